@@ -1,4 +1,4 @@
-//! Passes on to the crate which compiler builds it, for the toolchain part of the compatibility gate.
+//! Tells the crate which compiler builds it, for the toolchain part of the compatibility gate.
 
 use std::{
     env, fs,
@@ -26,8 +26,8 @@ fn main() {
     println!("cargo::rerun-if-changed=src");
 }
 
-/// A hash of this crate's source: from one commit to the next, the functions by which host and image call
-/// each other may change without a new version.
+/// A hash of this crate's source. The functions through which host and image call each other may change from
+/// one commit to the next without a new version number; the hash shows it.
 fn source_hash() -> u32 {
     let mut files = Vec::new();
     let mut dirs = vec![PathBuf::from("src")];

@@ -157,9 +157,9 @@ fn an_async_function_is_called_with_rust_types() {
     let error = host.engine.async_func::<fn(i32, i32) -> i32>("echo", "add").unwrap_err();
     assert_snapshot!(error, @"echo v1: add: `add(a: i32, b: i32) -> i32`: it is not async; call it with `Engine::func`");
     let error = host.engine.async_func::<fn(u32) -> String>("waits", "at_once").unwrap_err();
-    assert_snapshot!(error, @"waits v2: at_once: its signature is `(name: String) -> String`, and `fn(u32) -> alloc::string::String` is expected: found `(alloc::string::String,)`, expected `(u32,)`");
+    assert_snapshot!(error, @"waits v2: at_once: its signature is `(name: String) -> String`, but `fn(u32) -> alloc::string::String` is expected: found `(alloc::string::String,)`, expected `(u32,)`");
     host.plugins.write("waits", &renamed("by-hand", "waits"));
-    assert_snapshot!(host.refused_reload(), @"waits: host_expects: the host calls `at_once` as `async fn(String) -> String`: there is no such function; there is none; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(host.refused_reload(), @"waits: host_expects: the host calls `at_once` as `async fn(String) -> String`: there is no such function; there is none; rebuild and restart the host, or undo the change");
 }
 
 #[test]
@@ -291,5 +291,5 @@ fn a_plugin_may_have_a_tokio_of_its_own() {
         thread::yield_now();
     }
     let report = host.engine.shutdown(PATIENCE);
-    assert_eq!(report.held, Vec::<String>::new());
+    assert_eq!(report.held, []);
 }

@@ -65,7 +65,7 @@ fn an_unknown_function_is_an_error_that_lists_those_there_are() {
     insta::assert_snapshot!(error, @"echo v1: no function named `ad`; it has add, explode, fail, hold, post, repeat, revision");
     let error = host.engine.plugin("by-hand").unwrap().invoke::<()>("ad", args![]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
-    insta::assert_snapshot!(error, @"by-hand v1: what is `ad`?; it declares none");
+    insta::assert_snapshot!(error, @"by-hand v1: what is `ad`?; it declares no functions");
 }
 
 #[test]

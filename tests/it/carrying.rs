@@ -58,7 +58,7 @@ fn until_the_publish_a_carried_value_can_only_be_read() {
     host.plugins.install("carries", 2);
     host.reload();
     let note: Option<String> = host.engine.current().vault().data_bag().get("note").unwrap();
-    assert_snapshot!(note.unwrap(), @"`score` is still carries v1's; until the load is published it can only be read");
+    assert_snapshot!(note.unwrap(), @"`score` still belongs to carries v1; until the load is published it can only be read");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_value_is_migrated_by_hand_if_all_of_it_is_read() {
     host.plugins.write("carries", &revised(by_hand.clone(), 2));
     assert_snapshot!(host.refused_reload(), @r"
     carries: on_init: `score`: the old value, a `carries::Score`, does not fit
-      caused by: `carries_by_hand::before::Forgets` is not what it was: it has no `gone`
+      caused by: `carries_by_hand::before::Forgets` does not match the old value: it has no `gone`
     ");
     assert_eq!(score(&host), 3);
     host.plugins.write("carries", &by_hand);
@@ -162,7 +162,7 @@ fn a_value_that_is_replaced_during_the_load_undoes_it() {
         // The old version serves on until the publish.
         old.plugin("carries").unwrap().invoke::<()>("reset", args![])
     });
-    assert_snapshot!(error.unwrap_err(), @"publish: `score` was set anew or removed while the load that takes it over was under way; reload again");
+    assert_snapshot!(error.unwrap_err(), @"publish: `score` was replaced or removed while the load that takes it over was running; reload again");
     host.reload();
     assert_eq!(score(&host), 1);
 }

@@ -58,9 +58,9 @@ fn a_field_of_another_type_of_the_same_size_is_told() {
     host.reload();
     let error = keep.call(path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Signature);
-    assert_snapshot!(error, @"shapes v2: keep: its signature is `(path: Path) -> usize`, and `fn(types::Path) -> usize` is expected: `types::Point` differs: found `x: f32`, expected `x: u32`");
-    assert_snapshot!(grow.call(tree(1)).unwrap_err(), @"shapes v2: grow: its signature is `(tree: Tree) -> Tree`, and `fn(types::Tree) -> types::Tree` is expected: `types::Tree` differs: found `weight: f32`, expected `weight: u32`");
-    assert_snapshot!(list.call(3).unwrap_err(), @"shapes v2: list: its signature is `(last: u32) -> List`, and `fn(u32) -> types::List` is expected: `types::List::Item` differs: found `0: i32`, expected `0: u32`");
+    assert_snapshot!(error, @"shapes v2: keep: its signature is `(path: Path) -> usize`, but `fn(types::Path) -> usize` is expected: `types::Point` differs: found `x: f32`, expected `x: u32`");
+    assert_snapshot!(grow.call(tree(1)).unwrap_err(), @"shapes v2: grow: its signature is `(tree: Tree) -> Tree`, but `fn(types::Tree) -> types::Tree` is expected: `types::Tree` differs: found `weight: f32`, expected `weight: u32`");
+    assert_snapshot!(list.call(3).unwrap_err(), @"shapes v2: list: its signature is `(last: u32) -> List`, but `fn(u32) -> types::List` is expected: `types::List::Item` differs: found `0: i32`, expected `0: u32`");
 }
 
 #[test]

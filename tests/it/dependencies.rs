@@ -88,11 +88,11 @@ fn a_call_in_flight_keeps_the_imports_that_it_began_with() {
 
 #[test]
 fn an_import_of_nobody() {
-    assert_snapshot!(refusal_of(&["takes", "by-hand"]), @"takes: import: it imports `gives`, and there is no such plugin; there are by-hand, takes");
+    assert_snapshot!(refusal_of(&["takes", "by-hand"]), @"takes: import: it imports `gives`, but there is no such plugin; there are by-hand, takes");
     let host = Host::with(&["gives", "takes"]);
     host.plugins.remove("gives");
     let refused = host.engine.reload_pruning().unwrap_err();
-    assert_snapshot!(refused, @"takes: import: it imports `gives`, and there is no such plugin; there are takes");
+    assert_snapshot!(refused, @"takes: import: it imports `gives`, but there is no such plugin; there are takes");
     assert_eq!(taken(&host, "takes"), (1, None));
 }
 
@@ -119,7 +119,7 @@ fn an_export_of_another_interface_or_of_none() {
 
 #[test]
 fn a_plugin_that_stays_may_not_import_one_that_may_go() {
-    assert_snapshot!(refusal_of(&["gives", "takes-and-stays"]), @"takes-and-stays: import: it is not reloadable, but imports gives v1, which is; a reload of that would leave it with the old one");
+    assert_snapshot!(refusal_of(&["gives", "takes-and-stays"]), @"takes-and-stays: import: it is not reloadable, but imports gives v1, which is; a reload of gives v1 would leave it with the old version");
 }
 
 /// The plugins in load order.
@@ -138,7 +138,7 @@ fn a_plugin_may_load_after_one_that_exports_nothing() {
     assert_eq!(names(&host), ["lives", "follows"]);
     host.plugins.remove("lives");
     let refused = host.engine.reload_pruning().unwrap_err();
-    assert_snapshot!(refused, @"follows: import: it loads after `lives`, and there is no such plugin; there are follows");
+    assert_snapshot!(refused, @"follows: import: it loads after `lives`, but there is no such plugin; there are follows");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn what_the_host_provides_is_imported_as_what_a_plugin_exports() {
     assert_eq!(taken(&host, "takes"), (1000, Some(20)));
 
     host.plugins.install("gives", 1);
-    assert_snapshot!(host.refused_reload(), @"gives: import: the host provides a service of this name; one of the two needs another");
+    assert_snapshot!(host.refused_reload(), @"gives: import: the host provides a service of this name; rename one of the two");
     host.plugins.remove("gives");
     host.plugins.write("takes", &renamed("takes-wrongly", "takes"));
     assert_snapshot!(host.refused_reload(), @"takes: import: `gives` of the host does not fit: `sample_api::Alpha` differs: found `fn one() -> u32`, expected `fn one() -> String`; the host is older than the plugin: build the host again, and restart it");
@@ -189,5 +189,5 @@ fn what_the_host_provides_is_imported_as_what_a_plugin_exports() {
     let provide =
         |builder: EngineBuilder| builder.provide::<dyn Alpha, _>("gave", One(there.clone()));
     let host = Host::new(PluginDir::of(&["takes"]), provide);
-    assert_snapshot!(host.refused_reload(), @"takes: import: it imports `gives`, and there is no such plugin; there are takes, gave");
+    assert_snapshot!(host.refused_reload(), @"takes: import: it imports `gives`, but there is no such plugin; there are takes, gave");
 }

@@ -140,7 +140,7 @@ fn dependents_are_rebound_and_a_rollback_holds() {
     assert_eq!((&refused["kind"], &refused["plugin"]), (&"reload".into(), &"alpha".into()));
     assert!(refused["step"].is_string(), "{refused}");
     let message = refused["message"].as_str().unwrap();
-    assert!(message.contains("there is no v9 of it in this host"), "{message}");
+    assert!(message.contains("this host has no v9 of it"), "{message}");
 
     let report = place.json(&["reload", "--latest"]);
     assert_eq!(outcome(&report, "alpha"), "ok");

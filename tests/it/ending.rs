@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotswap_engine::{
-    ConsoleSocket, args,
+    ConsoleSocket, Leftover, args,
     protocol::{VersionState, in_flight::calls_in_flight},
 };
 
@@ -113,12 +113,13 @@ fn a_shutdown_does_not_wait_for_a_load_for_ever() {
         let load = scope.spawn(|| host.engine.load(gate.path()));
         let waiting = gate.arrival();
         let report = host.engine.shutdown(Duration::from_millis(100));
-        assert_eq!(report.held, ["a load that has not ended"]);
+        assert_eq!(report.held, [Leftover::Load]);
+        assert_eq!(report.to_string(), "a load that has not ended");
         waiting.release();
         let error = load.join().unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the engine was shut down");
     });
-    assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+    assert_eq!(host.engine.shutdown(PATIENCE).held, []);
     assert!(host.mapped().is_empty());
 }
 

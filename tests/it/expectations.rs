@@ -31,7 +31,7 @@ fn a_function_that_the_host_calls_with_rust_types_stays_as_it_is() {
     let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
     host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
     let error = refusal(&host);
-    assert_snapshot!(error, @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: found `(u32, i32)`, expected `(i32, i32)`; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(error, @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: found `(u32, i32)`, expected `(i32, i32)`; rebuild and restart the host, or undo the change");
     let EngineError::Load { cause, .. } = &error else { panic!("no load: {error}") };
     let LoadCause::HostExpects(broken) = &**cause else { panic!("another cause: {cause:?}") };
     let expectation = &broken[0].expectation;
@@ -41,7 +41,7 @@ fn a_function_that_the_host_calls_with_rust_types_stays_as_it_is() {
     assert_eq!(add.call(1, 2).unwrap(), 3, "the version before serves on");
 
     host.plugins.write("echo", &renamed("by-hand", "echo"));
-    assert_snapshot!(refusal(&host), @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: there is no such function; there is none; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(refusal(&host), @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: there is no such function; there is none; rebuild and restart the host, or undo the change");
     assert_eq!(add.call(1, 2).unwrap(), 3);
 
     // Whoever asks for it at each call has no handle in between.
@@ -56,7 +56,7 @@ fn all_that_would_break_is_told() {
     let list = host.engine.func::<fn(u32) -> types::List>("shapes", "list").unwrap();
     host.plugins.write("shapes", &renamed("shapes-otherwise", "shapes"));
     assert_snapshot!(format!("{:?}", refusal(&host)), @r"
-    shapes: host_expects: the host calls `grow` as `fn(types::Tree) -> types::Tree`: `types::Tree` differs: found `weight: f32`, expected `weight: u32`; start the host anew, built with the types as they are now, or take the change back
+    shapes: host_expects: the host calls `grow` as `fn(types::Tree) -> types::Tree`: `types::Tree` differs: found `weight: f32`, expected `weight: u32`; rebuild and restart the host, or undo the change
       caused by: shapes: the host calls `list` as `fn(u32) -> types::List`: `types::List::Item` differs: found `0: i32`, expected `0: u32`
     ");
     drop((tree, list));
@@ -75,7 +75,7 @@ fn a_live_function_keeps_its_types_and_may_go() {
 
     assert_eq!(numbers.call("revision", ()).unwrap(), 1);
     host.plugins.write("lives", &renamed("lives-more", "lives"));
-    assert_snapshot!(refusal(&host), @"lives: host_expects: the host calls the live function `revision` as `fn() -> u32`: found `u64`, expected `u32`; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(refusal(&host), @"lives: host_expects: the host calls the live function `revision` as `fn() -> u32`: found `u64`, expected `u32`; rebuild and restart the host, or undo the change");
     host.plugins.write("lives", &renamed("by-hand", "lives"));
     assert_snapshot!(host.reload(), @"lives: ok");
 }
@@ -87,15 +87,15 @@ fn an_export_that_the_host_has_used_stays_as_it_is() {
     assert_eq!(alpha.one(), 1);
     drop(alpha);
     host.plugins.write("gives", &renamed("gives-more", "gives"));
-    assert_snapshot!(refusal(&host), @"gives: host_expects: the host uses what it exports as `sample_api::Alpha`: found the interface `sample_api::Beta`, expected `sample_api::Alpha`; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(refusal(&host), @"gives: host_expects: the host uses its export as `sample_api::Alpha`: found the interface `sample_api::Beta`, expected `sample_api::Alpha`; rebuild and restart the host, or undo the change");
     host.plugins.write("gives", &renamed("by-hand", "gives"));
-    assert_snapshot!(refusal(&host), @"gives: host_expects: the host uses what it exports as `sample_api::Alpha`: it exports nothing; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(refusal(&host), @"gives: host_expects: the host uses its export as `sample_api::Alpha`: it exports nothing; rebuild and restart the host, or undo the change");
     host.plugins.install("gives", 2);
     host.reload();
 
     host.engine.plugin("shapes").unwrap().export::<dyn Measure>().unwrap();
     host.plugins.write("shapes", &renamed("shapes-otherwise", "shapes"));
-    assert_snapshot!(refusal(&host), @"shapes: host_expects: the host uses what it exports as `types::Measure`: `types::Measure::first` differs: `types::Point` differs: found `x: f32`, expected `x: u32`; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(refusal(&host), @"shapes: host_expects: the host uses its export as `types::Measure`: `types::Measure::first` differs: `types::Point` differs: found `x: f32`, expected `x: u32`; rebuild and restart the host, or undo the change");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_plugins_register_is_compared_once_they_have() {
         use_it(&host);
         host.plugins.write("shapes", &renamed("shapes-otherwise", "shapes"));
         let refusal = refusal(&host);
-        allow_duplicates! { assert_snapshot!(refusal, @"shapes: host_expects: the host uses what is registered as `types::Measure`: `types::Measure::first` differs: `types::Point` differs: found `x: f32`, expected `x: u32`; start the host anew, built with the types as they are now, or take the change back"); }
+        allow_duplicates! { assert_snapshot!(refusal, @"shapes: host_expects: the host uses registrations of `types::Measure`: `types::Measure::first` differs: `types::Point` differs: found `x: f32`, expected `x: u32`; rebuild and restart the host, or undo the change"); }
         host.plugins.write("shapes", &renamed("by-hand", "shapes"));
         host.reload();
     }

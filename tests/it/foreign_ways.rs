@@ -40,13 +40,13 @@ fn a_tokio_without_a_runtime_says_what_to_do() {
     let error = runtime.block_on(sleeping).unwrap_err().message().to_owned();
     let (place, message) = error.split_once(": ").unwrap();
     assert!(place.starts_with("panicked at "), "{place}");
-    assert_snapshot!(message, @"there is no reactor running, must be called from the context of a Tokio 1.x runtime (hint: a plugin has its own copy of tokio, which does not see the host's runtime: `hotswap_plugin::rt` has tasks and time on the host's; for sockets and clients, make a runtime of the plugin's own in `on_init`, and shut it down in `on_free`)");
+    assert_snapshot!(message, @"there is no reactor running, must be called from the context of a Tokio 1.x runtime (hint: a plugin has its own copy of tokio, which does not see the host's runtime: use `hotswap_plugin::rt` for tasks and time on the host's runtime; for sockets and clients, make a runtime of the plugin's own in `on_init`, and shut it down in `on_free`)");
 }
 
 #[test]
 fn a_second_subscriber_says_that_logs_are_forwarded_already() {
     let host = Host::with(&["foreign-ways"]);
-    let hint = "(hint: what a plugin logs with `tracing` or `log` goes to the host's log already: \
+    let hint = "(hint: the records that a plugin logs with `tracing` or `log` already go to the host's log: \
                 leave the subscriber and the logger to the host)";
     for function in ["set_subscriber", "set_logger"] {
         let error = call(&host, function);

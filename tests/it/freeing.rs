@@ -375,10 +375,10 @@ fn a_shutdown_frees_everything_and_says_what_it_could_not() {
     let handle = host.engine.plugin("echo").unwrap();
     let staging = host.staging_dir();
     let report = host.engine.shutdown(Duration::from_millis(300));
-    assert_eq!(report.held, ["echo v1: 1 handle"]);
+    assert_eq!(report.to_string(), "echo v1: 1 handle");
     insta::assert_snapshot!(host.refused_reload(), @"the engine was shut down");
     drop(handle);
-    assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+    assert_eq!(host.engine.shutdown(PATIENCE).held, []);
     assert!(host.mapped().is_empty());
     drop(host);
     assert!(!staging.exists());
@@ -422,7 +422,7 @@ fn a_version_in_use_does_not_keep_those_that_were_loaded_earlier() {
     let host = Host::with(&["by-hand", "echo"]);
     let handle = host.engine.plugin("echo").unwrap();
     let report = host.engine.shutdown(Duration::from_millis(300));
-    assert_eq!(report.held, ["echo v1: 1 handle"]);
+    assert_eq!(report.to_string(), "echo v1: 1 handle");
     drop(handle);
     assert!(host.engine.shutdown(PATIENCE).held.is_empty());
 }
@@ -434,7 +434,7 @@ fn an_image_that_handles_a_signal_is_kept_and_the_reason_told() {
     host.plugins.install("handles-signal", 2);
     host.reload();
     let kept = host.wait_for("handles-signal", 1, VersionState::Kept);
-    let why = "lies in it; a plugin that sets one puts back in `on_free` what was there";
+    let why = "lies in it; a plugin that sets a handler must restore the previous one in `on_free`";
     assert_eq!(kept.detail, format!("kept: the handler of SIGWINCH {why}"));
     assert_eq!(host.mapped().len(), 2);
 

@@ -48,7 +48,7 @@ fn a_symbol_that_is_unique_in_the_process() {
         let at = info_of_symbol(file, b"hotswap_attach");
         file[at] = elf::STB_GNU_UNIQUE << 4 | file[at] & 0xf;
     }));
-    assert_snapshot!(kept.detail, @"kept: it has the unique symbol `hotswap_attach`, as of C++ code, which all images share; compile that with `-fno-gnu-unique`");
+    assert_snapshot!(kept.detail, @"kept: it has the unique symbol `hotswap_attach`, which all images share, as C++ code has them; compile that code with `-fno-gnu-unique`");
     let reason = kept_for(&kept);
     assert_eq!(
         (reason.kind, reason.symbol.as_deref()),
@@ -67,7 +67,7 @@ fn a_library_whose_threads_nobody_sees() {
     host.plugins.install("foreign", 2);
     host.reload();
     let kept = host.wait_for("foreign", 1, VersionState::Kept);
-    assert_snapshot!(kept.detail, @r#"kept: it needs libresolv.so.2, which may have pointers into it that nobody sees (threads, callbacks, keys); link it statically, or let the host vouch for it with `EngineBuilder::trust_library("libresolv.so.2")`"#);
+    assert_snapshot!(kept.detail, @r#"kept: it needs libresolv.so.2, which may keep pointers into it that the engine cannot see (threads, callbacks, keys); link it statically, or make the host trust it with `EngineBuilder::trust_library("libresolv.so.2")`"#);
 
     let needs = kept_for(&kept);
     assert_eq!(
@@ -89,7 +89,7 @@ fn a_symbol_of_a_library_that_is_not_named() {
         // Of no version, and so of no library in particular.
         file[at..at + 2].copy_from_slice(&elf::VER_NDX_GLOBAL.to_le_bytes());
     }));
-    assert_snapshot!(kept.detail, @"kept: it takes `getcwd` from whatever the host has loaded, which may have pointers into it that nobody sees; link the library statically");
+    assert_snapshot!(kept.detail, @"kept: it takes `getcwd` from whatever library the host has loaded, which may keep pointers into it that the engine cannot see; link the library statically");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_hook_that_is_missing_is_refused() {
         file[at + 1..at + name.len() - 1].copy_from_slice(b"pthread_create");
     });
     host.plugins.write("echo", &unhooked);
-    assert_snapshot!(host.refused_reload(), @"echo.so: inspect: it takes `pthread_create` from libc, so its threads could not be followed and it could never be unmapped safely; build it with `hotswap build`");
+    assert_snapshot!(host.refused_reload(), @"echo.so: inspect: it takes `pthread_create` from libc, so the engine could not follow its threads, and it could never be unmapped safely; build it with `hotswap build`");
     assert_eq!(host.engine.plugin("echo").unwrap().version(), 1);
 }
 

@@ -88,7 +88,7 @@ fn a_signal_is_the_hosts_again_when_the_version_ends() {
         println!("done");
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
-    let told = "the plugin handles SIGWINCH in place of the host, until it ends";
+    let told = "the plugin handles SIGWINCH in place of the host until it ends";
     assert_eq!(end.output.matches(told).count(), 2, "{}", end.output);
 }
 

@@ -10,7 +10,8 @@ use std::{
 use chat_api::{Chat, Listener, Session};
 use futures::{StreamExt as _, stream};
 use hotswap_engine::{
-    ConsoleSocket, Data, Engine, EngineBuilder, EngineError, Leased, StaticPlugin, Value, args,
+    ConsoleSocket, Data, Engine, EngineBuilder, EngineError, Leased, Leftover, StaticPlugin, Value,
+    args,
     plugin::LeasedStream,
     protocol::{ErrorKind, KeepKind, VersionInfo, VersionState},
     static_plugins,
@@ -58,7 +59,7 @@ impl Linked {
 
 impl Drop for Linked {
     fn drop(&mut self) {
-        assert_eq!(self.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+        assert_eq!(self.engine.shutdown(PATIENCE).held, []);
     }
 }
 
@@ -135,7 +136,7 @@ fn a_reload_says_that_the_host_runs_statically_linked() {
     let host = Linked::with(static_plugins![echo]);
     let error = host.engine.reload().unwrap_err();
     assert!(matches!(error, EngineError::StaticallyLinked));
-    assert_snapshot!(error, @"the plugins of this host are linked into it, so none of them can be replaced; to replace plugins, start the host with a directory of artifacts (`Engine::builder`)");
+    assert_snapshot!(error, @"the plugins of this host are linked into it, so they cannot be replaced; to replace plugins, start the host with a directory of artifacts (`Engine::builder`)");
     assert!(matches!(host.engine.reload_latest(), Err(EngineError::StaticallyLinked)));
     assert!(matches!(host.engine.rollback("echo@1"), Err(EngineError::StaticallyLinked)));
     assert!(matches!(host.engine.plan(false), Err(EngineError::StaticallyLinked)));
@@ -153,7 +154,7 @@ fn linked_plugins_end_with_their_engine_and_begin_anew_with_another() {
         let host = Linked::with(static_plugins![shares]);
         host.engine.plugin("shares").unwrap().invoke::<u64>("count", args![]).unwrap();
         assert_eq!(host.version("shares").detail, "active: linked into this program");
-        assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+        assert_eq!(host.engine.shutdown(PATIENCE).held, []);
         let ended = host.version("shares");
         assert_eq!(ended.state, VersionState::Kept);
         assert_eq!(ended.detail, "kept: it is linked into this program");
@@ -174,7 +175,7 @@ fn each_engine_has_an_instance_of_a_linked_plugin_for_itself() {
     let second = Engine::builder_static(static_plugins![shares]).build().unwrap();
     second.load(()).unwrap();
     assert_eq!((count(&second), count(&host.engine)), (1, 3));
-    assert_eq!(second.shutdown(PATIENCE).held, Vec::<String>::new());
+    assert_eq!(second.shutdown(PATIENCE).held, []);
     assert_eq!(count(&host.engine), 4);
 }
 
@@ -205,7 +206,7 @@ fn the_host_may_choose_among_the_linked_plugins() {
     assert_snapshot!(host.engine.load(()).unwrap_err(), @"ghost: find: the host asks for ghost, spook; this program has only these plugins linked in: echo");
     drop(host);
     let host = Linked::new(static_plugins![echo, echo], |builder| builder);
-    assert_snapshot!(host.engine.load(()).unwrap_err(), @"echo: find: two plugins of this name are linked into this program; name one");
+    assert_snapshot!(host.engine.load(()).unwrap_err(), @"echo: find: two plugins of this name are linked into this program; rename one, or list it only once");
 }
 
 #[test]
@@ -229,12 +230,15 @@ fn tasks_are_those_of_the_plugin_that_started_them() {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let report = host.engine.shutdown(Duration::from_millis(1));
-        let held = report.held.iter().filter(|held| held.contains("task "));
-        let held: Vec<_> = held.map(|held| held.split(", ").next().unwrap()).collect();
-        if held == ["tasks v1: task blocking"] {
+        let holders = report.held.iter().flat_map(|left| match left {
+            Leftover::Version { holders, .. } => holders.as_slice(),
+            _ => &[],
+        });
+        let tasks: Vec<_> = holders.filter_map(|holder| holder.task.as_deref()).collect();
+        if tasks == ["blocking"] {
             break;
         }
-        assert!(Instant::now() < deadline, "{:?}", report.held);
+        assert!(Instant::now() < deadline, "{report}");
     }
     waiting.release();
 }

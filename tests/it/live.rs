@@ -171,13 +171,13 @@ fn an_unknown_live_function_is_an_error_that_lists_those_there_are() {
 #[test]
 fn a_live_name_defined_twice_names_both_plugins() {
     let host = Host::new(PluginDir::of(&["lives", "lives-too"]), |builder| builder);
-    assert_snapshot!(host.refused_reload(), @"lives-too: live: the live function `live_fire` is also in lives v1; a live name belongs to one plugin of a generation");
+    assert_snapshot!(host.refused_reload(), @"lives-too: live: the live function `live_fire` is also in lives v1; in a generation, only one plugin may have a live name");
 }
 
 #[test]
 fn a_live_type_defined_twice_names_both_plugins() {
     let host = Host::new(PluginDir::of(&["lives", "lives-alike"]), |builder| builder);
-    assert_snapshot!(host.refused_reload(), @"lives-alike: live: the live type `LiveFire` is also in lives v1; a live name belongs to one plugin of a generation");
+    assert_snapshot!(host.refused_reload(), @"lives-alike: live: the live type `LiveFire` is also in lives v1; in a generation, only one plugin may have a live name");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_live_function_is_called_with_rust_types_and_is_the_newest() {
     let unknown = live.call("nothing", ()).unwrap_err();
     assert_snapshot!(unknown, @"no live function named `nothing`; there is live_fire, revision, task_count");
     let other = host.engine.live_funcs::<fn(u32) -> u32>().call("revision", (1,)).unwrap_err();
-    assert_snapshot!(other, @"lives v2: revision: its signature is `() -> u32`, and `fn(u32) -> u32` is expected: found `()`, expected `(u32,)`");
+    assert_snapshot!(other, @"lives v2: revision: its signature is `() -> u32`, but `fn(u32) -> u32` is expected: found `()`, expected `(u32,)`");
 }
 
 /// A queue of the host's.

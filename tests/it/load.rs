@@ -113,14 +113,14 @@ fn a_load_changes_no_value_in_its_place_that_it_would_leave_changed() {
     };
     let update =
         |new: &Generation| new.vault().data_bag().update("count", || 0_u32, |count| *count += 1);
-    assert_snapshot!(try_it(&update), @"callback: `count` belongs to host: a load reads it or sets it anew, and does not change it in its place, since a load that fails leaves nothing; change it once the load is published");
+    assert_snapshot!(try_it(&update), @"callback: `count` belongs to host: a load can read it or replace it, but not change it in its place, since a load that fails must leave nothing behind; change it after the load is published");
     let remove = |new: &Generation| new.vault().data_bag().remove("count").map(drop);
-    assert_snapshot!(try_it(&remove), @"callback: `count` belongs to host; a load that is under way removes only its own values");
+    assert_snapshot!(try_it(&remove), @"callback: `count` belongs to host; a load that is under way can remove only its own values");
     let replace = |new: &Generation| new.vault().extension().replace::<dyn Animal, _>("wolf", Wolf);
-    assert_snapshot!(try_it(&replace), @"callback: `wolf` of `sample_api::Animal` is published: replace it once this load is over, since one that fails changes nothing");
+    assert_snapshot!(try_it(&replace), @"callback: `wolf` of `sample_api::Animal` is published: replace it after this load, since a load that fails must change nothing");
     let unregister =
         |new: &Generation| new.vault().extension().unregister::<dyn Animal>("wolf").map(drop);
-    assert_snapshot!(try_it(&unregister), @"callback: `wolf` of `sample_api::Animal` is published: unregister it once this load is over, since one that fails changes nothing");
+    assert_snapshot!(try_it(&unregister), @"callback: `wolf` of `sample_api::Animal` is published: unregister it after this load, since a load that fails must change nothing");
     assert_eq!(vault.data_bag().get::<u32>("count").unwrap(), Some(1));
 
     // What it has set anew is its own, and it may do with that what it likes.

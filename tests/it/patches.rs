@@ -458,7 +458,10 @@ fn what_cannot_be_patched_is_loaded_as_a_whole() {
         host.plugins.install("statics", 2);
         let report = host.reload();
         let why = outcome(&report, "statics").not_patched.unwrap();
-        assert!(why.contains("where there is no such thing"), "{why}");
+        assert!(
+            why.contains("which does not exist in its base or lacks the needed access rights"),
+            "{why}"
+        );
         host.plugins.install("statics", 1);
         host.reload();
     }
@@ -496,7 +499,7 @@ fn a_version_has_so_many_patches_and_no_more() {
         assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Patched, "{number}");
     }
     host.install_patch("statics", 34, &[("count", "visit")]);
-    assert_snapshot!(host.reload(), @"statics: ok (as a whole: the version has as many patches as it may: 32, or 1024 KiB of them)");
+    assert_snapshot!(host.reload(), @"statics: ok (as a whole: the version has the allowed maximum of patches: 32 patches or 1024 KiB)");
     assert_eq!(host.serving("statics"), (2, None));
 }
 
@@ -562,6 +565,6 @@ fn what_imports_a_plugin_that_changes_keeps_its_newest_code() {
     host.write_patch("takes", &patch(&revision("takes", 2), &revision("takes", 3), &[]));
     host.plugins.install("takes", 3);
     host.plugins.install("gives", 3);
-    assert_snapshot!(host.reload(), @"gives: ok, takes: ok (as a whole: a plugin that it imports is loaded anew)");
+    assert_snapshot!(host.reload(), @"gives: ok, takes: ok (as a whole: a plugin that it imports changes)");
     assert_eq!(host.info("takes", 3).unwrap().build_id, build(3));
 }

@@ -70,7 +70,7 @@ fn what_has_effects_or_is_too_large_cannot_be_pinned() {
     };
     assert_eq!(
         refusal(pin(&mut client, 2, "post", json!(["hello"]))),
-        "echo v1 says that `post` has effects, so it is not called again by itself"
+        "echo v1 says that `post` has effects, so the call must not be repeated automatically"
     );
     assert_eq!(host.host.engine.snapshot().plugins[0].versions[0].calls, 0, "nothing was called");
     let long = "x".repeat(MAX_PINNED_BYTES);

@@ -90,7 +90,10 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
     });
     expect_done(&end);
     assert_eq!(end.output.matches("was removed; artifacts are staged in").count(), 2);
-    assert_eq!(end.output.matches("the socket for consoles was removed; it is").count(), 2);
+    assert_eq!(
+        end.output.matches("the socket for consoles was removed; from now on it is").count(),
+        2
+    );
 }
 
 #[test]
@@ -162,8 +165,8 @@ fn without_any_place_the_message_says_what_to_do() {
     });
     let Some(end) = end else { return };
     expect_done(&end);
-    expect_said_once(&end, "nor into memory: `/proc` is not mounted");
-    expect_said_once(&end, "`EngineBuilder::stage_in` names another directory");
+    expect_said_once(&end, "nor can it be copied into memory: `/proc` is not mounted");
+    expect_said_once(&end, "set another directory with `EngineBuilder::stage_in`");
 }
 
 #[test]

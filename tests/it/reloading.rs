@@ -197,7 +197,7 @@ fn the_host_may_choose_its_plugins() {
 
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     let host = Host::new(plugins, |builder| builder.only(["ghost"]));
-    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it, but there is only: by-hand, echo");
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it; found: by-hand, echo");
 }
 
 #[test]
@@ -245,9 +245,9 @@ fn all_chosen_plugins_that_are_missing_are_told() {
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     plugins.write("broken", b"no library");
     let host = Host::new(plugins, |builder| builder.only(["ghost", "echo", "spook"]));
-    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for ghost, spook, but there is only: by-hand, echo; not recognised as plugins: broken.so");
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for ghost, spook; found: by-hand, echo; not recognised as plugins: broken.so");
     let host = Host::new(PluginDir::empty(), |builder| builder.only(["ghost"]));
-    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it, but there is only: no plugin");
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it; found: no plugin");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_step_that_does_not_return_fails_the_load_and_holds_its_version() {
     let host = Host::new(plugins, |builder| builder.step_timeout(Duration::from_millis(200)));
     let gate = Gate::new();
     let error = host.engine.load(gate.path()).unwrap_err();
-    insta::assert_snapshot!(error, @"stuck-on-init: on_init: did not return within 0.2 s; its thread stays behind, and holds the version");
+    insta::assert_snapshot!(error, @"stuck-on-init: on_init: did not return within 0.2 s; its thread stays behind, and keeps the version in use");
     let stuck = host.wait_for("stuck-on-init", 1, VersionState::Failed);
     assert!(held_by(&stuck.holders, &["call of on_init, "]), "{:?}", stuck.holders);
     assert!(host.mapped().iter().any(|file| file.starts_with("stuck-on-init-v1-")));

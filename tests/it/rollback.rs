@@ -116,8 +116,8 @@ fn what_is_not_there_is_said() {
     let (store, ids) = store_of(&[1]);
     let host = host_with_store(&store);
     let refusal = |target: &str| host.engine.rollback(target).unwrap_err().to_string();
-    assert_snapshot!(refusal("echo"), @"echo: find: say what to go back to: NAME@VERSION or NAME@BUILD-ID");
-    assert_snapshot!(refusal("echo@9"), @"echo: find: there is no v9 of it in this host; there are v1");
+    assert_snapshot!(refusal("echo"), @"echo: find: name the version to go back to: NAME@VERSION or NAME@BUILD-ID");
+    assert_snapshot!(refusal("echo@9"), @"echo: find: this host has no v9 of it; there are v1");
     assert_snapshot!(refusal("ghost@1"), @"ghost: find: no plugin of this name was loaded; there are by-hand, echo");
     assert!(refusal("echo@00000000").contains("build 00000000 of echo is not in /"));
     assert!(refusal("ghost@00000000").contains("no build of ghost is stored in /"));

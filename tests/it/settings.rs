@@ -38,7 +38,7 @@ fn a_version_may_be_kept_for_a_while_and_freed_on_request() {
     let kept = host.engine.plugin("echo@2").unwrap();
     assert_eq!(kept.invoke::<u32>("revision", args![]).unwrap(), 2);
     drop(kept);
-    assert_eq!(host.engine.shutdown(hour).held, Vec::<String>::new());
+    assert_eq!(host.engine.shutdown(hour).held, []);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_reload_inside_a_reload_is_refused() {
     let host = Host::with(&["echo"]);
     host.plugins.install("echo", 2);
     let error = host.engine.reload_with((), |_, _| host.engine.reload().map(drop)).unwrap_err();
-    assert_snapshot!(error, @"callback: code that a load waits for asked for a reload, which would wait for that load: a step, thread or task of a plugin that does not serve yet, or a callback of the host's; ask again when the load has ended");
+    assert_snapshot!(error, @"callback: code that a load waits for requested a reload, which would wait for that load: a step, thread or task of a plugin that does not serve yet, or a callback of the host; request it again after the load has ended");
 }
 
 #[test]

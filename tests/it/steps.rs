@@ -120,14 +120,14 @@ fn a_step_may_block_anywhere() {
         }
     }
     assert_snapshot!(refusals.join("\n"), @r"
-    stuck: create: did not return within 0.5 s; its thread stays behind, and holds the version
-    stuck: reloadable: did not return within 0.5 s; its thread stays behind, and holds the version
-    stuck: export: did not return within 0.5 s; its thread stays behind, and holds the version
-    stuck: import: did not return within 0.5 s; its thread stays behind, and holds the version
-    stuck: import: did not return within 0.5 s; its thread stays behind, and holds the version
-    stuck: import: did not return within 0.5 s; its thread stays behind, and holds the version
-    stuck: on_load: did not return within 0.5 s; its thread stays behind, and holds the version
-    stuck: on_init: did not return within 0.5 s; its thread stays behind, and holds the version
+    stuck: create: did not return within 0.5 s; its thread stays behind, and keeps the version in use
+    stuck: reloadable: did not return within 0.5 s; its thread stays behind, and keeps the version in use
+    stuck: export: did not return within 0.5 s; its thread stays behind, and keeps the version in use
+    stuck: import: did not return within 0.5 s; its thread stays behind, and keeps the version in use
+    stuck: import: did not return within 0.5 s; its thread stays behind, and keeps the version in use
+    stuck: import: did not return within 0.5 s; its thread stays behind, and keeps the version in use
+    stuck: on_load: did not return within 0.5 s; its thread stays behind, and keeps the version in use
+    stuck: on_init: did not return within 0.5 s; its thread stays behind, and keeps the version in use
     ");
 
     // The version that serves may block too, when it is asked whether it may be replaced.
@@ -136,7 +136,7 @@ fn a_step_may_block_anywhere() {
     host.plugins.install("stuck", 2);
     let gate = Gate::new();
     stuck.say(&format!("reloadable {}", gate.path()));
-    assert_snapshot!(host.refused_reload(), @"stuck: reloadable: did not return within 0.5 s; its thread stays behind, and holds the version");
+    assert_snapshot!(host.refused_reload(), @"stuck: reloadable: did not return within 0.5 s; its thread stays behind, and keeps the version in use");
     let waiting = gate.arrival();
     stuck.say("");
     assert_eq!(host.info("stuck", 1).unwrap().state, VersionState::Active);
@@ -168,9 +168,9 @@ fn an_end_that_blocks_is_told_and_loads_go_on() {
         );
         let report = host.engine.shutdown(Duration::from_millis(10));
         let told = format!("stuck v1: {holder}");
-        assert!(report.held.iter().any(|held| held.starts_with(&told)), "{:?}", report.held);
+        assert!(report.held.iter().any(|left| left.to_string().starts_with(&told)), "{report}");
         waiting.release();
-        assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+        assert_eq!(host.engine.shutdown(PATIENCE).held, []);
     }
 }
 
@@ -188,7 +188,7 @@ fn a_value_that_gets_stuck_while_it_is_migrated_fails_the_reload() {
         Ok::<_, Infallible>(())
     };
     let error = host.engine.reload_with((), get_stuck).unwrap_err();
-    assert_snapshot!(error, @"stuck-on-carry: publish: `score`: did not return within 0.5 s; its thread stays behind, and holds the version");
+    assert_snapshot!(error, @"stuck-on-carry: publish: `score`: did not return within 0.5 s; its thread stays behind, and keeps the version in use");
     let waiting = gate.arrival();
     stuck.say("");
     // The old version serves on, and what it had was given back.
@@ -211,7 +211,7 @@ fn a_value_that_gets_stuck_while_it_is_rehomed_fails_the_reload_and_is_lost() {
     host.plugins.install("stuck-on-carry", 3);
     let gate = Gate::new();
     stuck.say(&format!("hash {}", gate.path()));
-    assert_snapshot!(host.refused_reload(), @"stuck-on-carry: publish: `names` is lost: did not return within 0.5 s; its thread stays behind, and holds the version");
+    assert_snapshot!(host.refused_reload(), @"stuck-on-carry: publish: `names` is lost: did not return within 0.5 s; its thread stays behind, and keeps the version in use");
     let waiting = gate.arrival();
     stuck.say("");
     // Whoever is stuck has it, so the old version begins anew with that one.

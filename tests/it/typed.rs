@@ -48,7 +48,7 @@ fn a_wrong_signature_is_refused_with_both() {
     let host = Host::with(&["echo", "lives"]);
     let error = host.engine.func::<fn(i32, f32) -> i32>("echo", "add").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Signature);
-    assert_snapshot!(error, @"echo v1: add: its signature is `(a: i32, b: i32) -> i32`, and `fn(i32, f32) -> i32` is expected: found `(i32, i32)`, expected `(i32, f32)`");
+    assert_snapshot!(error, @"echo v1: add: its signature is `(a: i32, b: i32) -> i32`, but `fn(i32, f32) -> i32` is expected: found `(i32, i32)`, expected `(i32, f32)`");
     let error = host.engine.func::<fn() -> ()>("echo", "ad").unwrap_err();
     assert_snapshot!(error, @"echo v1: ad: there is no such function; there are add, explode, fail, hold, post, repeat, revision");
     let error = host.engine.func::<fn(String) -> String>("lives", "live_fire").unwrap_err();
@@ -66,7 +66,7 @@ fn a_reload_that_changes_or_removes_the_function_is_told_at_the_call() {
     host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
     host.reload();
     let error = add.call(1, 2).unwrap_err();
-    assert_snapshot!(error, @"echo v2: add: its signature is `(a: u32, b: i32) -> i32`, and `fn(i32, i32) -> i32` is expected: found `(u32, i32)`, expected `(i32, i32)`");
+    assert_snapshot!(error, @"echo v2: add: its signature is `(a: u32, b: i32) -> i32`, but `fn(i32, i32) -> i32` is expected: found `(u32, i32)`, expected `(i32, i32)`");
     host.plugins.write("echo", &renamed("by-hand", "echo"));
     host.reload();
     let error = add.call(1, 2).unwrap_err();

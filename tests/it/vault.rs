@@ -42,7 +42,7 @@ fn a_value_that_this_thread_uses_is_not_waited_for() {
     let host = Host::with(&["shares"]);
     let shares = host.engine.plugin("shares").unwrap();
     let error = shares.invoke::<Option<u64>>("nest", args![]).unwrap_err();
-    assert_snapshot!(error, @"shares v1: nest: this thread is using `count` already; finish that before using it again");
+    assert_snapshot!(error, @"shares v1: nest: this thread is using `count` already; finish that use before the next one");
     assert_eq!(shares.invoke::<u64>("count", args![]).unwrap(), 1, "and it is free afterwards");
 }
 
@@ -224,6 +224,6 @@ fn the_host_replaces_and_unregisters_its_objects() {
     let error = extension.unregister::<dyn Animal>("parrot").unwrap_err();
     insta::assert_snapshot!(error, @"`parrot` of `sample_api::Animal` belongs to shares v1");
     let error = extension.replace::<dyn Animal, _>("parrot", Wolf(4, dropped.clone())).unwrap_err();
-    insta::assert_snapshot!(error, @"`parrot` of `sample_api::Animal` is registered by shares v1 already");
+    insta::assert_snapshot!(error, @"shares v1 has already registered `parrot` of `sample_api::Animal`");
     assert_eq!(dropped.load(Ordering::Relaxed), 3);
 }

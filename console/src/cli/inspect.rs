@@ -176,7 +176,7 @@ fn remarks(facts: &Facts) -> Vec<String> {
     let mut remarks = Vec::new();
     if facts.has_static_tls {
         remarks.push(
-            "it has thread-locals in the static area, as C code compiled with \
+            "it has thread-locals in the static TLS area, as C code compiled with \
              `-ftls-model=initial-exec` has them: a process has room for few loads of it, also where \
              earlier ones were freed; compile that code with `-ftls-model=global-dynamic`"
                 .to_owned(),

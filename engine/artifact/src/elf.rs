@@ -1,4 +1,4 @@
-//! The ELF file around a descriptor.
+//! Reads the ELF file around a descriptor.
 
 use std::ops::Range;
 
@@ -11,8 +11,7 @@ use object::{
 
 use crate::{ArtifactError, unseen};
 
-/// The libraries whose functions the hooks and the list of the unseen ones cover: libc's family, and
-/// the unwinder.
+/// The libraries that the hooks and the list in `unseen` cover: the libraries of glibc, and the unwinder.
 const COVERED: [&str; 8] = [
     "libc.so.6",
     "libm.so.6",
@@ -24,33 +23,35 @@ const COVERED: [&str; 8] = [
     "libanl.so.1",
 ];
 
-/// How the loader's name begins.
+/// The first characters of the loader's name.
 const LOADER: &str = "ld-linux";
 
-/// What names a library in the dynamic section; the latter two stand in for another one's symbols.
+/// The entries of the dynamic section that name a library. The latter two name one that provides symbols in
+/// place of another.
 const NAMES_LIBRARY: [u32; 3] = [elf::DT_NEEDED, elf::DT_AUXILIARY, elf::DT_FILTER];
 
-/// What the ELF file itself tells.
+/// What the ELF file shows.
 pub struct ElfFacts {
     /// Where the descriptor lies in the file.
     pub descriptor: Range<usize>,
-    /// Where the file has the address of its host; nothing before it is opened.
+    /// Where the file has room for the address of its host; `None` if it has none.
     pub host: Option<Range<usize>>,
     /// The first hook that the file takes from libc.
     pub missing_hook: Option<String>,
-    /// Which function it takes from libc that keeps pointers where no hook sees it.
+    /// The number in `unseen` of a function that it takes from libc and that keeps pointers unseen by the
+    /// hooks.
     pub unseen: Option<usize>,
-    /// A symbol that it takes from a library which it does not name.
+    /// A symbol that it takes from a library that it does not declare as needed.
     pub unnamed: Option<String>,
-    /// Whether the file is marked to stay mapped for good.
+    /// Whether the file is marked to stay mapped forever.
     pub is_no_delete: bool,
     /// The libraries it needs that may keep pointers into it.
     pub foreign_libraries: Vec<String>,
-    /// A symbol that the loader may bind for the whole process, and then keeps the image for.
+    /// A symbol that the loader may bind for the whole process; it then keeps the image.
     pub unique_symbol: Option<String>,
-    /// Whether it has constructors that are not those of every Rust library.
+    /// Whether it has constructors besides those of every Rust library.
     pub has_constructors: bool,
-    /// Whether it has thread-locals in the static area.
+    /// Whether it has thread-locals in the static TLS area.
     pub has_static_tls: bool,
 }
 
@@ -59,11 +60,13 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
     let elf = ElfFile64::<LittleEndian>::parse(file).map_err(not_a_library)?;
     let (header, endian) = (elf.elf_header(), elf.endian());
     if header.e_type(endian) != elf::ET_DYN {
-        return Err(ArtifactError::NotALibrary("an ELF file, but no shared library".into()));
+        return Err(ArtifactError::NotALibrary(
+            "it is an ELF file, but not a shared library".into(),
+        ));
     }
     let machine = header.e_machine(endian);
     if machine != MACHINE {
-        let why = format!("built for ELF machine {machine}, and this is {MACHINE}");
+        let why = format!("it was built for ELF machine {machine}, and this is {MACHINE}");
         return Err(ArtifactError::NotALibrary(why));
     }
     let sections = header.sections(endian, file).map_err(not_a_library)?;
@@ -101,15 +104,15 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
 type Sections<'data> = object::read::elf::SectionTable<'data, elf::FileHeader64<LittleEndian>>;
 type Symbols<'data> = SymbolTable<'data, elf::FileHeader64<LittleEndian>>;
 
-/// A symbol that the file takes from elsewhere.
+/// A symbol that the file imports.
 struct Taken<'data> {
     name: &'data str,
-    /// Whether it must be there, and the file does not say of which library: all that libc has is of a
-    /// version, which names its library.
+    /// Whether it must be there, but the file does not say which library has it. Symbols of libc are
+    /// versioned, and a version names its library.
     is_unnamed: bool,
 }
 
-/// The symbols that the file takes from elsewhere.
+/// The symbols that the file imports.
 fn taken<'data>(
     sections: &Sections<'data>,
     symbols: &Symbols<'data>,
@@ -130,34 +133,34 @@ fn taken<'data>(
     Ok(taken.collect())
 }
 
-/// Whether a symbol is of a sanitizer's runtime, which is a part of a host that was built with one. What
-/// it keeps of an image it forgets when that is unmapped.
+/// Whether a symbol belongs to a sanitizer's runtime, which is part of a host that was built with a
+/// sanitizer. That runtime forgets what it has of an image when the image is unmapped.
 fn is_of_sanitizer(symbol: &str) -> bool {
     ["__asan_", "__sanitizer_", "__lsan_"].iter().any(|begin| symbol.starts_with(begin))
 }
 
-/// Whether a symbol is one that a Rust compiler made, and so of a library of Rust's, such as `std`.
+/// Whether a Rust compiler made the symbol, so that it comes from a Rust library such as `std`.
 fn is_of_rust(symbol: &str) -> bool {
     const RUNTIME: [&str; 4] =
         ["rust_begin_unwind", "rust_eh_personality", "rust_panic", "__rust_"];
     if RUNTIME.iter().any(|begin| symbol.starts_with(begin)) {
         return true;
     }
-    // `_R`, and then a path, which begins with one of these.
+    // The v0 mangling: `_R`, and then a path, which begins with one of these.
     if symbol
         .strip_prefix("_R")
         .is_some_and(|path| path.starts_with(['C', 'M', 'X', 'Y', 'N', 'I']))
     {
         return true;
     }
-    // As of C++, but with a hash: `_ZN3std…17h0123456789abcdefE`.
+    // The legacy mangling, as in C++ but with a hash: `_ZN3std…17h0123456789abcdefE`.
     let hash = symbol.strip_suffix('E').filter(|name| name.starts_with("_ZN"));
     let hash = hash.and_then(|name| name.get(name.len().checked_sub(19)?..)?.strip_prefix("17h"));
     hash.is_some_and(|hash| hash.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// Whether the file has constructors beside those that every Rust library has: the one of `std` that keeps
-/// the arguments, and the one of the C library's start files.
+/// Whether the file has constructors besides those of every Rust library: the one in which `std` keeps the
+/// arguments, and the one of the C library's start files.
 fn has_constructors(sections: &Sections<'_>, endian: LittleEndian, file: &[u8]) -> bool {
     const USUAL: [&str; 2] = ["frame_dummy", "ARGV_INIT_ARRAY"];
     let is_array = |kind| [elf::SHT_INIT_ARRAY, elf::SHT_PREINIT_ARRAY].contains(&kind);
@@ -170,7 +173,7 @@ fn has_constructors(sections: &Sections<'_>, endian: LittleEndian, file: &[u8]) 
         })
         .collect();
     let count: u64 = arrays.iter().map(|array| (array.end - array.start) / 8).sum();
-    // Where the array's entries lead is in the relocations that fill it.
+    // The relocations that fill the array say where its entries lead.
     let relocations = sections.iter().filter_map(|section| section.rela(endian, file).ok()?);
     let entries: Vec<u64> = relocations
         .flat_map(|(relocations, _)| relocations)
@@ -189,7 +192,7 @@ fn has_constructors(sections: &Sections<'_>, endian: LittleEndian, file: &[u8]) 
         let name = String::from_utf8_lossy(name);
         USUAL.iter().any(|usual| name.contains(usual))
     };
-    // Without names, only their number says anything.
+    // Without names, only the number of constructors says anything.
     let usual = match names.is_empty() {
         true => USUAL.len() as u64,
         false => names.iter().filter(|name| is_usual(name)).count() as u64,
@@ -206,7 +209,7 @@ struct Dynamic {
     foreign: Vec<String>,
 }
 
-/// Looks in the dynamic section for what would keep the image mapped: a mark, and libraries.
+/// Searches the dynamic section for whatever would keep the image mapped: a mark, or libraries.
 fn dynamic(
     sections: &Sections<'_>,
     endian: LittleEndian,
@@ -239,12 +242,12 @@ fn dynamic(
     Ok(found)
 }
 
-/// Whether what a library keeps of an image is known.
+/// Whether it is known which pointers into an image the library keeps.
 pub fn is_covered(library: &str) -> bool {
     COVERED.contains(&library) || library.starts_with(LOADER)
 }
 
-/// The descriptor's place, if the section is as large as a descriptor and inside the file.
+/// The descriptor's place in the file, if the section has the size of a descriptor and lies inside the file.
 fn checked_range(start: u64, len: u64, file_len: usize) -> Result<Range<usize>, ArtifactError> {
     let wrong = |why: String| ArtifactError::BadDescriptor(why);
     let start = usize::try_from(start).map_err(|_| wrong("its place is out of range".into()))?;
@@ -252,12 +255,12 @@ fn checked_range(start: u64, len: u64, file_len: usize) -> Result<Range<usize>, 
     let end = end.filter(|end| *end <= file_len);
     let end = end.ok_or_else(|| wrong("its place is outside the file".into()))?;
     if len < size_of::<Descriptor>() as u64 {
-        return Err(wrong(format!("its section has {len} bytes only")));
+        return Err(wrong(format!("its section has only {len} bytes")));
     }
     Ok(start..end)
 }
 
-/// Where the host's address goes, if there is room for just that.
+/// Where the host's address is written, if there is room for exactly that.
 fn place_of_host(start: u64, len: u64, file_len: usize) -> Option<Range<usize>> {
     let start = usize::try_from(start).ok()?;
     let end = start.checked_add(size_of::<usize>()).filter(|end| *end <= file_len)?;

@@ -1,4 +1,4 @@
-//! The descriptor's facts, and the gate's toolchain part.
+//! Reads and checks what an artifact says of itself.
 
 use std::{mem::offset_of, ops::Range};
 
@@ -10,54 +10,54 @@ use hotswap_protocol::{
 
 use crate::{ArtifactError, elf, stamp, toolchain, unseen};
 
-/// What an artifact says of itself.
+/// What an artifact says of itself, read by [`inspect`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The plugin's name.
     pub name: PluginName,
     /// The plugin crate's version.
     pub crate_version: String,
-    /// Which build it is.
+    /// The build id of the artifact.
     pub build_id: BuildId,
-    /// The source it was built from; none outside a git repository.
+    /// The source that it was built from; `None` outside a git repository.
     pub source: Option<Source>,
-    /// What built it.
+    /// The toolchain that built it.
     pub toolchain: Toolchain,
-    /// Why its image could not be unmapped again, if so, and what to do about it.
+    /// Why its image could never be unmapped, and what to do about it; `None` if it can be unmapped.
     pub keep_reason: Option<KeepReason>,
-    /// The shared libraries that it needs, but for those that every Rust program does.
+    /// The shared libraries that it needs, without those that every Rust program needs.
     pub foreign_libraries: Vec<String>,
-    /// A symbol for which the loader may keep the image, as C++ code has them.
+    /// A unique symbol in it, as C++ code has them; the loader may keep the image because of it.
     pub unique_symbol: Option<String>,
-    /// Why its image could not be unmapped again whatever libraries it needs.
+    /// Why its image could never be unmapped, whatever libraries it needs; `None` if there is no such reason.
     pub own_keep_reason: Option<KeepReason>,
-    /// Where the file has the address of its host.
+    /// Where in the file the address of its host is written.
     pub host: Range<usize>,
-    /// Whether it has constructors beside those that `std` and the C library's start files have.
+    /// Whether it has constructors besides those of `std` and of the C library's start files.
     pub has_constructors: bool,
-    /// Whether it has thread-locals in the static area (`-ftls-model=initial-exec`), of which a process has
-    /// little: at some load there is none left.
+    /// Whether it has thread-locals in the static TLS area (`-ftls-model=initial-exec`). A process has little
+    /// room there, which repeated loads use up.
     pub has_static_tls: bool,
 }
 
 impl Facts {
-    /// Whether opening the file runs code that inspection knows nothing of, and so could end the process: its
-    /// own constructors, and those of other libraries.
+    /// Whether opening the file runs code that inspection cannot check, and that could end the process:
+    /// constructors of its own, or of other libraries.
     pub fn may_harm_by_opening(&self) -> bool {
         self.has_constructors || self.has_static_tls || !self.foreign_libraries.is_empty()
     }
 
-    /// Why the image cannot be unmapped again in a host that vouches for some libraries.
+    /// Why the image cannot be unmapped in a host that trusts the libraries `trusted`; `None` if it can.
     ///
-    /// That a library is loaded already says nothing: it may still have a thread, a callback or a key
-    /// of the image.
+    /// A library counts even if it is loaded already: it may still have a thread, a callback or a key of the
+    /// image.
     pub fn keep_reason_trusting(&self, trusted: &[String]) -> Option<KeepReason> {
         let own = self.own_keep_reason.clone();
         own.or_else(|| foreign_reason(&self.foreign_libraries, trusted))
     }
 }
 
-/// Why an image is kept that needs libraries beside those that a host vouches for.
+/// Why an image is kept that needs libraries which the host does not trust.
 fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<KeepReason> {
     let library = libraries.iter().find(|library| !trusted.contains(library))?;
     let why = format!(
@@ -93,23 +93,23 @@ fn own_reason(elf: &elf::ElfFacts) -> Option<KeepReason> {
     }
     if let Some(symbol) = &elf.unique_symbol {
         let why = format!(
-            "it has the unique symbol `{symbol}`, as of C++ code, which all images share; compile that \
+            "it has the unique symbol `{symbol}`, which all images share, as C++ code has them; compile that code \
              with `-fno-gnu-unique`"
         );
         return Some(KeepReason::new(KeepKind::UniqueSymbol, why).symbol(symbol));
     }
     if let Some(symbol) = &elf.unnamed {
         let why = format!(
-            "it takes `{symbol}` from whatever the host has loaded, which may have pointers into it that \
-             nobody sees; link the library statically"
+            "it takes `{symbol}` from whatever library the host has loaded, which may keep pointers into it that \
+             the engine cannot see; link the library statically"
         );
         return Some(KeepReason::new(KeepKind::UnnamedLibrary, why).symbol(symbol));
     }
     elf.unseen.and_then(unseen::reason)
 }
 
-/// Why nothing is unmapped on this platform, if so. Only of glibc is it known what keeps an image, and
-/// what would still call into it.
+/// Why nothing is unmapped on this platform; `None` on Linux with glibc. Only for glibc is it known what
+/// keeps an image mapped, and what would still call into it.
 const PLATFORM_KEEPS: Option<&str> = if cfg!(all(target_os = "linux", target_env = "gnu")) {
     None
 } else {
@@ -118,10 +118,10 @@ const PLATFORM_KEEPS: Option<&str> = if cfg!(all(target_os = "linux", target_env
 
 /// Reads and checks a finished artifact without running any of it.
 ///
-/// The toolchain is told, not judged: see [`Toolchain::misfit`].
+/// The toolchain is reported, but not compared with this program's: see [`Toolchain::misfit`].
 ///
 /// # Errors
-/// Whatever is wrong with the file; it should then never reach the loader.
+/// Whatever is wrong with the file. Such a file must never reach the loader.
 pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
     let elf = elf::read(file)?;
     let descriptor = descriptor(file, elf.descriptor.start)?;
@@ -139,7 +139,7 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
     }
     let host = elf.host.clone();
     let host = host.ok_or_else(|| {
-        ArtifactError::BadDescriptor("it has no place for its host's address".into())
+        ArtifactError::BadDescriptor("it has no section for its host's address".into())
     })?;
     let own_keep_reason = own_reason(&elf);
     let foreign = || foreign_reason(&elf.foreign_libraries, &[]);
@@ -155,14 +155,13 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
     })
 }
 
-/// What a file says of itself that [`inspect`] refuses: none of it is checked. None where no
-/// descriptor is found in it.
+/// What a file that [`inspect`] refuses says of itself, without any check. `None` if it has no descriptor.
 pub fn claims(file: &[u8]) -> Option<Facts> {
     let start = file.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)?;
     claims_of(&descriptor(file, start).ok()?).ok()
 }
 
-/// What a descriptor alone says.
+/// What the descriptor alone says.
 fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
     let name = text(&descriptor.name)?;
     let name = name
@@ -185,14 +184,14 @@ fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
     })
 }
 
-/// Copies the descriptor out of the file and checks that it is one of this ABI.
+/// Copies the descriptor out of the file and checks that it belongs to this ABI.
 pub(super) fn descriptor(file: &[u8], start: usize) -> Result<Descriptor, ArtifactError> {
     let wrong = |why: &str| ArtifactError::BadDescriptor(why.to_owned());
     let bytes = file.get(start..).and_then(|rest| rest.first_chunk());
     let bytes = bytes.ok_or_else(|| wrong("its place is outside the file"))?;
     let descriptor = Descriptor::from_bytes(bytes);
     if descriptor.magic != MAGIC {
-        return Err(wrong("it does not begin as one"));
+        return Err(wrong("it does not begin as a descriptor"));
     }
     if (descriptor.abi_version, descriptor.size as usize) != (ABI_VERSION, size_of::<Descriptor>())
     {
@@ -205,7 +204,7 @@ pub(super) fn descriptor(file: &[u8], start: usize) -> Result<Descriptor, Artifa
     Ok(descriptor)
 }
 
-/// Where the stamp lies in the file, given where the descriptor does.
+/// Where the stamp begins in the file, given where the descriptor begins.
 pub(super) fn stamp_start(descriptor_start: usize) -> usize {
     descriptor_start + offset_of!(Descriptor, stamp)
 }
@@ -223,7 +222,7 @@ fn source(stamp: &Stamp) -> Result<Option<Source>, ArtifactError> {
 /// A text without its padding.
 pub(super) fn text(bytes: &[u8]) -> Result<String, ArtifactError> {
     let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    let wrong = |_| ArtifactError::BadDescriptor("one of its texts is no UTF-8".into());
+    let wrong = |_| ArtifactError::BadDescriptor("one of its texts is not UTF-8".into());
     String::from_utf8(bytes[..len].to_vec()).map_err(wrong)
 }
 

@@ -1,5 +1,5 @@
-//! How a store of builds is laid out: one directory for each plugin, one file for each build, named
-//! after its build id, and what lies beside it.
+//! The layout of a store of builds: a directory for each plugin, a file for each build, named after its build
+//! id, and further files beside it.
 
 use std::{
     env::consts::DLL_SUFFIX,
@@ -9,41 +9,41 @@ use std::{
 
 use hotswap_protocol::{BuildId, PhaseTiming, PluginName};
 
-/// The directory where a store keeps the artifacts of one plugin, each named after its build id.
+/// The directory in which a store keeps the artifacts of one plugin, each named after its build id.
 pub fn store_dir(store: &Path, plugin: &PluginName) -> PathBuf {
     store.join(plugin.folded())
 }
 
-/// The file where a store keeps one build of a plugin.
+/// The file in which a store keeps one build of a plugin.
 pub fn stored_path(store: &Path, plugin: &PluginName, build_id: BuildId) -> PathBuf {
     store_dir(store, plugin).join(format!("{build_id}{DLL_SUFFIX}"))
 }
 
-/// The build that a file in a store is named after; `None` if it is named otherwise.
+/// The build after which a file in a store is named; `None` if it has another name.
 pub fn stored_id(stored: &Path) -> Option<BuildId> {
     let name = stored.file_name()?.to_str()?;
     let id = name.strip_suffix(DLL_SUFFIX)?;
     id.parse().ok().filter(|parsed: &BuildId| parsed.to_string() == id)
 }
 
-/// What the file of a patch is called, beside the artifact that it belongs to: `libworld.patch`, `world.patch`.
+/// The extension of a patch file. The file lies beside its artifact, as `libworld.patch` or `world.patch`.
 pub const PATCH_EXTENSION: &str = "patch";
 
-/// The file beside a stored build that whoever has it loaded keeps locked.
+/// The file beside a stored build that every process locks while it has the build loaded.
 pub fn stored_lock(stored: &Path) -> PathBuf {
     stored.with_extension("loaded")
 }
 
-/// The file beside a stored build that says how long each phase of that build took: a JSON list of
+/// The file beside a stored build that says how long each phase of that build took, as a JSON list of
 /// `PhaseTiming`s.
 pub fn stored_phases(stored: &Path) -> PathBuf {
     stored.with_extension("phases.json")
 }
 
-/// Phases of a build take a few hundred bytes; what is larger is something else.
+/// The largest file of phases that is read. A real one has a few hundred bytes.
 const MAX_PHASES_BYTES: u64 = 64 << 10;
 
-/// Reads what [`stored_phases`] has: nothing where that does not make sense.
+/// Reads the file that [`stored_phases`] names. Empty if its content makes no sense.
 pub fn read_phases(text: impl Read) -> Vec<PhaseTiming> {
     serde_json::from_reader(text.take(MAX_PHASES_BYTES)).unwrap_or_default()
 }

@@ -21,7 +21,7 @@ mod toolchain;
 mod elf;
 pub mod unseen;
 
-// What is written after linking, and where builds are kept.
+// What is written after linking, and where builds are stored.
 pub mod layout;
 pub mod patch;
 mod stamp;

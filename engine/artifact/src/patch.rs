@@ -1,13 +1,14 @@
-//! A patch: code that takes the place of some functions of a version that runs, while its data stay.
+//! A patch: new code for some functions of a version that runs, while its data stays.
 //!
-//! A patch is made against one build, its base, and loaded beside the image of just that build. It has the
-//! functions that changed, and all that call them up to the functions that the engine calls. Whatever else it
-//! needs it takes from the base, by the place in the base's file. No address is in it: what depends on where
-//! base and patch lie is a [`Fixup`], which the engine fills in.
+//! A patch is made against one build, its base, and is loaded beside the image of exactly that build. It
+//! contains the functions that changed, and all their callers up to the functions that the engine calls.
+//! Everything else that it needs it takes from the base, by the address in the base's file. A patch contains
+//! no absolute address: whatever depends on where base and patch are mapped is a [`Fixup`], which the engine
+//! fills in.
 //!
-//! As a file it is [`MAGIC`], the length of the header, the header as JSON, the content, and the hash of all
-//! before. Nothing in it is believed unchecked: [`Patch::read`] refuses what would lead out of the patch, and
-//! the engine what would lead out of the base.
+//! As a file it is [`MAGIC`], the length of the header, the header as JSON, the content, and a hash of
+//! everything before. No reader trusts it: [`Patch::read`] refuses whatever would lead out of the patch, and
+//! the engine whatever would lead out of the base.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,46 +17,46 @@ use hotswap_plugin::__private::Function;
 use hotswap_protocol::BuildId;
 use serde::{Deserialize, Serialize};
 
-/// How the file of a patch begins. The last byte is the version of the format.
+/// The first bytes of a patch file. The last byte is the version of the format.
 pub const MAGIC: [u8; 8] = *b"hswppat\x01";
-/// The largest patch that is made and read, in bytes of content.
+/// The largest content of a patch, in bytes. Larger ones are neither made nor read.
 pub const MAX_BYTES: usize = 1 << 20;
-/// What begins at a multiple of this in a patch does so in memory.
+/// The size of a page: what is aligned to it in a patch is aligned to it in memory.
 pub const PAGE: usize = 4096;
 /// The size of a hash, in bytes.
 const HASH: usize = 32;
 
-/// A patch, see the [module](self).
+/// A patch; see the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
-    /// What it is made of.
+    /// The header, which describes the content.
     pub header: Header,
-    /// First the code, up to [`Header::code`], then read-only data.
+    /// The content: first the code, up to [`Header::code`], then read-only data.
     pub content: Vec<u8>,
 }
 
-/// What a patch says of itself.
+/// The header of a patch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// The build against whose image it is loaded.
+    /// The build that the patch was made against.
     pub base: BuildId,
     /// The build whose code the plugin has with this patch; see [`Patch::is_early`].
     pub build: BuildId,
     /// How many bytes of the content are code: a multiple of [`PAGE`].
     pub code: u32,
-    /// Where the frame descriptions (`.eh_frame`) are, with the four zero bytes that end them; empty if there
-    /// are none.
+    /// Where the frame descriptions (`.eh_frame`) are, including the four zero bytes that end them; empty if
+    /// there are none.
     pub frames: Range<u32>,
-    /// What is to be filled in.
+    /// The places that the engine fills in.
     pub fixups: Vec<Fixup>,
-    /// Where the descriptions of the functions are that the engine calls: each takes the place of the base's
-    /// function of the same name.
+    /// Where the descriptions of the functions are that the engine calls. Each replaces the base's function
+    /// of the same name.
     pub functions: Vec<u32>,
-    /// The functions whose code changed, as people know them.
+    /// The functions whose code changed, by their readable names.
     pub changed: Vec<String>,
 }
 
-/// A place in a patch that depends on where base and patch lie.
+/// A place in a patch whose content depends on where base and patch are mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fixup {
     /// The offset of the place in the content.
@@ -89,41 +90,44 @@ impl Form {
     }
 }
 
-/// What a [`Fixup`] refers to.
+/// A place that a [`Fixup`] refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// An offset in the content of the patch.
     Own(u32),
-    /// An address in the base's file, which is an offset from where its image lies.
+    /// An address in the base's file, that is, an offset from the start of its image.
     Base(u64),
-    /// What the loader has written to eight bytes at this address in the base's file: the address of a symbol of
-    /// another library.
+    /// The eight bytes at this address in the base's file, to which the loader has written the address of a
+    /// symbol of another library.
     Bound(u64),
-    /// The number of the base's thread-locals among those of all libraries; the addend does not count.
+    /// The TLS module number of the base, by which the loader tells the thread-locals of libraries apart; the
+    /// addend is ignored.
     ThreadLocals,
 }
 
-/// Why a file is no patch that can be loaded.
+/// Why a file is not a usable patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PatchError {
-    /// It does not begin as a patch of this version does.
+    /// It does not begin with [`MAGIC`].
     NotAPatch,
-    /// It is not whole: its length or its hash is another.
+    /// Its length or its hash is wrong.
     Damaged,
-    /// It has so many bytes, which is too many.
+    /// It has this many bytes, more than [`MAX_BYTES`].
     TooLarge(usize),
-    /// What it says of itself cannot be.
+    /// It contradicts itself.
     Nonsense(&'static str),
 }
 
 impl fmt::Display for PatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAPatch => f.write_str("it is no patch of this version"),
+            Self::NotAPatch => f.write_str("it is not a patch of this version"),
             Self::Damaged => f.write_str("it is damaged: its content does not match its hash"),
-            Self::TooLarge(bytes) => write!(f, "it has {bytes} bytes; {MAX_BYTES} are possible"),
+            Self::TooLarge(bytes) => {
+                write!(f, "it has {bytes} bytes; at most {MAX_BYTES} are allowed")
+            }
             Self::Nonsense(what) => write!(f, "it contradicts itself: {what}"),
         }
     }
@@ -153,7 +157,7 @@ impl Patch {
     /// The file of the patch.
     ///
     /// # Errors
-    /// If it is none that could be read again.
+    /// If the result could not be read again.
     pub fn to_bytes(&self) -> Result<Vec<u8>, PatchError> {
         self.check()?;
         let header = serde_json::to_vec(&self.header)
@@ -169,10 +173,10 @@ impl Patch {
         Ok(bytes)
     }
 
-    /// Reads the file of a patch.
+    /// Reads a patch from the content of a file.
     ///
     /// # Errors
-    /// If it is damaged, or anything in it leads out of it.
+    /// If the file is damaged, or anything in it refers to a place outside it.
     pub fn read(bytes: &[u8]) -> Result<Self, PatchError> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(PatchError::NotAPatch)?;
         let (content, hash) = rest.split_last_chunk::<HASH>().ok_or(PatchError::Damaged)?;
@@ -188,7 +192,7 @@ impl Patch {
         Ok(patch)
     }
 
-    /// Refuses what leads out of the content.
+    /// Refuses references to places outside the content.
     fn check(&self) -> Result<(), PatchError> {
         let Header { code, frames, fixups, functions, .. } = &self.header;
         let length = self.content.len();
@@ -206,7 +210,7 @@ impl Patch {
             let are_placed = code <= begin && begin.is_multiple_of(8) && end <= length;
             let frames = self.content.get(begin..end).filter(|_| are_placed);
             if !frames.is_some_and(do_end) {
-                return nonsense("its frame descriptions do not end");
+                return nonsense("its frame descriptions have no end mark");
             }
         }
         for fixup in fixups {
@@ -222,13 +226,13 @@ impl Patch {
             code <= offset(*at) && end <= length && at.is_multiple_of(8)
         };
         if !functions.iter().all(is_placed) {
-            return nonsense("a function is described where no data are");
+            return nonsense("the description of a function lies outside its data");
         }
         Ok(())
     }
 }
 
-/// Whether frame descriptions follow each other up to the four zero bytes that end them.
+/// Whether the frame descriptions form a chain that ends with four zero bytes.
 fn do_end(mut frames: &[u8]) -> bool {
     while let Some((length, rest)) = frames.split_first_chunk::<4>() {
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! The stamp: which build a file is, and from which source, written after linking.
+//! The stamp, written into a plugin's file after linking: its build and its source.
 
 use std::{mem::offset_of, ops::Range};
 
@@ -9,11 +9,11 @@ use crate::{ArtifactError, elf, facts};
 
 /// Writes the git facts, the build id and the seal into a freshly linked plugin.
 ///
-/// The build id covers the file without its stamp, so a commit alone does not change it; the seal
-/// covers the stamp.
+/// The build id covers the file without its stamp, so a commit alone does not change it. The seal covers the
+/// stamp.
 ///
 /// # Errors
-/// When the file is no plugin of this ABI.
+/// If the file is not a plugin of this ABI.
 pub fn stamp(file: &mut [u8], source: Option<&Source>) -> Result<BuildId, ArtifactError> {
     let descriptor_start = elf::read(file)?.descriptor.start;
     facts::descriptor(file, descriptor_start)?;
@@ -37,7 +37,7 @@ pub fn stamp(file: &mut [u8], source: Option<&Source>) -> Result<BuildId, Artifa
     Ok(build_id)
 }
 
-/// The hash of the file as if its stamp were all zero.
+/// The hash of the file with a stamp of zeros.
 pub(super) fn build_id(file: &[u8], descriptor_start: usize) -> BuildId {
     let place = stamp_range(descriptor_start);
     let mut hasher = blake3::Hasher::new();
@@ -47,7 +47,7 @@ pub(super) fn build_id(file: &[u8], descriptor_start: usize) -> BuildId {
     BuildId::from_bytes(half(&hasher.finalize()))
 }
 
-/// The hash of the stamp as if the seal were zero.
+/// The hash of the stamp with a seal of zeros.
 pub(super) fn seal(file: &[u8], descriptor_start: usize) -> [u8; 16] {
     let mut stamp = file[stamp_range(descriptor_start)].to_vec();
     stamp[offset_of!(Stamp, seal)..][..size_of::<[u8; 16]>()].fill(0);
@@ -63,7 +63,7 @@ fn half(hash: &blake3::Hash) -> [u8; 16] {
     std::array::from_fn(|i| hash.as_bytes()[i])
 }
 
-/// As much of a text as its field holds, ending at a character.
+/// As much of a text as its field can take, cut between two characters.
 fn cut<const N: usize>(text: &str) -> &[u8] {
     &text.as_bytes()[..text.floor_char_boundary(N)]
 }

@@ -1,16 +1,16 @@
-//! What built an artifact, and this program.
+//! The toolchains that built an artifact and this program.
 
 use hotswap_plugin::abi::descriptor::Descriptor;
 use hotswap_protocol::Toolchain;
 
 use crate::{ArtifactError, facts::text};
 
-/// What built this program.
+/// The toolchain that built this program.
 pub fn own_toolchain() -> Toolchain {
     of(&Descriptor::new("", "")).unwrap_or_else(|_| unreachable!("its texts are UTF-8"))
 }
 
-/// What built the artifact of a descriptor.
+/// The toolchain that built the artifact with this descriptor.
 pub(super) fn of(descriptor: &Descriptor) -> Result<Toolchain, ArtifactError> {
     Ok(Toolchain {
         rustc_release: text(&descriptor.rustc_release)?,

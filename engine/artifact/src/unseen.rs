@@ -1,19 +1,21 @@
-//! The ways into libc that no hook sees.
+//! The functions of libc and of the unwinder that keep pointers unseen by the hooks.
 //!
-//! The list was made by going through all that glibc 2.36 and libgcc export. It has what makes them
-//! keep a pointer, to code or to data, that may lie in the image, beyond the call: nobody can tell
-//! when such an image may go. What is not in it:
-//! - what the hooks see, or look at when it is called (`hotswap_plugin`'s hooks);
-//! - what libc itself lets go of when it closes the image: `atexit`, `pthread_atfork`;
-//! - what keeps a pointer only in an object of the caller's, such as `regcomp`, `qsort_r`, `fts_open`;
-//! - what C asks its callers to end first, as for any object of the stack: an open `DIR`, a lock.
+//! The list was made by going through everything that glibc 2.36 and libgcc export. It has the functions that
+//! make them keep a pointer beyond the call, to code or to data that may lie in the image: nobody can tell
+//! when such an image may be unmapped. The list leaves out:
+//! - the functions that are hooked, or whose effects the hooks check (`hotswap_plugin`'s hooks);
+//! - the functions whose pointers libc itself drops when it closes the image: `atexit`, `pthread_atfork`;
+//! - the functions that keep a pointer only in an object of the caller, such as `regcomp`, `qsort_r`,
+//!   `fts_open`;
+//! - the functions with an effect that C asks its callers to end first, as for any object on the stack: an
+//!   open `DIR`, a lock.
 
 use hotswap_protocol::{KeepKind, KeepReason};
 
-/// Some functions that leave the same behind.
+/// Functions with the same effect.
 struct Way {
     names: &'static [&'static str],
-    /// What comes of calling one.
+    /// The effect of a call, as the end of a sentence.
     leaves: &'static str,
     /// What to do instead.
     instead: &'static str,
@@ -22,12 +24,12 @@ struct Way {
 const WAYS: [Way; 9] = [
     Way {
         names: &["thrd_create", "clone", "__clone"],
-        leaves: "starts a thread that nobody sees",
+        leaves: "starts a thread that the engine cannot see",
         instead: "start it with `std::thread` or `pthread_create`",
     },
     Way {
         names: &["tss_create"],
-        leaves: "leaves destructors on threads that nobody sees",
+        leaves: "leaves destructors on threads that the engine cannot see",
         instead: "use `thread_local!` or `pthread_key_create`",
     },
     Way {
@@ -44,17 +46,17 @@ const WAYS: [Way; 9] = [
             "lio_listio",
             "lio_listio64",
         ],
-        leaves: "lets a thread of libc's call into it, or write to it, later",
+        leaves: "lets a thread of libc call into it, or write to it, later",
         instead: "wait on a thread or in a task of the plugin's own",
     },
     Way {
         names: &["on_exit", "at_quick_exit", "__cxa_at_quick_exit"],
         leaves: "has it called when the process ends",
-        instead: "do in `on_free` what is to be done at its end",
+        instead: "do in `on_free` what has to be done at the end",
     },
     Way {
         names: &["sigset", "sigvec", "sysv_signal", "__sysv_signal"],
-        leaves: "sets signal handlers that nobody sees",
+        leaves: "sets signal handlers that the engine cannot see",
         instead: "set them with `sigaction`",
     },
     Way {
@@ -81,8 +83,8 @@ const WAYS: [Way; 9] = [
             "__morecore",
             "_IO_link_in",
         ],
-        leaves: "gives libc a function of it to call, for as long as the process lives",
-        instead: "do without, or do it in the host",
+        leaves: "registers one of its functions with libc for as long as the process lives",
+        instead: "avoid it, or call it in the host",
     },
     Way {
         names: &[
@@ -95,12 +97,12 @@ const WAYS: [Way; 9] = [
             "argp_program_bug_address",
         ],
         leaves: "gives libc a text or a table to keep, which may lie in it",
-        instead: "do without, or do it in the host",
+        instead: "avoid it, or call it in the host",
     },
     Way {
         names: &["fmemopen", "open_memstream", "open_wmemstream", "profil", "sprofil"],
         leaves: "gives libc memory to write to, which may lie in it",
-        instead: "do without, or do it in the host",
+        instead: "avoid it, or call it in the host",
     },
     Way {
         names: &[
@@ -112,17 +114,17 @@ const WAYS: [Way; 9] = [
             "__register_frame_info_table_bases",
         ],
         leaves: "gives the unwinder tables to keep, which may lie in it",
-        instead: "do without",
+        instead: "avoid it",
     },
 ];
 
-/// Which of the list a name is: of two that an image uses the lower one is told, so that each version
-/// of a plugin gives the same reason.
+/// The position of a function in the list; `None` if it is not there. An image that uses several of them
+/// reports the lowest position, so each version of a plugin gives the same reason.
 pub fn number(name: &str) -> Option<usize> {
     all().position(|(known, _)| known == name)
 }
 
-/// Why an image is kept that uses the function of a number.
+/// Why an image that uses the function at position `number` is kept.
 pub fn reason(number: usize) -> Option<KeepReason> {
     let (name, way) = all().nth(number)?;
     let why = format!("it uses `{name}`, which {}; {}", way.leaves, way.instead);

@@ -6,15 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Makes `path` hold `contents`, by a temporary file beside it that is renamed. A file that holds
-/// them already is left alone, so that its inode and times show that nothing changed.
+/// Writes `contents` to `path`, through a temporary file beside it that is renamed. A file that has these
+/// contents already is left alone, so that its inode and times show that nothing changed.
 ///
-/// The temporary file's name ends in `.tmp`, so nobody takes it for a library.
+/// The name of the temporary file ends in `.tmp`, so that it is not mistaken for a library.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     write_with_mode(path, contents, 0o644)
 }
 
-/// As [`write`], with the permissions of a program or a library.
+/// Writes like [`write`], with the permissions of a program or a library.
 pub(crate) fn write_executable(path: &Path, contents: &[u8]) -> io::Result<()> {
     write_with_mode(path, contents, 0o755)
 }
@@ -41,8 +41,8 @@ fn holds(path: &Path, contents: &[u8]) -> bool {
     same_size && fs::read(path).is_ok_and(|present| present == contents)
 }
 
-/// Sets the modification time of `path` to now, or to later than all of `others` if the clock was set
-/// back since they were written.
+/// Sets the modification time of `path` to now, or, if the clock was set back, to later than that of all
+/// `others`.
 pub(crate) fn date_as_newest(
     path: &Path,
     others: impl Iterator<Item = SystemTime>,

@@ -53,19 +53,18 @@ pub(crate) mod profile;
 pub struct BuildOptions {
     /// Whether to build with the profile `release`.
     pub release: bool,
-    /// More flags for cargo, each an argument of its own.
+    /// More flags for cargo, one argument each.
     pub cargo_flags: Vec<String>,
-    /// Whether to run cargo even if only sources have changed since the last build. Otherwise such
-    /// a build repeats the compiler calls of an earlier one, which saves the time of cargo.
+    /// Whether to run cargo even if only sources have changed since the last build. Otherwise such a build
+    /// repeats the compiler calls of an earlier run of cargo, which saves the time that cargo takes.
     pub no_replay: bool,
     /// The prefix of the names that are live in a module marked `#[live]`; `None` for `live_`.
     pub live_prefix: Option<String>,
-    /// Whether to keep the temporary files of the build. A [`BuildMessage::Output`] says where they
-    /// are.
+    /// Whether to keep the temporary files of the build. A [`BuildMessage::Output`] names their place.
     pub leave_temps: bool,
     /// How many builds of the plugin the store keeps.
     pub store_limits: StoreLimits,
-    /// The build that a host runs, for which a patch is to be made; see [`Built::patch`].
+    /// The build that a host runs and for which a patch should be made; see [`Built::patch`].
     pub patch_base: Option<BuildId>,
     /// Called with a patch for [`patch_base`](Self::patch_base) as soon as the plugin is compiled, while its linker
     /// still runs; only if nothing but the plugin itself had to be compiled. The patch
@@ -100,8 +99,7 @@ impl fmt::Debug for OnPatch {
 pub struct Built {
     /// The plugin's name, as the artifact gives it.
     pub plugin: String,
-    /// The identity of its code. Building the same sources again gives the same id, also after a
-    /// commit.
+    /// Identifies the code. Building the same sources again gives the same id, even after a commit.
     pub build_id: BuildId,
     /// The path of the artifact in the store.
     pub artifact: PathBuf,
@@ -111,11 +109,12 @@ pub struct Built {
     pub warnings: usize,
     /// What changed, compared with the build before.
     pub effect: BuildEffect,
-    /// Which functions changed, and what else; `None` if cargo compiled it, if nothing was compiled, or if it
-    /// is not known what the build before was made of.
+    /// The functions that changed, and what else changed; `None` if cargo compiled the plugin, if nothing was
+    /// compiled, or if the sources of the build before are not known.
     pub changes: Option<SourceChanges>,
-    /// The code that makes this build of [`BuildOptions::patch_base`], so that the version that runs goes on with
-    /// it; or why there is none. `None` if none was asked for, or if it is that build.
+    /// A patch that turns [`BuildOptions::patch_base`] into this build, so that the running version need not
+    /// be replaced; or the reason why there is none. `None` if no patch was requested, or if this build is
+    /// the base.
     pub patch: Option<Result<Patch, NotPatched>>,
     /// How long each phase took, in order:
     ///
@@ -145,15 +144,15 @@ pub enum BuildEffect {
 }
 
 impl Built {
-    /// Copies the artifact into the plugin directory `out_dir` as `<plugin>.so` and returns the
-    /// path of that file.
+    /// Copies the artifact into the plugin directory `out_dir` as `<plugin>.so` and returns the path of that
+    /// file.
     ///
-    /// The file appears as a whole or not at all. A file with the same content is left alone. Any
-    /// other one is replaced and not overwritten, so a host that has it mapped is not disturbed.
+    /// The file appears as a whole or not at all. A file with the same content is left alone. Any other file
+    /// is replaced and not overwritten, so a host that has it mapped is not disturbed.
     ///
     /// # Errors
-    /// [`Artifact`](crate::BuildErrorKind::Artifact) if the stored file is not this build any more,
-    /// or if the file cannot be written.
+    /// [`Artifact`](crate::BuildErrorKind::Artifact) if the stored file is not this build any more, or if the
+    /// file cannot be written.
     pub fn install(&mut self, out_dir: &Path) -> Result<PathBuf, BuildError> {
         let began = Instant::now();
         self.install_patch(out_dir).map_err(|error| {
@@ -169,7 +168,7 @@ impl Built {
         Ok(path)
     }
 
-    /// Puts the patch beside where the artifact will be, and removes what is there of an earlier one.
+    /// Puts the patch beside the place of the artifact, and removes an earlier patch.
     fn install_patch(&self, out_dir: &Path) -> io::Result<()> {
         let path = out_dir.join(&self.plugin).with_extension(layout::PATCH_EXTENSION);
         match &self.patch {
@@ -191,7 +190,7 @@ impl Built {
         }
     }
 
-    /// Whether the plugin directory `out_dir` has this build already.
+    /// Whether the plugin directory `out_dir` already has this build.
     pub fn is_in(&self, out_dir: &Path) -> bool {
         let installed = fs::read(out_dir.join(format!("{}{DLL_SUFFIX}", self.plugin)));
         let facts = installed.ok().and_then(|bytes| artifact::inspect(&bytes).ok());
@@ -201,8 +200,8 @@ impl Built {
 
 /// Builds the program of `host` in the target directory of its workspace and returns its path.
 ///
-/// Of `options` only `release` and `cargo_flags` apply to a host. `on_message` is called on the
-/// calling thread.
+/// Only `release` and `cargo_flags` of `options` apply to a host. `on_message` is called on the calling
+/// thread.
 ///
 /// ```no_run
 /// use hotswap_build::{BuildOptions, Cancel, HostPackage, build_host};
@@ -245,18 +244,17 @@ pub fn build_host(
     })
 }
 
-/// Builds a plugin as a shared library, stamps that, and puts it into the store of its workspace.
+/// Builds a plugin as a shared library, stamps the library, and puts it into the store of its workspace.
 ///
-/// `on_message` is called on the calling thread, with each diagnostic, each package that is
-/// finished, and each other line of output. See the [crate's example](crate).
+/// `on_message` is called on the calling thread, with each diagnostic, each finished package, and each other
+/// line of output. See the [crate's example](crate).
 ///
-/// Several processes can build in one workspace at the same time: the library that cargo made is
-/// read while no other build can change it, and is never written to.
+/// Several processes can build in one workspace at the same time: the library that cargo made is read while
+/// no other build can change it, and is never written to.
 ///
 /// # Errors
-/// The error's [kind](BuildError::kind) says whether the sources do not compile, the build was
-/// cancelled, something around it is wrong, or the result is not an artifact. The store is
-/// unchanged then.
+/// The error's [kind](BuildError::kind) says whether the sources do not compile, the build was cancelled,
+/// something around it is wrong, or the result is not an artifact. In these cases the store is unchanged.
 pub fn build_plugin(
     plugin: &PluginPackage,
     options: &BuildOptions,
@@ -273,12 +271,12 @@ pub fn build_plugin(
     results.pop().unwrap_or_else(|| Err(BuildError::cancelled(&plugin.name)))
 }
 
-/// Builds plugins side by side, as [`build_plugin`] builds one, within the jobs that cargo would use:
-/// those of `--jobs`, of `build.jobs`, or else one for each core.
+/// Builds plugins side by side, each like [`build_plugin`], with as many jobs as cargo would use: the number
+/// from `--jobs`, from `build.jobs`, or else one for each core.
 ///
-/// `on_message` is called with the position of a plugin and a message of its build, and `on_built` once
-/// for each plugin, with its position and what became of it. Both are called on the calling thread. One
-/// plugin that fails does not keep others from being built.
+/// `on_message` is called with the position of a plugin and a message of its build, and `on_built` once for
+/// each plugin, with its position and its result. Both are called on the calling thread. If one plugin fails,
+/// the others are still built.
 ///
 /// ```no_run
 /// use hotswap_build::{BuildOptions, Cancel, HostPackage, build_plugins};
@@ -319,19 +317,19 @@ pub fn build_plugins(
     batch.end();
 }
 
-/// What [`review_plugin`] found.
+/// The result of [`review_plugin`].
 #[derive(Clone, Debug)]
 pub struct Review {
-    /// What cargo made. It is in the store, and it is what the next build is compared with.
+    /// The build that cargo made. It is in the store, and the next build is compared with it.
     pub built: Built,
-    /// How that differs from what was built before; `None` if it is the same code.
+    /// How it differs from the build before; `None` if it is the same code.
     pub disagreement: Option<Disagreement>,
 }
 
-/// Cargo made other code than a build without it.
+/// Cargo made other code than a build without cargo.
 #[derive(Clone, Debug)]
 pub struct Disagreement {
-    /// The build id of what was built without cargo.
+    /// The build id of the build without cargo.
     pub replayed: String,
     /// The crates that cargo compiled although none of their recorded sources had changed.
     pub missed: Vec<String>,
@@ -347,14 +345,15 @@ impl fmt::Display for Disagreement {
     }
 }
 
-/// Lets cargo build what builds without cargo take for up to date, and tells whether it is the same.
+/// Runs cargo for a plugin whose builds without cargo are up to date, and reports whether the result is the
+/// same.
 ///
-/// `None` if there is nothing to review: the plugin is not up to date, or its builds are not recorded.
-/// Whatever cargo makes replaces the record. A review takes as long as a build with cargo; cancel it
-/// when something is to be built meanwhile.
+/// `None` if there is nothing to review: the plugin is not up to date, or its builds are not recorded. The
+/// result of cargo replaces the record. A review takes as long as a build with cargo; cancel it if something
+/// has to be built meanwhile.
 ///
 /// # Errors
-/// As [`build_plugin`].
+/// As for [`build_plugin`].
 pub fn review_plugin(
     plugin: &PluginPackage,
     options: &BuildOptions,
@@ -386,7 +385,7 @@ fn elsewhere(plugin: &PluginPackage, options: &BuildOptions) -> PluginPackage {
     PluginPackage { target_dir, ..plugin.clone() }
 }
 
-/// Makes an artifact of a library, and puts it into the store.
+/// Makes an artifact from a library, and puts it into the store.
 fn finish(
     plugin: &PluginPackage,
     options: &BuildOptions,
@@ -442,7 +441,7 @@ fn finish(
     Ok(built)
 }
 
-/// The patch for a host that runs the build `base`. What this build was made of is kept for the next one.
+/// The patch for a host that runs the build `base`. The input of this build is kept for later patches.
 fn patch_of(
     record: &mut Replay,
     member: &Member<'_>,
@@ -455,8 +454,8 @@ fn patch_of(
     Some(patch.unwrap_or_else(|error| Err(NotPatched::Unreadable(error.to_string()))))
 }
 
-/// Recompiling can give identical code, and an untouched library can differ from the artifact `before`;
-/// the build ids decide.
+/// Decides the effect of a build. Compiling again can give identical code, and a library that was not
+/// compiled again can differ from the artifact `before`, so the build ids decide.
 fn judge(effect: BuildEffect, before: Option<String>, build_id: BuildId) -> BuildEffect {
     match before {
         Some(before) if before != build_id.to_string() => BuildEffect::NewCode,
@@ -477,8 +476,8 @@ fn in_sum(phases: impl Iterator<Item = (PhaseKind, Duration)>) -> Vec<PhaseTimin
     sums.into_iter().map(|(phase, elapsed)| PhaseTiming::new(phase, None, elapsed)).collect()
 }
 
-/// Adds what all builds with cargo have in common. Cargo runs in the package's directory, as it
-/// would for its author, so that the same `.cargo/config.toml` and `rust-toolchain.toml` apply.
+/// Adds the arguments that all builds with cargo share. Cargo runs in the package's directory, as it would
+/// for the package's author, so that the same `.cargo/config.toml` and `rust-toolchain.toml` apply.
 fn add_common_arguments(
     command: &mut Command,
     manifest_path: &Path,
@@ -492,7 +491,7 @@ fn add_common_arguments(
     }
     let mut is_value = false;
     for flag in &options.cargo_flags {
-        // It is given as an absolute path already.
+        // It is already passed as an absolute path.
         let is_target_dir = is_value || flag.starts_with("--target-dir=");
         is_value = flag == TARGET_DIR;
         if !is_value && !is_target_dir {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Ends the builds that it was passed to, from any thread. All clones of a `Cancel` are the same one.
+/// Ends the builds to which it was passed, from any thread. All clones of a `Cancel` are the same one.
 ///
 /// Cancelling is final: a build that is started later with the same `Cancel` ends at once.
 ///
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 ///
 /// let cancel = Cancel::default();
 /// let for_the_user = cancel.clone();
-/// // Where the user asks for an end of the build that was given `cancel`:
+/// When the user asks to end the build that was given `cancel`:
 /// for_the_user.cancel();
 /// assert!(cancel.is_cancelled());
 /// ```
@@ -26,8 +26,8 @@ pub struct Cancel {
 #[derive(Debug, Default)]
 struct State {
     cancelled: bool,
-    /// The process groups of the running builds. None of their leaders has been reaped, so no id
-    /// in here can belong to another process.
+    /// The process groups of the running builds. None of their leaders has been reaped, so no id here can
+    /// belong to another process.
     groups: Vec<Pid>,
 }
 
@@ -62,7 +62,7 @@ impl Cancel {
     }
 }
 
-/// Fails only if the group has ended already, which is just as well.
+/// Kills a process group. This fails only if the group has already ended, which is fine.
 pub(crate) fn kill(group: Pid) {
     let _ = kill_process_group(group, Signal::KILL);
 }

@@ -1,4 +1,4 @@
-//! Runs cargo, and reads all its output while it runs, so that cargo never waits for a full pipe.
+//! Runs cargo, and reads all its output while it runs, so that cargo never waits because a pipe is full.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,23 +13,23 @@ use cargo_metadata::Message;
 use crate::Cancel;
 use crate::process::Running;
 
-/// The variables that name directories of cargo.
+/// The environment variables that name directories of cargo.
 const DIRECTORIES: [&str; 4] =
     ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR", "CARGO_HOME"];
 
 /// How many lines of output are queued for a busy caller before cargo has to wait.
 const QUEUED_LINES: usize = 256;
 
-/// The cargo that runs this program, if one does: then both use the same toolchain. Otherwise the
-/// one on the `PATH`.
+/// The cargo that runs this program, if there is one, so that both use the same toolchain. Otherwise the
+/// cargo on the `PATH`.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.envs(absolute_dirs());
     command
 }
 
-/// The variables that name a directory relative to that of this process, with the absolute path. Cargo
-/// runs in another directory.
+/// The variables that name a directory relative to that of this process, with the absolute path. Cargo runs
+/// in another directory.
 pub(crate) fn absolute_dirs() -> impl Iterator<Item = (&'static str, PathBuf)> {
     let given = DIRECTORIES.into_iter().filter_map(|name| {
         Some((name, PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?)))
@@ -37,7 +37,7 @@ pub(crate) fn absolute_dirs() -> impl Iterator<Item = (&'static str, PathBuf)> {
     given.filter(|(_, dir)| dir.is_relative()).map(|(name, dir)| (name, absolute(&dir)))
 }
 
-/// The absolute path of `path`, which whoever started this process gave.
+/// The absolute path of `path`, which is relative to the directory in which this process was started.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -58,8 +58,8 @@ pub(crate) fn run(
     running.finish()
 }
 
-/// Receives the messages of both streams. The receiver ends when both are closed, which is when
-/// all processes that write to them have ended.
+/// Receives the messages of both streams. The receiver ends when both streams are closed, that is, when all
+/// processes that write to them have ended.
 fn messages(running: &mut Running<'_>) -> io::Result<Receiver<Message>> {
     let (sender, receiver) = sync_channel(QUEUED_LINES);
     if let Some(stdout) = running.take_stdout() {
@@ -84,7 +84,7 @@ fn forward_messages(stdout: impl Read, sender: &SyncSender<Message>) {
                     return;
                 }
             }
-            // Cargo does not write lines that are not UTF-8, but it may write the next one.
+            // Cargo writes no lines that are not UTF-8; a later line may be readable again.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             Err(_) => return,
         }

@@ -12,16 +12,16 @@ use syn::{Attribute, Expr, ExprLit, Ident, Item, ItemImpl, ItemMod, Lit, LitStr,
 use crate::workspace::Workspace;
 use crate::{BuildError, PluginPackage, syntax};
 
-/// The prefix of live names unless the author or the build chooses another, as `#[live]` has it.
+/// The default prefix of live names, as in `#[live]`.
 pub(crate) const DEFAULT_LIVE_PREFIX: &str = "live_";
 
-/// What the sources of a plugin declare with `#[plugin]`, `#[invoke]` and `#[live]`, and what is named as if
-/// it were live.
+/// The items that the sources of a plugin declare with `#[plugin]`, `#[invoke]` and `#[live]`, and items with
+/// live names that are not live.
 ///
-/// The sources are read as they are: what a macro makes, and what `include!` brings, is not seen.
+/// Only the text of the sources is read: the output of macros and the content of `include!` are not seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Declarations {
-    /// What is declared, module by module.
+    /// The declarations, module by module.
     pub items: Vec<Declaration>,
     /// The files that could not be read.
     pub unread: Vec<UnreadFile>,
@@ -30,17 +30,17 @@ pub struct Declarations {
 /// An item of a plugin's sources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Declaration {
-    /// What it is.
+    /// The kind of the item.
     pub kind: DeclarationKind,
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// The file that contains it.
     pub file: PathBuf,
-    /// Its line there, counted from 1.
+    /// Its line in that file, counted from 1.
     pub line: usize,
 }
 
-/// What a [`Declaration`] is.
+/// The kind of a [`Declaration`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeclarationKind {
@@ -52,12 +52,11 @@ pub enum DeclarationKind {
     LiveFunction,
     /// A live type.
     LiveType,
-    /// A function, or a type that can be serialised, whose name begins with the live prefix, although
-    /// nothing makes it live.
+    /// A function or a serialisable type whose name begins with the live prefix although it is not live.
     NotLive,
 }
 
-/// A source that could not be read.
+/// A source file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnreadFile {
     /// Its path.
@@ -67,11 +66,11 @@ pub struct UnreadFile {
 }
 
 impl PluginPackage {
-    /// Reads what the sources of the library declare. `live_prefix` is as in
+    /// Reads the declarations in the sources of the library. `live_prefix` is as in
     /// [`BuildOptions`](crate::BuildOptions::live_prefix).
     ///
     /// # Errors
-    /// [`Setup`](crate::BuildErrorKind::Setup) if cargo does not tell where the library's sources are.
+    /// [`Setup`](crate::BuildErrorKind::Setup) if cargo does not say where the library's sources are.
     pub fn declarations(&self, live_prefix: Option<&str>) -> Result<Declarations, BuildError> {
         let workspace = Workspace::load(&self.manifest_path, &[])?;
         let targets =
@@ -90,7 +89,7 @@ impl PluginPackage {
     }
 }
 
-/// Collects what files declare.
+/// Collects the declarations of files.
 struct Reader {
     prefix: String,
     found: Declarations,
@@ -99,9 +98,9 @@ struct Reader {
 /// The module whose items are read.
 struct Module<'a> {
     file: &'a Path,
-    /// Where the files of its modules are.
+    /// The directory of the files of its modules.
     dir: PathBuf,
-    /// The prefix of what is live in it; `None` if it is not marked.
+    /// The prefix of live names in it; `None` if it is not marked.
     live: Option<String>,
 }
 
@@ -168,7 +167,7 @@ impl Reader {
 
     fn prefix_of(&self, mark: &Attribute) -> String {
         let mut prefix = None;
-        // A mark that cannot be read is an error of the compiler's.
+        // If a mark cannot be read, the compiler reports it.
         let _ = mark.parse_nested_meta(|meta| {
             match meta.path.is_ident("prefix") {
                 true => prefix = Some(meta.value()?.parse::<LitStr>()?.value()),
@@ -231,8 +230,8 @@ fn kind_of_function(
     }
 }
 
-/// Whether the module's mark makes an item of this name live, by the rule of `#[live]`: case and underscores
-/// do not count.
+/// Whether the module's mark makes an item with this name live, by the rule of `#[live]`: case and
+/// underscores do not count.
 fn is_live(name: &Ident, module: &Module<'_>) -> bool {
     let plain = |text: &str| text.replace('_', "").to_lowercase();
     let prefix = module.live.as_ref().map(|prefix| plain(prefix));
@@ -251,7 +250,7 @@ fn is_named(attribute: &Attribute, name: &str) -> bool {
     attribute.path().segments.last().is_some_and(|segment| segment.ident == name)
 }
 
-/// Whether an item is only there in tests.
+/// Whether an item exists only in tests.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     let is_test = |attribute: &Attribute| match &attribute.meta {
         Meta::List(list) if list.path.is_ident("cfg") => list.tokens.to_string() == "test",
@@ -260,7 +259,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(is_test)
 }
 
-/// Whether a type derives what a live type needs.
+/// Whether a type derives the traits that a live type needs.
 fn is_serialisable(attributes: &[Attribute]) -> bool {
     let parse = Punctuated::<syn::Path, Token![,]>::parse_terminated;
     let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));

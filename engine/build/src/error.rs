@@ -6,8 +6,8 @@ use std::fmt;
 
 /// Why something could not be found, built, stored or watched.
 ///
-/// The text says which package or file, what was found, and what to do about it. What another library or
-/// the system refused is the error's [`source`](std::error::Error::source), by its own type:
+/// The text names the package or file, says what was found, and what to do about it. If another library or
+/// the system refused something, its own error is the [`source`](std::error::Error::source):
 ///
 /// ```no_run
 /// use std::{error::Error as _, io, path::Path};
@@ -32,10 +32,10 @@ pub struct BuildError {
     backtrace: Backtrace,
 }
 
-/// What another library or the system refused.
+/// An error of another library or the system.
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 
-/// What sort of failure a [`BuildError`] is.
+/// The kind of failure of a [`BuildError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildErrorKind {
@@ -44,15 +44,14 @@ pub enum BuildErrorKind {
     Compile,
     /// [`Cancel::cancel`](crate::Cancel::cancel) was called.
     Cancelled,
-    /// A package, its manifest, cargo or the machine is not as it has to be.
+    /// A package, its manifest, cargo or the machine does not meet a requirement.
     Setup,
-    /// The library that was built is not an artifact, or could not be stored, read back or
-    /// installed.
+    /// The built library is not an artifact, or could not be stored, read back or installed.
     Artifact,
 }
 
 impl BuildError {
-    /// What sort of failure this is.
+    /// The kind of this failure.
     pub fn kind(&self) -> BuildErrorKind {
         self.kind
     }
@@ -79,13 +78,12 @@ impl BuildError {
         Self::new(BuildErrorKind::Artifact, message.into())
     }
 
-    /// The same, with its source. The message says it already.
+    /// Adds the source of the error. The message contains it already.
     pub(crate) fn because(self, cause: impl Into<Cause>) -> Self {
         Self { cause: Some(cause.into()), ..self }
     }
 
-    /// A failed build has the time to capture a backtrace. Its names are looked up only when it is
-    /// shown.
+    /// A failed build has the time to capture a backtrace. Its names are looked up only if it is shown.
     fn new(kind: BuildErrorKind, message: String) -> Self {
         Self { kind, message, cause: None, backtrace: Backtrace::force_capture() }
     }

@@ -12,49 +12,49 @@ use git2::{ErrorCode, Repository, StatusOptions};
 use hotswap_artifact::Source;
 use parking_lot::Mutex;
 
-/// How long a build waits for git once it has compiled.
+/// How long a build waits for git after it has compiled.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The same after git once took longer: somebody waits for each build.
+/// How long it waits after git once took too long, since somebody waits for each build.
 const LITTLE_PATIENCE: Duration = Duration::from_millis(100);
-/// Whether git took longer than a build waits for it.
+/// Whether git once took longer than a build waits for it.
 static IS_SLOW: AtomicBool = AtomicBool::new(false);
-/// The look that took longer, as long as it goes on. Meanwhile none is begun beside it.
+/// The query of git that took too long, while it still runs. No other query is started meanwhile.
 static STILL_LOOKS: Mutex<Weak<()>> = Mutex::new(Weak::new());
 
-/// The state of work trees, while it is looked at.
+/// The running query for the state of work trees.
 pub(crate) struct Looking {
     answer: Receiver<Sources>,
     count: usize,
-    /// Is there as long as somebody looks.
+    /// Alive as long as the query runs.
     looks: Weak<()>,
 }
 
-/// For each directory the state of its work tree.
+/// The state of the work tree of each directory.
 ///
 /// # Errors
-/// Why it is not known, in words.
+/// The text says why the state is not known.
 pub(crate) type Sources = Vec<Result<Option<Source>, String>>;
 
-/// Begins to look at the work trees that contain these directories.
+/// Begins to query the state of the work trees that contain these directories.
 pub(crate) fn look_at(dirs: Vec<PathBuf>) -> Looking {
     let (sender, answer) = channel();
     let count = dirs.len();
     let here = Arc::new(());
     let looks = Arc::downgrade(&here);
     if STILL_LOOKS.lock().strong_count() == 0 {
-        // A build that has given up waiting does not hear the answer.
+        // If the build has given up waiting, nobody receives the result.
         let look = move || {
             drop(sender.send(sources(&dirs)));
             drop(here);
         };
-        // Without the thread there is no answer, which `wait` tells.
+        // If the thread cannot be started there is no result, which `wait` reports.
         let _ = thread::Builder::new().name("hotswap git".to_owned()).spawn(look);
     }
     Looking { answer, count, looks }
 }
 
 impl Looking {
-    /// What was found; what takes too long in a large work tree is not waited for.
+    /// Waits for the result, for at most [`PATIENCE`], since the state of a large work tree may take long.
     pub(crate) fn wait(self) -> Sources {
         let is_slow = IS_SLOW.load(Relaxed);
         let patience = if is_slow { LITTLE_PATIENCE } else { PATIENCE };
@@ -68,14 +68,15 @@ impl Looking {
     }
 }
 
-/// Whether this was not told before: a build begins with each save, and need not say so each time.
+/// Whether this reason was not reported before: a build begins with each save, and should not repeat it each
+/// time.
 pub(crate) fn is_news(plugin: &str, reason: &str) -> bool {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     TOLD.lock().insert(format!("{plugin}: {reason}"))
 }
 
-/// The state of the work trees that contain these directories, in the same order; each work tree is
-/// looked at once.
+/// The state of the work trees that contain these directories, in the same order. Each work tree is queried
+/// once.
 fn sources(dirs: &[PathBuf]) -> Sources {
     let mut known: HashMap<PathBuf, Result<Option<Source>, String>> = HashMap::new();
     let of_dir = |dir: &PathBuf| match Repository::discover(dir) {
@@ -93,7 +94,7 @@ fn in_words(error: &git2::Error) -> String {
     let message = error.message();
     match error.code() {
         ErrorCode::Owner => format!(
-            "{message}; if you trust whoever owns it, tell git so with \
+            "{message}; if you trust its owner, run \
              `git config --global --add safe.directory PATH`"
         ),
         _ => message.to_owned(),
@@ -102,9 +103,8 @@ fn in_words(error: &git2::Error) -> String {
 
 /// The state of a work tree; `None` in a repository without commits.
 ///
-/// The work tree is dirty if a tracked file differs from the commit, or if there is a file that is
-/// neither tracked nor ignored. All of the work tree counts, since a plugin may depend on any file
-/// in it.
+/// The work tree is dirty if a tracked file differs from the commit, or if there is a file that is neither
+/// tracked nor ignored. The whole work tree counts, since a plugin may depend on any file in it.
 fn state(repository: &Repository) -> Result<Option<Source>, git2::Error> {
     let head = match repository.head() {
         Ok(head) => head,
@@ -208,7 +208,8 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
         let look = || look_at(vec![dir.path().to_owned()]);
-        // Whoever opens the pipe to write meets the one who reads it, and a second one would wait for it too.
+        // A process that opens the pipe for writing meets the reader; a second query would wait for the pipe
+        // as well.
         let first = look();
         assert_eq!(first.wait(), [Err("git takes too long".to_owned())]);
         assert_eq!(look().wait(), [Err("git takes too long".to_owned())]);
@@ -229,7 +230,7 @@ mod tests {
     fn what_to_do_about_a_foreign_owner_is_told() {
         let (dir, _) = repository();
         let nobody = Some(65534);
-        // Only root may.
+        // Only root may do this.
         if std::os::unix::fs::chown(dir.path(), nobody, nobody).is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! What a host's manifest says about its plugins: the table `[package.metadata.hotswap]`.
+//! The table `[package.metadata.hotswap]`, in which a host's manifest names its plugins.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(crate) struct HostMetadata {
     pub plugins: Vec<String>,
     /// Relative to the manifest.
     pub plugin_dir: Option<PathBuf>,
-    /// Flags of cargo for the host, and for its plugins as far as they apply to any package.
+    /// Flags of cargo for the host. Those that apply to any package are used for its plugins, too.
     #[serde(default)]
     pub cargo_flags: Vec<String>,
 }
@@ -30,8 +30,8 @@ impl HostMetadata {
         })
     }
 
-    /// The `cargo-flags` of the manifest at `manifest_path`, for those who have not asked cargo yet. Errors in
-    /// the manifest are for cargo to report.
+    /// The `cargo-flags` of the manifest at `manifest_path`, for callers that have not asked cargo yet. Cargo
+    /// reports errors in the manifest.
     pub(crate) fn cargo_flags_in(manifest_path: &Path) -> Vec<String> {
         let manifest = fs::read_to_string(manifest_path).ok();
         let manifest = manifest.and_then(|text| text.parse::<toml::Table>().ok());

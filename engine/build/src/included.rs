@@ -1,4 +1,4 @@
-//! Files besides Rust sources that a plugin is made of.
+//! The files besides Rust sources from which a plugin is built.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::BuildError;
 
-/// Which files in a plugin's package count as its sources, besides Rust sources. A [`Watcher`] reports
-/// when they change, and their content is part of the build id.
+/// Which files in a plugin's package count as its sources, besides Rust sources. A [`Watcher`] reports when
+/// they change, and their content is part of the build id.
 ///
-/// A plugin names them in its manifest; `hotswap build` adds those of its flags. Each entry is a
-/// [regular expression](regex). It matches if it is found in a file's path relative to the package,
-/// such as `assets/texts/de.txt`.
+/// A plugin names them in its manifest; flags of `hotswap build` add more. Each entry is a [regular
+/// expression](regex). It matches if it is found in a file's path relative to the package, such as
+/// `assets/texts/de.txt`.
 ///
 /// ```toml
 /// [package.metadata.hotswap]
@@ -63,11 +63,8 @@ impl IncludedFiles {
         Ok(Self { include: set(include)?, exclude: set(exclude)? })
     }
 
-    /// `self` with more expressions: a file's path has to match an expression of `self` or one of
-    /// `include`, and must match none that `self` or `exclude` excludes.
-    ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As for [`new`](Self::new).
     pub fn and(&self, include: &[String], exclude: &[String]) -> Result<Self, BuildError> {
         let both = |own: &RegexSet, more: &[String]| [own.patterns(), more].concat();
         Self::new(&both(&self.include, include), &both(&self.exclude, exclude))
@@ -108,7 +105,7 @@ impl IncludedFiles {
 
     /// The included files, sorted, with paths relative to the package.
     pub(crate) fn files(&self, package_dir: &Path) -> Vec<PathBuf> {
-        // A link to a directory is not followed: it may lead back.
+        // Links to directories are not followed, since they may form a circle.
         let entries = WalkDir::new(package_dir).into_iter().filter_entry(is_entered).flatten();
         let files = entries.filter(|entry| entry.path().is_file());
         let files =
@@ -119,8 +116,8 @@ impl IncludedFiles {
     }
 }
 
-/// Whether a directory is searched: the package's own, and in it those that are not hidden, not
-/// cargo's, and not another package's.
+/// Whether a directory is searched: the package's own directory, and all directories in it that are not
+/// hidden, not those of cargo, and not other packages.
 fn is_entered(entry: &DirEntry) -> bool {
     let dir = entry.path();
     let is_hidden = || entry.file_name().as_encoded_bytes().starts_with(b".");

@@ -1,4 +1,5 @@
-//! How many compilers run side by side: by cargo's rules, with a jobserver that they share.
+//! How many compilers run side by side: the number follows cargo's rules, and the compilers share a
+//! jobserver.
 
 use std::env;
 use std::fs;
@@ -9,7 +10,7 @@ use std::thread;
 
 use toml::{Table, Value};
 
-/// How many jobs a build may have at once.
+/// How many jobs a build may run at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Jobs {
     count: usize,
@@ -17,8 +18,8 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// The number that cargo would use with these `flags`: that of `--jobs`, or else of the environment,
-    /// or else of the first of the `configurations` that has one, or else that of the machine's cores.
+    /// The number that cargo would use with these `flags`: from `--jobs`, or else from the environment, or
+    /// else from the first of the `configurations` that has one, or else the number of cores.
     pub(crate) fn of(flags: &[String], configurations: &[PathBuf]) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let in_environment = || env::var("CARGO_BUILD_JOBS").ok();
@@ -29,14 +30,14 @@ impl Jobs {
         Self { count, cores }
     }
 
-    /// The jobserver for so many compilers; `None` if these need not share anything.
+    /// The jobserver for this many compilers; `None` if they need not share anything.
     pub(crate) fn server_for(&self, compilers: usize) -> io::Result<Option<jobserver::Client>> {
         let is_free = compilers < 2 && self.count >= self.cores;
         (!is_free).then(|| jobserver::Client::new(self.count)).transpose()
     }
 }
 
-/// What a cargo configuration says of the number of jobs; `None` if nothing, and if it is not TOML.
+/// The number of jobs in a cargo configuration; `None` if it has none, or is not TOML.
 fn in_configuration(text: &str) -> Option<String> {
     match text.parse::<Table>().ok()?.get("build")?.get("jobs")? {
         Value::Integer(count) => Some(count.to_string()),
@@ -55,7 +56,8 @@ fn in_flags(flags: &[String]) -> Option<String> {
     apart.chain(joined).next().map(str::to_owned)
 }
 
-/// A negative number is so many less than there are cores. `None` if it says nothing that counts.
+/// The number of jobs that a text means. A negative number is subtracted from the number of cores. `None` for
+/// a text without meaning.
 fn count(text: &str, cores: usize) -> Option<usize> {
     let count: isize = text.trim().parse().ok()?;
     match usize::try_from(count) {

@@ -72,7 +72,7 @@ mod store;
 mod reads;
 mod watch;
 
-/// Parsers of files that other programs write, for tests that feed them arbitrary content.
+/// Parsers of files that other programs write. They are public for tests that feed them arbitrary content.
 #[doc(hidden)]
 pub mod inputs {
     pub use crate::replay::inputs::{compiler_notes, dep_info, record};

@@ -24,8 +24,8 @@ pub enum BuildMessage {
     },
     /// An error, warning or note of the compiler.
     Diagnostic(Diagnostic),
-    /// Any other line of output, without its line break: one of cargo, such as `Compiling …`, or a
-    /// remark of this crate.
+    /// Any other line of output, without its line break: one of cargo, such as `Compiling …`, or a remark of
+    /// this crate.
     Output(String),
 }
 
@@ -89,8 +89,9 @@ impl Diagnostic {
     }
 }
 
-/// The files that an error is about, as a compiler tells it that ran in `dir`: those of its places, and those
-/// that it would include there. One that is missing is in no list of what a compiler has read.
+/// The files that an error is about, given the message of a compiler that ran in `dir`: the files of its
+/// locations, and the files that would be included there. A missing file is in no list of files that a
+/// compiler has read.
 pub(crate) fn wrong_files(message: &RustcDiagnostic, dir: &Path) -> Vec<PathBuf> {
     if !matches!(message.level, RustcLevel::Ice | RustcLevel::Error) {
         return Vec::new();
@@ -104,7 +105,7 @@ pub(crate) fn wrong_files(message: &RustcDiagnostic, dir: &Path) -> Vec<PathBuf>
     files.map(|file| without_detours(&file)).collect()
 }
 
-/// The path in the `include!`, `include_str!` or `include_bytes!` at a place; `None` if there is none.
+/// The path in the `include!`, `include_str!` or `include_bytes!` at a location; `None` if there is none.
 fn included_at(span: &DiagnosticSpan) -> Option<String> {
     let lines = span.text.iter().map(|line| {
         let signs = line.text.chars().skip(line.highlight_start.saturating_sub(1));
@@ -118,7 +119,7 @@ fn included_at(span: &DiagnosticSpan) -> Option<String> {
     includes.then(|| call.parse_body::<syn::LitStr>().ok()).flatten().map(|path| path.value())
 }
 
-/// The path without `.` and `..`, as text: the file may be missing, and its directory too.
+/// The path without `.` and `..`, resolved as text: the file and its directory may be missing.
 fn without_detours(path: &Path) -> PathBuf {
     let mut short = PathBuf::new();
     for part in path.components() {
@@ -133,8 +134,8 @@ fn without_detours(path: &Path) -> PathBuf {
     short
 }
 
-/// Whether a message only sums up others. No field of the message says so; cargo, too, has only the
-/// text to go by.
+/// Whether a message only summarises others. No field of the message says so; cargo, too, recognises it by
+/// its text.
 fn is_summary(message: &RustcDiagnostic) -> bool {
     let text = &message.message;
     message.spans.is_empty()

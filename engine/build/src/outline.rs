@@ -1,4 +1,4 @@
-//! Tells a change of functions' bodies from any other change of a source.
+//! Tells changes of function bodies apart from other changes of a source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,26 +12,26 @@ use syn::{Block, ImplItem, Item, ItemImpl, Macro, ReturnType, Signature, Stmt, T
 
 use crate::syntax;
 
-/// What the sources of a build have in other form than the sources of the build before.
+/// The differences between the sources of a build and those of the build before.
 ///
-/// Space between tokens and comments do not count, but documentation does: it is part of the item that
-/// it stands at. What macros make of their arguments is not seen.
+/// White space and comments do not count, but documentation does: it is part of its item. The output of
+/// macros is not seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SourceChanges {
     /// The functions whose bodies changed, such as `greet` or `Score::add`.
     pub functions: Vec<ChangedFunction>,
-    /// Whatever changed outside of the bodies of functions.
+    /// Everything that changed outside the bodies of functions.
     pub items: Vec<ChangedItem>,
 }
 
 /// A function whose body changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ChangedFunction {
-    /// Its name, with the modules and the type inside the file that it belongs to.
+    /// Its name, with the modules and the type in the file to which it belongs.
     pub name: String,
     /// The file that it is in.
     pub file: PathBuf,
-    /// What keeps the body from being exchanged by itself; `None` if nothing that the source shows does.
+    /// Why the body cannot be exchanged by itself; `None` if the source shows no reason.
     pub bound: Option<Bound>,
 }
 
@@ -43,7 +43,7 @@ pub enum Bound {
     Future,
     /// It returns `impl Trait`: the type of what it returns follows from the body.
     OpaqueResult,
-    /// It belongs to a trait, so it can be called through a table of functions.
+    /// It belongs to a trait, so it may be called through a table of functions.
     Trait,
 }
 
@@ -60,8 +60,8 @@ impl fmt::Display for Bound {
 /// Something outside of the bodies of functions that changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ChangedItem {
-    /// What it is, such as `struct Score` or `fn greet`: its signature, or what stands at it. `None` for the file
-    /// as a whole: one that came or went, or that is no Rust.
+    /// The item, such as `struct Score` or `fn greet` (for its signature, or its attributes). `None` for the
+    /// file as a whole: one that was added or removed, or that is not Rust.
     pub item: Option<String>,
     /// The file that it is in.
     pub file: PathBuf,
@@ -75,14 +75,14 @@ pub struct ChangedItem {
 pub enum ItemChange {
     /// It is new.
     Added,
-    /// It is not there any more.
+    /// It is gone.
     Removed,
-    /// It is another one.
+    /// It differs.
     Changed,
 }
 
 impl ItemChange {
-    /// The change in a word, which is also its name in JSON.
+    /// The change as a word, which is also its name in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,13 +94,14 @@ impl ItemChange {
 }
 
 impl SourceChanges {
-    /// Whether only bodies of functions changed, on which nothing else depends as far as sources show.
+    /// Whether only bodies of functions changed and, as far as the sources show, nothing else depends on
+    /// them.
     #[must_use]
     pub fn is_bodies_only(&self) -> bool {
         self.items.is_empty() && self.functions.iter().all(|function| function.bound.is_none())
     }
 
-    /// Adds what changed in other sources.
+    /// Adds the changes of other sources.
     pub(crate) fn add(&mut self, other: Self) {
         let functions: BTreeSet<_> = self.functions.drain(..).chain(other.functions).collect();
         let items: BTreeSet<_> = self.items.drain(..).chain(other.items).collect();
@@ -109,12 +110,12 @@ impl SourceChanges {
     }
 }
 
-/// A source, in hashes: its functions' bodies, and what is around them.
+/// A source in the form of hashes: of the bodies of its functions, and of everything around them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outline {
-    /// By the function's name.
+    /// The bodies, by the name of the function.
     bodies: BTreeMap<String, Body>,
-    /// By what each item is. Bodies of functions do not count, but for those of `const` ones.
+    /// The hashes of the items, by kind and name. Bodies of functions are left out, except those of `const` functions.
     items: BTreeMap<String, String>,
 }
 
@@ -125,7 +126,7 @@ struct Body {
 }
 
 impl Outline {
-    /// `None` if the text is no Rust, or nested too deeply to be read.
+    /// Reads a source; `None` if the text is not Rust, or nested too deeply.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let outline = syntax::read(text, |file| {
             let mut outline = Self::default();
@@ -138,7 +139,7 @@ impl Outline {
         outline.ok()
     }
 
-    /// What changed from this to `newer`, an outline of the same file.
+    /// The changes from this source to `newer`, the outline of the same file.
     pub(crate) fn changes_to(&self, newer: &Self, file: &Path) -> SourceChanges {
         let mut changes = SourceChanges::default();
         for (name, body) in &newer.bodies {
@@ -167,7 +168,7 @@ impl Outline {
         changes
     }
 
-    /// Items of the same name, such as several `impl` blocks, are one.
+    /// Adds an item. Items of the same name, such as several `impl` blocks, count as one.
     fn add_item(&mut self, name: String, hash: String) {
         self.items.entry(name).and_modify(|all| all.push_str(&hash)).or_insert(hash);
     }
@@ -239,8 +240,8 @@ impl Outline {
         }
     }
 
-    /// Takes the body out of a function, unless the function is `const`: types may depend on that. What is
-    /// an item inside of it counts as one.
+    /// Takes the body out of a function, unless the function is `const`, since types may depend on that body.
+    /// Items inside the body count as items.
     fn add_function(&mut self, name: &str, sig: &Signature, block: &mut Block, of_trait: bool) {
         if sig.constness.is_some() {
             return;
@@ -258,7 +259,7 @@ impl Outline {
         };
         let hash = hash_of(&*block);
         block.stmts.clear();
-        // Two of a name, such as methods for two instances of a generic type, are one.
+        // Two functions of one name, such as methods for two instances of a generic type, count as one.
         let body =
             self.bodies.entry(name.to_owned()).or_insert(Body { hash: String::new(), bound });
         body.hash.push_str(&hash);
@@ -288,7 +289,7 @@ impl VisitMut for Nested {
     }
 }
 
-/// Whether what a macro is given may be an item: it may make one of it.
+/// Whether the arguments of a macro may contain an item, which the macro could emit.
 fn has_item(tokens: TokenStream) -> bool {
     const BEGIN_ITEMS: [&str; 10] =
         ["const", "enum", "fn", "impl", "mod", "static", "struct", "trait", "type", "union"];
@@ -316,7 +317,7 @@ fn returns_opaque(sig: &Signature) -> bool {
     opaque.0
 }
 
-/// What a block implements, and for what: `Score`, or `Display for Score`.
+/// The trait that a block implements, and the type: `Score`, or `Display for Score`.
 fn impl_of(block: &ItemImpl) -> String {
     let of = shown(&block.self_ty);
     match &block.trait_ {
@@ -332,7 +333,7 @@ fn module_of(path: &str) -> &str {
     }
 }
 
-/// Tokens as people write them.
+/// Tokens in the form in which people write them.
 fn shown(tokens: &impl ToTokens) -> String {
     tokens
         .to_token_stream()
@@ -365,7 +366,7 @@ mod tests {
         fn counted() { static COUNT: AtomicU64 = AtomicU64::new(0); COUNT.add(1); }
     "#;
 
-    /// What replacing `from` by `to` changes, in one line.
+    /// The changes from `from` to `to`, in one line.
     fn change(from: &str, to: &str) -> String {
         assert!(BEFORE.contains(from), "{from}");
         let outline = |text: &str| Outline::of(text).unwrap();

@@ -41,15 +41,16 @@ pub struct HostPackage {
     /// The workspace's target directory.
     pub target_dir: PathBuf,
     /// The directory from which the host loads its artifacts: the manifest's `plugin-dir`, or else
-    /// `<target>/hotswap/plugins/<program's name>`, where the program looks by itself too; where the target directory is not inside the
-    /// workspace, and so may be that of several, followed by what tells these apart.
+    /// `<target>/hotswap/plugins/<program's name>`, which is also the program's own default. If the target
+    /// directory is not inside the workspace, several workspaces may share it; then a suffix distinguishes
+    /// them.
     pub plugin_dir: PathBuf,
     /// Its plugins, in the order of the manifest.
     pub plugins: Vec<PluginPackage>,
     /// The directories of the package and of all its path dependencies, sorted.
     pub source_dirs: Vec<PathBuf>,
-    /// The manifest's `cargo-flags`: more flags for cargo, each an argument of its own. Whoever builds
-    /// the host adds them to [`BuildOptions`](crate::BuildOptions).
+    /// The manifest's `cargo-flags`: more flags for cargo, one argument each. Callers that build the host add
+    /// them to [`BuildOptions`](crate::BuildOptions).
     pub cargo_flags: Vec<String>,
     /// The largest number of packages that a build of it compiles, itself included.
     pub package_count: usize,
@@ -90,12 +91,13 @@ impl HostPackage {
         Self::open_with(dir, &[])
     }
 
-    /// As [`open`](Self::open), with the `cargo_flags` of the builds: with `--locked`, `--offline` and
-    /// `--config`, also those of the manifest, cargo finds the packages as these builds do.
+    /// Opens the package like [`open`](Self::open), with the `cargo_flags` of the builds. So cargo finds the
+    /// packages in the same way as in these builds, with `--locked`, `--offline` and `--config`, and with the
+    /// flags in the manifest.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`Setup`](crate::BuildErrorKind::Setup) if the lock file is to be as it is
-    /// and does not fit the manifests.
+    /// As for [`open`](Self::open), and [`Setup`](crate::BuildErrorKind::Setup) if the lock file must not
+    /// change and does not fit the manifests.
     pub fn open_with(dir: &Path, cargo_flags: &[String]) -> Result<Self, BuildError> {
         let manifest_path = find_manifest(dir)?;
         let flags = [HostMetadata::cargo_flags_in(&manifest_path), cargo_flags.to_vec()].concat();
@@ -134,8 +136,8 @@ impl HostPackage {
         })
     }
 
-    /// What a [`Watcher`](crate::Watcher) takes to watch the host's own sources too. Changes of them
-    /// are reported under `name`, which is to differ from the plugins' names.
+    /// Makes a package that lets a [`Watcher`](crate::Watcher) watch the host's own sources, too. Their
+    /// changes are reported under `name`, which must differ from the names of the plugins.
     pub fn watched_as(&self, name: &str) -> PluginPackage {
         PluginPackage {
             name: name.to_owned(),
@@ -151,7 +153,8 @@ impl HostPackage {
     }
 }
 
-/// Two checkouts of one workspace may share a target directory: neither loads the other's artifacts.
+/// The default plugin directory. Two checkouts of one workspace may share a target directory, but neither
+/// must load the other's artifacts.
 fn default_plugin_dir(target_dir: &Path, workspace_root: &Path, program: &str) -> PathBuf {
     let plugins = target_dir.join("hotswap/plugins");
     if target_dir.starts_with(workspace_root) {
@@ -193,12 +196,12 @@ impl PluginPackage {
         Self::open_with(dir, &[])
     }
 
-    /// As [`open`](Self::open), with the `cargo_flags` of the builds: with `--locked`, `--offline` and
-    /// `--config`, cargo finds the packages as these builds do.
+    /// Opens the package like [`open`](Self::open), with the `cargo_flags` of the builds. So cargo finds the
+    /// packages in the same way as in these builds, with `--locked`, `--offline` and `--config`.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`Setup`](crate::BuildErrorKind::Setup) if the lock file is to be as it is
-    /// and does not fit the manifests.
+    /// As for [`open`](Self::open), and [`Setup`](crate::BuildErrorKind::Setup) if the lock file must not
+    /// change and does not fit the manifests.
     pub fn open_with(dir: &Path, cargo_flags: &[String]) -> Result<Self, BuildError> {
         let manifest_path = find_manifest(dir)?;
         let workspace = Workspace::load(&manifest_path, cargo_flags)?;
@@ -213,7 +216,7 @@ impl PluginPackage {
         }
     }
 
-    /// The target directory of the builds of plugins: not that of the author's own builds.
+    /// The target directory in which plugins are built, separate from that of the author's own builds.
     pub(crate) fn cargo_target_dir(&self) -> PathBuf {
         self.target_dir.join("hotswap")
     }
@@ -311,8 +314,8 @@ fn open_plugins(
     Ok(plugins)
 }
 
-/// Opens the plugin that `entry` names: the name of a workspace member, or else a path, which may
-/// lead into another workspace.
+/// Opens the plugin that `entry` names: the name of a workspace member, or else a path, which may lead into
+/// another workspace.
 fn open_plugin(
     workspace: &Workspace,
     host: &Package,

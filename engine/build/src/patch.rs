@@ -1,10 +1,12 @@
-//! Makes patches: of two builds of which only functions' bodies differ, the functions that differ.
+//! Makes patches. If two builds differ only in bodies of functions, a patch contains the functions that
+//! differ.
 //!
-//! That only bodies differ is shown twice. The sources say so (`outline`): then each type that has a name has
-//! the layout that it had. And the objects say so: statics, what the linker collects, and the descriptions of
-//! functions are equal, and every way from a changed function to whoever calls it ends in a function that the
-//! engine calls. Whatever holds a function's address, such as the table of a trait object, would go on calling
-//! the old one; so then there is no patch.
+//! Two checks show that only bodies differ. The first one is about the sources (`outline`): if only bodies
+//! changed, each named type has the layout that it had before. The second one is about the object files:
+//! statics, linker-collected items and the descriptions of functions must be equal, and every chain of
+//! callers that starts at a changed function must end in functions that the engine calls. Data that holds the
+//! address of a changed function, such as the table of a trait object, would still lead to the old function,
+//! so in this case there is no patch.
 
 use std::fmt;
 use std::io;
@@ -24,44 +26,45 @@ use compare::{Listed, Pair, compare};
 
 use crate::outline::SourceChanges;
 
-/// Why a build cannot be brought to a version that runs as a patch.
+/// Why a build cannot be brought to a running version as a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unpatchable {
-    /// A function's address is kept in data: it is called through a table, such as that of a trait object.
+    /// The address of a function is stored in data: it is called through a table, such as that of a trait
+    /// object.
     AddressStored {
         /// The function.
         function: String,
     },
-    /// A function's address is taken by another function, which may keep it.
+    /// The address of a function is taken by another function, which may keep it.
     AddressTaken {
         /// The function.
         function: String,
-        /// Which one takes its address.
+        /// The function that takes its address.
         by: String,
     },
-    /// A function is called from where no patch reaches: by a library, or by its name.
+    /// A function is called from a place that a patch cannot reach: by a library, or by its name.
     CalledFromOutside {
         /// The function.
         function: String,
     },
-    /// The compiler made one function of several that do the same; one of their symbols.
+    /// The compiler merged functions that do the same. The text is one of their symbols.
     Alias(String),
-    /// Something has to begin at a multiple of so many bytes, which is more than a page.
+    /// A constant has to be aligned to this many bytes, which is more than a page.
     Alignment(u64),
-    /// A static, or a constant with a name, has another value.
+    /// A static, or a named constant, has another value.
     ChangedStatic(String),
     /// A static is new.
     NewStatic(String),
-    /// A static is used that has no name.
+    /// The code uses a static without a name.
     UnnamedStatic,
-    /// What the linker collects changed, such as constructors.
+    /// Something that the linker collects changed, such as constructors.
     Collected,
-    /// Something is needed that neither the running version has nor a library; the symbol.
+    /// The code needs a symbol that neither the running version nor a library has.
     Missing(String),
-    /// The patch would have so many bytes.
+    /// The patch would have this many bytes.
     TooLarge(usize),
-    /// The code refers to something in a way that patches do not know, by the number of the relocation.
+    /// The code has a relocation of this type, which patches do not support.
     Relocation(u32),
     /// The library that runs has no symbols.
     Stripped,
@@ -69,9 +72,9 @@ pub enum Unpatchable {
     Base,
     /// The object files cannot be read.
     Objects,
-    /// The object files are not those that the library was linked from.
+    /// The object files do not belong to the library.
     OtherObjects,
-    /// There are patches on x86-64 only.
+    /// Patches exist only on x86-64.
     Machine,
 }
 
@@ -119,21 +122,21 @@ impl fmt::Display for Unpatchable {
 
 impl std::error::Error for Unpatchable {}
 
-/// Why a build is not brought to a version that runs as a patch.
+/// Why a build is not brought to a running version as a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotPatched {
-    /// It is not known what the running build was made of: it was built elsewhere, or long ago.
+    /// It is not known what the running build was made from: it was built elsewhere, or long ago.
     NothingKept,
-    /// The compiler keeps no object files, as without `incremental`.
+    /// The compiler keeps no object files, for example without `incremental`.
     NoObjects,
-    /// What was kept of a build cannot be read or written, for this reason.
+    /// The kept input of a build cannot be read or written, for this reason.
     Unreadable(String),
     /// The compiler is called in another way, or a procedural macro, a build script or a manifest changed.
     CompiledOtherwise,
-    /// More changed in the sources than bodies of functions.
+    /// More than bodies of functions changed in the sources.
     Sources(Box<SourceChanges>),
-    /// The sources would allow it, and the compiled code does not.
+    /// The sources would allow a patch, but the compiled code does not.
     Objects(Unpatchable),
 }
 

@@ -1,4 +1,4 @@
-//! A child process in a process group of its own, which is killed when its caller gives up.
+//! A child process in a process group of its own. The group is killed if the caller gives up.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -41,7 +41,7 @@ impl<'a> Running<'a> {
         self.reap()
     }
 
-    /// Waits in two steps. As soon as the process is reaped, the system may give its id to another
+    /// Reaps the process in two steps. As soon as it is reaped, the system may give its id to another
     /// process, so the `Cancel` must forget the id before that.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;

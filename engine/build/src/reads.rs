@@ -1,4 +1,4 @@
-//! What a plugin was built from: each build leaves a list of the files that it read, for watchers.
+//! The lists of files that builds have read. Each build leaves one for watchers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,8 +19,8 @@ pub(crate) fn list(plugin: &PluginPackage) -> PathBuf {
     dir(plugin).join(format!("{}-{}.json", plugin.name, &hash[..8]))
 }
 
-/// What a build has read: files and directories, each with the hash of its content; `None` where that is
-/// not known.
+/// The files and directories that a build has read, each with the hash of its content; `None` if that is not
+/// known.
 pub(crate) type Reads = BTreeMap<PathBuf, Option<String>>;
 
 /// Replaces the plugin's list. An unchanged list is not written.
@@ -31,7 +31,7 @@ pub(crate) fn write(plugin: &PluginPackage, reads: &Reads) -> io::Result<()> {
     atomic_file::write(&list(plugin), &text)
 }
 
-/// In place of the hash of a file that is missing.
+/// Stands for the hash of a missing file.
 pub(crate) const ABSENT: &str = "absent";
 
 /// Adds files to the plugin's list.

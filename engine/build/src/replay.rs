@@ -1,13 +1,13 @@
 //! Builds without cargo, as long as only sources have changed since a build with cargo.
 //!
-//! A run of cargo is recorded: each compiler call for a crate of the plugin's author, with its
-//! environment. While nothing else changes that decides how cargo calls the compiler, a build repeats
-//! the calls for the crates whose sources changed, and for the crates that depend on these. This saves
-//! the time of cargo, and of the toolchain switch (rustup) before it.
+//! A run of cargo is recorded: each compiler call for a crate of the plugin's author, with its environment.
+//! While nothing else changes that decides how cargo calls the compiler, a build repeats the calls for the
+//! crates whose sources changed, and for the crates that depend on these. This saves the time that cargo
+//! takes, and before it the toolchain switch (rustup).
 //!
-//! The repeated calls write to a directory of their own, so cargo's output stays as cargo left it and
-//! both ways can be used in turn. Content decides whether something is up to date: a file that comes
-//! back with its old modification time is a change here, though not for cargo.
+//! The repeated calls write to a directory of their own. So cargo's output stays as cargo left it, and both
+//! ways can be used in turn. Content decides whether something is up to date: a file that comes back with its
+//! old modification time is a change here, though not for cargo.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -79,36 +79,37 @@ pub(crate) mod inputs {
         (files, env)
     }
 
-    /// Parses `bytes` as a note of a compiler call, and as the output of a build script; `true` if
-    /// there was something in either.
+    /// Parses `bytes` as a note of a compiler call, and as the output of a build script. Returns whether
+    /// either gave a result.
     pub fn compiler_notes(bytes: &[u8], dir: &Path) -> bool {
         let asked = BuildScript::parse(&String::from_utf8_lossy(bytes), dir, None);
         invocation::texts(bytes).is_some() || asked != BuildScript::default()
     }
 
-    /// How many units a record lists for its plugins, when they are put in order.
+    /// How many units a record lists for its plugins in total, after they are sorted.
     pub fn record(bytes: &[u8]) -> usize {
         let record = Record::read(bytes);
         record.plugins.values().map(|plugin| record.in_order(plugin).len()).sum()
     }
 }
 
-/// How many ways to build are kept for a target directory: a few profiles and settings of a few checkouts
-/// that share it. A record has some 100 KiB, besides the crates that were compiled without cargo.
+/// The largest number of ways to build that are kept for a target directory: some profiles and settings of
+/// some checkouts that share it. A record takes some 100 KiB, besides the crates that were compiled without
+/// cargo.
 const REMEMBERED_WAYS: usize = 16;
 
 /// The record of one way to build the plugins of a workspace, with the operations on it.
 ///
-/// Whoever has it must hold the lock of the target directory.
+/// A user of the record must hold the lock of the target directory.
 #[derive(Debug)]
 pub(crate) struct Replay {
     dir: PathBuf,
     record: Record,
     /// Whether the record differs from its file.
     is_changed: bool,
-    /// What cargo said of the workspace during this build.
+    /// Cargo's information about the workspace during this build.
     asked: Option<Asked>,
-    /// The outlines of sources, once they were needed.
+    /// The outlines of sources, once they are needed.
     outlines: Option<Outlines>,
 }
 
@@ -139,13 +140,13 @@ pub(crate) struct Looked {
 }
 
 impl Looked {
-    /// What the run has read from `path`.
+    /// The content that the run has read from `path`.
     fn read(&self, path: &Path) -> Input {
         Input::read_since(path, self.began.at(), self.seen.get(path))
     }
 }
 
-/// What a build has to do next.
+/// The next thing that a build has to do.
 #[derive(Debug)]
 pub(crate) enum Next {
     /// Nothing: the recorded library is up to date.
@@ -172,29 +173,29 @@ impl Outdated {
         self.units.iter()
     }
 
-    /// Adds what another plugin needs.
+    /// Adds the units that another plugin needs.
     pub(crate) fn add(&mut self, other: &Self) {
         let new = other.units.iter().filter(|id| !self.units.contains(id));
         let new: Vec<_> = new.cloned().collect();
         self.units.extend(new);
     }
 
-    /// Which of these units did not come about in a run; `None` if all did.
+    /// The first of these units that a run did not make; `None` if it made all.
     pub(crate) fn first_missing(&self, ran: &Ran) -> Option<&UnitId> {
         self.units.iter().find(|id| !ran.done.contains_key(*id))
     }
 }
 
-/// What a run without cargo compiled.
+/// The units that a run without cargo compiled.
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
     done: BTreeMap<UnitId, Recompiled>,
-    /// What changed in the sources of each; `None` if that is not known.
+    /// The changes in the sources of each unit; `None` if they are not known.
     changes: BTreeMap<UnitId, Option<SourceChanges>>,
 }
 
 impl Ran {
-    /// What changed in the sources of these units; `None` if that is not known.
+    /// The changes in the sources of these units; `None` if they are not known.
     pub(crate) fn changes_of(&self, outdated: &Outdated) -> Option<SourceChanges> {
         let mut all = SourceChanges::default();
         for id in &outdated.units {
@@ -204,19 +205,19 @@ impl Ran {
     }
 }
 
-/// How long it took to compile a unit, with what it waited for.
+/// How long it took to compile a unit, including the units for which it waited.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recompiled {
     pub elapsed: Duration,
-    /// The part that its linker took; `None` if that is not known.
+    /// The time that its linker took; `None` if that is not known.
     pub linking: Option<Duration>,
 }
 
-/// The directory of the record of builds of `plugin` with the command `cargo`, in which the `included`
-/// hash is left out.
+/// The directory of the record for builds of `plugin` with the command `cargo`, which does not contain the
+/// `included` hash.
 ///
 /// # Errors
-/// The reason why such builds cannot be recorded, in words.
+/// The text says why such builds cannot be recorded.
 pub(crate) fn place_of_record(
     plugin: &PluginPackage,
     target_dir: &Path,
@@ -246,8 +247,8 @@ impl Replay {
         &self.dir
     }
 
-    /// Finds out what has changed, and so what to do. `seen` is what was looked at already for other
-    /// plugins, and takes up what is looked at now.
+    /// Finds out what has changed, and so what to do. `seen` contains the files that were already read for
+    /// other plugins, and gets the files that are read now.
     pub(crate) fn next(&self, member: &Member<'_>, seen: &mut Seen) -> Next {
         match plan::plan(&self.record, member.plugin, seen) {
             Plan::Nothing | Plan::Replay(..) if self.has_other_files(member) => {
@@ -265,8 +266,8 @@ impl Replay {
         root.and_then(|root| root.included.as_ref()) != member.included.as_ref()
     }
 
-    /// Makes the run of `command` leave notes. With `stay` they are kept, so that the user can read
-    /// them. With `hold` cargo does not compile the plugin itself, but all that it needs.
+    /// Makes the run of `command` leave notes. With `stay` they are kept for the user. With `hold`, cargo
+    /// compiles everything that the plugin needs, but not the plugin itself.
     pub(crate) fn note(
         &self,
         member: &Member<'_>,
@@ -282,8 +283,8 @@ impl Replay {
         Notes::attach(command, &self.dir, settings, stay, hold)
     }
 
-    /// Looks at the files that the plugin was built from last, before cargo reads them: one that was saved a
-    /// moment before cargo began is known all the same.
+    /// Reads the files from which the plugin was built last, before cargo reads them, so that a file that was
+    /// saved just before cargo began is known.
     pub(crate) fn look(&self, member: &Member<'_>) -> Seen {
         let Some(plugin) = self.record.plugins.get(&member.plugin.name) else { return Seen::new() };
         let units = plugin.units.iter().filter_map(|id| self.record.units.get(id));
@@ -292,13 +293,13 @@ impl Replay {
         files.map(|file| (file.path.clone(), file.look_again())).collect()
     }
 
-    /// Records a run of cargo that left these notes. Whatever was recorded of
-    /// the plugin before is replaced: from here on the record says what cargo made.
+    /// Records a run of cargo that left these notes. Everything that was recorded of the plugin before is
+    /// replaced: from now on the record describes the output of cargo.
     ///
-    /// Cargo may have found a crate up to date whose compiler call was never noted. The sources of
-    /// such a crate become guards: when they change, cargo compiles the crate, and it is noted. If the
-    /// plugin itself is such a crate, there is no record of it; with `again` its library is removed
-    /// then, so that the next run of cargo compiles and notes it.
+    /// Cargo may have found a crate up to date whose compiler call was never noted. The sources of such a
+    /// crate become guards: when they change, cargo compiles the crate, and the call is noted. If the plugin
+    /// itself is such a crate, there is no record of it. With `again`, its library is removed in this case,
+    /// so that the next run of cargo compiles and notes it.
     pub(crate) fn learn(
         &mut self,
         member: &Member<'_>,
@@ -319,8 +320,8 @@ impl Replay {
         let scripts = build_scripts(run);
         always = always.or_else(|| scripts.iter().find_map(BuildScript::missing));
         always = always.or_else(|| behind.as_ref().err().cloned());
-        // Where cargo has to run for every build, and where something that only cargo compiles uses the
-        // plugin, cargo compiles it too.
+        // If cargo has to run for every build, or if something that only cargo compiles uses the plugin,
+        // cargo compiles the plugin, too.
         let is_behind =
             behind.as_ref().is_ok_and(|behind| behind.dirs.contains(&member.plugin.dir));
         let needs_cargo = always.is_some() || is_behind;
@@ -364,7 +365,7 @@ impl Replay {
             build_id,
         };
         self.record.plugins.insert(member.plugin.name.clone(), plugin);
-        // The remembered content is that of another file, if the library is another one now.
+        // The remembered content belongs to another file if the library was replaced.
         let is_kept = |(one, other): (&Output, &Output)| one.is_same(other);
         if !output_before.as_ref().zip(self.library_output(member)).is_some_and(is_kept)
             && let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name)
@@ -374,7 +375,7 @@ impl Replay {
         self.write()
     }
 
-    /// Says that the record is not of the plugin as cargo has it now: the next build runs cargo.
+    /// Marks the record of the plugin as outdated: the next build runs cargo.
     pub(crate) fn drop_plugin(&mut self, member: &Member<'_>) -> io::Result<()> {
         if let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name) {
             plugin.is_dropped = true;
@@ -383,7 +384,7 @@ impl Replay {
         self.write()
     }
 
-    /// The units of a run of cargo, which are recorded, and the files of what else it compiled.
+    /// The units of a run of cargo, which are recorded, and the files of everything else that it compiled.
     fn units_of(
         &mut self,
         member: &Member<'_>,
@@ -399,7 +400,7 @@ impl Replay {
         learned.dirs.extend(plugin.source_dirs.iter().cloned());
         for artifact in run.artifacts.iter().filter(|artifact| is_local(artifact)) {
             if let Some(dir) = artifact.manifest_path.parent().map(|dir| dir.as_std_path()) {
-                // If its manifest changed meanwhile, it is a guard that cargo has to look at.
+                // If its manifest changed meanwhile, the manifest is a guard that cargo has to check.
                 let now = || guard::settings(plugin, dir);
                 settings.entry(dir.to_owned()).or_insert_with(now);
                 learned.dirs.insert(dir.to_owned());
@@ -411,8 +412,8 @@ impl Replay {
             if let Some(id) = id {
                 if let Some(unit) = self.record.units.get_mut(&id) {
                     unit.diagnostics = run.diagnostics_of(artifact).cloned().collect();
-                    // Cargo goes by times, so it may have missed that both the settings and the
-                    // sources changed. Without its output, it compiles the unit again.
+                    // Cargo compares times, so it may have missed that both the settings and the sources
+                    // changed. Without its output, it compiles the unit again.
                     if settings.get(&unit.package_dir) != Some(&unit.settings)
                         && unit.compiled.has_other_inputs()
                         && (again || !is_root)
@@ -442,8 +443,9 @@ impl Replay {
         learned
     }
 
-    /// Records the plugin's own unit, whose call cargo would have made now. What it was compiled to is
-    /// kept if cargo has never made the call, and it is the same: then cargo's reason is only that.
+    /// Records the plugin's own unit, with the call that cargo would have made now. The earlier output is
+    /// kept if cargo has never made the call and the call is the same: then this is the only reason why cargo
+    /// wanted to make it.
     fn hold(
         &mut self,
         member: &Member<'_>,
@@ -475,8 +477,8 @@ impl Replay {
         Some(id)
     }
 
-    /// Why a record of these units would not be complete: one of them uses a library that no package
-    /// of this run made. `None` if there is no such library.
+    /// Why a record of these units would be incomplete: one of them uses a library that no package of this
+    /// run made. `None` if there is no such library.
     fn unknown_library(&self, units: &[UnitId], run: &Run) -> Option<String> {
         let made = run.artifacts.iter().flat_map(|artifact| &artifact.filenames);
         let made: BTreeSet<&Path> = made.map(|path| path.as_std_path()).collect();
@@ -493,8 +495,8 @@ impl Replay {
         units.iter().find_map(of_unit)
     }
 
-    /// The packages that only cargo can bring up to date. Cargo is asked for its metadata with the
-    /// flags of the build, and again when a manifest or the lock file has changed.
+    /// The packages that only cargo can bring up to date. Cargo is asked for its metadata with the flags of
+    /// the build, and asked again when a manifest or the lock file has changed.
     fn behind_cargo(
         &mut self,
         member: &Member<'_>,
@@ -529,13 +531,13 @@ impl Replay {
         inputs.map(|input| input.path.clone()).collect()
     }
 
-    /// Makes a directory that stays, for the compiler calls of a build without cargo.
+    /// Makes a directory for the compiler calls of a build without cargo, which is not removed.
     pub(crate) fn place_for_calls(&self) -> io::Result<PathBuf> {
         Ok(tempfile::Builder::new().prefix("calls-").tempdir_in(&self.dir)?.keep())
     }
 
-    /// Compiles these units again, as many side by side as the `server` allows. `seen` is what was in the
-    /// sources when they were found to be outdated. The compiler calls are written to the directory
+    /// Compiles these units again, as many side by side as the `server` allows. `seen` is the content of the
+    /// sources when the units were found to be outdated. The compiler calls are written to the directory
     /// `calls`.
     pub(crate) fn run(
         &mut self,
@@ -659,7 +661,8 @@ impl Replay {
         changed.collect()
     }
 
-    /// Keeps outlines of what the units were compiled from, so that the next build can tell what changed.
+    /// Keeps outlines of the sources from which the units were compiled, so that the next build can tell what
+    /// changed.
     pub(crate) fn keep_outlines(&mut self) -> io::Result<()> {
         let mut outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
         let inputs = self.record.units.values().flat_map(|unit| &unit.compiled.inputs);
@@ -680,7 +683,7 @@ impl Replay {
         ran.done.get(&plugin.root).copied()
     }
 
-    /// The name of the crate of which the unit is made, if there are errors in its files.
+    /// The name of the unit's crate, if there are errors in its files.
     pub(crate) fn crate_with_errors(&self, id: &UnitId, files: &[PathBuf]) -> Option<&str> {
         let unit = self.record.units.get(id)?;
         let has_errors = unit.compiled.inputs.iter().any(|input| files.contains(&input.path));
@@ -698,7 +701,7 @@ impl Replay {
         outputs.iter().find(|output| is_shared_library(&output.path))
     }
 
-    /// The files that the plugin was built from last, and those that decide how it is built.
+    /// The files from which the plugin was built last, and the files that decide how it is built.
     pub(crate) fn read_files(&self, member: &Member<'_>) -> Reads {
         let Some(plugin) = self.record.plugins.get(&member.plugin.name) else {
             return Reads::new();
@@ -710,15 +713,14 @@ impl Replay {
         guards.chain(inputs).map(read).collect()
     }
 
-    /// Whether cargo has to run for every build, however often it has run.
+    /// Whether cargo has to run for every build.
     pub(crate) fn always_runs_cargo(&self, member: &Member<'_>) -> bool {
         let plugin = self.record.plugins.get(&member.plugin.name);
         plugin.is_some_and(|plugin| plugin.always.is_some() && !plugin.is_dropped)
     }
 
-    /// Takes note of the content of the library that was compiled last; `false` if it is not that
-    /// library any more. Its size and times have been compared already, but a changed file can have the
-    /// same ones.
+    /// Notes the content of the library that was compiled last; `false` if the content belongs to another
+    /// library. Size and times have already been compared, but a changed file can have the same ones.
     pub(crate) fn is_library(&mut self, member: &Member<'_>, content: &[u8]) -> bool {
         let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name) else { return true };
         let hash = Some(blake3::hash(content).to_string());
@@ -747,7 +749,7 @@ impl Replay {
         self.record.plugins.get(&member.plugin.name)?.build_id.as_deref()
     }
 
-    /// The units of the plugin that were compiled by cargo last, and from the sources as they are.
+    /// The units of the plugin that cargo compiled last, and whose sources have not changed since.
     pub(crate) fn unchanged_since_cargo(&self, member: &Member<'_>) -> BTreeSet<UnitId> {
         let plugin = self.record.plugins.get(&member.plugin.name);
         let units = plugin.into_iter().flat_map(|plugin| &plugin.units);
@@ -767,7 +769,7 @@ impl Replay {
         plugin.build_id.replace(build_id)
     }
 
-    /// Writes the record, if it has changed. Until then its file says that what was compiled meanwhile is
+    /// Writes the record, if it has changed. Before that, its file says that the units compiled meanwhile are
     /// outdated.
     pub(crate) fn save(&mut self) -> io::Result<()> {
         if self.is_changed { self.write() } else { Ok(()) }
@@ -782,8 +784,8 @@ impl Replay {
         atomic_file::date_as_newest(&record, others.filter_map(|(used, _)| used))
     }
 
-    /// The unit of which cargo made `artifact`, recorded from the notes of this run or of an earlier
-    /// one; `None` if its compiler call was never noted, or not since build scripts told something else.
+    /// The unit from which cargo made `artifact`, recorded from the notes of this run or of an earlier one.
+    /// `None` if its compiler call was never noted, or if build scripts have printed something else since.
     fn unit_of(
         &mut self,
         member: &Member<'_>,
@@ -849,7 +851,7 @@ impl Replay {
     }
 }
 
-/// What the build scripts of a run printed, also those that did not have to run.
+/// The output of the build scripts of a run, including those that did not have to run.
 fn told(run: &Run) -> Told {
     let of_script = |script: &cargo_metadata::BuildScript| {
         let output = fs::read(output_of(script)?).ok()?;
@@ -863,7 +865,7 @@ fn output_of(script: &cargo_metadata::BuildScript) -> Option<PathBuf> {
     Some(script.out_dir.parent()?.join("output").into())
 }
 
-/// What the build scripts of a run ask for.
+/// The requests of the build scripts of a run.
 fn build_scripts(run: &Run) -> Vec<BuildScript> {
     let of_script = |script: &cargo_metadata::BuildScript| {
         let output = fs::read_to_string(output_of(script)?).ok()?;
@@ -875,8 +877,8 @@ fn build_scripts(run: &Run) -> Vec<BuildScript> {
     run.scripts.iter().filter_map(of_script).collect()
 }
 
-/// The sources of an artifact, from the dep-info files beside it; the directory of its package if
-/// these cannot be read.
+/// The sources of an artifact, from the dep-info files beside it; the directory of its package if they cannot
+/// be read.
 fn sources_of(plugin: &PluginPackage, artifact: &Artifact) -> Vec<PathBuf> {
     let package_dir = artifact.manifest_path.parent().map(|dir| dir.as_std_path());
     let texts = dep_infos_beside(artifact);
@@ -902,8 +904,8 @@ pub(crate) fn compiled_of(units: &BTreeSet<UnitId>, run: &Run) -> Vec<String> {
     run.artifacts.iter().filter(is_one).map(|artifact| artifact.target.name.clone()).collect()
 }
 
-/// The hash of what a compiler has read from `path` that began at `began`, for a list of what it read: another
-/// one if the file may have changed since.
+/// The hash of the content that a compiler, which began at `began`, has read from `path`, for a list of what
+/// it read. If the file may have changed since then, it is a hash that no content of the file has.
 pub(crate) fn read_since(path: &Path, began: Moment) -> String {
     let input = Input::read_since(path, began.at(), None);
     let other = || blake3::hash(b"changed").to_string();
@@ -920,31 +922,31 @@ pub(crate) fn read_by(plugin: &PluginPackage, run: &Run) -> Reads {
     files.map(|path| (path, None)).collect()
 }
 
-/// Whether `artifact` is made of a package that the plugin's author can edit: cargo took it from a
-/// directory, and not from a registry or a repository.
+/// Whether `artifact` comes from a package that the plugin's author can edit: cargo took it from a directory,
+/// and not from a registry or a repository.
 pub(crate) fn is_local(artifact: &Artifact) -> bool {
     artifact.package_id.repr.contains("path+file://")
 }
 
-/// What a run of cargo has compiled.
+/// The results of a run of cargo.
 #[derive(Default)]
 struct Learned {
-    /// The plugin's own unit, and cargo's file of its library; without that file if cargo's call was held
+    /// The plugin's own unit, and cargo's file of its library; `None` for the file if cargo's call was held
     /// back.
     root: Option<(UnitId, Option<Stat>)>,
     units: Vec<UnitId>,
     /// The directories of the packages that the author can edit.
     dirs: BTreeSet<PathBuf>,
-    /// The sources of what is not a unit.
+    /// The sources of everything that is not a unit.
     files: BTreeSet<PathBuf>,
-    /// The compiler's diagnostics for what is not a unit.
+    /// The compiler's diagnostics for everything that is not a unit.
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Unit {
-    /// Takes over that cargo found the unit up to date: `compiled` is cargo's again. If the files are
-    /// not those that were noted, something else had cargo compile them, from what their dep-info
-    /// says.
+    /// Notes that cargo found the unit up to date, so `compiled` describes the output of cargo again. If the
+    /// files differ from those that were noted, another program made cargo compile them, from the sources
+    /// that their dep-info names.
     fn take_over(&mut self, artifact: &Artifact) -> io::Result<()> {
         if let Some(by_cargo) = self.by_cargo.take() {
             self.compiled = by_cargo;
@@ -1006,7 +1008,7 @@ fn ways(parent: &Path) -> Vec<(Option<SystemTime>, PathBuf)> {
     ways
 }
 
-/// Whether `name` is one that [`way`] makes.
+/// Whether `name` has the form of a name that [`way`] makes.
 fn is_way_name(name: &str) -> bool {
     name.len() == WAY_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -1016,12 +1018,12 @@ fn forget_oldest(parent: &Path) {
     let ways = ways(parent);
     let surplus = (ways.len() + 1).saturating_sub(REMEMBERED_WAYS);
     for (_, dir) in ways.into_iter().take(surplus) {
-        // One that cannot be removed now is found again the next time.
+        // If a directory cannot be removed now, the next run finds it again.
         let _ = fs::remove_dir_all(dir);
     }
 }
 
-/// The id of the unit that a compiler call makes. Its files are named after it, except for a linked
+/// The id of the unit that a compiler call makes. The unit's files are named after it, except for a linked
 /// library, whose name has no hash.
 fn unit_id(invocation: &Invocation) -> Option<UnitId> {
     let name = invocation.option("--crate-name")?;
@@ -1057,12 +1059,12 @@ fn shared_library(artifact: &Artifact) -> Option<&Path> {
     artifact.filenames.iter().map(|path| path.as_std_path()).find(|path| is_shared_library(path))
 }
 
-/// The dep-info files beside an artifact: that of the library's name, or else all in its directory,
-/// since a program's can have another name than the program.
+/// The dep-info files beside an artifact: the one with the library's name, or else all in its directory,
+/// since that of a program can have another name than the program.
 fn dep_infos_beside(artifact: &Artifact) -> Vec<PathBuf> {
     let Some(file) = artifact.filenames.first() else { return Vec::new() };
     if let Some(id) = unit_id_of(file.as_std_path()) {
-        // That beside a linked library is cargo's, in another form.
+        // The one beside a linked library was written by cargo, in another form.
         let compilers = file.with_file_name("deps").join(format!("{id}.d"));
         let beside = file.with_file_name(format!("{id}.d"));
         return vec![if compilers.exists() { compilers.into() } else { beside.into() }];

@@ -36,8 +36,8 @@ pub struct SourceLine {
     pub kind: SourceLineKind,
     /// Its text, without a leading `+` or `-` and without its line break; at most 2,000 characters.
     pub text: String,
-    /// The file and the line number, counted from 1, on the newer side; `None` for a line that is
-    /// not there, and for a [`Place`](SourceLineKind::Place).
+    /// The file and the line number on the newer side, counted from 1; `None` for a line that the newer side
+    /// does not have, and for a [`Place`](SourceLineKind::Place).
     pub place: Option<(PathBuf, u32)>,
 }
 
@@ -114,13 +114,13 @@ fn tree<'a>(repository: &'a Repository, commit: &str) -> Result<Tree<'a>, BuildE
     })
 }
 
-/// The path of `dir` relative to the root of the work tree; `None` for the root itself, and for a
-/// directory elsewhere.
+/// The path of `dir` relative to the root of the work tree; `None` for the root itself, and for a directory
+/// outside it.
 fn in_repository(repository: &Repository, dir: &Path) -> Option<PathBuf> {
     let root = repository.workdir()?.canonicalize().ok()?;
     let dir = dir.canonicalize().ok()?;
     let path = dir.strip_prefix(root).ok()?.to_owned();
-    // For the whole work tree git expects no path, and not an empty one.
+    // For the whole work tree, git expects no path, instead of an empty one.
     (!path.as_os_str().is_empty()).then_some(path)
 }
 

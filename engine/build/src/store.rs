@@ -54,7 +54,7 @@ pub struct StoredFile {
     pub build_id: BuildId,
     /// The file's size in bytes.
     pub size_bytes: u64,
-    /// When it was stored last.
+    /// When it was last stored.
     pub stored_at: SystemTime,
 }
 
@@ -171,11 +171,8 @@ impl Store {
         Ok(files)
     }
 
-    /// Removes the oldest builds of `plugin` that exceed `limits`, except those that a host has
-    /// loaded. Returns the removed files.
-    ///
     /// # Errors
-    /// As [`list`](Self::list). A file that cannot be removed is no error: it stays.
+    /// As for [`list`](Self::list). A file that cannot be removed is not an error: it stays.
     pub fn prune(&self, plugin: &str, limits: StoreLimits) -> Result<Vec<StoredFile>, BuildError> {
         let (mut count, mut size_bytes) = (0, 0_u64);
         let mut removed = Vec::new();
@@ -217,10 +214,10 @@ impl StoredArtifact {
     }
 }
 
-/// Removes a stored artifact and the files beside it; `false` if a host has it loaded, or if it
-/// cannot be removed now.
+/// Removes a stored artifact and the files beside it; `false` if a host has it loaded, or if it cannot be
+/// removed now.
 ///
-/// A host holds a lock on a file beside the artifact while that is loaded. Here the lock is held until
+/// While a host has the artifact loaded, it holds a lock on a file beside it. Here the lock is held until
 /// everything is removed, so that no host begins to load the artifact meanwhile.
 fn remove_unless_loaded(path: &Path) -> bool {
     let lock = layout::stored_lock(path);
@@ -239,7 +236,8 @@ fn remove_unless_loaded(path: &Path) -> bool {
 /// What an artifact declares, if it is the given build of the given plugin.
 ///
 /// # Errors
-/// [`ArtifactError`](artifact::ArtifactError) if it is none; else which build it is, in words.
+/// [`ArtifactError`](artifact::ArtifactError) if it is not an artifact; otherwise a text that says which
+/// build it is.
 fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Facts, Cause> {
     let facts = artifact::inspect(artifact)?;
     if facts.build_id == build_id && facts.name.is(plugin) {
@@ -253,7 +251,7 @@ pub(crate) fn keep_phases(stored: &Path, phases: &[PhaseTiming]) -> io::Result<(
     atomic_file::write(&layout::stored_phases(stored), &serde_json::to_vec(phases)?)
 }
 
-/// Copies a stored artifact into a plugin directory, if the stored file still is that build.
+/// Copies a stored artifact into a plugin directory, if the stored file is still that build.
 pub(crate) fn install(
     plugin: &str,
     build_id: BuildId,

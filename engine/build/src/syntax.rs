@@ -1,24 +1,25 @@
-//! Reads sources that may be nested as deeply as somebody likes.
+//! Reads sources of any nesting depth.
 //!
-//! `syn` calls itself for each level of nesting, also where it drops what it has read. So a source is measured
-//! first, which takes no stack, and read on a thread whose stack is large enough for whatever passes.
+//! `syn` calls itself for each level of nesting, also when it drops what it has read. So the depth of a
+//! source is measured first, which takes no stack. The source is then read on a thread whose stack is large
+//! enough for the allowed depth.
 
 use std::thread;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree, token_stream};
 
-/// How deep a source may be nested, in the measure of [`depth`]. Of 19,908 files of the crates that this workspace
-/// needs, 2 are deeper, which a program has written; all but 13 stay below 500.
+/// The largest allowed nesting depth, as measured by [`depth`]. Of 19,908 files of the crates that this
+/// workspace needs, 2 are deeper; a program has generated them. All but 13 stay below 500.
 const DEEPEST: usize = 2_000;
 
-/// The stack of the thread that reads: 64 KiB a level, which is enough for a program that is not optimised. The
-/// system gives only as much of it as is used.
+/// The stack of the thread that reads: 64 KiB for each level, which is enough for a program that is not
+/// optimised. The system provides only the part of it that is used.
 const STACK_BYTES: usize = 128 << 20;
 
-/// Reads a source, and hands over what is in it, all on a thread of its own.
+/// Reads a source, and passes its content to `take`, on a thread of its own.
 ///
 /// # Errors
-/// Why the source is not read, for a person.
+/// The text says why the source is not read.
 pub(crate) fn read<R: Send>(
     text: &str,
     take: impl FnOnce(syn::File) -> R + Send,
@@ -44,7 +45,7 @@ pub(crate) fn is_flat(text: &str) -> bool {
 fn tokens(text: &str) -> Result<TokenStream, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let script = text.strip_prefix("#!").filter(|rest| !rest.trim_start().starts_with('['));
-    // The first line of a script stays as a comment, so that lines keep their numbers.
+    // The first line of a script is kept as a comment, so that lines keep their numbers.
     let script = script.map(|rest| format!("//{rest}"));
     let tokens = script.as_deref().unwrap_or(text).parse::<TokenStream>();
     let tokens = tokens.map_err(|error| place_of(&error.into()))?;
@@ -54,13 +55,13 @@ fn tokens(text: &str) -> Result<TokenStream, String> {
     }
 }
 
-/// A row of tokens that is being measured: a file, or what is between two brackets.
+/// A row of tokens that is being measured: a file, or the tokens between two brackets.
 struct Row {
     tokens: token_stream::IntoIter,
     is_block: bool,
     /// How many tokens it may nest by itself so far.
     nested: usize,
-    /// Whether commas may be inside of something that nests without brackets: `A<B, A<B, …`, `|a, b| |a, b| …`.
+    /// Whether commas may be inside something that nests without brackets: `A<B, A<B, …`, `|a, b| |a, b| …`.
     keeps_commas: bool,
 }
 
@@ -74,13 +75,13 @@ impl Row {
     }
 }
 
-/// At most how often a reader of these tokens calls itself. A pair of brackets may be a level, and so may each token
-/// of a row that does not end, as in `a + b + …`, `!!…a`, `if … else if …`.
+/// An upper bound of how often a reader of these tokens calls itself. A pair of brackets may be a level, and
+/// so may each token of a row that does not end, as in `a + b + …`, `!!…a`, `if … else if …`.
 fn depth(tokens: TokenStream) -> usize {
     let mut rows = vec![Row::new(tokens, false)];
-    // What the rows nest that are around the one that is read.
+    // The nesting of the rows around the current one.
     let (mut around, mut deepest) = (0, 0);
-    // What the token before was.
+    // The kind of the token before.
     let (mut is_after_block, mut is_attribute) = (false, false);
     while let Some(row) = rows.last_mut() {
         let Some(token) = row.tokens.next() else {
@@ -89,7 +90,7 @@ fn depth(tokens: TokenStream) -> usize {
             around -= rows.last().map_or(0, |row| row.nested);
             continue;
         };
-        // Items and statements follow one another; whatever follows a block otherwise goes on with it.
+        // Items and statements follow one another. Any other token after a block continues the row.
         let goes_on = match &token {
             TokenTree::Punct(sign) => sign.as_char() != '#',
             TokenTree::Ident(word) => word == "else" || word == "as",
@@ -141,7 +142,8 @@ mod tests {
 
     use super::*;
 
-    /// Reads a source, and does with it whatever anybody does: all of that goes as deep.
+    /// Reads a source and uses it in every way in which callers do, since each of them calls itself for each
+    /// level.
     fn reads(text: &str) -> Result<(), String> {
         struct All;
         impl VisitMut for All {}

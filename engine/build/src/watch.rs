@@ -22,27 +22,25 @@ mod tree;
 /// How long the sources must stay unchanged before a change is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quiet {
-    /// When all changed files were saved: closed by the program that wrote them, or renamed into
-    /// place.
+    /// If all changed files were saved: closed by the program that wrote them, or renamed to their place.
     pub after_saves: Duration,
-    /// When a file is still open for writing or missing, as in the middle of an editor's save.
+    /// If a file is still open for writing or missing, as in the middle of an editor's save.
     pub within_saves: Duration,
 }
 
 impl Default for Quiet {
     /// 5 ms after saves, 50 ms within one.
     ///
-    /// This joins the files that one command saves, and is too short for a user to notice. By
-    /// measurement, files of one command follow each other within 0.3 ms (`git checkout`), 2.5 ms
-    /// (`sed -i`) or 4 ms (vim's `:wa`), and vim takes 2 ms to write a file. A later save is another
-    /// change.
+    /// This joins the files that one command saves, and is too short for a user to notice. By measurement,
+    /// files of one command follow each other within 0.3 ms (`git checkout`), 2.5 ms (`sed -i`) or 4 ms
+    /// (vim's `:wa`), and vim takes 2 ms to write a file. A later save counts as another change.
     fn default() -> Self {
         Self { after_saves: Duration::from_millis(5), within_saves: Duration::from_millis(50) }
     }
 }
 
-/// How long no list of what a build has read must have been written before the lists are read. Plugins
-/// that are built together write theirs one after the other.
+/// How long no list of read files must have been written before the lists are read. Plugins that are built
+/// together write their lists one after the other.
 const WITHIN_LISTS: Duration = Duration::from_millis(20);
 
 /// A burst of changes that is reported at once.
@@ -109,8 +107,8 @@ impl Watcher {
         Self::with((watcher, Rewatch::Always), inbox, plugins, quiet, on_change)
     }
 
-    /// As [`new`](Self::new), but looks at the sources again and again, with a pause of `every`: for file
-    /// systems that do not tell of changes ([`silent_file_system`](Self::silent_file_system)).
+    /// Watches like [`new`](Self::new), but scans the sources at intervals of `every`: for file systems that
+    /// do not report changes ([`silent_file_system`](Self::silent_file_system)).
     ///
     /// # Errors
     /// [`Setup`](crate::BuildErrorKind::Setup) if the directories cannot be read.
@@ -122,15 +120,15 @@ impl Watcher {
     ) -> Result<Self, BuildError> {
         let inbox = Arc::new(Inbox::default());
         let events = Arc::clone(&inbox);
-        // By times alone, of which whole seconds are compared, a second save would go unnoticed.
+        // If only times were compared, of which only whole seconds count, a second save would go unnoticed.
         let pause = Config::default().with_poll_interval(every).with_compare_contents(true);
         let watcher = PollWatcher::new(move |event| events.deliver(event), pause);
         let watcher = Box::new(watcher.map_err(not_watchable)?);
         Self::with((watcher, Rewatch::Never), inbox, plugins, quiet, on_change)
     }
 
-    /// The type of the file system, such as `nfs4` or `vboxsf`, on which sources of `plugins` lie, if it
-    /// may not tell of all changes; `None` if all are told.
+    /// The type of the file system of `plugins`' sources, such as `nfs4` or `vboxsf`, if it may not report
+    /// all changes; `None` if it reports all.
     pub fn silent_file_system(plugins: &[PluginPackage]) -> Option<String> {
         let mounts = fs::read("/proc/self/mountinfo").ok()?;
         let mut dirs = plugins.iter().flat_map(|plugin| &plugin.source_dirs);
@@ -162,7 +160,7 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.inbox.update(|state| state.stopped = true);
-        // If `on_change` itself drops the watcher, it cannot wait for itself to return.
+        // If `on_change` itself drops the watcher, the drop cannot wait for `on_change` to return.
         let worker =
             self.worker.take().filter(|worker| worker.thread().id() != thread::current().id());
         if let Some(worker) = worker {
@@ -184,15 +182,15 @@ fn not_watchable(error: notify::Error) -> BuildError {
         .because(error)
 }
 
-/// Inotify uses the error for "too many open files" when there are too many instances of it.
+/// Inotify reports "too many open files" if there are too many instances of it.
 fn is_out_of_instances(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// The changes since the worker last looked.
 ///
-/// The thread that delivers events must never wait for the worker, which waits for that thread when it
-/// adds a watch. So this is not a bounded channel but a map, which the number of paths bounds.
+/// The thread that delivers events must never wait for the worker, because the worker waits for that thread
+/// when it adds a watch. So this is not a bounded channel but a map, which the number of paths bounds.
 #[derive(Debug, Default)]
 struct Inbox {
     state: Mutex<State>,
@@ -207,9 +205,9 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Changes {
-    /// The changed paths, and whether each was saved: `false` if it is probably still being changed.
+    /// The changed paths, and whether each was saved; `false` if it is probably still being changed.
     paths: BTreeMap<PathBuf, bool>,
-    /// Events were lost, so anything may have changed.
+    /// Whether events were lost, so that anything may have changed.
     overflow: bool,
     latest: Option<Instant>,
 }
@@ -221,8 +219,8 @@ impl Inbox {
         let (paths, is_saved) = match event {
             Ok(mut event) => match Change::of(&event.kind) {
                 Some(change) => {
-                    // Whoever looks sees a directory change with each entry that comes or goes, which is told
-                    // by itself.
+                    // A scan reports a directory as changed for each entry that is added or removed, which is
+                    // also reported by itself.
                     let is_by_time = event.kind
                         == EventKind::Modify(ModifyKind::Metadata(MetadataKind::WriteTime));
                     event.paths.retain(|path| !(is_by_time && path.is_dir()));
@@ -278,12 +276,12 @@ enum Change {
 
 impl Change {
     /// `None` for an event that changes nothing, such as reading a file, which builds do all the time.
-    /// Whether the content is another one is looked at once the sources stay unchanged.
+    /// Whether the content differs is checked when the sources stay unchanged.
     fn of(kind: &EventKind) -> Option<Self> {
         match kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Self::Saved),
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Self::Saved),
-            // Two events before this one have reported the rename.
+            // Two events before this one have already reported the rename.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both) | ModifyKind::Other) => None,
             EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(_) => Some(Self::Open),
             EventKind::Any | EventKind::Access(_) | EventKind::Other => None,
@@ -308,8 +306,8 @@ impl<F: FnMut(SourceChange)> Worker<F> {
         }
     }
 
-    /// Collects one burst of changes; `None` if the watcher was dropped meanwhile. Only changes of
-    /// sources prolong the burst, not the files that a build writes beside them.
+    /// Collects one burst of changes; `None` if the watcher was dropped meanwhile. Only changes of sources
+    /// prolong the burst, not the files that a build writes beside them.
     fn until_quiet(&mut self, first: Changes) -> Option<SourceChange> {
         let mut touched = Touched::default();
         // The sources whose save is not finished.

@@ -21,7 +21,7 @@ pub(crate) struct Workspace {
     options: Vec<String>,
 }
 
-/// The absolute path of the manifest in `dir`. A user may have typed `dir`, so it can be any path.
+/// The absolute path of the manifest in `dir`. The user may have typed `dir`, so it can be any path.
 pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
     let shown = dir.display();
     if dir.is_file() {
@@ -46,8 +46,8 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
 }
 
 impl Workspace {
-    /// Asks cargo for the workspace of the manifest at `manifest_path`, with those of cargo's `flags` that say
-    /// how it comes by the packages. Without `--locked`, cargo would bring the lock file up to date here.
+    /// Asks cargo about the workspace of the manifest at `manifest_path`, with those of cargo's `flags` that
+    /// decide how cargo gets the packages. Without `--locked`, cargo would update the lock file here.
     pub(crate) fn load(manifest_path: &Path, flags: &[String]) -> Result<Self, BuildError> {
         let mut chosen = Vec::new();
         let mut flags = flags.iter().map(String::as_str);
@@ -62,7 +62,7 @@ impl Workspace {
         Self::load_for(manifest_path, &chosen)
     }
 
-    /// Asks cargo for the workspace of the manifest at `manifest_path`, as a build with the arguments
+    /// Asks cargo about the workspace of the manifest at `manifest_path`, as a build with the arguments
     /// `args` sees it.
     pub(crate) fn load_for(manifest_path: &Path, args: &[&str]) -> Result<Self, BuildError> {
         let mut command = MetadataCommand::new();
@@ -85,8 +85,8 @@ impl Workspace {
         Ok(Self { metadata, options })
     }
 
-    /// Whether cargo would say the same for a build of another member with the arguments `args`. Features
-    /// are chosen for a member.
+    /// Whether cargo would give the same information for a build of another member with the arguments `args`.
+    /// Features are chosen for one member.
     pub(crate) fn is_for_all_members(&self, args: &[&str]) -> bool {
         let chooses = |option: &String| option.contains("-features") || option.starts_with("-F");
         self.options == metadata_options(args) && !self.options.iter().any(chooses)
@@ -153,8 +153,8 @@ impl Workspace {
         self.member_at(&find_manifest(dir.as_std_path()).ok()?)
     }
 
-    /// The directories of the local packages that a build of `package` compiles for something that only
-    /// cargo compiles: a procedural macro, a build script, or a package that is not local.
+    /// The directories of the local packages that a build of `package` compiles for something that only cargo
+    /// compiles: a procedural macro, a build script, or a package that is not local.
     pub(crate) fn behind_cargo(&self, package: &Package) -> BTreeSet<PathBuf> {
         let nodes = self.metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
         let nodes: HashMap<&PackageId, &Node> = nodes.map(|node| (&node.id, node)).collect();
@@ -210,7 +210,7 @@ fn metadata_options(args: &[&str]) -> Vec<String> {
     let mut options = Vec::new();
     // Dependencies for other platforms are neither downloaded nor counted.
     let mut platform = "host-tuple".to_owned();
-    // What follows is for the compiler.
+    // The arguments after `--` are for the compiler.
     let mut args = args.iter().copied().take_while(|arg| *arg != "--");
     while let Some(arg) = args.next() {
         if ALONE.contains(&arg) || WITH_VALUE.iter().any(|name| is_joined(arg, name)) {
@@ -238,7 +238,7 @@ pub(crate) fn depends_on_plugin_api(package: &Package) -> bool {
     package.dependencies.iter().any(|dependency| is_api(&dependency.name, dependency.kind))
 }
 
-/// Whether a package depends on `hotswap-plugin`, or on a crate that does and may hand it on.
+/// Whether a package depends on `hotswap-plugin`, or on a crate that depends on it and may re-export it.
 pub(crate) fn reaches_plugin_api(workspace: &Workspace, package: &Package) -> bool {
     let is_api = |package: &&Package| package.name.as_str() == PLUGIN_API;
     depends_on_plugin_api(package) || workspace.dependencies(package).iter().any(is_api)
@@ -249,8 +249,8 @@ pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether a build of `package` alone compiles `other`. The resolved features in cargo's metadata are
-/// those of all members together; a build of one member has fewer. `true` also if cargo does not say.
+/// Whether a build of `package` alone compiles `other`. The resolved features in cargo's metadata are those
+/// of all members together; a build of one member has fewer. Also `true` if cargo does not say.
 pub(crate) fn compiles(package: &Package, other: &Package) -> bool {
     let mut command = cargo::command();
     command.args(["tree", "--quiet", "--edges", "normal,build", "--prefix", "none"]);

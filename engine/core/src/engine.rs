@@ -1,4 +1,4 @@
-//! What the host holds.
+//! The engine as a host uses it.
 
 mod builder;
 mod guard;
@@ -20,8 +20,8 @@ use std::{
 
 use hotswap_plugin::{StaticPlugin, Value, Vault};
 use hotswap_protocol::{
-    FreeResult, LiveSnapshot, PatchParams, PlanParams, PruneParams, ReloadPlan, ReloadReport,
-    Snapshot, VaultSnapshot,
+    FreeResult, Holder, LiveSnapshot, PatchParams, PlanParams, PruneParams, ReloadPlan,
+    ReloadReport, Snapshot, VaultSnapshot,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -31,7 +31,7 @@ use crate::{
     load::{Request, load_data},
     serve::by_name,
     vault::View,
-    version::threads::checkpoint,
+    version::{holders::texts, threads::checkpoint},
 };
 
 /// How long dropping an engine waits for calls to end.
@@ -64,35 +64,73 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 ///     eprintln!("{error}");
 /// }
 /// let report = engine.shutdown(Duration::from_secs(5));
-/// println!("still mapped: {}", report.held.join(", "));
+/// println!("still mapped: {report}");
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Backtraces
-/// A backtrace that the host makes with std while a plugin is on the stack keeps the plugin's *file* open
-/// for good, since std's symboliser remembers it. The image is unmapped all the same.
+/// If the host makes a backtrace with std while a plugin is on the stack, std's symboliser keeps the plugin's
+/// *file* open for the life of the process. The image is unmapped nevertheless.
 ///
 /// # `fork`
-/// A child of `fork` has none of the engine's threads. It may call plugins, which does not concern its
-/// parent; nothing is freed there, and consoles do not see it. The child must not load, shut down or drop
-/// the engine, whose socket and staged files belong to its parent: it leaves by `exec` or `_exit`.
+/// A child of `fork` has none of the engine's threads. It may call plugins without affecting its parent. In
+/// the child, nothing is freed, and consoles do not see it. The child must not load, shut down or drop the
+/// engine, because the socket and the staged files belong to its parent: it must end with `exec` or `_exit`.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
     _last: Arc<ShutdownOnDrop>,
 }
 
-/// What a shutdown left behind.
+/// The result of [`Engine::shutdown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// The versions that are still mapped, and who holds them: `world v1: 1 call`.
-    pub held: Vec<String>,
+    /// Whatever had not ended when the time was over; empty after a complete shutdown.
+    pub held: Vec<Leftover>,
+}
+
+/// Something that had not ended when the time of a shutdown was over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leftover {
+    /// A load is still running. No version was retired; this happens when the load ends.
+    Load,
+    /// A version that is still mapped.
+    Version {
+        /// The plugin.
+        plugin: String,
+        /// The version.
+        version: u32,
+        /// What keeps the version in use.
+        holders: Vec<Holder>,
+    },
+}
+
+impl fmt::Display for ShutdownReport {
+    /// The leftovers, separated by `; `, or `nothing`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, others)) = self.held.split_first() else { return f.write_str("nothing") };
+        write!(f, "{first}")?;
+        others.iter().try_for_each(|leftover| write!(f, "; {leftover}"))
+    }
+}
+
+impl fmt::Display for Leftover {
+    /// `world v1: 1 call`, with the age of calls as of now.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load => f.write_str("a load that has not ended"),
+            Self::Version { plugin, version, holders } => {
+                write!(f, "{plugin} v{version}: {}", texts(holders).join(", "))
+            }
+        }
+    }
 }
 
 impl Engine {
-    /// Starts to set up an engine that needs no setting: a console that starts the host says where the
-    /// plugins are, and may attach.
+    /// Sets up an engine from the environment, so that the host needs no settings: a console that starts the
+    /// host says where the plugins are, and can attach.
     ///
     /// | what | from | or else |
     /// |---|---|---|
@@ -116,43 +154,47 @@ impl Engine {
         EngineBuilder::from_env()
     }
 
-    /// Starts to set up an engine whose artifacts lie in `plugin_dir`; a relative path is taken from the
-    /// working directory.
+    /// Sets up an engine whose artifacts are in `plugin_dir`. A relative path is relative to the working
+    /// directory.
     pub fn builder(plugin_dir: impl Into<PathBuf>) -> EngineBuilder {
         EngineBuilder::new(plugin_dir.into())
     }
 
-    /// Starts to set up an engine whose plugins are linked into this program, for debuggers and for
-    /// platforms that cannot unload: `Engine::builder_static(static_plugins![world, dog])`.
+    /// Sets up an engine whose plugins are linked into this program, for debuggers and for platforms that
+    /// cannot unload: `Engine::builder_static(static_plugins![world, dog])`.
     ///
-    /// Linked plugins work as loaded ones do, except that [`reload`](Self::reload) and
-    /// [`rollback`](Self::rollback) answer [`EngineError::StaticallyLinked`] once they are loaded. Threads
-    /// that such a plugin starts, thread-locals that it leaves, and its statics are the program's own. Each
-    /// engine has an instance and a Vault for itself, so tests that each make an engine run in parallel. What
-    /// a plugin logs is told as that of the engine that loaded it last.
+    /// Linked plugins work like loaded ones, with these differences:
+    /// - Once they are loaded, [`reload`](Self::reload) and [`rollback`](Self::rollback) return
+    ///   [`EngineError::StaticallyLinked`].
+    /// - Threads that a plugin starts, thread-locals that it leaves, and its statics belong to the program.
+    /// - Log records of a plugin are attributed to the engine that loaded the plugin last.
+    ///
+    /// Each engine has its own instance of each plugin and its own Vault, so tests that make an engine each
+    /// can run in parallel.
     pub fn builder_static(
         plugins: impl IntoIterator<Item = &'static StaticPlugin>,
     ) -> EngineBuilder {
         EngineBuilder::linked(plugins.into_iter().collect())
     }
 
-    /// Loads the plugins, handing `data` to each one's `on_load`.
+    /// Loads the plugins, and passes `data` to the `on_load` of each.
     ///
-    /// The engine remembers `data` for the loads that have none of their own: [`reload`](Self::reload),
-    /// [`reload_latest`](Self::reload_latest), [`rollback`](Self::rollback), and those that a console asks
-    /// for.
+    /// The engine remembers `data` for the loads that have no data of their own: [`reload`](Self::reload),
+    /// [`reload_latest`](Self::reload_latest), [`rollback`](Self::rollback), and loads that a console
+    /// requests.
     ///
     /// # Errors
-    /// Any failing step of any plugin undoes the whole load; what served before serves on.
+    /// If any step of any plugin fails. Then the whole load is undone, and the generation before it keeps
+    /// serving.
     pub fn load<T: Serialize>(&self, data: T) -> Result<ReloadReport, EngineError> {
         self.enter().load_as(Request::Changed, Some(load_data(&data)?), None)
     }
 
-    /// Loads what changed since, as [`load`](Self::load) does; unchanged plugins stay as they are, and so
-    /// do those whose artifact is gone: see [`reload_pruning`](Self::reload_pruning).
+    /// Loads the plugins that changed since the last load, as [`load`](Self::load) does. Unchanged plugins
+    /// stay, and so do plugins whose artifact is gone: see [`reload_pruning`](Self::reload_pruning).
     ///
-    /// Running calls end on the old versions, which are freed when nothing uses them any more. Two
-    /// reloads never run at once: a second one waits.
+    /// Running calls end on the old versions, which are freed when nothing uses them any more. Two reloads
+    /// never run at once: the second one waits.
     ///
     /// # Errors
     /// As for `load`.
@@ -160,15 +202,15 @@ impl Engine {
         self.enter().load_as(Request::Changed, None, None)
     }
 
-    /// As [`reload`](Self::reload), with `data` for `on_load` from now on, and calling back with the new and
-    /// the old generation before the new one is published.
+    /// Reloads like [`reload`](Self::reload), with new `data` for `on_load` and a callback. The callback gets
+    /// the new and the old generation before the new one is published.
     ///
-    /// All of the new generation is new in the callback: its plugins, live functions, registrations, and its
-    /// [`vault`](Generation::vault). What the callback writes there is undone if the load is; what was there
-    /// before can be set anew, and not changed in its place.
+    /// In the callback, everything of the new generation is new: its plugins, live functions, registrations,
+    /// and its [`vault`](Generation::vault). If the load is undone, so is whatever the callback writes there.
+    /// The callback can replace values that existed before, but not change them in place.
     ///
     /// # Errors
-    /// As for `load`; also when the callback fails or panics, which undoes the reload.
+    /// As for `load`. Also if the callback fails or panics; then the reload is undone.
     pub fn reload_with<T, E>(
         &self,
         data: T,
@@ -183,7 +225,7 @@ impl Engine {
         self.enter().load_as(Request::Changed, Some(load_data(&data)?), Some(&mut callback))
     }
 
-    /// The number of reloads that were published. The first load and reloads without a change do not count.
+    /// The number of reloads that were published. The first load, and reloads without a change, do not count.
     pub fn reload_count(&self) -> u64 {
         self.enter().load_count().saturating_sub(1)
     }
@@ -193,7 +235,7 @@ impl Engine {
         self.enter().set_plugin_dir(dir.as_ref());
     }
 
-    /// As [`reload`](Self::reload), also for plugins that a rollback holds.
+    /// Reloads like [`reload`](Self::reload), and also loads plugins that a rollback keeps back.
     ///
     /// # Errors
     /// As for `load`.
@@ -201,10 +243,11 @@ impl Engine {
         self.enter().load_as(Request::Latest, None, None)
     }
 
-    /// As [`reload`](Self::reload), and unloads plugins whose artifact is gone from the plugin directory.
+    /// Reloads like [`reload`](Self::reload), and also unloads plugins whose artifact is gone from the plugin
+    /// directory.
     ///
-    /// Every other load keeps them, and reports [`Outcome::Missing`](hotswap_protocol::Outcome): a file
-    /// may vanish without anybody wanting to unload its plugin, as after `cargo clean`.
+    /// Every other load keeps them, and reports [`Outcome::Missing`](hotswap_protocol::Outcome): a file may
+    /// disappear although nobody wants to unload its plugin, for example after `cargo clean`.
     ///
     /// # Errors
     /// As for `load`.
@@ -212,12 +255,12 @@ impl Engine {
         self.enter().load_as(Request::Pruning(PruneParams::default()), None, None)
     }
 
-    /// What [`reload`](Self::reload) would do now, or with `latest` what
-    /// [`reload_latest`](Self::reload_latest) would. Nothing is loaded; [`probe`](crate::probe) shows what
+    /// Says what [`reload`](Self::reload) would do now, or, with `latest`, what
+    /// [`reload_latest`](Self::reload_latest) would do. Nothing is loaded; [`probe`](crate::probe) shows what
     /// the artifacts declare.
     ///
     /// # Errors
-    /// As for a reload that is refused before anything is opened.
+    /// As for a reload that is refused before an artifact is opened.
     pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
         self.enter().plan(PlanParams { latest, ..PlanParams::default() })
     }
@@ -236,49 +279,51 @@ impl Engine {
     }
 
     /// Loads a plugin from an earlier artifact, without a build. `target` names a version: `world@2`, or
-    /// `world@7f3a90` with a part of its build id; see [`PluginName`](hotswap_protocol::PluginName).
+    /// `world@7f3a90` with the beginning of its build id; see [`PluginName`](hotswap_protocol::PluginName).
     ///
-    /// Afterwards the plugin is held: [`reload`](Self::reload) does not load the artifact again that it was
-    /// rolled back from. A newer artifact is loaded, and [`reload_latest`](Self::reload_latest) loads any.
+    /// Afterwards the plugin is kept back: [`reload`](Self::reload) does not load the artifact from which it
+    /// was rolled back. It loads any newer artifact, and [`reload_latest`](Self::reload_latest) loads any
+    /// artifact.
     ///
     /// # Errors
-    /// As for `load`, and when there is no such artifact in memory or in the
-    /// [store](EngineBuilder::store).
+    /// As for `load`. Also if there is no such artifact, in memory or in the [store](EngineBuilder::store).
     pub fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
         self.enter().rollback(target)
     }
 
-    /// The generation that serves. The handle keeps all its versions in use.
+    /// The generation that serves. The handle keeps all versions of the generation in use.
     pub fn current(&self) -> Arc<Generation> {
         self.enter().current()
     }
 
-    /// The plugin that `target` names, or the version, as long as it can be called.
+    /// The plugin or the version that `target` names, if it can still be called.
     ///
     /// # Errors
-    /// If there is none; the message lists the targets there are.
+    /// If there is none. The message lists the available targets.
     pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
         self.enter().plugin(target)
     }
 
-    /// The Vault as the host sees it, now and in all generations to come.
+    /// The host's handle to the Vault. It stays valid in all later generations.
     pub fn vault(&self) -> Vault {
         View::for_host(self.enter().store()).vault()
     }
 
-    /// A plugin's `#[invoke]` or `#[live]` function, called with Rust types and followed across
+    /// A handle to a plugin's `#[invoke]` or `#[live]` function that is called with Rust types and follows
     /// reloads: `engine.func::<fn(f32) -> String>("physics", "describe")`.
     ///
     /// # Errors
-    /// When there is no such plugin or function, or its signature is another; the message shows both.
+    /// If there is no such plugin or function, or the function has another signature. The message shows both
+    /// signatures.
     pub fn func<F: Signature>(&self, plugin: &str, name: &str) -> Result<Func<F>, CallError> {
         Func::new(self.enter().current_cell(), plugin, name)
     }
 
-    /// As [`func`](Self::func), for an `async` function: `engine.async_func::<fn(u64) -> u64>("world", "wait")`.
+    /// Works like [`func`](Self::func), for an `async` function: `engine.async_func::<fn(u64) ->
+    /// u64>("world", "wait")`.
     ///
     /// # Errors
-    /// As for `func`, and when the function is not `async`.
+    /// As for `func`. Also if the function is not `async`.
     pub fn async_func<F: Signature>(
         &self,
         plugin: &str,
@@ -287,7 +332,7 @@ impl Engine {
         AsyncFunc::new(self.enter().current_cell(), plugin, name)
     }
 
-    /// Plugins' live functions of a signature, each found by name when it is called.
+    /// A handle to all live functions with the signature `F`. Each call finds its function by name.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -301,14 +346,14 @@ impl Engine {
         LiveFuncs::new(self.enter().current_cell())
     }
 
-    /// Calls a function of a plugin that serves, by name, and reads its result as a `T`. An `async`
-    /// function is waited for on this thread.
+    /// Calls a function of a serving plugin by name, and reads its result as a `T`. If the function is
+    /// `async`, this thread waits for its result.
     ///
-    /// As `current().plugin(plugin)?.invoke(function, args)`, without the handles.
+    /// It does the same as `current().plugin(plugin)?.invoke(function, args)`, without the handles.
     ///
     /// # Errors
-    /// When there is no such plugin or function, an argument does not fit, the function fails or
-    /// panics, or its result is no `T`.
+    /// If there is no such plugin or function, an argument does not fit, the function fails or panics, or its
+    /// result is not a `T`.
     pub fn invoke<T: DeserializeOwned>(
         &self,
         plugin: &str,
@@ -319,21 +364,22 @@ impl Engine {
         by_name::invoke_serving(current, plugin, function, args)
     }
 
-    /// Asks that a version which was replaced be freed now, and says what keeps it.
+    /// Asks the engine to free a version that was replaced, and says what keeps it in use.
     ///
     /// # Errors
-    /// When there is no such version, or it serves.
+    /// If there is no such version, or it serves.
     pub fn free(&self, target: &str) -> Result<FreeResult, EngineError> {
         self.enter().free(target)
     }
 
-    /// Whether the plugins are linked into this program, instead of being loaded from artifacts:
-    /// [`builder_static`](Self::builder_static) made the engine. Then it loads once, and never reloads.
+    /// Whether the plugins are linked into this program instead of being loaded from artifacts, that is,
+    /// whether [`builder_static`](Self::builder_static) made the engine. Such an engine loads once, and never
+    /// reloads.
     pub fn is_statically_linked(&self) -> bool {
         self.inner.is_statically_linked()
     }
 
-    /// What happens in the engine from now on.
+    /// The events of the engine from now on.
     pub fn subscribe(&self) -> Events {
         self.enter().events().subscribe()
     }
@@ -353,19 +399,19 @@ impl Engine {
         self.enter().live_snapshot()
     }
 
-    /// Retires all versions and waits until they are freed, `timeout` at most.
+    /// Retires all versions and waits until they are freed, for at most `timeout`.
     ///
-    /// Afterwards the engine loads nothing any more.
+    /// After this the engine loads nothing any more.
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         self.enter().shutdown(timeout)
     }
 
-    /// The engine proper, for the rest of this crate.
+    /// The shared part of the engine, for the rest of this crate.
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
     }
 
-    /// The engine proper; whoever comes here passes a checkpoint.
+    /// The shared part of the engine. The calling thread passes a checkpoint.
     fn enter(&self) -> &Inner {
         checkpoint();
         &self.inner
@@ -378,13 +424,16 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// Shuts the engine down when the last handle goes; consoles' threads hold the engine weakly.
+/// Shuts the engine down when the last handle is dropped. The threads of consoles hold the engine weakly.
 struct ShutdownOnDrop(Arc<Inner>);
 
 impl Drop for ShutdownOnDrop {
     fn drop(&mut self) {
-        for held in self.0.shutdown(DROP_TIMEOUT).held {
-            tracing::warn!("the engine has shut down; {held} is still mapped");
+        for leftover in self.0.shutdown(DROP_TIMEOUT).held {
+            match leftover {
+                Leftover::Load => tracing::warn!("the engine has shut down during a load"),
+                version => tracing::warn!("the engine has shut down; still mapped: {version}"),
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of the engine: which plugin, which step, what was found, what to do.
+//! The errors of the engine: which plugin, which step, what was expected and found, and what to do.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -11,23 +11,23 @@ use hotswap_protocol::{BrokenExpectation, CauseKind, ErrorKind, Failure, WireErr
 
 use crate::artifact::ArtifactError;
 
-/// Why the engine could not do what it was asked to do.
+/// Why the engine refused or failed to do something.
 ///
-/// [`Display`](fmt::Display) shows the message, [`Debug`](fmt::Debug) the causes too, a line each: so a
-/// `main` that returns the error prints what a person can read.
+/// [`Display`](fmt::Display) shows the message. [`Debug`](fmt::Debug) also shows the causes, one per line, so
+/// that a `main` which returns the error prints a readable text.
 #[non_exhaustive]
 pub enum EngineError {
-    /// A load or reload was refused and undone; the old generation, if any, keeps serving.
+    /// A load or reload was refused and undone. The old generation, if any, keeps serving.
     Load {
-        /// The plugin, or the file if no plugin is known yet; `None` if it concerns all of them.
+        /// The plugin, or the file if its plugin is not known yet; `None` if the error is about all plugins.
         plugin: Option<String>,
-        /// Where it failed.
+        /// The step that failed.
         step: Step,
         /// What was wrong.
         message: String,
         /// The causes, outermost first.
         causes: Vec<String>,
-        /// What made it fail, for a program; it is also the error's `source`.
+        /// The cause for programs; it is also the error's `source`.
         cause: Box<LoadCause>,
     },
     /// The staging directory, or the console's socket, cannot be used.
@@ -39,11 +39,11 @@ pub enum EngineError {
         /// Why it failed.
         error: io::Error,
     },
-    /// No plugin of that name is loaded, or no such version.
+    /// No plugin of that name is loaded, or it has no such version.
     UnknownPlugin {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The names that are loaded.
         known: Vec<String>,
     },
     /// An interface of a plugin differs from the host's interface of that name.
@@ -62,7 +62,7 @@ pub enum EngineError {
     },
     /// The plugins are linked into the program, and cannot be replaced.
     StaticallyLinked,
-    /// Code that a load waits for asked for a load: that would wait for itself.
+    /// Code that a load waits for has requested a load, which would wait for itself.
     InsideLoad {
         /// `reload`
         what: &'static str,
@@ -93,43 +93,44 @@ pub enum EngineError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoadCause {
-    /// A file is no artifact that this host can load.
+    /// A file is not an artifact that this host can load.
     Artifact(ArtifactError),
-    /// The system refused to read, to copy, or to start a thread.
+    /// The system refused to read or copy a file, or to start a thread.
     Io(io::Error),
-    /// The system's loader did not open the image, or opened another one.
+    /// The system's loader did not open the image, or opened another image.
     Loader,
     /// The plugin's code returned an error.
     Plugin(Error),
-    /// The plugin's code panicked; the host's where the load's failure names no plugin.
+    /// The plugin's code panicked; if the error names no plugin, the host's code did.
     Panic {
-        /// What it panicked with.
+        /// The message of the panic.
         message: String,
-        /// Where; `None` if that is not known.
+        /// The place of the panic; `None` if it is not known.
         location: Option<String>,
     },
     /// The plugin's code did not return in time.
     TimedOut {
-        /// How long it was waited for.
+        /// How long the load waited.
         after: Duration,
     },
     /// A plugin imports something that no other plugin exports in this form.
     Import {
-        /// The plugin that it imports from.
+        /// The plugin from which it imports.
         from: String,
     },
-    /// A callback of the host's returned this error.
+    /// A callback of the host returned this error.
     Callback(Box<dyn std::error::Error + Send + Sync>),
-    /// The host's own code uses what the load would break.
+    /// The load would break these expectations of the host's own code.
     HostExpects(Vec<BrokenExpectation>),
-    /// It breaks a rule: a name is taken twice, a plugin is missing, or one may not be replaced.
+    /// The load breaks a rule: two plugins have one name, a plugin is missing, or a plugin must not be
+    /// replaced.
     Refused,
-    /// Anything else; the load's message says it.
+    /// Anything else. The message of the load describes it.
     Other,
 }
 
 impl LoadCause {
-    /// As the console's protocol has it.
+    /// The kind of the cause in the console protocol.
     pub fn kind(&self) -> CauseKind {
         match self {
             Self::Artifact(ArtifactError::Toolchain(_)) => CauseKind::Toolchain,
@@ -149,22 +150,24 @@ impl LoadCause {
 }
 
 impl fmt::Display for LoadCause {
-    /// What kind of cause it is; the load's own message says the rest.
+    /// Names the kind of the cause. The message of the load says the rest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Artifact(_) => f.write_str("the file is no artifact that this host can load"),
-            Self::Io(_) => f.write_str("the system refused it"),
+            Self::Artifact(_) => f.write_str("the file is not an artifact that this host can load"),
+            Self::Io(_) => f.write_str("the system refused an operation"),
             Self::Loader => f.write_str("the system's loader did not open the image"),
             Self::Plugin(_) => f.write_str("the plugin's code returned an error"),
             Self::Panic { .. } => f.write_str("the code panicked"),
             Self::TimedOut { after } => {
                 write!(f, "the code did not return within {} s", after.as_secs_f64())
             }
-            Self::Import { from } => write!(f, "{from} does not export what is imported from it"),
-            Self::Callback(_) => f.write_str("a callback of the host's returned an error"),
-            Self::HostExpects(_) => f.write_str("the host's own code expects otherwise"),
-            Self::Refused => f.write_str("it breaks a rule that loads have"),
-            Self::Other => f.write_str("the load could not go on"),
+            Self::Import { from } => write!(f, "{from} does not export the imported object"),
+            Self::Callback(_) => f.write_str("a callback of the host returned an error"),
+            Self::HostExpects(_) => {
+                f.write_str("the load breaks an expectation of the host's own code")
+            }
+            Self::Refused => f.write_str("the load breaks a rule"),
+            Self::Other => f.write_str("the load could not continue"),
         }
     }
 }
@@ -181,12 +184,12 @@ impl std::error::Error for LoadCause {
 }
 
 impl EngineError {
-    /// A load that is refused at a step.
+    /// A load that is refused at `step` because of a plugin.
     pub(crate) fn load(plugin: impl fmt::Display, step: Step, message: impl fmt::Display) -> Self {
         Self::load_of_all(step, message).of_plugin(plugin)
     }
 
-    /// A load that is refused at a step, and no plugin is at fault.
+    /// A load that is refused at `step` without a plugin at fault.
     pub(crate) fn load_of_all(step: Step, message: impl fmt::Display) -> Self {
         Self::Load {
             plugin: None,
@@ -197,7 +200,7 @@ impl EngineError {
         }
     }
 
-    /// The same, by the fault of a plugin, or of a file.
+    /// Adds the plugin or the file at fault.
     fn of_plugin(mut self, name: impl fmt::Display) -> Self {
         if let Self::Load { plugin, .. } = &mut self {
             *plugin = Some(name.to_string());
@@ -205,7 +208,7 @@ impl EngineError {
         self
     }
 
-    /// The same, with another cause than a rule.
+    /// Sets another cause than a broken rule.
     pub(crate) fn because(mut self, why: LoadCause) -> Self {
         if let Self::Load { cause, .. } = &mut self {
             **cause = why;
@@ -213,7 +216,7 @@ impl EngineError {
         self
     }
 
-    /// The same, with the causes of what it says.
+    /// Adds the messages of the causes.
     pub(crate) fn with_causes(mut self, of: Vec<String>) -> Self {
         if let Self::Load { causes, .. } = &mut self {
             *causes = of;
@@ -221,12 +224,12 @@ impl EngineError {
         self
     }
 
-    /// A file that is no artifact.
+    /// A file that is not an artifact.
     pub(crate) fn artifact(file: &str, error: ArtifactError) -> Self {
         Self::load(file, Step::Inspect, &error).because(LoadCause::Artifact(error))
     }
 
-    /// What a plugin's step answered.
+    /// The result of a plugin's step: its value, or the error of a load that is refused.
     pub(crate) fn of_outcome<T>(
         plugin: impl fmt::Display,
         step: Step,
@@ -245,7 +248,7 @@ impl EngineError {
         }
     }
 
-    /// The same, with what it is about before its message.
+    /// Puts `what` in front of the message.
     pub(crate) fn about(mut self, what: impl fmt::Display) -> Self {
         if let Self::Load { message, .. } = &mut self {
             *message = format!("{what}: {message}");
@@ -253,18 +256,16 @@ impl EngineError {
         self
     }
 
-    /// A load that breaks what the host's own code expects; `None` if it breaks nothing.
+    /// A load that breaks expectations of the host's own code; `None` if it breaks none.
     pub(crate) fn host_expects(broken: Vec<BrokenExpectation>) -> Option<Self> {
         let first = broken.first()?;
-        let message = format!(
-            "{first}; start the host anew, built with the types as they are now, or take the change back"
-        );
+        let message = format!("{first}; rebuild and restart the host, or undo the change");
         let others = broken[1..].iter().map(|other| format!("{}: {other}", other.by)).collect();
         let refused = Self::load(&first.by, Step::HostExpects, message).with_causes(others);
         Some(refused.because(LoadCause::HostExpects(broken)))
     }
 
-    /// A publish that failed, and no plugin is at fault.
+    /// A publish that failed without a plugin at fault.
     pub(crate) fn publish(error: &Error) -> Self {
         Self::load_of_all(Step::Publish, error.message()).with_causes(error.causes().to_vec())
     }
@@ -274,7 +275,7 @@ impl EngineError {
         matches!(self, Self::Load { cause, .. } if matches!(**cause, LoadCause::TimedOut { .. }))
     }
 
-    /// Why the load failed, as the console's protocol has it of a version.
+    /// The failure of a version in the console protocol.
     pub(crate) fn failure(&self) -> Failure {
         match self {
             Self::Load { plugin, step, message, causes, cause } => Failure {
@@ -294,7 +295,7 @@ impl EngineError {
         }
     }
 
-    /// The error as the console's protocol has it.
+    /// The error in the console protocol.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.kind(), self.to_string());
         if let Self::Load { plugin, step, causes, cause, .. } = self {
@@ -343,14 +344,14 @@ impl fmt::Display for EngineError {
             }
             Self::NotFreeable { target, why } => write!(f, "{target} cannot be freed: {why}"),
             Self::StaticallyLinked => f.write_str(
-                "the plugins of this host are linked into it, so none of them can be replaced; to \
+                "the plugins of this host are linked into it, so they cannot be replaced; to \
                  replace plugins, start the host with a directory of artifacts (`Engine::builder`)",
             ),
             Self::InsideLoad { what } => write!(
                 f,
-                "code that a load waits for asked for a {what}, which would wait for that load: a step, \
-                 thread or task of a plugin that does not serve yet, or a callback of the host's; ask \
-                 again when the load has ended"
+                "code that a load waits for requested a {what}, which would wait for that load: a step, \
+                 thread or task of a plugin that does not serve yet, or a callback of the host; request it \
+                 again after the load has ended"
             ),
             Self::ShutDown => f.write_str("the engine was shut down"),
         }
@@ -364,7 +365,7 @@ impl fmt::Debug for EngineError {
     }
 }
 
-/// Writes an error, and its causes a line each.
+/// Writes an error, and then its causes, one per line.
 pub(crate) fn write_with_causes(
     f: &mut fmt::Formatter<'_>,
     error: &dyn fmt::Display,
@@ -384,7 +385,7 @@ impl std::error::Error for EngineError {
     }
 }
 
-/// What an image answered, its panic as an error.
+/// The result of a call into an image. A panic becomes an error.
 pub(crate) fn flatten<T>(outcome: Answer<T>) -> hotswap_plugin::Result<T> {
     match outcome {
         Answer::Ok(value) => Ok(value),

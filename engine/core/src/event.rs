@@ -9,14 +9,15 @@ use hotswap_protocol::Event;
 
 use crate::lock::Lock as _;
 
-/// How many events wait for a subscriber; one that falls further behind is let go.
+/// The largest number of events that wait for a subscriber. A subscriber that falls further behind is
+/// removed.
 const QUEUE: usize = 1024;
 
-/// The engine's events as they happen. It ends when the engine does, and for a subscriber that
-/// leaves a thousand events unread.
+/// Receives the events of the engine. It ends when the engine ends, and when the subscriber leaves a thousand
+/// events unread.
 pub type Events = Receiver<Event>;
 
-/// Hands each event to every subscriber, without ever waiting for one.
+/// Sends each event to every subscriber, without waiting for any of them.
 #[derive(Default)]
 pub(crate) struct EventHub {
     subscribers: Mutex<Vec<SyncSender<Event>>>,
@@ -38,7 +39,7 @@ impl EventHub {
     }
 }
 
-/// The instant `duration` after `begun`, or a century after it if that is too far for an `Instant`.
+/// The instant `duration` after `begun`, or a century after it if that is too late for an `Instant`.
 pub(crate) fn after(
     begun: std::time::Instant,
     duration: std::time::Duration,

@@ -1,5 +1,5 @@
-//! An artifact mapped into the host, or a plugin that is linked into it. Only this file opens and
-//! closes a library.
+//! An artifact that is mapped into the host, or a plugin that is linked into it. Only this file opens and
+//! closes libraries.
 
 mod descriptors;
 pub(crate) mod heap;
@@ -48,38 +48,39 @@ use mapping::{loaded, mapping};
 use step_thread::StepThread;
 use trial::Trial;
 
-/// A mapped image, attached to this host.
+/// A mapped image that is attached to this host.
 ///
-/// Its functions may be called from any thread while it is open. The engine keeps it open as long
-/// as there is a lease, and calls nothing of it without one.
+/// While it is open, its functions may be called from any thread. The engine keeps it open as long as there
+/// is a lease, and calls nothing in it without one.
 pub(crate) struct Image {
     table: NonNull<PluginTable>,
     /// `None` if the plugin is linked into the host, where it stays.
     mapped: Option<Mapped>,
-    // What the image calls through until it is unmapped; `close` frees it then.
+    // The table through which the image calls the host until it is unmapped; `close` frees it.
     host: NonNull<HostTable>,
-    // The table's context. This makes a cycle, which `close` breaks: an owner whose image is never
+    // The context of the table. This is a cycle, which `close` breaks: the owner of an image that is never
     // closed lives as long as the process, and so does the image.
     owner: Arc<dyn Any + Send + Sync>,
     outside: Arc<Outside>,
 }
 
-/// What was mapped.
+/// The mapped library.
 struct Mapped {
     library: Library,
     opener: Mutex<Option<Opener>>,
-    // Last: the file.
+    // The file comes last.
     named: Named,
 }
 
-// SAFETY: the table is the image's, and all its functions may be called from any thread: they hold
-// a `Plugin`, which is `Send + Sync`, and catch panics.
+// SAFETY: the table belongs to the image, and all its functions may be called from any thread: they use a
+// `Plugin`, which is `Send + Sync`, and catch panics.
 unsafe impl Send for Image {}
 // SAFETY: as above.
 unsafe impl Sync for Image {}
 
 impl Image {
-    /// Maps a staged artifact and attaches to it. What could do harm by being opened gets a thread for that.
+    /// Maps a staged artifact and attaches to it. A file that could do harm when it is opened gets a thread
+    /// of its own.
     pub fn open<H: HostServices>(
         named: Named,
         owner: &Arc<H>,
@@ -96,8 +97,8 @@ impl Image {
         let (library, thread_id, copy) = match open_with_host(&named, host, owner, opening) {
             Ok(opened) => opened,
             Err(NotOpened::Refused(why, cause)) => {
-                // SAFETY: the pointer came from a box. The loader runs constructors last of all, and
-                // so has run nothing that could have kept it.
+                // SAFETY: the pointer came from a box. The loader runs constructors last, and has run nothing
+                // that could have kept the pointer.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
                 return refuse(why, cause);
             }
@@ -109,8 +110,8 @@ impl Image {
         mapping(named.copy.path()).into_iter().for_each(|at| outside.set_mapping(at));
         match attach(&library, host, named.facts.build_id) {
             Ok(table) => {
-                // The image has a host of its own from now on, and its file is what was inspected: it
-                // may be loaded once more. Where this fails, only that does.
+                // From now on the image has its own host, and its file is what was inspected, so it may be
+                // loaded again. If writing fails, only that does not work.
                 let _ = write_host(&copy, &named, None);
                 named.copy.is_written();
                 let opener = opener.map(|thread| Opener { thread_id, _thread: thread });
@@ -118,7 +119,7 @@ impl Image {
                 Ok(Self { table, mapped, host, owner: owner.clone(), outside })
             }
             Err((why, cause)) => {
-                // Its constructors have run, and nobody knows what they have left: it stays mapped.
+                // Its constructors have run, and nobody knows what they left behind: it stays mapped.
                 std::mem::forget((library, opener, named, owner.clone()));
                 refuse(format!("{why}; it stays mapped"), cause)
             }
@@ -145,12 +146,12 @@ impl Image {
         KeepReason::new(KeepKind::Linked, "it is linked into this program")
     }
 
-    /// The file that was mapped, to be loaded once more; `None` if the plugin is linked into the host.
+    /// The mapped file, to load it again; `None` if the plugin is linked into the host.
     pub fn file(&self) -> Option<&Path> {
         self.mapped.as_ref().map(|mapped| mapped.named.copy.path())
     }
 
-    /// Loads a patch of this very build beside the image.
+    /// Loads a patch of exactly this build beside the image.
     pub fn load_patch(&self, patch: &Patch) -> Result<MappedPatch, NotMapped> {
         let file = self.file().ok_or(NotMapped::Linked)?;
         let base = loaded(file).ok_or(NotMapped::NoBase)?;
@@ -159,8 +160,8 @@ impl Image {
         Ok(mapped)
     }
 
-    /// Ends the thread that opened the image if no other of these threads, by number, has destructors of the
-    /// image to run. It then runs its own.
+    /// Ends the thread that opened the image, unless another thread in `pinned` has destructors of the image
+    /// to run. The thread then runs its own destructors.
     pub fn end_opener(&self, pinned: &[(i32, String)]) {
         let Some(mapped) = &self.mapped else { return };
         let mut opener = mapped.opener.locked();
@@ -175,7 +176,7 @@ impl Image {
     }
 
     pub fn create(&self) -> Answer<()> {
-        // SAFETY: the instance is the table's own; so below.
+        // SAFETY: the instance is that of the table. The same goes for the functions below.
         unsafe { (self.table().create)(self.table().instance) }
     }
 
@@ -184,9 +185,9 @@ impl Image {
         unsafe { (self.table().describe)(self.table().instance) }
     }
 
-    /// What a function says of itself, which is the image's or of a patch that was loaded beside it.
+    /// The description of a function of the image, or of a patch that was loaded beside it.
     pub fn describe_function(&self, function: FunctionRef) -> Answer<DescribedFunction> {
-        // SAFETY: see `create`; the engine knows no other functions of the image than its own.
+        // SAFETY: see `create`. The engine knows only functions that the image or its patches have.
         unsafe { (self.table().describe_function)(self.table().instance, function) }
     }
 
@@ -236,7 +237,7 @@ impl Image {
     }
 
     pub fn bind(&self, objects: Vec<Option<BoundObject>>) -> Answer<()> {
-        // SAFETY: see `create`; the objects are of the shapes that were asked for.
+        // SAFETY: see `create`. The objects have the shapes that were requested.
         unsafe { (self.table().bind)(self.table().instance, objects) }
     }
 
@@ -245,7 +246,7 @@ impl Image {
         unsafe { (self.table().on_load)(self.table().instance, data) }
     }
 
-    /// Hands over the Vault, and asks for what functions are called with: valid until `detach`.
+    /// Hands over the Vault, and gets the context of all calls, which is valid until `detach`.
     pub fn prepare(&self, vault: Vault) -> Answer<CallContext> {
         // SAFETY: see `create`.
         unsafe { (self.table().prepare)(self.table().instance, vault) }
@@ -267,7 +268,7 @@ impl Image {
         unsafe { (table.invoke)(table.instance, function, args.as_ptr(), args.len()) }
     }
 
-    /// Begins a call of an `async` function. The future is the image's, and wants a lease.
+    /// Begins a call of an `async` function. The future belongs to the image, and needs a lease.
     pub fn start(&self, function: FunctionRef, args: &[Value]) -> Answer<RawFuture> {
         let table = self.table();
         // SAFETY: see `describe_function`; the arguments live through the call.
@@ -288,19 +289,19 @@ impl Image {
         }
     }
 
-    /// Drops the plugin's instance and what attaching installed.
+    /// Drops the plugin's instance and everything that attaching installed.
     ///
     /// # Safety
-    /// Nobody is in the image, nothing but `close` is called afterwards, and this is called once.
+    /// No code runs in the image, only `close` is called afterwards, and this is called once.
     pub unsafe fn detach(&self) -> Answer<()> {
         // SAFETY: the caller's promise.
         unsafe { (self.table().detach)(self.table().instance) }
     }
 
-    /// Unmaps the image, and looks whether it is gone.
+    /// Unmaps the image, and checks that it is gone.
     ///
     /// # Safety
-    /// The image was detached; nothing runs in it or will, and no thread has destructors of it.
+    /// The image was detached. No code runs in it or will run, and no thread has destructors of it.
     pub unsafe fn close(self) -> Closed {
         let Self { mapped, host, owner, outside, .. } = self;
         let Some(Mapped { library, named, .. }) = mapped else {
@@ -314,30 +315,30 @@ impl Image {
             }
             Err(why) => why,
         };
-        // The image may still be called, by whatever keeps it: leave it its host.
+        // Whatever keeps the image may still call it, so it keeps its host.
         std::mem::forget((owner, named));
         Closed::StillMapped(why)
     }
 }
 
-/// Why a library is not there.
+/// Why a library could not be opened.
 enum NotOpened {
-    /// The loader did not take it, or the trial in another process did not end well.
+    /// The loader refused it, or the trial in another process failed.
     Refused(String, LoadCause),
-    /// A constructor of it has not returned, and may yet.
+    /// A constructor has not returned, and may still run.
     RunsOn(String),
 }
 
-/// The thread that opened an image, and lives as long: to a library's constructor it is the main thread, as
-/// far as that goes (mimalloc keeps what it allocated first with the thread that it was opened on).
+/// The thread that opened an image. It lives as long as the image: for a library's constructor it takes the
+/// place of the main thread (mimalloc ties its first allocations to the thread that opened it).
 struct Opener {
     thread_id: i32,
     /// The thread ends when this is dropped.
     _thread: StepThread,
 }
 
-/// Opens a copy that has its host's address in it, so that constructors have a host too; returns by which
-/// thread, and the copy as well, to be written to.
+/// Opens a copy that contains its host's address, so that constructors can use the host. Returns the library,
+/// the thread that opened it, and the copy for further writing.
 fn open_with_host<H: HostServices>(
     named: &Named,
     host: NonNull<HostTable>,
@@ -356,11 +357,10 @@ fn open_with_host<H: HostServices>(
     }
     let (path, owner) = (path.to_owned(), owner.clone());
     let opened = steps.run_bare(move || {
-        // If it ends the process all the same, consoles see what did.
+        // If opening the file ends the process nevertheless, consoles see the cause.
         let _noted = owner.note_opening();
-        // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
-        // code with this toolchain, and the copy is ours alone. Its constructors find their host
-        // in it.
+        // SAFETY: the file was inspected: it is a complete plugin that `hotswap build` made of Rust code with
+        // this toolchain, and nobody else writes to the copy. Its constructors find their host in it.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
         library.map(|library| (library, os::thread_id()))
     });
@@ -371,19 +371,19 @@ fn open_with_host<H: HostServices>(
             Err(NotOpened::Refused(format!("{}{no_room}", error_text(&error)), LoadCause::Loader))
         }
         None => Err(NotOpened::RunsOn(format!(
-            "a constructor did not return within {} s; it stays mapped, and the loader may open \
-             nothing else until it has",
+            "a constructor did not return within {} s; the image stays mapped, and the loader may open \
+             nothing else until the constructor returns",
             steps.timeout().as_secs_f64()
         ))),
     }
 }
 
-/// What may be the reason that the loader refuses a file with thread-locals in the static area.
-const NO_ROOM: &str = "; it has thread-locals in the static area, as C code compiled with `-ftls-model=initial-exec` has \
-     them, and a process has room for some loads of such code only, also of versions that were freed: \
+/// A possible reason why the loader refuses a file with thread-locals in the static TLS area.
+const NO_ROOM: &str = "; it has thread-locals in the static TLS area, as C code compiled with `-ftls-model=initial-exec` has \
+     them; a process has room for only a few loads of such code, including versions that were freed: \
      restart the host, and compile that code with `-ftls-model=global-dynamic`";
 
-/// Opens a file in a process of its own first.
+/// Opens a file in another process first.
 fn expect_harmless(path: &Path, steps: &StepThread) -> Result<(), NotOpened> {
     const TRIED: &str =
         "it was opened in a process of its own first, to see whether that does harm";
@@ -405,20 +405,19 @@ fn expect_harmless(path: &Path, steps: &StepThread) -> Result<(), NotOpened> {
     }
 }
 
-/// Writes the host's address, or none, to where a copy has it.
+/// Writes the host's address, or zero, to its place in a copy.
 fn write_host(copy: &File, named: &Named, host: Option<NonNull<HostTable>>) -> io::Result<()> {
     let address = host.map_or(0, |host| host.as_ptr().expose_provenance());
     copy.write_all_at(&address.to_ne_bytes(), named.facts.host.start as u64)
 }
 
-/// Attaches to an image that was opened, and checks that the descriptor that answers is the one that
-/// was inspected.
+/// Attaches to an opened image, and checks that the descriptor of the image is the one that was inspected.
 fn attach(
     library: &Library,
     host: NonNull<HostTable>,
     expected: BuildId,
 ) -> Result<NonNull<PluginTable>, (String, LoadCause)> {
-    // SAFETY: the inspected descriptor's ABI version says that the symbol has this type.
+    // SAFETY: the ABI version in the inspected descriptor says that the symbol has this type.
     let attach = unsafe { library.get::<Attach>(ATTACH_SYMBOL.as_bytes()) };
     let attach = attach.map_err(|error| (error_text(&error), LoadCause::Loader))?;
     // SAFETY: the table was leaked, and is freed only when the image is gone.
@@ -427,20 +426,20 @@ fn attach(
         let why = "attaching to it panicked".to_owned();
         (why.clone(), LoadCause::Panic { message: why, location: None })
     })?;
-    // SAFETY: the image has just answered with its table, and the descriptor is a static in the image.
-    // The compiler that built the image knows its stamp as zero; the read is volatile since the file's
-    // says otherwise.
+    // SAFETY: the image has just returned its table, and the descriptor is a static in the image. The
+    // compiler that built the image took the stamp for zero, so the read is volatile: the file has another
+    // one.
     let Descriptor { stamp: Stamp { build_id, .. }, .. } =
         unsafe { table.as_ref().descriptor.read_volatile() };
     if build_id == expected.bytes() {
         return Ok(table);
     }
-    let why = format!("another image answered than {expected}, which was inspected");
+    let why = format!("the image that answered is not build {expected}, which was inspected");
     Err((why, LoadCause::Loader))
 }
 
-/// Unmaps a library of which nothing is used any more, unless somebody else may have pointers into
-/// it; says why it is still there.
+/// Unmaps a library that is not used any more, unless something outside may have pointers into it. The error
+/// says why it is still mapped.
 fn unmap(library: Library, named: &Named, outside: &Outside) -> Result<(), KeepReason> {
     if let Some(why) = outside.keep_reason() {
         std::mem::forget(library);
@@ -459,11 +458,11 @@ fn unmap(library: Library, named: &Named, outside: &Outside) -> Result<(), KeepR
     Err(loader("the loader kept it mapped; something else has opened it, or needs it".into()))
 }
 
-/// What came of closing an image.
+/// The result of closing an image.
 pub(crate) enum Closed {
-    /// It is gone.
+    /// The image is unmapped.
     Unmapped,
-    /// It is not; why.
+    /// The image is still mapped, for this reason.
     StillMapped(KeepReason),
 }
 

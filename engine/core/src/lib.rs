@@ -1,4 +1,4 @@
-//! Reloads native Rust code in a running program: what a host depends on.
+//! Reloads native Rust code in a running program. A host depends on this crate.
 //!
 //! ```no_run
 //! use hotswap_engine::{Engine, args};
@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! An **artifact** is a plugin's shared library, as `hotswap build` makes it. One load of a plugin is a
+//! An **artifact** is the shared library that `hotswap build` makes of a plugin. One load of a plugin is a
 //! **version** (`world v3`). A consistent set of versions is a **generation**; one of them serves. A
 //! **target** names a plugin or one of its versions: see [`PluginName`](protocol::PluginName).
 //!
@@ -42,28 +42,28 @@
 //! | know what went wrong | [`EngineError`], [`CallError`] |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// One compiler compiles everything that crosses: the inspection of artifacts makes sure of that.
+// One compiler has compiled everything that crosses: the inspection of artifacts makes sure of that.
 #![allow(improper_ctypes_definitions)]
 
-// From the top floor down: each imports only what stands below it.
+// From the top floor down. Each floor imports only floors below it.
 
-// The facade: what a host holds.
+// The facade for hosts.
 mod engine;
 pub mod probe;
 
-// What consoles ask for.
+// The socket for consoles.
 mod server;
 
 // A load or reload, from the plugin directory to the published generation.
 mod load;
 
-// The generation that serves, and the ways to call it.
+// The generation that serves, and the ways to call its functions.
 mod serve;
 
-// What nothing uses any more ends.
+// The end of versions that nothing uses any more.
 mod reclaim;
 
-// What plugins and host share.
+// What plugins and the host share.
 mod vault;
 
 // The log that plugins write to, and consoles read.
@@ -72,10 +72,10 @@ mod log;
 // One load of a plugin, and what keeps it in use.
 mod version;
 
-// A library, open in this process.
+// A library that is open in this process.
 mod image;
 
-// The calls that are under way, by thread.
+// The calls under way, by thread.
 mod slots;
 
 // What every floor needs.
@@ -86,7 +86,7 @@ mod os;
 mod runtime_dir;
 mod sync;
 
-pub use engine::{Engine, EngineBuilder, ShutdownReport, plugin_dir_from_env};
+pub use engine::{Engine, EngineBuilder, Leftover, ShutdownReport, plugin_dir_from_env};
 pub use error::{EngineError, LoadCause, Step};
 pub use event::Events;
 pub use hotswap_artifact as artifact;

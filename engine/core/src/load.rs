@@ -7,7 +7,7 @@ pub(crate) mod find;
 pub(crate) mod linked;
 pub(crate) mod stage;
 
-// What is to be done, and doing it.
+// The plan of a load, and carrying it out.
 mod context;
 mod dependency;
 mod dry_run;
@@ -46,15 +46,15 @@ use plan::Plan;
 use stage::{Inspected, Staging};
 use transaction::{Load, Waited};
 
-/// What a load is asked to do.
+/// What a load has to do.
 pub(crate) enum Request {
-    /// Load what changed, but for plugins that a rollback holds.
+    /// Load what changed, except plugins that a rollback keeps back.
     Changed,
-    /// Load what changed, and let nothing hold it.
+    /// Load what changed, including plugins that a rollback keeps back.
     Latest,
     /// Load what changed, and retire plugins whose file is gone.
     Pruning(PruneParams),
-    /// Load exactly these artifacts, wherever they lie, and retire other plugins.
+    /// Load exactly these artifacts, wherever they are, and retire all other plugins.
     Exactly(Vec<PathBuf>),
     /// Give the version of a plugin that serves the code of this patch, whose artifact is still being linked.
     Patch {
@@ -66,13 +66,13 @@ pub(crate) enum Request {
     /// Load one plugin from this artifact, and leave the others.
     Rollback {
         artifact: Box<Inspected>,
-        /// Only if this face of this version of it serves; `None` if any may.
+        /// Do this only if this face of this version serves; `None` for any version.
         replacing: Option<(u32, FaceNumber)>,
     },
 }
 
 impl Request {
-    /// Whether what a rollback holds is loaded too.
+    /// Whether plugins that a rollback keeps back are loaded too.
     fn is_latest(&self) -> bool {
         match self {
             Self::Latest | Self::Exactly(_) => true,
@@ -81,7 +81,7 @@ impl Request {
         }
     }
 
-    /// Whether the plugin is to be retired if its file is gone.
+    /// Whether the plugin is retired if its file is gone.
     fn prunes(&self, plugin: &PluginName) -> bool {
         match self {
             Self::Pruning(prune) => {
@@ -93,35 +93,36 @@ impl Request {
     }
 }
 
-/// Called with the new and the old generation before the new one is published; an error undoes the
+/// A function that gets the new and the old generation before the new one is published. An error undoes the
 /// load.
 pub(crate) type Callback<'a> = dyn FnMut(&Generation, &Generation) -> Result<(), BoxError> + 'a;
 
-/// What a callback may fail with.
+/// The error of a callback.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the engine remembers from load to load; the lock around it lets one load run at a time.
+/// What the engine remembers from load to load. The lock around it makes loads run one at a time.
 #[derive(Default)]
 pub(crate) struct LoadState {
-    /// The files that were read, by path, and what they were.
+    /// The files that were read, by path, with what was read.
     files: HashMap<OsString, KnownFile, FxBuildHasher>,
     /// How often each plugin was loaded.
     ordinals: HashMap<PluginName, u32>,
-    /// The builds that each plugin was rolled back from, which are not loaded again unasked.
+    /// The builds from which each plugin was rolled back. They are loaded again only on request.
     held: HashMap<PluginName, HashSet<BuildId>>,
-    /// What the guard goes back to, and the builds between which it has gone: it leaves these alone.
+    /// For each plugin, the version to which the guard goes back, and the builds between which it has gone
+    /// back and which it leaves alone.
     spares: HashMap<PluginName, Spare>,
     taken_back: HashMap<PluginName, HashSet<BuildId>>,
-    /// What plugins are handed where a load has no data of its own.
+    /// The data for plugins in loads that have no data of their own.
     data: Option<Data>,
 }
 
-/// The version that was replaced last, for the guard to go back to. It may be freed meanwhile, and no store
-/// need have it.
+/// The version that was replaced last, to which the guard can go back. It may be freed by then, and no store
+/// need have its artifact.
 pub(crate) struct Spare {
     pub ordinal: u32,
     build_id: BuildId,
-    /// The copy that it was loaded from, under no name any more.
+    /// The copy from which it was loaded, which has no name any more.
     file: File,
 }
 
@@ -131,7 +132,7 @@ struct KnownFile {
     build_id: BuildId,
 }
 
-/// Loads what changed, or undoes everything.
+/// Loads what changed. If that fails, everything is undone.
 pub(crate) fn reload(
     context: &LoadContext<'_>,
     state: &mut LoadState,
@@ -143,7 +144,8 @@ pub(crate) fn reload(
     let data = data.or_else(|| state.data.clone()).map_or_else(|| load_data(&()), Ok)?;
     let is_first = context.current.load().number.get() == 0;
     let result = reload_with(context, state, request, &data, callback);
-    // A load that was refused is undone, its data too. A first one may be tried again by a console.
+    // If a load was refused, its data is discarded too. The data of a first load is kept, because a console
+    // may repeat that load.
     if result.is_ok() || is_first {
         state.data = given.or(state.data.take());
     }
@@ -174,7 +176,7 @@ fn reload_with(
         let load = Load::run(context, state, &plan, data, steps.thread()?, &mut phases)?;
         phases.time(Step::Publish, None, || load.publish(context, &plan, &current, callback))?
     };
-    // Not a part of the load: others waited meanwhile.
+    // This is not part of the load, since other loads can run meanwhile.
     let waits = waits.iter().map(|(version, waited): &Waited| {
         PhaseTiming::new(PhaseKind::CallsWaited, Some(version.name().as_str()), *waited)
     });
@@ -206,22 +208,22 @@ fn reload_with(
 }
 
 impl Spare {
-    /// The artifact, staged and inspected anew.
+    /// Stages and inspects the artifact again.
     pub(crate) fn inspected(&self, staging: &Staging) -> Result<Inspected, EngineError> {
         staging.stage(Found::at(&path_of(&self.file, "self"))?)?.inspect()
     }
 }
 
 impl LoadContext<'_> {
-    /// The thread of this load, which is started when it is first asked for.
+    /// The thread of this load, which is started when it is first needed.
     fn steps(&self) -> Steps {
         Steps::new(self.settings.step_timeout, self.services.engine)
     }
 }
 
 impl LoadState {
-    /// Keeps what was read, so that it need not be read again while it stays as it is; and what the
-    /// plugins were rolled back from.
+    /// Keeps what was read of each file until the file changes, and the builds from which plugins were rolled
+    /// back.
     fn remember(&mut self, plan: &Plan) {
         if let Some((plugin, build_id)) = plan.rolled_back_from() {
             self.held.entry(plugin.clone()).or_default().insert(build_id);
@@ -240,12 +242,12 @@ impl LoadState {
         }
     }
 
-    /// What a file is that was read before and has not changed since.
+    /// What was read of a file that has not changed since.
     fn known(&self, found: &Found) -> Option<&KnownFile> {
         self.files.get(found.path.as_os_str()).filter(|known| known.identity == found.identity)
     }
 
-    /// Whether a rollback holds this plugin against this build.
+    /// Whether a rollback keeps the plugin from this build.
     fn holds(&self, plugin: &PluginName, build_id: BuildId) -> bool {
         self.held.get(plugin).is_some_and(|held| held.contains(&build_id))
     }
@@ -271,7 +273,8 @@ impl LoadState {
         }
     }
 
-    /// What the guard may go back to from a build of a plugin: once, until there is a build that is neither.
+    /// The version to which the guard may go back from a build of a plugin. It goes back once, and again only
+    /// after a build that is neither of the two.
     pub(crate) fn take_back(&mut self, plugin: &PluginName, from: BuildId) -> Option<&Spare> {
         let spare = self.spares.get(plugin).filter(|spare| spare.build_id != from)?;
         let left_alone = self.taken_back.entry(plugin.clone()).or_default();
@@ -310,17 +313,17 @@ impl Phases {
         result
     }
 
-    /// The time that one plugin's own steps took.
+    /// The time that the steps of one plugin took, in microseconds.
     fn of(&self, plugin: &PluginName) -> u64 {
         let is_own = |timing: &&PhaseTiming| timing.plugin.as_deref() == Some(plugin.as_str());
         self.0.iter().filter(is_own).map(|timing| timing.elapsed_us).sum()
     }
 }
 
-/// What a host gives to `load`, wrapped for the plugins.
+/// Wraps the data that a host passes to `load`.
 pub(crate) fn load_data<T: serde::Serialize>(data: &T) -> Result<Data, EngineError> {
     Data::from_serialize(data).map_err(|error| {
-        let message = format!("the data for the plugins does not serialise: {error}");
+        let message = format!("the data for the plugins cannot be serialised: {error}");
         let refused = EngineError::load_of_all(Step::OnLoad, message);
         refused.with_causes(error.causes().to_vec()).because(LoadCause::Other)
     })

@@ -1,11 +1,11 @@
-//! Locks whose holder may have panicked.
+//! Locks that can be used after a panic.
 //!
-//! Each lock of the engine guards data that is whole after every statement under it, so what a panic left
-//! may be used on.
+//! The data under each lock of the engine is consistent after every statement, so it can be used even if a
+//! thread panicked while it had the lock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Takes a lock, whatever became of its last holder.
+/// Takes a lock even if its last holder panicked.
 pub(crate) trait Lock<T: ?Sized> {
     /// Waits for the lock.
     fn locked(&self) -> MutexGuard<'_, T>;

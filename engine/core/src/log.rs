@@ -1,4 +1,4 @@
-//! The host's log: what plugins write goes into it, and consoles see all of it.
+//! The host's log. The records of plugins go into it, and consoles can read all of it.
 
 mod layer;
 mod linked;

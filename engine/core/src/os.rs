@@ -1,4 +1,4 @@
-//! What the engine asks of the system, safe to call.
+//! Calls of the operating system, as safe functions.
 
 use std::{
     ffi::{CStr, CString, c_int},
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// How long the system's names of threads are, in bytes.
+/// The size of a thread's name in the system, in bytes.
 pub(crate) const THREAD_NAME_BYTES: usize = 16;
 
 /// The user who runs this process.
@@ -26,16 +26,16 @@ pub(crate) fn user_id() -> u32 {
     unsafe { libc::getuid() }
 }
 
-/// The system's number of this thread.
+/// The system's id of this thread.
 pub(crate) fn thread_id() -> i32 {
     // SAFETY: the call has no precondition.
     unsafe { libc::gettid() }
 }
 
-/// This thread's name as the system has it, filled up with zeros.
+/// This thread's name in the system, padded with zeros.
 pub(crate) fn thread_name() -> [u8; THREAD_NAME_BYTES] {
     let mut name = [0; THREAD_NAME_BYTES];
-    // SAFETY: the system writes as many bytes at most.
+    // SAFETY: the system writes at most this many bytes.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     name
 }
@@ -44,7 +44,7 @@ pub(crate) fn thread_name() -> [u8; THREAD_NAME_BYTES] {
 pub(crate) fn peer_user_id(stream: &UnixStream) -> Option<u32> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut size = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the socket is open, and the two pointers are to locals of those sizes.
+    // SAFETY: the socket is open, and both pointers lead to locals of these sizes.
     let code = unsafe {
         libc::getsockopt(
             stream.as_raw_fd(),
@@ -57,14 +57,14 @@ pub(crate) fn peer_user_id(stream: &UnixStream) -> Option<u32> {
     (code == 0).then_some(peer.uid)
 }
 
-/// Wakes the thread that accepts connections, and lets it accept none any more.
+/// Wakes the thread that accepts connections, and makes it accept no more.
 pub(crate) fn stop_accepting(socket: &UnixListener) {
     // SAFETY: the socket is open.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// A file in memory of a length that nobody can change: a mapped file that somebody makes shorter kills
-/// whoever uses the rest of it. Only this user can open it.
+/// A memory file whose length nobody can change: a process that uses a mapped file crashes if somebody makes
+/// the file shorter. Only this user can open it.
 pub(crate) fn memory_file(name: &CStr, bytes: u64) -> io::Result<File> {
     let file = new_memory_file(name, 0)?;
     file.set_len(bytes)?;
@@ -72,9 +72,9 @@ pub(crate) fn memory_file(name: &CStr, bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// An empty file in memory, of which code may be mapped. Only this user can open it.
+/// An empty memory file from which code can be mapped. Only this user can open it.
 pub(crate) fn code_file(name: &CStr) -> io::Result<File> {
-    /// Since Linux 6.3: whether code may be mapped is up to the system without it.
+    /// The flag exists since Linux 6.3. Without it, the system's settings decide whether code can be mapped.
     const MFD_EXEC: libc::c_uint = 0x10;
     new_memory_file(name, MFD_EXEC).or_else(|error| match error.raw_os_error() {
         Some(libc::EINVAL) => new_memory_file(name, 0),
@@ -82,12 +82,12 @@ pub(crate) fn code_file(name: &CStr) -> io::Result<File> {
     })
 }
 
-/// Keeps a file in memory as long as it is.
+/// Seals the length of a memory file.
 pub(crate) fn keep_length(file: &File) -> io::Result<()> {
     seal(file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)
 }
 
-/// Keeps a file in memory as it is.
+/// Seals the content of a memory file.
 pub(crate) fn keep_content(file: &File) -> io::Result<()> {
     seal(file, libc::F_SEAL_WRITE | libc::F_SEAL_SEAL)
 }
@@ -96,7 +96,7 @@ fn new_memory_file(name: &CStr, flags: libc::c_uint) -> io::Result<File> {
     let flags = flags | libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name ends with a zero.
     let descriptor = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })?;
-    // SAFETY: the system has just made it, and nobody else has it.
+    // SAFETY: the system has just made the descriptor, and nobody else has it.
     let file = unsafe { File::from_raw_fd(descriptor) };
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
@@ -107,22 +107,22 @@ fn seal(file: &File, seals: c_int) -> io::Result<()> {
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(drop)
 }
 
-/// Whether no code of files in a directory may be mapped.
+/// Whether the directory is mounted such that code from its files cannot be mapped.
 pub(crate) fn is_noexec(dir: &Path) -> bool {
     let Ok(dir) = CString::new(dir.as_os_str().as_bytes()) else { return false };
     let mut system = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path ends with a zero, and the system fills what the pointer is to.
+    // SAFETY: the path ends with a zero, and the system writes to the place that the pointer leads to.
     let code = unsafe { libc::statvfs(dir.as_ptr(), system.as_mut_ptr()) };
-    // SAFETY: if it succeeds, it has filled all of it.
+    // SAFETY: if the call succeeds, it has filled the whole place.
     code == 0 && unsafe { system.assume_init() }.f_flag & libc::ST_NOEXEC != 0
 }
 
-/// Waits until there is something to read: a client of a socket, or the end of the stream; false if there is
-/// nothing after `patience`.
+/// Waits until a socket has a client, or a stream has data or has ended. Returns false if nothing happened
+/// within `patience`.
 pub(crate) fn wait_to_read(descriptor: BorrowedFd<'_>, patience: Duration) -> bool {
     let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let patience_ms = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
-    // SAFETY: the pointer is to one such record.
+    // SAFETY: the pointer leads to one record.
     unsafe { libc::poll(&raw mut poll, 1, patience_ms) > 0 }
 }
 

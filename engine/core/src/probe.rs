@@ -1,8 +1,8 @@
-//! Opens an artifact to see what it declares, without loading it as a plugin.
+//! Opens an artifact to read what it declares, without loading it as a plugin.
 //!
-//! An inspected file's bytes are checked, but opening it runs its code: its constructors, the
-//! plugin's `Default`, `export` and `import`. Do it in a process of its own when the artifact is not
-//! known to be good; a host never has to.
+//! The bytes of an inspected file are checked, but opening the file runs its code: its constructors, and the
+//! plugin's `Default`, `export` and `import`. If the artifact is not known to be good, do this in another
+//! process. A host never needs to do it.
 //!
 //! ```no_run
 //! use hotswap_engine::probe::Contents;
@@ -43,7 +43,7 @@ use crate::{
     },
 };
 
-/// How long the artifact's code may take to answer one question.
+/// The longest time that the artifact's code may take to answer one question.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an artifact declares.
@@ -59,10 +59,10 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Opens an artifact in this process, asks it, and lets it go again.
+    /// Opens an artifact in this process, reads its declarations, and closes it.
     ///
     /// # Errors
-    /// When the file is no artifact for this program's toolchain, but for its panic strategy, and when its
+    /// If the file is not an artifact of this program's toolchain (the panic strategy may differ), or if its
     /// code fails or panics.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         let engine = Engine::builder(path).build()?;
@@ -93,7 +93,7 @@ impl Contents {
         })
     }
 
-    /// The contents as a console shows them.
+    /// The contents in the form of the console protocol.
     pub fn info(&self) -> ArtifactContents {
         ArtifactContents {
             plugin: self.plugin.clone(),

@@ -1,4 +1,4 @@
-//! The end of what nothing uses any more: the reaper decides it, and enders run it.
+//! The end of versions that nothing uses any more: the reaper decides that they end, and enders carry it out.
 
 pub(crate) mod ending;
 pub(crate) mod reaper;

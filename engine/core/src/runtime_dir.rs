@@ -1,4 +1,5 @@
-//! The directory of this user's where hosts and consoles meet, and where artifacts are staged.
+//! The private directories of this user: the one where hosts and consoles meet, and those where artifacts are
+//! staged.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +7,7 @@ use hotswap_protocol::RuntimeDir;
 
 use crate::{EngineError, os};
 
-/// A directory of this user's, which nobody else can enter.
+/// A directory of this user that no other user can enter.
 pub(crate) fn runtime_dir(within: Option<&str>) -> Result<PathBuf, EngineError> {
     let dir = RuntimeDir::of(os::user_id());
     if let Some(why) = dir.passed_over() {
@@ -15,7 +16,7 @@ pub(crate) fn runtime_dir(within: Option<&str>) -> Result<PathBuf, EngineError> 
     make(&dir, within, "cannot use the runtime directory")
 }
 
-/// A directory that the host names for its copies of artifacts.
+/// The directory that the host names for its copies of artifacts.
 pub(crate) fn named_dir(path: &Path) -> Result<PathBuf, EngineError> {
     let dir = RuntimeDir::at(path.to_owned(), os::user_id());
     make(&dir, None, "cannot use the directory for copies of artifacts")

@@ -1,4 +1,4 @@
-//! The socket through which a console reaches the engine; see `hotswap_protocol` for what is said.
+//! The socket through which consoles reach the engine; see `hotswap_protocol` for the messages.
 
 mod calls;
 mod connection;

@@ -1,8 +1,8 @@
-//! Calls that are under way, kept in slots of the threads that make them.
+//! The calls under way. Each thread keeps its own calls in slots.
 //!
-//! Entering a version costs a thread two stores to memory of its own: no lock, no fence, no counter
-//! that others write. `protocol` says why that is enough; this file gives each thread its slots and
-//! each call a guard; `file` lets consoles read them.
+//! To enter a version, a thread writes two words to memory of its own. It needs no lock, no fence, and no
+//! counter that other threads write. `protocol` says why this is sufficient; this file gives each thread its
+//! slots and each call a guard; `file` lets consoles read the slots.
 
 mod file;
 mod protocol;
@@ -28,26 +28,26 @@ use protocol::{DEPTH, Slot, ThreadSlots};
 
 pub(crate) use file::LegendEntry;
 
-/// How many threads have slots at a time. The calls of any beyond them, and calls nested deeper than
-/// the slots, are counted with shared counters instead.
+/// The largest number of threads that have slots at the same time. Calls of further threads, and calls that
+/// are nested too deeply for the slots, use shared counters instead.
 pub(crate) const MAX_THREADS: usize = 1024;
 
-/// The slots of all threads. The first belongs to whoever holds [`SHARED`].
+/// The slots of all threads. The first row belongs to the holder of [`SHARED`].
 type Rows = [ThreadSlots; MAX_THREADS];
 
-/// The slots where no console reads them.
+/// The slots that are used if no console reads them.
 static PRIVATE: Rows = [const { ThreadSlots::new() }; MAX_THREADS];
 
-/// The slots if consoles read them; `None` if they do not.
+/// The slots that consoles read; `None` if they read none.
 static CALLS_FILE: OnceLock<Option<CallsFile>> = OnceLock::new();
 
-/// How many of the slots have ever been somebody's.
+/// How many rows were ever used.
 static USED: AtomicUsize = AtomicUsize::new(1);
 
-/// The numbers of the slots that were given back.
+/// The indices of the rows that were given back.
 static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
-/// Held by the thread that uses the first slots, for a moment.
+/// Locked, for a moment, by the thread that uses the first row.
 static SHARED: Mutex<()> = Mutex::new(());
 
 thread_local! {
@@ -64,26 +64,26 @@ thread_local! {
     };
 }
 
-/// What a thread knows of itself. It has no destructor, so that it is there until the very end.
+/// The state of a thread. It has no destructor, so that it exists until the very end of the thread.
 struct ThisThread {
-    /// The slot of its next call, also one past its last; null where it has none. From it the whole of
-    /// its [`ThreadSlots`] can be reached.
+    /// The slot of the thread's next call, or the end of its slots; null if it has none. The pointer can
+    /// reach all of the thread's [`ThreadSlots`].
     next: Cell<*const Slot>,
-    /// One past the last of its slots where it can use these without a fence, and else null.
+    /// The end of its slots if it can use them without a fence; otherwise null.
     unfenced_end: Cell<*const Slot>,
     slots: Cell<Option<&'static ThreadSlots>>,
     /// How many calls without a slot are on its stack.
     counted: Cell<usize>,
-    /// How many of these are below what now runs outside of calls; see [`outside_calls`].
+    /// How many calls on its stack are below code that runs outside of calls; see [`outside_calls`].
     outside: Cell<usize>,
-    /// Which of the slots are its own; `MAX_THREADS` where it has none.
+    /// The index of its row; `MAX_THREADS` if it has none.
     number: Cell<usize>,
-    /// Whether it asked for slots, and so need not do so again.
+    /// Whether it has asked for slots before.
     asked: Cell<bool>,
 }
 
 impl ThisThread {
-    /// Makes slots its own, or none.
+    /// Sets the slots of this thread.
     fn own(&self, slots: Option<&'static ThreadSlots>) {
         let first = slots.map_or(ptr::null(), first_slot);
         self.next.set(first);
@@ -100,22 +100,23 @@ impl ThisThread {
     }
 }
 
-/// The first slot of a thread, as a pointer that leads to all of them.
+/// The first slot of a thread, as a pointer that can reach all its slots.
 fn first_slot(slots: &'static ThreadSlots) -> *const Slot {
     ptr::from_ref(slots).wrapping_byte_add(offset_of!(ThreadSlots, slots)).cast()
 }
 
-/// Says, before the first engine is there, whether consoles are to read the calls that are under way,
-/// also when this process has died. Afterwards it stays so: slots in use cannot move.
+/// Decides, before the first engine exists, whether consoles can read the calls under way, also after this
+/// process has died. Later calls change nothing, because used slots cannot move.
 pub(crate) fn prepare(for_consoles: bool) {
     CALLS_FILE.get_or_init(|| {
         let file = for_consoles.then(CallsFile::new)?;
-        let warn = |error| tracing::warn!("calls cannot be told after a crash: {error}");
+        let warn =
+            |error| tracing::warn!("the calls under way cannot be read after a crash: {error}");
         file.map_err(warn).ok()
     });
 }
 
-/// Where consoles open what they read the calls from.
+/// The path by which consoles open the file of calls.
 pub(crate) fn calls_path() -> Option<PathBuf> {
     calls_file().map(CallsFile::path)
 }
@@ -141,11 +142,11 @@ fn threads() -> &'static Rows {
     calls_file().map_or(&PRIVATE, CallsFile::rows)
 }
 
-/// The slots of one thread, given back when dropped: by the thread itself, at its end.
+/// The slots of one thread. The thread gives them back at its end by dropping this.
 pub(crate) struct Claim(usize);
 
 impl Claim {
-    /// The slots of this thread, from now on.
+    /// Claims slots for this thread.
     pub fn new() -> Self {
         let freed = FREE.locked().pop();
         let one_more = |used| (used < MAX_THREADS).then_some(used + 1);
@@ -183,29 +184,29 @@ impl Drop for Claim {
 
 /// A call on this thread's stack, and the slot that holds what it uses.
 ///
-/// It ends on the thread on which it began: a pointer is not `Send`.
+/// The call ends on the thread on which it began: a pointer is not `Send`.
 pub(crate) struct Entered(SlotAt);
 
-/// A slot of a thread: below the end of its slots, which are there for good.
+/// A slot of a thread. It lies before the end of the thread's slots, which are never freed.
 #[derive(Clone, Copy)]
 struct SlotAt(*const Slot);
 
 impl SlotAt {
     #[inline(always)]
     fn slot(self) -> &'static Slot {
-        // SAFETY: there is a slot.
+        // SAFETY: slots are never freed.
         unsafe { &*self.0 }
     }
 
-    /// The slots that it is one of.
+    /// The slots among which this slot is.
     #[inline(always)]
     fn slots(self) -> &'static ThreadSlots {
         let start = |address: usize| address & !(align_of::<ThreadSlots>() - 1);
-        // SAFETY: slots are aligned to their size, and the pointer leads to all of a thread's.
+        // SAFETY: slots are aligned to their size, and the pointer can reach all slots of the thread.
         unsafe { &*self.0.map_addr(start).cast::<ThreadSlots>() }
     }
 
-    /// Empties the slot; says whether somebody waits for that, or for a checkpoint.
+    /// Empties the slot. Returns whether somebody waits for this, or for a checkpoint.
     #[inline(always)]
     fn leave(self) -> bool {
         THIS_THREAD.with(|this| this.next.set(self.0));
@@ -222,8 +223,8 @@ impl SlotAt {
 }
 
 impl Entered {
-    /// Puts a call on this thread's stack; `None` if the thread has no slot at hand for it that it can
-    /// use without a fence.
+    /// Puts a call on this thread's stack; `None` if the thread has no free slot that it can use without a
+    /// fence.
     #[inline(always)]
     pub fn unfenced() -> Option<Self> {
         THIS_THREAD.with(|this| {
@@ -236,7 +237,7 @@ impl Entered {
         })
     }
 
-    /// As `unfenced`, for a thread that may have to fence, or may not have asked for slots yet.
+    /// Works like `unfenced`, also for a thread that must fence, or has not asked for slots yet.
     pub fn new() -> Option<Self> {
         Self::unfenced().or_else(|| {
             if !THIS_THREAD.with(|this| this.asked.get()) {
@@ -251,22 +252,22 @@ impl Entered {
         })
     }
 
-    /// Takes hold of what is published.
+    /// Protects the published pointer.
     ///
-    /// The address stays valid until the slot [`hold`](Self::hold)s another or the call ends.
+    /// The address stays valid until the slot [`hold`](Self::hold)s another one, or the call ends.
     #[inline(always)]
     pub fn protect<T>(&self, published: &AtomicPtr<T>) -> *mut T {
         self.0.slots().protect(self.0.slot(), published)
     }
 
-    /// Holds an address which is valid by what the slot held so far, or by a lease.
+    /// Holds an address that is valid because of what the slot held before, or because of a lease.
     #[inline(always)]
     pub fn hold<T>(&self, address: *const T, note: usize) {
         self.0.slot().hold(address.addr(), note);
     }
 
-    /// As `hold`, for an address that is valid only if the caller then sees that it is still
-    /// published, and that entered [`unfenced`](Self::unfenced).
+    /// Works like `hold`, for a call that entered [`unfenced`](Self::unfenced). The address is valid only if
+    /// the caller then sees that it is still published.
     #[inline(always)]
     pub fn try_hold_unfenced<T>(&self, address: *const T, note: usize) {
         self.0.slot().try_hold(address.addr(), note, false);
@@ -282,8 +283,8 @@ impl Entered {
         self.0.slot().note(address.addr(), note);
     }
 
-    /// Ends a call that did not run a plugin's code, and so must not do so now either: the thread's
-    /// checkpoint comes later.
+    /// Ends a call that ran no code of a plugin, and so must run none now: the thread passes its checkpoint
+    /// later.
     #[inline(always)]
     pub fn leave_quietly(self) {
         let slot = self.0;
@@ -305,7 +306,7 @@ impl Drop for Entered {
     }
 }
 
-/// A call on this thread's stack that has no slot: a lease keeps what it uses.
+/// A call on this thread's stack that has no slot. A lease keeps what it uses.
 pub(crate) struct Counted(PhantomData<*const ()>);
 
 impl Counted {
@@ -328,21 +329,21 @@ impl Drop for Counted {
     }
 }
 
-/// This thread's number, below [`MAX_THREADS`] where it has slots of its own, and so where it is
-/// [`Entered`].
+/// The index of this thread's row. It is below [`MAX_THREADS`] if the thread has slots of its own, which is
+/// the case while it is [`Entered`].
 #[inline(always)]
 pub(crate) fn this_thread() -> usize {
     THIS_THREAD.with(|this| this.number.get())
 }
 
-/// Takes hold of what is published, for a moment, on a thread whose own slots do not serve.
+/// Protects the published pointer for a moment, on a thread that cannot use slots of its own.
 #[cold]
 pub(crate) fn protect_shared<T>(published: &AtomicPtr<T>) -> (*mut T, SharedHold) {
     let lock = SHARED.locked();
     (threads()[0].protect(threads()[0].slot(0), published), SharedHold(lock))
 }
 
-/// Keeps valid what [`protect_shared`] took hold of.
+/// Keeps the pointer valid that [`protect_shared`] has returned.
 pub(crate) struct SharedHold(#[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 impl Drop for SharedHold {
@@ -355,12 +356,12 @@ impl Drop for SharedHold {
     }
 }
 
-/// Whether this thread is in a call of a plugin, which catches panics.
+/// Whether this thread is in a call of a plugin, in which panics are caught.
 pub(crate) fn is_in_call() -> bool {
     THIS_THREAD.with(|this| this.depth() > this.outside.get())
 }
 
-/// Runs something of a plugin that no call catches the panics of, whatever calls are on the stack.
+/// Runs code of a plugin whose panics no call catches, whatever calls are on the stack.
 pub(crate) fn outside_calls<T>(run: impl FnOnce() -> T) -> T {
     let this = |f: &dyn Fn(&ThisThread) -> usize| THIS_THREAD.with(f);
     let before = this(&|this| this.outside.replace(this.depth()));
@@ -369,14 +370,13 @@ pub(crate) fn outside_calls<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Whether this thread is asked to pass a checkpoint; `None` if it has no slots, and so cannot be
-/// asked.
+/// Whether this thread was asked to pass a checkpoint; `None` if it has no slots, and so cannot be asked.
 #[inline]
 pub(crate) fn has_wish_for_checkpoint() -> Option<bool> {
     THIS_THREAD.with(|this| this.slots.get()).map(ThreadSlots::has_wish_for_checkpoint)
 }
 
-/// As [`has_wish_for_checkpoint`], and fulfils the wish: the next call returns false.
+/// Returns the same as [`has_wish_for_checkpoint`], and removes the wish: the next call returns false.
 pub(crate) fn take_wish_for_checkpoint() -> bool {
     THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_wish_for_checkpoint)
 }
@@ -397,25 +397,25 @@ pub(crate) fn ask_all_threads() {
     used().iter().for_each(ThreadSlots::ask_for_checkpoint);
 }
 
-/// Between taking hold of something, and looking whether it may be used: whoever forbids that, and then
-/// asks [`is_held`], sees the one or is seen by the other.
+/// The barrier between taking a hold and checking whether the version may be used. A thread that forbids the
+/// use and then calls [`is_held`] either sees the hold, or the other thread sees that the use is forbidden.
 #[inline]
 pub(crate) fn light_barrier() {
     crate::sync::light_barrier(must_fence());
 }
 
-/// Whether some call holds an address that nobody can come by any more. The threads of such calls
-/// tell when they have left it.
+/// Whether some call holds an address that new calls cannot reach any more. The threads of such calls report
+/// when they have left it.
 pub(crate) fn is_held<T>(address: *const T) -> bool {
     protocol::is_held(used, address as usize)
 }
 
-/// A call that holds an address, as seen from outside.
+/// A call that holds an address, as another thread sees it.
 pub(crate) struct CallSeen {
-    /// Which slots it is in: those of a thread, and which of them.
+    /// The index of the thread's row, and of the slot in it.
     pub thread: usize,
     pub depth: usize,
-    /// The system's number of the thread.
+    /// The system's id of the thread.
     pub thread_id: i32,
     pub note: usize,
 }

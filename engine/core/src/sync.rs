@@ -1,17 +1,17 @@
 //! The atomics of the protocol in `slots/protocol.rs`, and the barriers between its two sides.
 //!
-//! A model of the protocol (`tests/models`) puts loom's atomics in this file's place.
+//! The model of the protocol (`tests/models`) replaces this file by one with loom's atomics.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 use std::sync::atomic::{compiler_fence, fence};
 
-/// Whether the system makes the barriers of the other threads.
+/// Whether the system runs barriers on the other threads.
 static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
 
-/// Asks the system to make barriers on other threads, once, before the first engine is there.
+/// Asks the system once, before the first engine exists, to run barriers on other threads.
 ///
-/// Until then, and where it cannot, both sides fence.
+/// Until then, and if the system cannot do it, both sides fence.
 pub(crate) fn prepare_barriers() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -20,15 +20,15 @@ pub(crate) fn prepare_barriers() {
     });
 }
 
-/// Whether the frequent side must fence for itself.
+/// Whether the frequent side must fence by itself.
 pub(crate) fn must_fence() -> bool {
     !ASYMMETRIC.load(Ordering::SeqCst)
 }
 
-/// The side that is frequent: what it stored before is seen by whoever then makes the
-/// [`heavy_barrier`], or it sees what that one stored before.
+/// The barrier of the frequent side. Either the thread that then runs the [`heavy_barrier`] sees what this
+/// thread stored before, or this thread sees what that one stored before.
 ///
-/// `must_fence` is what the function of that name said. A thread that fences when it need not any
+/// `must_fence` is the result of the function of that name. A thread that fences although it need not any
 /// more does no harm.
 #[inline(always)]
 pub(crate) fn light_barrier(must_fence: bool) {
@@ -39,10 +39,10 @@ pub(crate) fn light_barrier(must_fence: bool) {
     }
 }
 
-/// The side that is rare; it costs a few microseconds. See [`light_barrier`].
+/// The barrier of the rare side, which costs a few microseconds. See [`light_barrier`].
 ///
-/// False when the system refuses it, though it did not when it was asked before: then nothing is known
-/// of the other side.
+/// Returns false if the system refuses it although it accepted it before: then nothing is known of the other
+/// side.
 #[must_use]
 pub(crate) fn heavy_barrier() -> bool {
     fence(Ordering::SeqCst);
@@ -51,7 +51,7 @@ pub(crate) fn heavy_barrier() -> bool {
 
 #[cfg(target_os = "linux")]
 fn membarrier(command: libc::c_int) -> bool {
-    // SAFETY: the call has no precondition, and touches no memory of ours.
+    // SAFETY: the call has no precondition, and does not access memory of this process.
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
 }
 

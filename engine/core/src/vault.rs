@@ -1,10 +1,10 @@
 //! The Vault: named values and registrations, each with an owner.
 //!
-//! What is published lies in one [`Store`], which outlives all generations, so an unchanged plugin
-//! and the host keep what is theirs. A load writes into an [`Overlay`] of its own, which the publish
-//! merges into the store and a rollback drops. What a replaced version owned moves to an overlay of
-//! that version alone: its last calls still find it, and it is dropped with the version, before the
-//! image is unmapped.
+//! Published entries are in one [`Store`], which outlives all generations, so the host and unchanged plugins
+//! keep their entries. A load writes into an [`Overlay`] of its own. Publishing the load merges the overlay
+//! into the store; undoing the load drops it. The entries of a replaced version move to an overlay of that
+//! version only: its last calls still find them, and they are dropped with the version, before its image is
+//! unmapped.
 
 mod carry;
 mod cell;
@@ -40,23 +40,23 @@ use crate::{
 use carry::{Carry, Handover};
 use cell::Cell;
 
-/// Named values and registrations.
+/// The published values and registrations.
 ///
-/// Whoever writes holds the lock of the contents from looking where to write until it is done, and nobody
-/// publishes or retires meanwhile. Nothing of a plugin runs under that lock.
+/// A writer holds the lock of the contents from choosing the place to write until it has written, so nothing
+/// is published or retired meanwhile. No code of a plugin runs under that lock.
 #[derive(Default)]
 pub(crate) struct Store {
     contents: Mutex<Contents>,
-    /// What each version sees that has not ended. Taken for a moment, also under the lock above; changed
-    /// only under that.
+    /// What each version that has not ended sees. The lock is taken only for a moment, also under the lock
+    /// above; changes are made only under that one.
     sights: Mutex<FxHashMap<VersionAddress, Sight>>,
     /// The live functions and types of the newest generation; `None` before the first load.
     live: Mutex<Option<Arc<dyn LiveCalls>>>,
-    /// What the host expects of what is registered.
+    /// The expectations of the host for registrations.
     expectations: Arc<Expectations>,
 }
 
-/// A version's address, to be compared only.
+/// The address of a version, which is only compared.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct VersionAddress(usize);
 
@@ -66,7 +66,7 @@ impl VersionAddress {
     }
 }
 
-/// What a [`Store`] or an [`Overlay`] holds.
+/// The contents of a [`Store`] or an [`Overlay`].
 #[derive(Default)]
 struct Contents {
     entries: BTreeMap<String, Arc<Cell>>,
@@ -79,37 +79,37 @@ pub(crate) struct Overlay {
     contents: Mutex<Contents>,
     /// The values that this load takes over, by key.
     carries: Mutex<BTreeMap<String, Carry>>,
-    /// The versions that this load replaces, whose entries are hidden from it.
+    /// The versions that this load replaces. Their entries are hidden from it.
     replaced: HashSet<VersionAddress>,
     /// The live functions and types of the generation that is being loaded, once they are known.
     live: OnceLock<Arc<dyn LiveCalls>>,
-    /// How the load ended; `None` while it is under way.
+    /// How the load ended; `None` while it is running.
     end: Mutex<Option<LoadEnd>>,
 }
 
-/// How the load ended that an overlay belongs to.
+/// How the load of an overlay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoadEnd {
-    /// What it wrote is in the store.
+    /// Its changes are in the store.
     Published,
-    /// What it wrote goes.
+    /// Its changes are dropped.
     Undone,
 }
 
 /// What a version sees of the Vault.
 #[derive(Clone)]
 enum Sight {
-    /// It is being loaded: its load's overlay, then the store.
+    /// It is being loaded: it sees the overlay of its load, and then the store.
     Loading(Arc<Overlay>),
-    /// It serves: the store.
+    /// It serves: it sees the store.
     Published,
-    /// It was replaced: what was its own, then the store.
+    /// It was replaced: it sees its own entries, and then the store.
     Retired(Arc<Overlay>),
-    /// What was its own is gone, if it had anything, and it can leave nothing behind any more.
+    /// It has ended: its own entries are gone, and it must not leave new ones.
     Ended,
 }
 
-/// A cell that was taken out of the Vault, and whose owner is still there to drop its value.
+/// A cell that was taken out of the Vault, with what keeps its owner there to drop the value.
 struct Displaced {
     cell: Arc<Cell>,
     lease: Option<Lease>,
@@ -122,12 +122,12 @@ impl Overlay {
         Arc::new(Self { replaced, ..Self::default() })
     }
 
-    /// Says which live functions and types the load brings.
+    /// Sets the live functions and types of the load.
     pub fn set_live(&self, live: Arc<dyn LiveCalls>) {
         let _ = self.live.set(live);
     }
 
-    /// Notes that the load was undone: whoever still has the overlay can leave nothing in it.
+    /// Notes that the load was undone: holders of the overlay cannot leave anything in it any more.
     pub fn undo(&self) {
         self.set_end(LoadEnd::Undone);
     }
@@ -149,7 +149,7 @@ impl Overlay {
         self.carries.locked()
     }
 
-    /// Takes out what one version was to take over.
+    /// Takes out the values that one version was to take over.
     fn take_carries_of(&self, version: &Version) -> Vec<Carry> {
         let mut carries = self.carries();
         let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -158,7 +158,7 @@ impl Overlay {
         own.into_values().collect()
     }
 
-    /// Whether this load does not see what `owner` owns.
+    /// Whether the entries of `owner` are hidden from this load.
     fn hides(&self, owner: &Owner) -> bool {
         match owner {
             Owner::Host => false,
@@ -174,7 +174,7 @@ impl Contents {
         (mem::take(&mut self.entries), mem::take(&mut self.registrations))
     }
 
-    /// Takes out what one version owns.
+    /// Takes out the entries of one version.
     fn take_owned_by(&mut self, version: &Version) -> Self {
         let (entries, registrations) = self.take();
         let (mine, others) = entries.into_iter().partition(|(_, cell)| cell.owner().is(version));
@@ -184,7 +184,7 @@ impl Contents {
         Self { entries: mine, registrations: my_objects }
     }
 
-    /// Takes out the registration of an object of the host's.
+    /// Takes out the registration of an object of the host.
     fn take_of_host(&mut self, interface: &str, name: &str) -> Option<Arc<Registration>> {
         let at = self.registrations.iter().position(|object| {
             matches!(object.owner, Owner::Host)
@@ -194,7 +194,7 @@ impl Contents {
         Some(self.registrations.swap_remove(at))
     }
 
-    /// Puts a cell in; what it displaces is still owned by somebody who is there.
+    /// Puts a cell in. The owner of a displaced cell still exists.
     fn insert(&mut self, key: String, cell: Arc<Cell>) -> Option<Displaced> {
         CHANGES.fetch_add(1, Ordering::Relaxed);
         self.entries.insert(key, cell).map(Displaced::new)
@@ -207,13 +207,13 @@ impl Contents {
 }
 
 impl Displaced {
-    /// The caller holds the lock of what the cell was in, so its owner has not ended.
+    /// The caller holds the lock of the contents that had the cell, so its owner has not ended.
     fn new(cell: Arc<Cell>) -> Self {
         Self { lease: cell.lease_to_drop(), cell }
     }
 
-    /// Drops the value, or lets its last user do so. Not under a lock: this runs the owner's
-    /// code.
+    /// Drops the value, or lets its last user drop it. Must not be called under a lock, because this runs the
+    /// owner's code.
     fn destroy(self) {
         self.cell.leave(self.lease);
     }
@@ -241,7 +241,7 @@ impl Store {
         self.sights().insert(VersionAddress::of(version), sight);
     }
 
-    /// Lets a version that is being loaded see the Vault, and write into its load's overlay.
+    /// Lets a version that is being loaded see the Vault, and write into the overlay of its load.
     pub fn admit(&self, version: &Version, overlay: &Arc<Overlay>) {
         self.set_sight(version, Sight::Loading(overlay.clone()));
     }
@@ -255,14 +255,15 @@ impl Store {
         *self.live.locked() = Some(live);
     }
 
-    /// Publishes a load: what the new versions wrote is there for all, what the replaced ones owned
-    /// is theirs alone, but for what the new ones take over. `serve` makes the new versions serve, and returns
-    /// whether a call is still reading the generation that did.
+    /// Publishes a load. The entries of the new versions become visible to everybody. The entries of the
+    /// replaced versions become visible only to those versions, except for the values that the new versions
+    /// take over. `serve` makes the new versions serve, and returns a function that says whether a call is
+    /// still reading the old generation.
     ///
     /// # Errors
-    /// When a value that is to be taken over does not fit any more, was replaced meanwhile, or is in
-    /// use for as long as a step may take; then nothing has changed. When code of a version does not
-    /// give a value back: then that value is lost.
+    /// If a value that is to be taken over does not fit any more, was replaced meanwhile, or is in use for as
+    /// long as a step may take. Then nothing has changed. Also if code of a version does not give a value
+    /// back; then that value is lost.
     pub fn publish<G: Fn() -> bool>(
         &self,
         overlay: &Overlay,
@@ -279,7 +280,7 @@ impl Store {
         Ok(published)
     }
 
-    /// Merges what a load wrote into what everybody sees.
+    /// Merges the changes of a load into what everybody sees.
     fn merge(
         &self,
         overlay: &Overlay,
@@ -313,19 +314,19 @@ impl Store {
         Ok(Published { values, displaced })
     }
 
-    /// Takes a cell whose value is lost out, so that the key can be set anew.
+    /// Takes out a cell whose value is lost, so that the key can be set again.
     fn forget(&self, lost: &Arc<Cell>) {
         self.contents().entries.retain(|_, cell| !Arc::ptr_eq(cell, lost));
     }
 
-    /// Moves what a version owns out of everybody's sight but its own.
+    /// Hides the entries of a version from everybody else.
     pub fn retire(&self, version: &Version) {
         self.retire_locked(&mut self.contents(), version);
     }
 
-    /// Drops what a version has of the Vault, values and objects. From now on it can leave nothing.
+    /// Drops the entries of a version, values and objects. From now on the version cannot leave any.
     ///
-    /// The caller is the reaper; nobody but the version itself can reach what is dropped.
+    /// The caller is the reaper. Only the version itself can reach what is dropped.
     pub fn end(&self, version: &Version) {
         let ended = {
             let _writers = self.contents();
@@ -334,7 +335,7 @@ impl Store {
                 Some(Sight::Published | Sight::Ended) | None => return,
             }
         };
-        // The versions of a failed load share its overlay; each drops what is its own.
+        // The versions of a failed load share its overlay. Each drops its own entries.
         let own = ended.take_carries_of(version);
         own.iter().filter_map(|carry| carry.migrated.as_ref()).for_each(|new| new.cell.destroy());
         let mine = ended.contents().take_owned_by(version);
@@ -342,8 +343,8 @@ impl Store {
         mine.registrations.iter().for_each(|object| object.destroy());
     }
 
-    /// The named values as a console shows them, a bounded number of a bounded size; and how many there
-    /// are.
+    /// The named values in the form of the console protocol, with bounds on their number and size; and how
+    /// many there are.
     pub fn data_bag_infos(&self) -> (Vec<DataBagEntry>, u64) {
         let (cells, count) = {
             let contents = self.contents();
@@ -354,7 +355,8 @@ impl Store {
         (cells.iter().map(|cell| cell.info(&mut left_bytes)).collect(), count)
     }
 
-    /// The registrations as a console shows them, a bounded number, and how many there are.
+    /// The registrations in the form of the console protocol, with a bound on their number; and how many
+    /// there are.
     pub fn registration_infos(&self) -> (Vec<ExtensionSlot>, u64) {
         let mut all = self.contents().registrations.clone();
         let count = all.len() as u64;
@@ -362,21 +364,21 @@ impl Store {
         (all.iter().take(MAX_LISTED).map(|object| object.info()).collect(), count)
     }
 
-    /// Counts the changes to what the two functions above return.
+    /// How often the results of the two functions above have changed.
     pub fn changes(&self) -> u64 {
         CHANGES.load(Ordering::Relaxed)
     }
 }
 
-/// How many bytes of values one answer has at most, roughly.
+/// The largest size of all values in one answer, in bytes. It is not exact.
 const MAX_LOOKED_AT_BYTES: usize = 512 << 10;
 
-/// Counts the changes to all Vaults of the process, so that whoever looks knows whether to look again.
+/// Counts the changes to all Vaults of the process, so that a reader can tell whether to read again.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 impl Drop for Contents {
-    /// What is left is the host's: every version's own went with it. Registrations of the host drop
-    /// themselves, with whoever holds one last.
+    /// The remaining entries belong to the host: those of versions were dropped with them. Registrations of
+    /// the host are dropped by their last holder.
     fn drop(&mut self) {
         let is_host = |owner: &Owner| matches!(owner, Owner::Host);
         let cells = self.entries.values().filter(|cell| is_host(&cell.owner()));
@@ -385,7 +387,7 @@ impl Drop for Contents {
 }
 
 impl Store {
-    /// Moves what a version owns into an overlay that only it sees.
+    /// Moves the entries of a version into an overlay that only the version sees.
     fn retire_locked(&self, contents: &mut Contents, version: &Version) {
         CHANGES.fetch_add(1, Ordering::Relaxed);
         let own = Overlay::default();
@@ -395,7 +397,7 @@ impl Store {
 }
 
 impl Contents {
-    /// What became of each value, given the keys before and what was written and taken over.
+    /// The outcome of each value, given the keys before, and the values that were written and taken over.
     fn outcomes(
         &self,
         before: &[String],
@@ -419,16 +421,16 @@ impl Contents {
     }
 }
 
-/// What publishing did, and what of it is still to be done.
+/// The result of publishing, and the work that is left to do.
 #[must_use]
 pub(crate) struct Published {
-    /// What became of each key.
+    /// The outcome of each key.
     pub values: Vec<ValueOutcome>,
     displaced: Vec<Displaced>,
 }
 
 impl Published {
-    /// What drops the values that new ones displaced, which runs their owners' code.
+    /// A function that drops the displaced values, which runs code of their owners.
     pub fn into_drops(self) -> Option<impl FnOnce() + Send + 'static> {
         let displaced = self.displaced;
         let is_any = !displaced.is_empty();

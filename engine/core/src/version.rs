@@ -1,4 +1,4 @@
-//! One load of a plugin, from its image's opening to its unmapping.
+//! One load of a plugin, from opening its image to unmapping it.
 
 // What keeps it in use.
 pub(crate) mod holders;
@@ -8,7 +8,7 @@ pub(crate) mod threads;
 pub(crate) mod turn;
 pub(crate) mod turnstile;
 
-// What it says of itself, and what is counted of it.
+// What it declares, and what is counted for it.
 pub(crate) mod counts;
 pub(crate) mod declared;
 pub(crate) mod expectations;
@@ -18,7 +18,7 @@ pub(crate) mod guard;
 pub(crate) mod list;
 pub(crate) mod registration;
 
-// Its life, what runs of it while it is loaded, and what frees it.
+// Its life, the steps of its load, and what frees it.
 pub(crate) mod life;
 pub(crate) mod reclaimer;
 pub(crate) mod steps;
@@ -74,7 +74,7 @@ use turnstile::Turnstile;
 /// One load of a plugin.
 pub(crate) struct Version {
     pub facts: Facts,
-    /// Why the image cannot be unmapped again, if so.
+    /// Why the image can never be unmapped; `None` if it can.
     pub keep_reason: Option<KeepReason>,
     pub ordinal: u32,
     pub origin: Origin,
@@ -83,60 +83,60 @@ pub(crate) struct Version {
     leases: LeaseCounts,
     /// How often its functions failed.
     failures: FailureCounts,
-    /// The last of these, where there is a guard.
+    /// The last failures, if there is a guard.
     recent: Recent,
-    /// What it has on the heap, where that is counted.
+    /// Its memory on the heap; `None` if this is not counted.
     pub heap: Option<&'static HeapUse>,
     pub seen_calls: SeenCalls,
     pub threads: VersionThreads,
-    /// What others may have of the image.
+    /// The references to the image that code outside it may have.
     outside: Arc<Outside>,
-    /// Holds its calls back while it hands over.
+    /// Holds its calls up while it hands over.
     pub turnstile: Arc<Turnstile>,
     declared: OnceLock<Declared>,
-    /// What consoles read of calls that are under way in it.
+    /// The entry by which consoles read the calls under way in it.
     legend: Mutex<Option<LegendEntry>>,
-    /// Set by the step that asks for it, also when the load does not wait for that any more.
+    /// Set by the export step, even if the load does not wait for that step any more.
     export: OnceLock<Arc<Registration>>,
-    /// Known when the version is initialised.
+    /// Set when the version is initialised.
     context: OnceLock<CallContext>,
-    /// What code its functions have.
+    /// The code of its functions.
     pub faces: Faces,
     life: Mutex<Life>,
-    /// What left together with it and was loaded later.
+    /// The versions that left together with it and were loaded later.
     later: OnceLock<Vec<Weak<Version>>>,
     is_urgent: AtomicBool,
-    /// Whether the reaper is to look at it, and has not begun to.
+    /// Whether the reaper has to look at it, and has not begun to.
     is_queued: AtomicBool,
     /// The face of which a call has returned last since it serves, plus one; 0 before that.
     answered: AtomicU8,
     services: Services,
-    /// The tasks that it started; some may have ended.
+    /// The tasks that it started. Some may have ended.
     tasks: Mutex<Vec<Box<dyn TaskHandle>>>,
 }
 
-/// The file that a version was loaded from.
+/// The file from which a version was loaded.
 pub(crate) struct Origin {
     pub size_bytes: u64,
-    /// When it was written; `None` if that is not known.
+    /// When the file was written; `None` if that is not known.
     pub modified: Option<SystemTime>,
 }
 
-/// What a version needs of its engine.
+/// What a version needs from its engine.
 #[derive(Clone)]
 pub(crate) struct Services {
     pub reclaimer: Arc<dyn Reclaimer>,
     pub engine: EngineId,
     pub events: Arc<EventHub>,
     pub runtime: Option<Arc<dyn Runtime>>,
-    /// The libraries that the host vouches for.
+    /// The libraries that the host trusts.
     pub trusted: Arc<[String]>,
     pub expectations: Arc<Expectations>,
     pub guard: Option<Arc<Post>>,
 }
 
-// SAFETY: the image cell is written before the version is shared (`Version::open`) and emptied by
-// the reaper when no lease is left; in between it is only read, and an `Image` is `Sync`.
+// SAFETY: the cell with the image is written before the version is shared (`Version::open`), and emptied by
+// the reaper when no lease is left. In between it is only read, and an `Image` is `Sync`.
 unsafe impl Sync for Version {}
 
 /// How to call one function with Rust types.
@@ -147,7 +147,7 @@ pub(crate) struct TypedTarget {
 }
 
 impl Version {
-    /// A version that is about to be loaded; `open` makes its image, which may call back already.
+    /// A version that is about to be loaded. `open` makes its image, whose code may already call back.
     pub fn open(
         facts: Facts,
         ordinal: u32,
@@ -186,8 +186,8 @@ impl Version {
         });
         version.renew_legend();
         let opened = open(&version).map(|image| {
-            // SAFETY: nobody reads the cell before this returns: that takes a lease, and the image's
-            // own code, which may run already, has no way to ask for one but a thread's.
+            // SAFETY: nobody reads the cell before this returns. Reading takes a lease, and the image's own
+            // code, which may already run, can only get one for a thread.
             unsafe { *version.image.get() = Some(image) };
         });
         (version, opened)
@@ -198,13 +198,13 @@ impl Version {
     /// # Safety
     /// The caller has a lease, or is the reaper.
     pub unsafe fn image(&self) -> &Image {
-        // SAFETY: by the caller's promise the reaper does not empty the cell meanwhile.
+        // SAFETY: by the caller's promise, the reaper does not empty the cell meanwhile.
         let image = unsafe { &*self.image.get() };
         image.as_ref().unwrap_or_else(|| unreachable!("{self} is leased, but has no image"))
     }
 
-    /// Drops the plugin's instance and what attaching installed. Nothing of the image is called
-    /// afterwards, but for threads and thread-locals that this itself leaves.
+    /// Drops the plugin's instance and everything that attaching installed. Afterwards nothing of the image
+    /// is called, except by threads and thread-locals that this call itself leaves.
     ///
     /// # Safety
     /// The caller is the reaper, and the version has ended.
@@ -216,22 +216,22 @@ impl Version {
         }
     }
 
-    /// Unmaps the image and says what came of it.
+    /// Unmaps the image, and returns the result; `None` if it has no image.
     ///
     /// # Safety
-    /// The caller is the reaper; the version was detached, has ended, and no thread has destructors
-    /// of it to run.
+    /// The caller is the reaper; the version was detached, has ended, and no thread has destructors of it to
+    /// run.
     pub unsafe fn close(&self) -> Option<Closed> {
-        // SAFETY: by the caller's promise nobody reads the cell.
+        // SAFETY: by the caller's promise, nobody reads the cell.
         let image = unsafe { (*self.image.get()).take() }?;
-        // Its finalisers run under the loader's lock, without which nothing can be loaded.
+        // The image's finalisers run under the loader's lock, without which nothing can be loaded.
         let _inside = step_thread::inside(self.engine());
         // SAFETY: the caller's promise.
         let closed = unsafe { image.close() };
         if matches!(closed, Closed::Unmapped) {
             for patch in self.faces.take_patches() {
-                // SAFETY: the image is gone, and with it all that could lead into a patch; by the caller's
-                // promise nothing runs there.
+                // SAFETY: the image is gone, and with it everything that could lead into a patch. By the
+                // caller's promise, no code runs there.
                 unsafe { patch.unmap() };
             }
         }
@@ -246,55 +246,55 @@ impl Version {
         &self.leases
     }
 
-    /// Tells the reaper that the last lease ended, or the last thread ran its destructors.
+    /// Tells the reaper that the last lease has ended, or the last thread has run its destructors.
     pub fn unused(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
             self.services.reclaimer.consider(self);
         }
     }
 
-    /// Notes that the reaper has begun to look at it: what happens from now on needs another message.
+    /// Notes that the reaper has begun to look at it. Whatever happens from now on needs another message.
     pub fn begin_considering(&self) {
         self.is_queued.store(false, Ordering::Release);
     }
 
-    /// Whether nothing runs in the version and no thread has destructors of it to run, both at once:
-    /// a destructor may start a thread, and a thread leave a destructor.
+    /// Whether nothing runs in the version and, at the same time, no thread has destructors of it to run. A
+    /// destructor may start a thread, and a thread may leave a destructor, so both are checked at once.
     pub fn has_ended_unpinned(&self) -> bool {
         self.threads.while_unpinned(|| self.leases.has_ended()).unwrap_or(false)
     }
 
-    /// The host's runtime, if it has given one.
+    /// The host's runtime; `None` if the host has given none.
     pub fn runtime(&self) -> Option<&Arc<dyn Runtime>> {
         self.services.runtime.as_ref()
     }
 
-    /// Remembers a task, to cancel it. One that comes after the others were cancelled is cancelled at
-    /// once.
+    /// Remembers a task, to cancel it later. If the tasks were cancelled already, it is cancelled at once.
     pub fn add_task(&self, task: Box<dyn TaskHandle>) {
         let mut tasks = self.tasks.locked();
         if self.stage().is_ending() {
             return task.cancel();
         }
-        // Now and then, so that forgetting costs a task no more than remembering it.
+        // Ended tasks are only forgotten when the list is full, so that this costs each task no more than
+        // being added.
         if tasks.len() == tasks.capacity() {
             tasks.retain(|task| !task.is_finished());
         }
         tasks.push(task);
     }
 
-    /// Cancels what the version started on the host's runtime.
+    /// Cancels the tasks that the version started on the host's runtime.
     pub fn cancel_tasks(&self) {
         let tasks = std::mem::take(&mut *self.tasks.locked());
         tasks.iter().for_each(|task| task.cancel());
     }
 
-    /// Where it is in its life.
+    /// The stage of its life.
     pub fn stage(&self) -> Stage {
         self.life().stage()
     }
 
-    /// Whether its instance was dropped, or it never had one.
+    /// Whether its instance was dropped, or never existed.
     pub fn has_let_go(&self) -> bool {
         matches!(self.stage(), Stage::Detached | Stage::Over(_))
     }
@@ -303,27 +303,27 @@ impl Version {
         self.stage().is_over()
     }
 
-    /// It serves from now on.
+    /// Notes that it serves from now on.
     pub fn serve(&self, remark: &str) {
         self.live_on(|life| life.serve(remark));
     }
 
-    /// It was replaced.
+    /// Notes that it was replaced.
     pub fn retire(&self) {
         self.live_on(Life::retire);
     }
 
-    /// Its load was undone.
+    /// Notes that its load was undone.
     pub fn fail(&self, why: Failure) {
         self.live_on(|life| life.fail(why));
     }
 
-    /// It takes the next step towards its end.
+    /// Takes the next step towards its end.
     pub fn advance(&self, stage: Stage) {
         self.life().advance(stage);
     }
 
-    /// Goes on after a panic of the host's, behind the step that was under way.
+    /// Continues after a panic of the host's code, with the step after the current one.
     pub fn pass_step(&self) {
         let mut life = self.life();
         let (stage, passed) = (life.stage(), life.stage().passed());
@@ -332,26 +332,26 @@ impl Version {
         }
     }
 
-    /// It waits for whoever holds it.
+    /// Notes that it waits for its holders.
     pub fn wait_for_holders(&self) {
         let holders = self.holder_counts();
         self.live_on(|life| life.wait(false, holders));
     }
 
-    /// It waits for threads that have destructors of it to run.
+    /// Notes that it waits for threads that have destructors of it to run.
     pub fn wait_for_threads(&self) {
         let holders = self.holder_counts();
         self.live_on(|life| life.wait(true, holders));
     }
 
-    /// It is over: the image was closed, or stays mapped.
+    /// Notes that it has ended: the image was closed, or stays mapped.
     pub fn end(&self, ending: Ending) {
         *self.lock_legend() = None;
         self.life().end(ending);
         self.tell();
     }
 
-    /// It has no image to enter.
+    /// Notes that it has ended without an image.
     pub fn end_unopened(&self, why: Failure) {
         *self.lock_legend() = None;
         self.leases.close();
@@ -359,7 +359,7 @@ impl Version {
         self.tell();
     }
 
-    /// Changes the life, and sends an event if consoles see a difference.
+    /// Changes its life, and sends an event if consoles see a difference.
     fn live_on(&self, change: impl FnOnce(&mut Life)) {
         let is_told = {
             let mut life = self.life();
@@ -372,7 +372,7 @@ impl Version {
         }
     }
 
-    /// Tells everybody which state the version is in.
+    /// Sends an event with the state of the version.
     fn tell(&self) {
         let (state, detail, ending) = {
             let life = self.life();
@@ -385,24 +385,24 @@ impl Version {
         self.services.events.send(changed);
     }
 
-    /// What others may have of the image.
+    /// The references to the image that code outside it may have.
     pub fn outside(&self) -> &Arc<Outside> {
         &self.outside
     }
 
-    /// Keeps what the version said of itself.
+    /// Stores what the version declared.
     pub fn declare(&self, declared: Declared, functions: &[DescribedFunction]) {
         self.faces.set_base(Face::base(self.facts.build_id, functions));
         let _ = self.declared.set(declared);
         self.renew_legend();
     }
 
-    /// The functions, once they are known.
+    /// The functions; empty until they are known.
     fn described(&self) -> &[FunctionDescription] {
         self.declared.get().map_or(&[], |declared| &declared.functions.described)
     }
 
-    /// Tells consoles what the version is called, and what may run in it.
+    /// Tells consoles the name of the version, and what may run in it.
     fn renew_legend(&self) {
         let mut legend = self.lock_legend();
         *legend = None;
@@ -424,8 +424,8 @@ impl Version {
         self.legend.locked()
     }
 
-    /// Notes for consoles, until dropped, that this thread runs something of the version which is no
-    /// function. A lease, or the reaper, keeps it mapped meanwhile.
+    /// Notes for consoles, until the result is dropped, that this thread runs code of the version that is not
+    /// one of its functions. A lease, or the reaper, keeps the version mapped meanwhile.
     pub fn note(&self, activity: Activity) -> Option<Entered> {
         let number = Activity::NOTED.iter().position(|noted| *noted == activity);
         self.note_call(self.faces.serving(), self.unplaced() + number.unwrap_or(0))
@@ -448,7 +448,7 @@ impl Version {
         let _ = self.context.set(context);
     }
 
-    /// How to call the function of a place with Rust types.
+    /// How to call the function at `place` with Rust types.
     #[inline(always)]
     pub fn typed_target(&self, face: FaceNumber, place: usize) -> Option<TypedTarget> {
         let CallContext(context) = *self.context.get()?;
@@ -456,7 +456,7 @@ impl Version {
         Some(TypedTarget { context, call })
     }
 
-    /// Where calls are counted; there is nobody to call before the functions are known.
+    /// The counters of calls; `None` before the functions are known.
     #[inline(always)]
     pub fn counts(&self) -> Option<&CallCounts> {
         self.declared.get().map(|declared| &*declared.functions.counts)
@@ -552,7 +552,7 @@ impl Version {
         self.life().has_served()
     }
 
-    /// What to do where the host and the version do not agree on a type: whichever is older is built anew.
+    /// Advice if host and version do not agree on a type: build the older one again.
     pub fn advice(&self) -> &'static str {
         let written = |metadata: std::fs::Metadata| metadata.modified().ok();
         let program = std::fs::metadata("/proc/self/exe").ok().and_then(written);
@@ -565,12 +565,12 @@ impl Version {
         }
     }
 
-    /// What the host expects of versions.
+    /// The expectations of the host.
     pub fn expectations(&self) -> &Expectations {
         &self.services.expectations
     }
 
-    /// The engine that it belongs to.
+    /// The engine to which it belongs.
     pub fn engine(&self) -> EngineId {
         self.services.engine
     }
@@ -585,7 +585,7 @@ impl Version {
         self.described().iter().enumerate().filter(|(_, function)| function.is_live)
     }
 
-    /// The function of a place.
+    /// The function at `place`.
     pub fn function_at(&self, place: usize) -> Option<&FunctionDescription> {
         self.described().get(place)
     }
@@ -595,32 +595,33 @@ impl Version {
         self.declared.get().is_none_or(|declared| declared.is_reloadable)
     }
 
-    /// Keeps what the version exports, from now on until its end.
+    /// Stores the export of the version until its end.
     pub fn set_export(&self, export: Arc<Registration>) {
         let _ = self.export.set(export);
     }
 
-    /// What the version exports.
+    /// The export of the version.
     pub fn export(&self) -> Option<&Arc<Registration>> {
         self.export.get()
     }
 
-    /// What the version imports.
+    /// The imports of the version.
     pub fn imports(&self) -> &[ImportRequest] {
         self.declared.get().map_or(&[], |declared| &declared.imports)
     }
 
-    /// The function of a name and its place.
+    /// The function named `name`, and its place.
     pub fn function(&self, name: &str) -> Option<(usize, &FunctionDescription)> {
         self.declared.get()?.functions.find(name)
     }
 
-    /// What a call is noted as that goes to no function with a place: the first of [`Activity::NOTED`].
+    /// The number with which a call is noted that the plugin answers in `invoke_func`: that of the first
+    /// activity in [`Activity::NOTED`].
     pub fn unplaced(&self) -> usize {
         self.counts().map_or(0, CallCounts::unnumbered)
     }
 
-    /// The name of the function of a place.
+    /// The name of the function at `place`.
     pub fn function_name(&self, place: usize) -> Option<&str> {
         Some(&self.function_at(place)?.name)
     }
@@ -630,7 +631,7 @@ impl Version {
         self.described().iter().map(|function| function.name.as_str()).collect()
     }
 
-    /// The functions as a console shows them.
+    /// The functions in the form of the console protocol.
     pub fn function_infos(&self) -> Vec<FunctionInfo> {
         let Some(Declared { functions, .. }) = self.declared.get() else { return Vec::new() };
         let counts = &functions.counts;
@@ -665,7 +666,7 @@ impl Version {
         self.unused();
     }
 
-    /// Until when the version is kept though nothing uses it; `None` if it need not be.
+    /// Until when the version is kept although nothing uses it; `None` if it need not be kept.
     pub fn kept_until(&self, delay: Duration) -> Option<Instant> {
         if delay.is_zero() || self.is_urgent() {
             return None;
@@ -674,7 +675,7 @@ impl Version {
         (until > Instant::now()).then_some(until)
     }
 
-    /// Whether it is to be freed as soon as nothing uses it.
+    /// Whether it has to be freed as soon as nothing uses it.
     fn is_urgent(&self) -> bool {
         self.is_urgent.load(Ordering::Acquire)
     }
@@ -684,8 +685,8 @@ impl Version {
         self.life().since_leaving()
     }
 
-    /// The version as a console shows it. What the reaper wrote stands, but for the holders of a
-    /// version that is waiting for them: those are as of now.
+    /// The version in the form of the console protocol. It contains what the reaper wrote; only the holders
+    /// of a version that waits for them are read again.
     pub fn info(&self) -> VersionInfo {
         let (state, mut remark, failure, ending) = {
             let life = self.life();
@@ -695,7 +696,7 @@ impl Version {
         let face = self.faces.serving();
         let is_over = self.is_finished() || state == VersionState::Active;
         let held_by = if is_over { Vec::new() } else { self.holders() };
-        // Only these two wait for holders; asking looks into the slots of all threads.
+        // Only these two states wait for holders. Reading the holders looks into the slots of all threads.
         if matches!(state, VersionState::Retired | VersionState::Pinned) {
             remark = self.holder_counts();
             if state == VersionState::Retired && remark.is_empty() {
@@ -735,7 +736,7 @@ impl Version {
         self.faces.get(face).map_or(self.facts.build_id, Face::build_id)
     }
 
-    /// The functions whose code in a face is another than the base's, as people know them.
+    /// The functions whose code in a face differs from that of the base, by their readable names.
     pub fn changed_by(&self, face: FaceNumber) -> &[String] {
         self.faces.get(face).map_or(&[], |face| &face.changed)
     }
@@ -755,7 +756,7 @@ impl Version {
         self.renew_legend();
     }
 
-    /// `world v3+2`; `world v3` for the base.
+    /// Formats the version with its face: `world v3+2`, or `world v3` for the base.
     pub fn fmt_face(&self, face: FaceNumber, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.facts.name, version_label(self.ordinal, face.told()))
     }
@@ -765,7 +766,7 @@ impl Version {
     }
 }
 
-/// A state, and what there is to say besides: `retired: 2 calls`, `active`.
+/// A state with a remark: `retired: 2 calls`, or `active` without one.
 fn in_words(state: VersionState, remark: &str) -> String {
     if remark.is_empty() { state.to_string() } else { format!("{state}: {remark}") }
 }
@@ -784,7 +785,7 @@ pub(crate) enum Owner {
 }
 
 impl Owner {
-    /// Whether it is this version.
+    /// Whether the owner is this version.
     pub fn is(&self, version: &Version) -> bool {
         match self {
             Self::Host => false,
@@ -792,7 +793,7 @@ impl Owner {
         }
     }
 
-    /// The version, if it is one and still there.
+    /// The version; `None` if the owner is not a version, or the version is gone.
     pub fn version(&self) -> Option<Arc<Version>> {
         match self {
             Self::Host => None,
@@ -802,7 +803,7 @@ impl Owner {
 }
 
 impl Owner {
-    /// The owner as the protocol has it.
+    /// The owner in the console protocol.
     pub fn told(&self) -> hotswap_protocol::Owner {
         match self {
             Self::Host => hotswap_protocol::Owner::Host,
@@ -823,7 +824,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A function as a console shows it, before it was called.
+/// A function in the form of the console protocol, before it was called.
 pub(crate) fn function_info(function: &FunctionDescription) -> FunctionInfo {
     let schema = |text: &str| serde_json::from_str(text).unwrap_or(serde_json::Value::Bool(true));
     let params = function.params.iter().map(|param| ParamInfo {

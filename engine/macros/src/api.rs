@@ -1,7 +1,7 @@
-//! Where generated code finds `hotswap_plugin`: under that name, or where `crate = path` says.
+//! Where generated code finds `hotswap_plugin`: under that name, or under the path that `crate = path` gives.
 //!
-//! Each macro generates paths that begin with `::hotswap_plugin`. What an author says instead takes their
-//! place in all that was generated, also in the arguments of attributes.
+//! Each macro generates paths that begin with `::hotswap_plugin`. A path that the author gives replaces that
+//! beginning in all generated code, also in the arguments of attributes.
 
 use proc_macro2::{Group, Literal, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -16,14 +16,14 @@ const NAME: &str = "hotswap_plugin";
 /// The crate `hotswap_plugin`, as the author's crate reaches it.
 #[derive(Default)]
 pub struct Api {
-    /// `None` for the crate under its own name.
+    /// The path that the author gives; `None` for the default `::hotswap_plugin`.
     path: Option<Path>,
 }
 
 impl Api {
     /// Takes `crate = path` out of the arguments of an attribute.
     pub fn take(args: TokenStream) -> Result<(Self, TokenStream)> {
-        // What is no list of arguments is left to the macro, which says what it takes.
+        // Anything else than a list of arguments is left to the macro, which says what it takes.
         let Ok(metas) = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(args.clone()) else {
             return Ok((Self::default(), args));
         };
@@ -50,7 +50,7 @@ impl Api {
         Ok(api)
     }
 
-    /// What was generated, with paths that begin where this crate is.
+    /// Replaces the beginning of all paths in generated code by the path of this crate.
     pub fn rename(&self, generated: TokenStream) -> TokenStream {
         match &self.path {
             None => generated,
@@ -75,7 +75,8 @@ fn path_of(meta: Meta) -> Result<Path> {
     }
 }
 
-/// The path, from wherever it is used: the crates' names come first, but for `crate::` and the like.
+/// The path with a leading `::`, so that it means the same wherever it is used. Paths that begin with `crate`
+/// or a similar keyword stay as they are.
 fn absolute(path: &Path) -> TokenStream {
     let first = path.segments.first().map(|segment| segment.ident.to_string());
     match first.as_deref() {
@@ -110,14 +111,14 @@ fn begins_with_name(tokens: &[TokenTree]) -> bool {
     one.as_char() == ':' && two.as_char() == ':' && name == NAME
 }
 
-/// Whether a token may be the part of a path before `::`: a name, in contrast to a keyword such as `impl`.
+/// Whether a token may be the part of a path before `::`: a name, and not a keyword such as `impl`.
 fn is_segment(token: &TokenTree) -> bool {
     let TokenTree::Ident(ident) = token else { return false };
     let is_keyword = syn::parse2::<Ident>(token.to_token_stream()).is_err();
     !is_keyword || ["crate", "self", "super", "Self"].iter().any(|it| ident == it)
 }
 
-/// The token, with what is in it renamed: in brackets, or in a text that is a path.
+/// Renames paths inside a token: in brackets, or in a text that is a path.
 fn in_token(token: &TokenTree, path: &TokenStream) -> TokenTree {
     match token {
         TokenTree::Group(group) => {

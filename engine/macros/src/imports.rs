@@ -1,5 +1,5 @@
-//! `#[derive(Imports)]`: asks for the imports of a struct's fields, and fills the struct with them; and asks
-//! for the plugins that `#[import(after = "…")]` on the struct names.
+//! `#[derive(Imports)]`: declares an import for each field of a struct and fills the struct. It also declares
+//! the plugins that `#[import(after = "…")]` on the struct names.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -91,7 +91,7 @@ impl After {
                 optional = true;
                 Ok(())
             } else {
-                Err(meta.error("expected `after = \"PLUGIN\"`, once, and maybe `optional`"))
+                Err(meta.error("expected one `after = \"PLUGIN\"`, and optionally `optional`"))
             }
         })?;
         let missing = || Error::new(attribute.span(), "expected `after = \"PLUGIN\"`");

@@ -1,5 +1,5 @@
-//! `#[interface] trait Name { … }`: generates the shape of the trait, a shim for each method on the
-//! side of the object, and the methods of a handle on the side of the caller.
+//! `#[interface] trait Name { … }`: generates the shape of the trait, a shim for each method on the side of
+//! the object, and the methods of a handle on the side of the caller.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -25,7 +25,7 @@ struct Method {
     name: Ident,
     is_async: bool,
     params: Vec<Param>,
-    /// The result, as what it crosses.
+    /// The result, and the form in which it crosses.
     returns: Crossing,
 }
 
@@ -35,13 +35,13 @@ struct Param {
     crossing: Crossing,
 }
 
-/// What crosses for a type that is written in a signature.
+/// The form in which a type of a signature crosses between images.
 pub(crate) enum Crossing {
     /// A value of the type itself.
     Owned(Type),
-    /// `&T`: a reference that is valid for the call only.
+    /// `&T`: a reference that is valid only for the call.
     Lent(Type),
-    /// `Box<dyn Trait>`: a handle to the object, whose type this is.
+    /// `Box<dyn Trait>`: a handle to the object. The type is `dyn Trait`.
     Boxed(Type),
     /// `&dyn Trait`: a reference to such a handle.
     Borrowed(Type),
@@ -134,7 +134,8 @@ impl Interface {
     }
 }
 
-/// Makes an `async` function one that returns its future in a box, whatever it is called through.
+/// Changes an `async` function into one that returns its future in a box, so that it can be called through a
+/// handle.
 pub(crate) fn boxed(signature: &mut Signature, body: Option<Block>) -> Option<Block> {
     if signature.asyncness.take().is_none() {
         return body;
@@ -144,7 +145,7 @@ pub(crate) fn boxed(signature: &mut Signature, body: Option<Block>) -> Option<Bl
         ReturnType::Type(_, ty) => Type::clone(ty),
     };
     signature.output = syn::parse_quote!(-> ::hotswap_plugin::__private::BoxFuture<'_, #returns>);
-    // The type of the block's result is said first: what it returns may have to become that.
+    // The type of the block's result comes first, so that the result is coerced to it.
     body.map(|body| {
         syn::parse_quote!({
             ::std::boxed::Box::pin(async move {
@@ -172,7 +173,7 @@ impl Method {
             return Err(Error::new(token.span(), message));
         }
         if !signature.generics.params.is_empty() {
-            let message = "a method of an interface cannot be generic, but for one with a body and \
+            let message = "a method of an interface cannot be generic, except one with a body and \
                            `where Self: Sized`, which does not cross";
             return Err(Error::new(signature.generics.span(), message));
         }
@@ -241,10 +242,10 @@ impl Method {
         }
     }
 
-    /// The function that calls the method, on the object's side.
+    /// The function on the object's side that calls the method.
     ///
-    /// Its inner function has the method's types with lifetimes of its own. So a method does not compile
-    /// if it needs a reference for longer than the call, in whatever way its types are written.
+    /// Its inner function has the method's types with lifetimes of its own. So a method that needs a
+    /// reference for longer than the call does not compile, however its types are written.
     fn shim(&self, interface: &Ident) -> TokenStream {
         let Self { name, is_async, params, returns } = self;
         let shim = self.shim_name();
@@ -300,7 +301,7 @@ impl Method {
         }
     }
 
-    /// The method of the handle, on the caller's side.
+    /// The method of the handle on the caller's side.
     fn call(&self, index: usize) -> TokenStream {
         let Self { is_async, params, returns, .. } = self;
         let private = quote!(::hotswap_plugin::__private);
@@ -329,13 +330,13 @@ impl Method {
             (true, _) => call,
             (false, _) => returns.received(call),
         };
-        // Outermost the first one that is borrowed.
+        // The first borrowed parameter is the outermost closure.
         let call = params.iter().rev().fold(call, |call, param| match &param.crossing {
             Crossing::Borrowed(ty) => {
                 let name = &param.name;
                 quote! {
                     #private::borrowed(
-                        // SAFETY: the other image sees it as a reference that is lent for the call.
+                        // SAFETY: the other image gets it as a reference that is valid only for the call.
                         unsafe { ::core::mem::transmute::<&#ty, &'static #ty>(#name) },
                         |#name| { #call },
                     )
@@ -351,7 +352,7 @@ impl Method {
         }
     }
 
-    /// The method of a box of an object, or of a reference to one.
+    /// The method of a box with an object, or of a reference to an object.
     fn forward(&self, interface: &Ident) -> TokenStream {
         let (name, head) = (&self.name, self.head());
         let names = self.params.iter().map(|param| &param.name);
@@ -362,7 +363,7 @@ impl Method {
         }
     }
 
-    /// `fn name(&self, params) -> returns`, as the trait has it.
+    /// The method's signature as the trait has it, `fn name(&self, params) -> returns`.
     fn head(&self) -> TokenStream {
         let Self { name, is_async, params, returns } = self;
         let params = params.iter().map(|Param { name, crossing }| {
@@ -388,12 +389,12 @@ impl Param {
             return Ok(Self { name, crossing: Crossing::of(&input.ty)? });
         };
         if reference.mutability.is_some() {
-            let message = "with a `&mut`, one image could leave its own pointers in the other's value: \
+            let message = "through a `&mut`, one image could leave its own pointers in a value of the other: \
                            take it by value and return it";
             return Err(Error::new(input.ty.span(), message));
         }
         if let Some(lifetime) = reference.lifetime.as_ref().filter(|it| it.ident != "_") {
-            let message = "another image lends this for the call only: leave the lifetime out, or take \
+            let message = "another image lends this only for the call: leave the lifetime out, or take \
                            an owned value";
             return Err(Error::new(lifetime.span(), message));
         }
@@ -410,7 +411,7 @@ impl Param {
         format!("{}: {}", self.name.unraw(), type_text(&self.crossing.written()))
     }
 
-    /// Makes what has crossed what the method takes, on the object's side.
+    /// Code that converts what has crossed to what the method takes, on the object's side.
     fn received(&self) -> TokenStream {
         let name = &self.name;
         match &self.crossing {
@@ -428,7 +429,7 @@ impl Param {
 }
 
 impl Crossing {
-    /// What crosses for a type that is not a reference.
+    /// The form in which a type crosses that is not a reference.
     pub(crate) fn of(ty: &Type) -> Result<Self> {
         let ty = bare(ty);
         Ok(match in_box(ty) {
@@ -456,7 +457,7 @@ impl Crossing {
         }
     }
 
-    /// The value as it crosses; `value` is as it is written.
+    /// Code that converts the value `value`, as written, to what crosses.
     fn sent(&self, value: TokenStream) -> TokenStream {
         match self {
             Self::Boxed(_) => quote!(::hotswap_plugin::__private::lent(#value)),
@@ -464,7 +465,7 @@ impl Crossing {
         }
     }
 
-    /// The value as it is written; `value` is what has crossed.
+    /// Code that converts `value`, which has crossed, to the type as written.
     fn received(&self, value: TokenStream) -> TokenStream {
         match self {
             Self::Boxed(ty) => quote! {{
@@ -493,7 +494,7 @@ impl Crossing {
         }
     }
 
-    /// The type that crosses, or to which a reference does.
+    /// The type that crosses, or the type to which a reference crosses, and whether it is a reference.
     fn lent(&self) -> (TokenStream, bool) {
         match self {
             Self::Owned(ty) => (quote!(#ty), false),
@@ -504,7 +505,7 @@ impl Crossing {
     }
 }
 
-/// The `dyn Trait` of a `Box<dyn Trait>`.
+/// The `dyn Trait` of a `Box<dyn Trait>`; `None` for another type.
 fn in_box(ty: &Type) -> Option<Type> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last().filter(|segment| segment.ident == "Box")?;
@@ -515,12 +516,12 @@ fn in_box(ty: &Type) -> Option<Type> {
     }
 }
 
-/// A `dyn Trait` with nothing else: an interface has `Send` and `Sync` already.
+/// A `dyn Trait` without further bounds: an interface already has `Send` and `Sync`.
 pub(crate) fn alone(object: Type) -> Result<Type> {
     match &object {
         Type::TraitObject(bounds) if bounds.bounds.len() > 1 => {
-            let message = "an object that crosses is of an interface alone: it is `Send` and `Sync` \
-                           already, and owns what it has";
+            let message = "an object that crosses has the type `dyn Interface` without further bounds: it is \
+                           `Send` and `Sync` already, and owns its data";
             Err(Error::new(object.span(), message))
         }
         _ => Ok(object),

@@ -1,5 +1,5 @@
-//! `#[invoke]`, and `#[live]` on a function: registers a function that is called by name, in a form
-//! for arguments as JSON, and in one for typed callers.
+//! `#[invoke]`, and `#[live]` on a function: registers a function that is called by name. Callers pass
+//! arguments as JSON or as Rust types.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -18,13 +18,13 @@ pub struct Invoke {
     item: ItemFn,
     is_live: bool,
     has_effects: bool,
-    /// The parameters that the engine passes, which come before the caller's.
+    /// The parameters that the engine passes. They come before the caller's.
     handed_in: Vec<HandedIn>,
     params: Vec<(Ident, Type, Taken)>,
     returns: Returns,
 }
 
-/// A parameter that the engine passes: it is a reference.
+/// A parameter that the engine passes, which is a reference.
 enum HandedIn {
     /// `&Vault`
     Vault,
@@ -32,20 +32,20 @@ enum HandedIn {
     Plugin(Box<Type>),
 }
 
-/// How a function takes a parameter, whose type is what crosses.
+/// How a function takes a parameter, and the type that crosses between images for it.
 enum Taken {
-    /// As it is.
+    /// The value itself.
     AsIs,
-    /// As a `Box<dyn Trait>`: the handle to the object, in a box.
+    /// As a `Box<dyn Trait>`: what crosses is the handle to the object, in a box.
     Boxed(Type),
-    /// As a `&dyn Trait`: a reference to the handle.
+    /// As a `&dyn Trait`: what crosses is a reference to the handle.
     Borrowed(Type),
 }
 
 /// The return type of a function.
 struct Returns {
     /// The type of the value: the `T` of a `Result<T>`, and `()` if there is none. For a `Box<dyn Trait>` it
-    /// is that of the handle to the object.
+    /// is the type of the handle to the object.
     value: Type,
     is_boxed: bool,
     /// Whether the value is wrapped in a `Result`.
@@ -108,7 +108,7 @@ impl Invoke {
             HandedIn::Plugin(plugin) => quote!(__hotswap_context.plugin::<#plugin>()?,),
         });
         let handed_in = handed_in.collect::<Vec<_>>();
-        // Our own names, since a parameter of the author's can have the name of the function itself.
+        // Generated names, since a parameter of the author's can have the name of the function itself.
         let names = (0..params.len()).map(|at| format_ident!("__hotswap_arg_{at}"));
         let names = names.collect::<Vec<_>>();
         let types = params.iter().map(|(_, ty, _)| ty).collect::<Vec<_>>();
@@ -181,10 +181,10 @@ impl Invoke {
             use #private::NotShared as _;
             let __hotswap_probe = #private::Probe::<#types, #value>(#private::PhantomData);
         };
-        // An address that code makes could not be told from others: this one is the static's.
+        // The address is that of a static: one that code makes at run time could not be told from others.
         let typed = quote! {
             {
-                // SAFETY: whoever calls passes what the function's types say.
+                // SAFETY: the caller passes arguments of the types that the function declares.
                 unsafe fn __hotswap_call(
                     __hotswap_context: &'static #private::Context<'static>,
                     __hotswap_args: *mut (),
@@ -238,7 +238,7 @@ impl Invoke {
         let params = params.map(|(name, ty, _)| format!("{}: {}", name.unraw(), type_text(ty)));
         let params = params.collect::<Vec<_>>().join(", ");
         let returns = type_text(&self.returns.value);
-        // Of a box it is a handle that crosses, and our own path of it.
+        // For a box, the handle crosses, by the path that the generated code uses.
         format!("({params}) -> {returns}").replace("::hotswap_plugin::Leased<", "Leased<")
     }
 }
@@ -280,7 +280,7 @@ impl Returns {
 }
 
 impl Taken {
-    /// What the function is passed; `value` is what has crossed.
+    /// The argument that the function is passed; `value` is the value that has crossed.
     fn pass(&self, value: TokenStream) -> TokenStream {
         match self {
             Self::AsIs => value,
@@ -329,7 +329,7 @@ fn expect_no_lifetimes<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> Resul
             && let Some(lifetime) = &reference.lifetime
         {
             let message =
-                "the engine lends this parameter for the call only: leave the lifetime out";
+                "the engine lends this parameter only for the call: leave the lifetime out";
             return Err(Error::new(lifetime.span(), message));
         }
     }

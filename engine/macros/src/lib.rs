@@ -11,14 +11,14 @@
 //! | [`Shared`] | a struct or enum | lets its values cross between images |
 //! | [`Imports`] | a struct | asks for objects that other plugins export |
 //!
-//! Generated code finds `hotswap_plugin` under that name. For a crate that reaches it in another way, each
-//! macro takes the path: `#[plugin(crate = engine::hotswap_plugin)]`, and so `invoke`, `live` and
-//! `interface`; `#[shared(crate = …)]` beside `#[derive(Shared)]`, and `#[import(crate = …)]` beside
-//! `#[derive(Imports)]`.
+//! Generated code looks for `hotswap_plugin` under that name. A crate that reaches it by another path names
+//! the path to each macro: `#[plugin(crate = engine::hotswap_plugin)]`, and in the same way to `invoke`,
+//! `live` and `interface`; `#[shared(crate = …)]` beside `#[derive(Shared)]`; and `#[import(crate = …)]`
+//! beside `#[derive(Imports)]`.
 //!
-//! Each macro has a file of its own, and works in two steps. `parse` checks the item, and reports an
-//! error at the token that is wrong. `expand` then generates code, which uses only the public items of
-//! `hotswap_plugin` and `hotswap_plugin::__private`.
+//! Each macro has a file of its own, and works in two steps. `parse` checks the item, and reports an error at
+//! the wrong token. `expand` then generates code that uses only the public items of `hotswap_plugin` and
+//! `hotswap_plugin::__private`.
 
 #![forbid(unsafe_code)]
 
@@ -63,10 +63,10 @@ pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a function callable by name. Callers also see its signature, doc comment and JSON Schema.
 ///
 /// Parameters implement `serde::Deserialize` and `schemars::JsonSchema`. The result implements
-/// `serde::Serialize` and `JsonSchema`; of a `Result` that is the `Ok` type, and its error is an error
-/// of the call. The function can be `async`.
+/// `serde::Serialize` and `JsonSchema`. If the function returns a `Result`, this goes for the `Ok` type, and
+/// an error becomes an error of the call. The function can be `async`.
 ///
-/// The engine passes leading parameters that are references, which are not part of the signature:
+/// Leading parameters that are references are passed by the engine, and are not part of the signature:
 /// `&Vault`, and a reference to the plugin's own type.
 ///
 /// ```
@@ -86,30 +86,31 @@ pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
 /// # fn main() {}
 /// ```
 ///
-/// `#[invoke(effects)]` says that a call does something that is not to be done again by itself, such as to send
-/// a message. Hotswap then calls the function only where somebody asks for that call: it cannot be pinned.
+/// `#[invoke(effects)]` says that a call has effects, such as sending a message, and must not be repeated
+/// automatically. Hotswap then calls the function only when somebody asks for that call: it cannot be pinned.
 #[proc_macro_attribute]
 pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::ItemFn);
     attribute(args, |args| invoke::Invoke::parse(args, item).map(invoke::Invoke::expand))
 }
 
-/// Makes a function or a type live: a host finds it by its name alone, without the plugin's name, and
-/// always in the newest generation.
+/// Makes a function or a type live: a host finds it by its name alone, without the plugin's name, and always
+/// in the newest generation.
 ///
-/// A function has the form that [`invoke`](macro@invoke) asks for, and `#[live(effects)]` says what
-/// `#[invoke(effects)]` does. Only one plugin of a generation can
-/// have a live function of that name. A type implements `serde::Serialize` and `serde::Deserialize`;
-/// `schemars::JsonSchema` is derived if the type does not have it.
+/// A function has the form that [`invoke`](macro@invoke) asks for, and `#[live(effects)]` means the same as
+/// `#[invoke(effects)]`. Only one plugin of a generation can have a live function of a given name. A type
+/// implements `serde::Serialize` and `serde::Deserialize`; `schemars::JsonSchema` is derived if the type does
+/// not have it.
 ///
-/// On a module, `#[live]` makes all functions and types in it live whose names begin with `live_`, so
-/// no list has to be kept. Case and underscores do not count: `LiveJob` begins with `live_`.
-/// `#[live(prefix = "job_")]` chooses another prefix. Modules in the module are marked by themselves.
-/// `hotswap build -v` tells what is named as if it were live, and is not.
+/// On a module, `#[live]` makes all functions and types in it live whose names begin with `live_`, so nobody
+/// has to keep a list. Case and underscores do not count: `LiveJob` begins with `live_`. `#[live(prefix =
+/// "job_")]` chooses another prefix. A module inside the module needs a `#[live]` of its own. `hotswap build
+/// -v` reports items that have a live name but are not live.
 ///
-/// A type's own `JsonSchema` is seen where it is derived below `#[live]`, and, in a marked module, where it
-/// is derived anywhere or implemented by hand. Where it is not seen, `#[live(own_schema)]` on the type says
-/// so: above `#[live]` on a type in no marked module, in another module, or in a macro.
+/// If a type has a `JsonSchema` of its own, the macro must see it. It sees one that is derived below
+/// `#[live]`; in a marked module, it also sees one that is derived above `#[live]` or implemented by hand. In
+/// all other cases (a derive above `#[live]` in an unmarked module, an implementation in another module, or
+/// one that a macro generates), write `#[live(own_schema)]` on the type.
 #[proc_macro_attribute]
 pub fn live(args: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::Item);
@@ -118,9 +119,9 @@ pub fn live(args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Lets objects of a trait cross between images, so that one plugin can export and another import them.
 ///
-/// Methods take `&self`. Parameters are `Shared` types or references to them, and results are `Shared`
-/// types. Objects cross as well: `Box<dyn Interface>` and `&dyn Interface` as parameters, `Box<dyn Interface>`
-/// as a result, and the handle `Leased<dyn Interface>` wherever a type crosses.
+/// Methods take `&self`. Parameters are `Shared` types or references to them, and results are `Shared` types.
+/// Objects can cross as well: `Box<dyn Interface>` and `&dyn Interface` as parameters, `Box<dyn Interface>`
+/// as a result, and the handle `Leased<dyn Interface>` in place of any type.
 ///
 /// | a method | is |
 /// |---|---|
@@ -153,17 +154,18 @@ pub fn shared(item: TokenStream) -> TokenStream {
 
 /// Makes a struct a plugin's imports, with a field for each object that another plugin exports.
 ///
-/// A field is a `Leased<dyn Interface>`, or an `Option` of it if the other plugin can be missing. The
-/// field has the other plugin's name, or gives it with `#[import("name")]`. `#[import(after = "name")]` on
-/// the struct asks for a plugin to load earlier, and for nothing of it; with `optional` that can be missing.
+/// A field is a `Leased<dyn Interface>`, or an `Option` of one if the other plugin can be missing. The field
+/// has the name of the other plugin, or gives that name with `#[import("name")]`. `#[import(after = "name")]`
+/// on the struct asks that a plugin loads earlier, without importing anything from it; with `optional`, that
+/// plugin can be missing.
 #[proc_macro_derive(Imports, attributes(import))]
 pub fn imports(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::DeriveInput);
     derive("import", item, |item| imports::ImportSet::parse(item).map(imports::ImportSet::expand))
 }
 
-/// Makes a second thing of this kind and name in one crate an error of the compiler's, which shows both
-/// names, whatever modules they are in: exported macros all have their place at the crate's root.
+/// Code that makes a second item of this kind and name in one crate a compile error that shows both, whatever
+/// modules they are in: exported macros all have their place at the crate's root.
 fn once_in_a_crate(kind: &str, name: &syn::Ident) -> proc_macro2::TokenStream {
     use syn::ext::IdentExt as _;
 
@@ -178,7 +180,7 @@ fn once_in_a_crate(kind: &str, name: &syn::Ident) -> proc_macro2::TokenStream {
     }
 }
 
-/// Expands an attribute, whose arguments may say where `hotswap_plugin` is.
+/// Expands an attribute. Its arguments may say where `hotswap_plugin` is.
 fn attribute(
     args: TokenStream,
     expand: impl FnOnce(proc_macro2::TokenStream) -> syn::Result<proc_macro2::TokenStream>,
@@ -186,7 +188,7 @@ fn attribute(
     finish(Api::take(args.into()).and_then(|(api, args)| Ok(api.rename(expand(args)?))))
 }
 
-/// Expands a derive, whose attribute `name` may say where `hotswap_plugin` is.
+/// Expands a derive. Its helper attribute `name` may say where `hotswap_plugin` is.
 fn derive(
     name: &str,
     mut item: syn::DeriveInput,
@@ -200,7 +202,7 @@ fn finish(expanded: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
     expanded.unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Whether the arguments of an attribute on a function say `effects`; it takes no others.
+/// Whether the arguments of an attribute on a function are `effects`. Other arguments are refused.
 fn says_effects(args: &proc_macro2::TokenStream, attribute: &str) -> syn::Result<bool> {
     if args.is_empty() {
         return Ok(false);

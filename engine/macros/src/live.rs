@@ -1,5 +1,5 @@
-//! `#[live]` on a function, a type, or a module: registers functions and types that a host finds by
-//! their name alone.
+//! `#[live]` on a function, a type, or a module: registers functions and types that a host finds by their
+//! names alone.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
@@ -13,11 +13,10 @@ use crate::{
     once_in_a_crate,
 };
 
-/// The prefix of live names in a marked module, unless the author or the build chooses another.
+/// The default prefix of live names in a marked module.
 const PREFIX: &str = "live_";
 
-/// The environment variable with which a build chooses another prefix:
-/// `hotswap_protocol::env::LIVE_PREFIX`.
+/// The environment variable by which a build chooses another prefix: `hotswap_protocol::env::LIVE_PREFIX`.
 const PREFIX_ENV: &str = "HOTSWAP_LIVE_PREFIX";
 
 /// Expands `#[live]`.
@@ -42,8 +41,8 @@ pub fn expand(args: TokenStream, item: Item) -> Result<TokenStream> {
     }
 }
 
-/// Marks each item of the module `#[live]` whose name begins with the prefix, without regard to case.
-/// Types' names have no underscores, so names are compared without them.
+/// Marks each item of the module `#[live]` whose name begins with the prefix, ignoring case. Names of types
+/// have no underscores, so names are compared without them.
 fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream> {
     let prefix = prefix(args)?;
     let Some((_, items)) = &mut module.content else {
@@ -66,8 +65,8 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
             _ => {}
         }
     }
-    // So cargo compiles anew what a host links when the variable changes. Builds of plugins tell the compiler
-    // otherwise, and are repeated without cargo.
+    // Makes cargo compile a plugin that is linked into a host again when the variable changes. Builds of
+    // plugins pass the prefix to the compiler in another way, and are replayed without cargo.
     Ok(quote! {
         #[allow(unexpected_cfgs)]
         const _: () = {
@@ -78,14 +77,15 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
     })
 }
 
-/// Marks an item `#[live]` before all its other attributes: what stands above would be expanded before, and
-/// the item would not show what it derives. `schemas` are the conditions of its own `JsonSchema`s.
+/// Marks an item `#[live]` before all its other attributes: an attribute above `#[live]` would be expanded
+/// first, and `#[live]` would not see what it derives. `schemas` are the conditions under which the item has
+/// a `JsonSchema` of its own.
 fn mark(is_live: bool, schemas: &[TokenStream], attributes: &mut Vec<Attribute>) {
     let marked = attributes.iter().position(|attribute| is_named(attribute.path(), "live"));
     let (path, args) = match marked.map(|place| attributes.remove(place).meta) {
         Some(Meta::List(list)) => (list.path, list.tokens),
         Some(meta) => (meta.path().clone(), TokenStream::new()),
-        // Where the crate is, is said anew: the macro on the item does not see the module's arguments.
+        // The macro on the item does not see the module's arguments, so the crate's path is repeated.
         None if is_live => (parse_quote!(::hotswap_plugin::live), quote!(crate = ::hotswap_plugin)),
         None => return,
     };
@@ -99,7 +99,8 @@ fn mark(is_live: bool, schemas: &[TokenStream], attributes: &mut Vec<Attribute>)
     attributes.splice(0..0, marks);
 }
 
-/// The types for which a module implements `JsonSchema` by hand, each with the condition for that.
+/// The types for which a module implements `JsonSchema` by hand, each with the condition of that
+/// implementation.
 fn own_schemas(items: &[Item]) -> Vec<(Ident, TokenStream)> {
     let mut found = Vec::new();
     for item in items {
@@ -128,12 +129,12 @@ fn schemas_of(name: &Ident, all: &[(Ident, TokenStream)]) -> Vec<TokenStream> {
     all.iter().filter(|(other, _)| other == name).map(|(_, condition)| condition.clone()).collect()
 }
 
-/// A name without what does not count when it is compared with the prefix.
+/// A name in the form in which it is compared with the prefix.
 fn plain(text: &str) -> String {
     text.replace('_', "").to_lowercase()
 }
 
-/// The prefix in `#[live(prefix = "job_")]`, else the one that the build chooses, else the default.
+/// The prefix in `#[live(prefix = "job_")]`, or the one that the build chooses, or the default.
 fn prefix(args: &TokenStream) -> Result<String> {
     let mut prefix = None;
     let parser = syn::meta::parser(|meta| {
@@ -154,8 +155,9 @@ fn prefix(args: &TokenStream) -> Result<String> {
     Ok(prefix)
 }
 
-/// Derives the JSON Schema, unless the author has it otherwise: by a derive below, by one above, of which
-/// only the crate that it is told is seen, or in a way that `#[live(own_schema)]` tells.
+/// The derive of the JSON Schema, unless the type has one of its own: by a derive below `#[live]`; by a
+/// derive above, of which only `#[schemars(crate = …)]` is visible; or in a way that `#[live(own_schema)]`
+/// declares.
 fn schema_derive(args: TokenStream, attributes: &[Attribute]) -> Result<Option<TokenStream>> {
     let is_told = is_told_own_schema(args)?;
     let is_own = is_told || derives_schema(attributes) || tells_schema_crate(attributes);
@@ -167,13 +169,13 @@ fn schema_derive(args: TokenStream, attributes: &[Attribute]) -> Result<Option<T
     }))
 }
 
-/// Reads the arguments of `#[live]` on a type.
+/// Whether the arguments of `#[live]` on a type are `own_schema`.
 fn is_told_own_schema(args: TokenStream) -> Result<bool> {
     let mut is_told = false;
     let parser = syn::meta::parser(|meta| {
         if !meta.path.is_ident("own_schema") {
             return Err(meta.error(
-                "#[live] on a type takes only `own_schema`, where the type has a `JsonSchema` that the \
+                "#[live] on a type takes only `own_schema`, for a type with a `JsonSchema` that the \
                  attribute cannot see",
             ));
         }
@@ -186,13 +188,13 @@ fn is_told_own_schema(args: TokenStream) -> Result<bool> {
 
 fn derives_schema(attributes: &[Attribute]) -> bool {
     let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
-    // A derive that cannot be parsed is an error of the compiler's.
+    // If a derive cannot be parsed, the compiler reports it.
     let parse = Punctuated::<Path, Token![,]>::parse_terminated;
     let mut derived = derives.filter_map(|derive| derive.parse_args_with(parse).ok()).flatten();
     derived.any(|path| is_named(&path, "JsonSchema"))
 }
 
-/// Whether there is a `#[schemars(crate = "…")]`, which only somebody writes whose type derives `JsonSchema`.
+/// Whether there is a `#[schemars(crate = "…")]`, which is only written on types that derive `JsonSchema`.
 fn tells_schema_crate(attributes: &[Attribute]) -> bool {
     let parse = Punctuated::<Meta, Token![,]>::parse_terminated;
     let told = attributes.iter().filter(|attribute| attribute.path().is_ident("schemars"));

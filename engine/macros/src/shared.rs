@@ -1,4 +1,4 @@
-//! `#[derive(Shared)]`: describes the layout of a type, and how to rehome its values.
+//! `#[derive(Shared)]`: describes the layout of a type, and generates code that rehomes its values.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -45,8 +45,8 @@ impl SharedType {
             Data::Union(_) => unreachable!("refused by `parse`"),
         };
         quote! {
-            // SAFETY: every field is `Shared`, is described with its offset, and is rehomed. A field
-            // that is not named here does not compile.
+            // SAFETY: every field is `Shared`, is described with its offset, and is rehomed. If a field were
+            // missing here, the code would not compile.
             #[automatically_derived]
             unsafe impl #generics ::hotswap_plugin::Shared for #name #arguments #conditions {
                 fn describe(schema: &mut ::hotswap_plugin::SchemaBuilder) -> usize {
@@ -62,7 +62,7 @@ impl SharedType {
     }
 }
 
-/// Adds the type to the list of its image, so that two artifacts can be compared.
+/// Adds the type to the list of types of its image, by which two artifacts are compared.
 fn listed(name: &Ident) -> TokenStream {
     let private = quote!(::hotswap_plugin::__private);
     quote! {
@@ -89,7 +89,7 @@ fn struct_shape(fields: &Fields) -> TokenStream {
     quote!(::hotswap_plugin::Shape::Struct(::std::vec![#(#fields),*]))
 }
 
-/// Rehomes each field, with the type that was described.
+/// Rehomes each field as the type that was described.
 fn struct_rehome(fields: &Fields) -> TokenStream {
     let (pattern, rehomes) = exhaust(fields);
     quote! {
@@ -98,10 +98,10 @@ fn struct_rehome(fields: &Fields) -> TokenStream {
     }
 }
 
-/// A pattern that names all fields, and the code that rehomes each.
+/// A pattern that names all fields, and code that rehomes each of them.
 ///
-/// An attribute below the derive runs after it, and can add fields or change their types. So the pattern
-/// has no `..`: a field that the derive has not seen does not compile.
+/// An attribute below the derive runs after it, and can add fields or change their types. So the pattern has
+/// no `..`: code with a field that the derive has not seen does not compile.
 fn exhaust(fields: &Fields) -> (TokenStream, TokenStream) {
     let private = quote!(::hotswap_plugin::__private);
     let fields = fields.iter().enumerate().map(|(index, field)| {
@@ -120,7 +120,7 @@ fn exhaust(fields: &Fields) -> (TokenStream, TokenStream) {
 struct Layout {
     /// The attributes, sorted: `C, u8`.
     text: String,
-    /// The type of its tag; `None` if they do not give one.
+    /// The type of its tag; `None` if the attributes do not name one.
     tag: Option<Ident>,
 }
 
@@ -146,8 +146,8 @@ impl Layout {
     }
 }
 
-/// Describes an enum's variants. A discriminant is described by its value, since its text can name a
-/// constant.
+/// Code that describes an enum's variants. A discriminant is described by its value, since its text can name
+/// a constant.
 fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
     let is_plain = variants.iter().all(|variant| matches!(variant.fields, Fields::Unit));
     let mut last = None;
@@ -189,7 +189,7 @@ fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
     }
 }
 
-/// The tag of a variant in an enum that begins with its tag: the value as code, and the code that
+/// The tag of a variant in an enum whose memory begins with the tag: the value as code, and code that
 /// describes it after checking that the variant has that tag. `last` is the tag of the variant before.
 fn tag_of(
     variant: &syn::Variant,
@@ -204,7 +204,7 @@ fn tag_of(
     };
     let text = quote!({
         const __HOTSWAP_TAG: ::core::primitive::#tag = #value;
-        // SAFETY: only the tag is looked at.
+        // SAFETY: only the tag is read.
         let is_it = |place: *const Self| unsafe { ::core::matches!(*place, Self::#ident { .. }) };
         ::hotswap_plugin::__private::expect_tag(__HOTSWAP_TAG, is_it)
     });

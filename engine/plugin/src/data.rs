@@ -1,4 +1,4 @@
-//! Values that are handed from one version to another by name and schema, not by layout.
+//! Values that cross from one version to another by name and schema instead of layout.
 
 use std::{
     fmt,
@@ -12,10 +12,10 @@ use serde_json::{Value as Json, json};
 
 use crate::{Error, Result, SchemaBuilder, Shape, Shared, Value};
 
-/// A value that is handed over by the name and the JSON Schema of its type, not by layout.
+/// A value that is handed over by the name and the JSON Schema of its type, and not by its layout.
 ///
-/// So code that is newer than the data can read it: a job that waits in a queue while its plugin is
-/// replaced, or what a host gives to its plugins when it loads them.
+/// So code that is newer than the data can read it: for example a job that waits in a queue while its plugin
+/// is replaced, or the data that a host passes to its plugins when it loads them.
 ///
 /// ```
 /// # use hotswap_plugin::{Data, JsonSchema, Result, schemars};
@@ -38,8 +38,8 @@ use crate::{Error, Result, SchemaBuilder, Shape, Shared, Value};
 /// # }
 /// ```
 ///
-/// It is [`Shared`]: plugins keep it in the DataBag, return it, and pass it to objects of others, such as a
-/// queue that the host registers in the [`Extension`](crate::Extension).
+/// It is [`Shared`]: plugins can keep it in the DataBag, return it, and pass it to objects of others, such as
+/// a queue that the host registers in the [`Extension`](crate::Extension).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Data {
     #[serde(rename = "type")]
@@ -114,7 +114,7 @@ impl Data {
         })
     }
 
-    /// The error of data that does not fit a type: names both, and what differs.
+    /// Describes data that does not fit a type. The error names both types and what differs.
     #[doc(hidden)]
     pub fn misfit(&self, error: Error, expected: &str, expected_schema: &str) -> Error {
         let parse = |text: &str| serde_json::from_str(text).unwrap_or(Json::Null);
@@ -149,8 +149,8 @@ impl Data {
         self.schema.as_deref()
     }
 
-    /// A number that changes with the name ([`live_name`](Self::live_name)) or the schema of the type;
-    /// `None` without a schema.
+    /// A number that changes with the name ([`live_name`](Self::live_name)) or the schema of the type; `None`
+    /// if there is no schema.
     pub fn fingerprint(&self) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         (self.live_name(), self.schema.as_ref()?).hash(&mut hasher);
@@ -161,15 +161,15 @@ impl Data {
 /// A difference between the old and the new schema of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaChange {
-    /// The type in the schema that has the field; `None` for the type that the schema is of.
+    /// The type, within the schema, that has the field; `None` if it is the schema's own type.
     pub part: Option<String>,
-    /// The field that differs; `None` if the type as a whole does.
+    /// The field that differs; `None` if the type as a whole differs.
     pub field: Option<String>,
-    /// What the difference is.
+    /// The kind of difference.
     pub kind: SchemaChangeKind,
-    /// Whether the new type cannot read data of the old one.
+    /// Whether the new type cannot read data of the old type.
     pub is_breaking: bool,
-    /// The difference in words: `` in `Part`, `pace` was added and is required ``.
+    /// The difference as text: `` in `Part`, `pace` was added and is required ``.
     pub text: String,
 }
 
@@ -203,14 +203,14 @@ impl SchemaChange {
         Self { part: None, field, kind, is_breaking, text }
     }
 
-    /// The same change, of a type that the schema's type is made of.
+    /// The same change inside the type named `part`.
     fn in_part(self, part: &str) -> Self {
         let text = change_text(Some(part), self.field.as_deref(), &self.kind);
         Self { part: Some(part.to_owned()), text, ..self }
     }
 
-    /// The difference in words for somebody who only reads values of the type, such as the result of a
-    /// function: without whether an added field is required.
+    /// The difference as text for code that only reads values of the type, such as the result of a function.
+    /// It does not mention whether an added field is required.
     pub fn read_text(&self) -> String {
         match self.kind {
             SchemaChangeKind::Added { .. } => {
@@ -241,8 +241,8 @@ impl fmt::Display for SchemaChangeKind {
     }
 }
 
-/// The differences between the old and the new JSON Schema of a type, and of the types that it is made
-/// of, field by field. Differences in docs and default values do not count.
+/// Compares the old and the new JSON Schema of a type, and of the types in it, field by field. Differences in
+/// docs and default values do not count.
 ///
 /// ```
 /// # use hotswap_plugin::{JsonSchema, SchemaChangeKind, schema_changes, schemars::schema_for};
@@ -287,7 +287,7 @@ fn structure(schema: &Json) -> Json {
             let is_name = |word: &String| word == "properties" || word == "$defs";
             let plain = parts.iter().filter(|(word, _)| !WORDS.contains(&word.as_str()));
             let plain = plain.map(|(word, part)| match part {
-                // In here the words are names of fields or types.
+                // Here the words are names of fields or types.
                 Json::Object(named) if is_name(word) => {
                     let named = named.iter().map(|(name, part)| (name.clone(), structure(part)));
                     (word.clone(), Json::Object(named.collect()))
@@ -337,7 +337,8 @@ fn field_changes(old: &Json, new: &Json) -> Vec<SchemaChange> {
     changes
 }
 
-/// The difference between the types of two schemas; `None` if they are the same, or one says too little.
+/// The difference between the types of two schemas; `None` if they are the same, or if one of them does not
+/// give a type.
 fn type_difference(old: &Json, new: &Json) -> Option<SchemaChangeKind> {
     if old == new {
         return None;
@@ -354,7 +355,7 @@ fn type_difference(old: &Json, new: &Json) -> Option<SchemaChangeKind> {
         let (old, new) = (text(old)?, text(new)?);
         (old != new).then_some((old, new))
     });
-    // A schema that was guessed from a value says no more than the type.
+    // A schema that was guessed from a value only gives the type.
     let is_guessed = old.as_object().is_some_and(|schema| schema.len() <= 1);
     (types.is_some() || !is_guessed).then_some(SchemaChangeKind::Type { types })
 }

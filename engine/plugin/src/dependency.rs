@@ -1,4 +1,4 @@
-//! What plugins export to, and import from, each other.
+//! The objects that plugins export and import.
 
 use std::{fmt, ops::Deref, sync::OnceLock};
 
@@ -72,7 +72,7 @@ impl Drop for Export {
     }
 }
 
-/// What a plugin imports: a struct with a field for each plugin whose export it uses.
+/// A plugin's imports: a struct with a field for each plugin whose export it uses.
 /// [`#[derive(Imports)]`](derive@crate::Imports) implements this trait.
 ///
 /// ```
@@ -109,9 +109,9 @@ impl Drop for Export {
 /// # fn main() {}
 /// ```
 ///
-/// A plugin can also depend on others for the order alone: they load before it, and their `on_free` runs after
-/// its own. They need not export anything. It is not loaded anew when they change, since it has nothing of
-/// them.
+/// A plugin can also depend on others only for the order: they load before it, and their `on_free` runs after
+/// its own. They need not export anything. The plugin is not loaded again when they change, since it has no
+/// object of theirs.
 ///
 /// ```
 /// use hotswap_plugin::prelude::*;
@@ -142,15 +142,15 @@ impl Drop for Export {
 /// # fn main() {}
 /// ```
 pub trait ImportSet: Sized + Send + Sync + 'static {
-    /// What the plugin asks for, field by field.
+    /// The requests of the struct, one for each field.
     fn requests() -> Vec<ImportRequest>;
 
-    /// Makes the struct of the objects that the engine found, field by field; `None` where it found
-    /// nothing.
+    /// Makes the struct from the objects that the engine found, one for each field; `None` if it found no
+    /// object.
     ///
     /// # Errors
-    /// If the object of a field that is not an `Option` is missing, or an object has another interface
-    /// than its field.
+    /// If the object of a field that is not an `Option` is missing, or an object has another interface than
+    /// its field.
     fn bind(objects: &mut dyn Iterator<Item = Option<BoundObject>>) -> Result<Self>;
 }
 
@@ -159,29 +159,29 @@ pub trait ImportSet: Sized + Send + Sync + 'static {
 pub struct ImportRequest {
     /// The name of the plugin that exports the object.
     pub plugin: String,
-    /// The interface that the object must have; `None` if no object is asked for, only that the plugin
-    /// loads earlier.
+    /// The interface that the object must have; `None` if no object is requested, and the plugin only has to
+    /// load earlier.
     pub shape: Option<crate::InterfaceShape>,
-    /// Whether the plugin that asks loads without the object, or without that plugin.
+    /// Whether the requesting plugin loads without the object, or without that plugin.
     pub optional: bool,
 }
 
 impl ImportRequest {
-    /// Asks that the plugin named `plugin` loads earlier, and for nothing of it. `bind` gets
-    /// `None` in its place.
+    /// Asks that the plugin named `plugin` loads earlier, without importing an object. `bind` gets `None` for
+    /// this request.
     pub fn after(plugin: &str) -> Self {
         Self { plugin: plugin.to_owned(), shape: None, optional: false }
     }
 }
 
-/// The object that the engine found for an import. [`Import::bind`] makes the field of it.
+/// The object that the engine found for an import. [`Import::bind`] makes a field from it.
 pub struct BoundObject {
     object: RawObject,
     lease: Lease,
 }
 
 impl BoundObject {
-    /// Lends an object.
+    /// Makes the object from its parts.
     ///
     /// # Safety
     /// [`RawObject::new`] made the object. As long as the lease lives, so does the object, and its image
@@ -191,10 +191,10 @@ impl BoundObject {
         Self { object, lease }
     }
 
-    /// Takes the object as an `I`.
+    /// Converts the object to a handle of type `I`.
     ///
-    /// An author's [`ImportTarget`] is safe code that can confuse two imports. So this compares the
-    /// object's shape with the shape of `I`.
+    /// An author's [`ImportTarget`] is safe code that can confuse two imports. So this compares the object's
+    /// shape with the shape of `I`.
     ///
     /// # Errors
     /// If the object's interface is not `I`, or differs from it; the message says how.
@@ -208,13 +208,11 @@ impl BoundObject {
         match found.difference(&I::shape()) {
             // SAFETY: the object is of this shape.
             None => Ok(unsafe { self.into_leased_unchecked() }),
-            Some(what) => {
-                Err(Error::msg(format_args!("an import was given the wrong object: {what}")))
-            }
+            Some(what) => Err(Error::msg(format_args!("an import got the wrong object: {what}"))),
         }
     }
 
-    /// Takes the object as an `I`.
+    /// Converts the object to a handle of type `I`.
     ///
     /// # Safety
     /// The object's shape is that of `I`.
@@ -239,7 +237,7 @@ unsafe impl Send for BoundObject {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be imported from a plugin",
-    label = "no import",
+    label = "not an import",
     note = "a field is a `Leased<dyn Interface>`, or an `Option` of one for a plugin that can be \
             missing"
 )]
@@ -247,7 +245,7 @@ pub trait Import: Sized {
     /// The request for the export of the plugin named `plugin`.
     fn request(plugin: &str) -> ImportRequest;
 
-    /// Makes the field of the object that the engine found; `None` if it found nothing.
+    /// Makes the field from the object that the engine found; `None` if it found no object.
     ///
     /// # Errors
     /// If the field is not an `Option` and there is no object, or the object has another interface.
@@ -260,7 +258,7 @@ impl<I: Interface + ?Sized> Import for Leased<I> {
     }
 
     fn bind(object: Option<BoundObject>) -> Result<Self> {
-        let missing = || Error::msg("the engine found no object for an import");
+        let missing = || Error::msg("the engine found no object for this import");
         object.ok_or_else(missing)?.into_leased()
     }
 }
@@ -305,11 +303,11 @@ impl<T> fmt::Debug for Imports<T> {
 
 /// Where the engine puts a plugin's imports. [`Imports`] implements it.
 pub trait ImportTarget {
-    /// What the plugin asks for.
+    /// The requests of the plugin.
     fn requests(&self) -> Vec<ImportRequest>;
 
-    /// Takes the objects that the engine found for the requests, in their order; `None` where it found
-    /// nothing.
+    /// Takes the objects that the engine found for the requests, in the order of the requests; `None` if it
+    /// found no object.
     ///
     /// # Errors
     /// As for [`ImportSet::bind`].

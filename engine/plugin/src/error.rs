@@ -1,4 +1,4 @@
-//! Errors as owned text: a type of one image is unknown in another, a text is not.
+//! Errors as owned text. A type of one image is unknown in another; a text is not.
 
 use std::{borrow::Cow, fmt};
 
@@ -29,7 +29,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(port("80").unwrap_err().to_string(), "port 80 needs root");
 /// ```
 ///
-/// [`Display`](fmt::Display) shows the message, [`Debug`](fmt::Debug) the causes too, a line each.
+/// [`Display`](fmt::Display) shows the message; [`Debug`](fmt::Debug) also shows the causes, one per line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Parts>);
 
@@ -44,8 +44,8 @@ struct Parts {
 
 /// What kind of error it is: whether the function ran and failed, or the call was wrong.
 ///
-/// It is about one call. When a function with `#[invoke]` or `#[live]` passes on an error of a call that it
-/// made itself, its own caller gets that error as [`Failed`](Self::Failed).
+/// The kind describes one call. When a function with `#[invoke]` or `#[live]` returns an error of a call that
+/// it made itself, its own caller gets that error as [`Failed`](Self::Failed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -79,7 +79,7 @@ impl Error {
         self
     }
 
-    /// The same error, with what to do where the message or a cause is known to mislead in a plugin.
+    /// The same error, with advice if the message or a cause is known to mislead in a plugin.
     #[cold]
     pub(crate) fn explained(mut self) -> Self {
         let Parts { message, causes, .. } = &mut *self.0;
@@ -136,7 +136,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// An error with its causes, as `std` has them.
+/// An error with its causes, as [`std::error::Error`] chains them.
 #[derive(Debug)]
 struct Chain {
     message: String,

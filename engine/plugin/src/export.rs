@@ -1,11 +1,11 @@
 //! The code that `#[plugin]` emits into the plugin crate.
 
-/// Emits the static by which a host links the plugin; and, under `cfg(hotswap_cdylib)`, what only a loaded
-/// image needs.
+/// Emits the static through which a host links the plugin, and, under `cfg(hotswap_cdylib)`, everything that
+/// only a loaded image needs.
 ///
-/// The latter must be in the plugin crate itself: only the image may set the global allocator, and the
-/// linker silently leaves out assembly of a dependency. The hooks are weak and hidden symbols, so that the
-/// image's own `std` binds to them and nobody else sees them.
+/// That code must be in the plugin crate itself: only the image may set the global allocator, and the linker
+/// silently leaves out assembly of a dependency. The hooks are weak and hidden symbols, so that the image's
+/// own `std` binds to them and nothing outside the image sees them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_plugin {
@@ -84,8 +84,8 @@ macro_rules! static_plugins {
 /// Calls a macro of this crate with the list of hooks: each symbol, and the function of
 /// `hotswap_plugin::__private::hooks` that replaces it.
 ///
-/// There is one list, so that the symbols that an image defines, that its `dlsym` returns, and that the
-/// inspection of an artifact looks for are the same.
+/// There is one list, so that the symbols that an image defines are the same as those that its `dlsym`
+/// returns, and as those that the inspection of an artifact looks for.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __each_hook {

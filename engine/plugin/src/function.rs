@@ -1,4 +1,4 @@
-//! What `#[invoke]` and `#[live]` collect: functions and types, with signatures and JSON Schemas.
+//! The functions and types that `#[invoke]` and `#[live]` collect, with signatures and JSON Schemas.
 
 use std::{marker::PhantomData, pin::Pin};
 
@@ -17,7 +17,7 @@ pub struct Function {
     pub module: &'static str,
     /// Whether it is a live function.
     pub is_live: bool,
-    /// Whether its author says that a call is not to be made again by itself.
+    /// Whether its author says that a call must not be repeated automatically.
     pub has_effects: bool,
     pub name: &'static str,
     pub signature: &'static str,
@@ -27,9 +27,8 @@ pub struct Function {
     pub call: Call,
     /// Its types; `None` if one of them is not `Shared`.
     pub types: fn() -> Option<FunctionTypes>,
-    /// How to call it with Rust types, if all of them are `Shared`. It is data, as all addresses here are: what
-    /// takes the place of a function does so by another description of it, and so nothing makes the address in
-    /// its code.
+    /// How to call it with Rust types, if all of them are `Shared`. This is data, and no code computes the
+    /// address: a patch that replaces the function brings another description of it.
     pub typed: TypedCall,
 }
 
@@ -38,8 +37,8 @@ pub struct Function {
 pub enum Call {
     /// A function that returns its result.
     Sync(fn(&Context<'_>, &[Value]) -> Result<Value>),
-    /// An `async` function, which returns a future. The context lives as long as the image, and the
-    /// future's lease keeps the image mapped.
+    /// An `async` function, which returns a future. The context lives as long as the image, and the future's
+    /// lease keeps the image mapped.
     Async(fn(&Context<'static>, &[Value]) -> Result<CallFuture>),
 }
 
@@ -47,16 +46,16 @@ pub enum Call {
 #[doc(hidden)]
 pub type CallFuture = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 
-/// Moves the arguments, a tuple, out of `args`, and writes an `Answer` to `out`: of the result, or of an
-/// `async` function's future.
+/// Moves the arguments, a tuple, out of `args`, and writes an `Answer` to `out`. The answer has the result,
+/// or the future of an `async` function.
 ///
-/// The context lives as long as the image, and whoever calls keeps the image mapped: for the call, and for the
-/// future of an `async` function.
+/// The context lives as long as the image. The caller keeps the image mapped during the call, and until the
+/// future of an `async` function is dropped.
 #[doc(hidden)]
 pub type TypedCall = unsafe fn(&'static Context<'static>, args: *mut (), out: *mut ());
 
-/// Where the description of a function lies: in the image that gave it, or in what was loaded beside that
-/// image. It means something as long as the image is open.
+/// The address of a function's description. The description lies in the image that returned it, or in a patch
+/// that was loaded beside that image. The address is valid as long as the image is open.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
@@ -76,14 +75,14 @@ impl FunctionRef {
     /// The description.
     ///
     /// # Safety
-    /// There is one, and it is not unmapped.
+    /// There is a description at the address, and it is not unmapped.
     pub(crate) unsafe fn get(self) -> &'static Function {
         // SAFETY: the caller's promise.
         unsafe { &*self.0 }
     }
 }
 
-/// A function, as it describes itself, and how it is called.
+/// A function's description of itself, and how to call the function.
 #[doc(hidden)]
 #[derive(Debug, Clone)]
 pub struct DescribedFunction {
@@ -91,7 +90,7 @@ pub struct DescribedFunction {
     pub function: FunctionRef,
     /// How to call it with Rust types; `None` if a type of its signature is not `Shared`.
     pub typed: Option<TypedCall>,
-    /// What it says of itself.
+    /// The description.
     pub description: FunctionDescription,
 }
 
@@ -105,16 +104,16 @@ pub struct FunctionTypes {
 }
 
 impl FunctionTypes {
-    /// The first difference between these types, which were found, and the expected ones, in words; `None`
-    /// if there is none.
+    /// The first difference between these types, which were found, and the expected ones, as text; `None` if
+    /// there is none.
     pub fn difference(&self, expected: &Self) -> Option<String> {
         let difference = self.args.difference(&expected.args);
         difference.or_else(|| self.result.difference(&expected.result))
     }
 }
 
-/// Finds out at compile time whether the types of a signature are `Shared`: if they are, method calls take
-/// the inherent methods, and otherwise those of the trait [`NotShared`].
+/// Finds out at compile time whether the types of a signature are `Shared`: if they are, method calls resolve
+/// to the inherent methods, and otherwise to those of the trait [`NotShared`].
 #[doc(hidden)]
 pub struct Probe<A, R>(pub PhantomData<fn(A) -> R>);
 
@@ -175,7 +174,7 @@ pub unsafe fn dispatch_typed<A, R>(
 #[doc(hidden)]
 pub type Parameter = (&'static str, &'static str, String);
 
-/// What a function can ask for beside its arguments.
+/// What a function can ask for besides its arguments.
 #[doc(hidden)]
 pub struct Context<'a> {
     pub vault: &'a Vault,
@@ -198,7 +197,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The functions of all plugins in this binary. A plugin's own are those of its crate.
+/// The functions of all plugins in this binary. Those of one plugin have its crate's name in `module`.
 #[doc(hidden)]
 #[linkme::distributed_slice]
 pub static FUNCTIONS: [Function];
@@ -210,7 +209,8 @@ pub struct FunctionDescription {
     pub is_live: bool,
     /// Whether it is `async`.
     pub is_async: bool,
-    /// Whether its author says, with `effects`, that a call does something that is not to be done again by itself.
+    /// Whether its author says, with `effects`, that a call has effects and must not be repeated
+    /// automatically.
     pub has_effects: bool,
     /// The function's name.
     pub name: String,
@@ -218,7 +218,7 @@ pub struct FunctionDescription {
     pub signature: String,
     /// Its doc comment; empty if it has none.
     pub doc: String,
-    /// Its parameters in order, without those that the engine hands in.
+    /// Its parameters in order, without those that the engine passes.
     pub params: Vec<ParamDescription>,
     /// The JSON Schema of its result, as text.
     pub returns: String,
@@ -245,11 +245,11 @@ pub struct LiveType {
     pub name: &'static str,
     pub doc: &'static str,
     pub schema: fn() -> String,
-    /// Reads a value as this type and makes a value of it again, which adds the fields that it lacks.
+    /// Reads a value as this type and converts it back, which adds the fields that the value lacks.
     pub renew: fn(&Value) -> Result<Value>,
 }
 
-/// The live types of all plugins in this binary. A plugin's own are those of its crate.
+/// The live types of all plugins in this binary. Those of one plugin have its crate's name in `module`.
 #[doc(hidden)]
 #[linkme::distributed_slice]
 pub static LIVE_TYPES: [LiveType];
@@ -300,7 +300,7 @@ impl Function {
         all
     }
 
-    /// The function, as it describes itself.
+    /// The function's description of itself.
     pub(crate) fn described(&self) -> DescribedFunction {
         let description = self.describe();
         let typed = description.types.is_some().then_some(self.typed);
@@ -341,8 +341,9 @@ pub fn expect_arguments(args: &[Value], count: usize, signature: &str) -> Result
     Err(Error::new(ErrorKind::BadArgument, message))
 }
 
-/// The error that a function returned, as its own failure. An error of a call that the function made can
-/// say that *that* call was wrong, which is no fault of the function's caller.
+/// Turns an error that a function returned into a failure of that function. The function may pass on an error
+/// of a call that it made itself, which can say that *that* call was wrong. This is not a fault of the
+/// function's caller.
 #[doc(hidden)]
 #[cold]
 pub fn failure_of(error: impl Into<Error>) -> Error {

@@ -85,19 +85,19 @@ unsafe extern "C" fn drop_future<F>(future: NonNull<()>) -> Answer<()> {
     })
 }
 
-/// A future that another image made, in the hands of the image that polls it.
+/// A future of another image, as the image has it that polls it.
 pub struct ForeignFuture<T = Value> {
     raw: RawFuture<T>,
-    /// The waker of the last poll. It is used again as long as it wakes the same task.
+    /// The waker of the last poll. It is reused as long as it wakes the same task.
     waker: Option<CaughtWaker>,
     report: Report,
     is_dropped: bool,
 }
 
-/// Reports a panic for which there is no caller to return it to.
+/// Reports a panic that cannot be returned to a caller.
 pub type Report = fn(&PanicReport);
 
-// SAFETY: what crosses is `Send`, as `RawFuture::new` asks, and it is polled through `&mut` only.
+// SAFETY: the future is `Send`, as `RawFuture::new` asks, and it is only polled through `&mut`.
 unsafe impl<T> Send for ForeignFuture<T> {}
 
 impl<T> ForeignFuture<T> {
@@ -140,9 +140,9 @@ impl<T> Drop for ForeignFuture<T> {
 
 /// A waker that another image may call.
 ///
-/// A waker consists of pointers to functions, which the other image calls without a shim. To that image, a
-/// panic that leaves one of them is foreign, and a foreign panic ends the process. So the shim takes this
-/// type, which can only be made by wrapping the poller's waker in one that catches panics.
+/// A waker consists of pointers to functions, which the other image calls without a shim. A panic that leaves
+/// one of these functions would be foreign to that image, and a foreign panic ends the process. So shims take
+/// this type, which can only be made by wrapping the poller's waker in one that catches panics.
 #[repr(C)]
 pub struct CaughtWaker {
     waker: Waker,
@@ -150,7 +150,7 @@ pub struct CaughtWaker {
 }
 
 impl CaughtWaker {
-    /// The waker in `place`, which is replaced first if it does not wake the same task as `waker`.
+    /// The waker in `place`, after replacing it if it does not wake the same task as `waker`.
     pub(crate) fn renew<'a>(
         place: &'a mut Option<Self>,
         waker: &Waker,
@@ -160,7 +160,7 @@ impl CaughtWaker {
         place.insert(kept.unwrap_or_else(|| Self::new(waker.clone(), report)))
     }
 
-    /// The waker that catches.
+    /// The waker that catches panics.
     pub(crate) fn waker(&self) -> &Waker {
         &self.waker
     }

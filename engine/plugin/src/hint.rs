@@ -1,15 +1,15 @@
-//! What to do about errors of other crates that name a symptom: the message that a plugin's author would
-//! read in any program has another cause here.
+//! Advice about errors of other crates that mislead in a plugin: the message has another cause here than in
+//! an ordinary program.
 
 use std::borrow::Cow;
 
-/// What the messages of other crates say, and what that means in a plugin. These crates have no other way
-/// to tell: their panics are text.
+/// Messages of other crates, and what they mean in a plugin. These crates panic with a text, so there is
+/// nothing else to recognise them by.
 const HINTS: [(&[&str], &str); 2] = [
     (
         &["there is no reactor running", "no current reactor", "timers are disabled"],
         "a plugin has its own copy of tokio, which does not see the host's runtime: \
-         `hotswap_plugin::rt` has tasks and time on the host's; for sockets and clients, make a \
+         use `hotswap_plugin::rt` for tasks and time on the host's runtime; for sockets and clients, make a \
          runtime of the plugin's own in `on_init`, and shut it down in `on_free`",
     ),
     (
@@ -19,12 +19,12 @@ const HINTS: [(&[&str], &str); 2] = [
             "after the logging system was already initialized",
             "SetLoggerError",
         ],
-        "what a plugin logs with `tracing` or `log` goes to the host's log already: leave the \
+        "the records that a plugin logs with `tracing` or `log` already go to the host's log: leave the \
          subscriber and the logger to the host",
     ),
 ];
 
-/// The message, with what to do if it is known.
+/// The message, with advice if there is any.
 pub(crate) fn explained(message: &str) -> Cow<'_, str> {
     match hint(message) {
         Some(hint) => format!("{message} (hint: {hint})").into(),

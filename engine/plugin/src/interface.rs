@@ -53,19 +53,20 @@ pub unsafe trait ObjectOf<T>: Interface {
     const TABLE: &'static ObjectTable;
 }
 
-/// A type that a method of an interface can take by reference: a [`Shared`] type, or `str`.
+/// A type that a method of an interface can take by reference: a [`Shared`] type, `str`, or a slice of
+/// `Shared` elements.
 ///
 /// # Safety
-/// The schema describes the layout of the type, and a value of it borrows nothing.
+/// The schema describes the layout of the type, and a value of the type borrows nothing.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`&{Self}` cannot be lent to another image",
     label = "not `Shared`",
-    note = "what is lent is `str`, or what may cross as it is: numbers, `String`, std's containers, \
+    note = "a method can borrow `str` and whatever is `Shared`: numbers, `String`, std's containers, \
             and types with `#[derive(Shared)]`"
 )]
 pub unsafe trait Lent: 'static {
-    /// Adds the type to a schema, and returns its place there.
+    /// Adds the type to a schema, and returns its index there.
     fn describe_lent(schema: &mut SchemaBuilder) -> usize;
 
     /// The schema of the type.
@@ -124,8 +125,8 @@ impl InterfaceShape {
         hasher.finish()
     }
 
-    /// The first difference between this shape, which was found, and the expected one, in words. `None`
-    /// only if the two are equal: then objects of one can be called as objects of the other.
+    /// The first difference between this shape, which was found, and the expected one, as text. `None` only
+    /// if the two are equal: then objects of one can be called as objects of the other.
     pub fn difference(&self, expected: &Self) -> Option<String> {
         if self == expected {
             return None;
@@ -159,8 +160,8 @@ impl InterfaceShape {
 
 /// An object of another image, with a lease that keeps that image mapped.
 ///
-/// It implements the interface: a method of it calls the object. If the object's method panics, the other
-/// image catches the panic, and the call panics with the same message here.
+/// It implements the interface: calling a method on it calls the object. If the object's method panics, the
+/// other image catches the panic, and the call panics here with the same message.
 ///
 /// A clone refers to the same object. The object's version stays in use until the last clone is dropped.
 ///
@@ -186,10 +187,10 @@ pub struct Leased<I: ?Sized> {
 }
 
 impl<I: Interface + ?Sized> Leased<I> {
-    /// An object of this image that others can have: pass it to them, or return it to them.
+    /// Makes a handle to an object of this image, to pass or return it to other images.
     ///
-    /// It keeps the plugin's version in use until the last handle is dropped, which drops the object. So a
-    /// plugin that is to be freed keeps none of its own: it keeps what the object refers to.
+    /// The handle keeps the plugin's version in use. The object is dropped with the last handle. So a plugin
+    /// that should be freed must not keep a handle to its own object: it can keep what the object refers to.
     ///
     /// ```
     /// use hotswap_plugin::prelude::*;
@@ -214,7 +215,7 @@ impl<I: Interface + ?Sized> Leased<I> {
     /// ```
     ///
     /// # Errors
-    /// If the plugin's version is at its end and can give out nothing any more: `on_free` has begun.
+    /// If the plugin's version is ending (`on_free` has begun), and so must not give out anything any more.
     pub fn new<T>(object: T) -> Result<Self>
     where
         I: ObjectOf<T>,
@@ -227,7 +228,7 @@ impl<I: Interface + ?Sized> Leased<I> {
         Ok(unsafe { Self::from_raw(RawObject { data: object, table }, lease) })
     }
 
-    /// Makes a typed handle of an object that the engine lends.
+    /// Makes a typed handle to an object that the engine lends.
     ///
     /// # Safety
     /// `object` has the interface `I`, with the same shape in both images, and lives as long as `lease`.
@@ -266,14 +267,14 @@ unsafe impl<I: Interface + ?Sized> Shared for Leased<I> {
 }
 
 impl<I: Interface + ?Sized> Serialize for Leased<I> {
-    /// Always an error.
+    /// Always returns an error.
     fn serialize<S: Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
         Err(ser::Error::custom(no_json::<I>()))
     }
 }
 
 impl<'de, I: Interface + ?Sized> Deserialize<'de> for Leased<I> {
-    /// Always an error.
+    /// Always returns an error.
     fn deserialize<D: Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
         Err(de::Error::custom(no_json::<I>()))
     }
@@ -284,7 +285,7 @@ impl<I: Interface + ?Sized> JsonSchema for Leased<I> {
         I::shape().name.into()
     }
 
-    /// A schema that no value has.
+    /// A schema that no value matches.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "description": no_json::<I>(), "not": {} })
     }
@@ -340,7 +341,7 @@ pub mod raw {
     }
 
     impl ObjectTable {
-        /// The table of `T`, given its methods' shims.
+        /// The table of a `T`, with the shims of its methods.
         pub const fn new<I: Interface + ?Sized, T>(methods: &'static [Method]) -> Self {
             Self { drop: drop_object::<T>, shape: shape::<I>, methods }
         }
@@ -384,7 +385,7 @@ pub mod raw {
         unsafe { out.cast::<Answer<R>>().write(answer) };
     }
 
-    /// As `dispatch`, for an `async` method: answers with its future.
+    /// Works like `dispatch`, for an `async` method: the answer is its future.
     ///
     /// # Safety
     /// As for `dispatch`, with room for an `Answer<RawFuture<R>>`; and the object lives until the future is
@@ -429,7 +430,7 @@ pub mod raw {
         }
     }
 
-    /// The caller's side of a call of an `async` method; the future panics if the object's side did.
+    /// The caller's side of a call of an `async` method. The future panics if the object's side panicked.
     ///
     /// # Safety
     /// Method number `method` of the interface takes an `A` and is `async`, with the result `R`.
@@ -452,9 +453,9 @@ pub mod raw {
         }
     }
 
-    /// The future of an `async` method of another image's object, which it keeps.
+    /// The future of an `async` method, together with the handle to its object.
     struct ObjectFuture<I: ?Sized, R> {
-        // Dropped first; then the handle may let the image go.
+        // Dropped first: afterwards the handle may let the image be unmapped.
         future: ForeignFuture<R>,
         _object: Leased<I>,
     }
@@ -479,16 +480,15 @@ pub mod raw {
         }
     }
 
-    /// An object of an interface that is handed over as an owned one.
+    /// Makes a handle to an owned object of an interface.
     ///
     /// # Panics
-    /// If this image can give out nothing any more: see [`Leased::new`].
+    /// If this image must not give out anything any more: see [`Leased::new`].
     pub fn lent<I: ObjectOf<T> + ?Sized, T: Send + Sync + 'static>(object: T) -> Leased<I> {
         Leased::new(object).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Calls `f` with a handle to an object that is only borrowed: whoever sees it, sees it as a `&I` for as
-    /// long as the call takes.
+    /// Calls `f` with a handle to a borrowed object. The handle is valid only during the call.
     pub fn borrowed<I, R>(object: &'static I, f: impl FnOnce(&Leased<I>) -> R) -> R
     where
         I: ObjectOf<&'static I> + ?Sized,
@@ -503,7 +503,7 @@ pub mod raw {
         f(&handle)
     }
 
-    /// A lease that owns an object which this image has just made.
+    /// A lease that owns an object of this image.
     pub(crate) fn lease(object: RawObject, interface: &str) -> Result<Lease> {
         let Some(host) = image_host() else { return Ok(Local::lease(object)) };
         // SAFETY: the context is the host's own, which owns the object from here on.
@@ -532,18 +532,18 @@ pub mod raw {
             unsafe extern "C" fn release(local: *const ()) {
                 // SAFETY: as above; each lease is released once.
                 let release = || unsafe { Arc::decrement_strong_count(local.cast::<Local>()) };
-                // The object's own panic is told by its drop.
+                // The drop of the object reports its own panic.
                 let _ = end_panic(release);
             }
             let local = Arc::into_raw(Arc::new(Self(object)));
-            // SAFETY: the two count what the pointer was made of.
+            // SAFETY: both functions count references to the `Arc` from which the pointer was made.
             unsafe { Lease::new(local.cast(), retain, release) }
         }
     }
 
     impl Drop for Local {
         fn drop(&mut self) {
-            // SAFETY: this program made the object, which is dropped once. Its panic is caught there.
+            // SAFETY: this program made the object, which is dropped once. The shim catches its panic.
             if let Answer::Panic(report) = unsafe { ((*self.0.table).drop)(self.0.data) } {
                 log_panic("an object", &report);
             }
@@ -569,7 +569,7 @@ pub mod raw {
         }
     }
 
-    /// The caller's side of a call: panics if the object's side did.
+    /// The caller's side of a call. It panics if the object's side panicked.
     ///
     /// # Safety
     /// Method number `method` of the interface takes an `A` and returns an `R`.

@@ -1,4 +1,4 @@
-//! What a Hotswap plugin depends on: the [`Plugin`] trait, the [`Vault`], and the attributes.
+//! The crate that a Hotswap plugin depends on: the [`Plugin`] trait, the [`Vault`], and the attributes.
 //!
 //! A plugin is an ordinary library crate:
 //!
@@ -26,9 +26,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! `hotswap build` compiles it to a shared library, with `--cfg hotswap_cdylib`. Only with that flag
-//! does `#[plugin]` emit what a loaded image needs: its descriptor, its allocator, its log forwarder,
-//! and the hooks that let the engine unmap it. In every other build the crate stays a plain library.
+//! `hotswap build` compiles the crate to a shared library, with `--cfg hotswap_cdylib`. Only with that flag
+//! does `#[plugin]` emit what a loaded image needs: its descriptor, its allocator, its log forwarder, and the
+//! hooks that let the engine unmap it. In every other build the crate stays a plain library.
 //!
 //! # Features
 //!
@@ -55,18 +55,19 @@
 //! [`prelude`] has what a plugin's source needs, in one `use`.
 //!
 //! # Under another name
-//! A crate that reaches this one under another name, or through another crate, says so to each macro:
-//! `#[plugin(crate = engine::hotswap_plugin)]`, and so `invoke`, `live` and `interface`;
-//! `#[shared(crate = …)]` beside `#[derive(Shared)]`; `#[import(crate = …)]` beside `#[derive(Imports)]`.
+//! A crate that depends on this crate by another name, or through another crate, names the path to each
+//! macro: `#[plugin(crate = engine::hotswap_plugin)]`, and in the same way to `invoke`, `live` and
+//! `interface`; `#[shared(crate = …)]` beside `#[derive(Shared)]`; and `#[import(crate = …)]` beside
+//! `#[derive(Imports)]`.
 
-// The gate lets an image in only if the host's compiler built it, so any type may cross; see `abi`.
+// The gate accepts an image only if the host's compiler built it, so any type may cross; see `abi`.
 #![allow(improper_ctypes_definitions)]
 
 // The macros generate paths that begin with this crate's name, also in its own tests.
 #[cfg(test)]
 extern crate self as hotswap_plugin;
 
-// A plugin, and the values it is called with.
+// A plugin, and the values that cross in its calls.
 mod data;
 mod error;
 mod hint;
@@ -82,11 +83,11 @@ mod vault;
 mod future;
 pub mod rt;
 mod stream;
-// A value as JSON, a part at a time: to migrate it, and to look at it.
+// A value as JSON, in parts: to migrate it, and to preview it.
 mod parts;
 mod preview;
 mod serializer;
-// What a loaded image runs, and what host and image call each other through.
+// The code of a loaded image, and the functions through which host and image call each other.
 #[doc(hidden)]
 pub mod abi;
 mod export;
@@ -135,8 +136,8 @@ pub use hotswap_macros::interface;
 ///     weight: u32,
 /// }
 ///
-/// /// The comment is what consoles show. The engine hands in the instance and the Vault; callers give
-/// /// the other arguments.
+/// The comment is what consoles show. The engine passes the instance and the Vault; callers pass the other
+/// arguments.
 /// #[invoke]
 /// fn send(post: &Post, vault: &Vault, letter: Letter) -> Result<String> {
 ///     if letter.weight > 1000 {
@@ -198,13 +199,13 @@ pub use stream::LeasedStream;
 pub use value::Value;
 pub use vault::{Carried, DataBag, Extension, Live, MigrateFrom, Vault};
 
-/// What a plugin's source needs, in one `use`.
+/// Everything that a plugin's source needs, in one `use`.
 ///
 /// ```
 /// use hotswap_plugin::prelude::*;
 /// ```
 ///
-/// `derive(JsonSchema)` writes paths that begin with `schemars`; so the prelude has that crate, too.
+/// `derive(JsonSchema)` generates paths that begin with `schemars`, so the prelude has that crate, too.
 pub mod prelude {
     pub use crate::{
         Data, DataBag, Error, Export, Extension, ImportTarget, Imports, JsonSchema, Leased,
@@ -213,7 +214,7 @@ pub mod prelude {
     };
 }
 
-/// What the macros generate calls of. It changes without notice.
+/// The items that generated code uses. They change without notice.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};

@@ -63,7 +63,7 @@ pub enum Patch<T> {
         /// Keeps only the entries at whose place the function returns true.
         retain: fn(&mut T, &mut dyn FnMut(usize) -> bool),
     },
-    /// A set: as `Map`, with each element as its own key.
+    /// A set: like `Map`, with each element as its own key.
     Set {
         /// Moves the elements of the second set into the first.
         extend: fn(&mut T, T),
@@ -133,7 +133,7 @@ impl Parts {
     /// Reads parts of a value; `None` if the value is neither a map nor a list.
     ///
     /// # Errors
-    /// If the value's own `Serialize` fails; the message is its.
+    /// If the value's own `Serialize` fails, with its message.
     pub fn of<T: Serialize + ?Sized>(value: &T, wanted: &Wanted) -> Result<Option<Self>, String> {
         let mut reader =
             Reader { wanted, place: 0, passed: 0, is_map: None, parts: Self::default() };
@@ -150,7 +150,7 @@ impl Parts {
     }
 }
 
-/// Why a value was not read: its own `Serialize` failed with this message, or (`None`) it has no parts.
+/// Why a value was not read: its own `Serialize` failed with this message, or it has no parts (`None`).
 #[derive(Debug)]
 struct Refused(Option<String>);
 

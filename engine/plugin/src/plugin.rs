@@ -9,7 +9,7 @@ use crate::{Data, Error, ErrorKind, Export, ImportTarget, Result, Value, Vault};
 /// Each function has a default. The engine calls them in this order:
 ///
 /// 1. [`reloadable`], [`export`], [`import`], [`on_load`] and [`on_init`] of a new version, while it is
-///    loaded. A load takes one step for all new versions before it takes the next, and in each step it
+///    loaded. A load does one step for all new versions before it begins the next step. In each step, it
 ///    calls a plugin after the plugins that it imports.
 /// 2. Any number of calls. [`reloadable`] is called again when the engine finds a newer artifact.
 /// 3. [`on_free`], once, after the last call has returned.
@@ -68,14 +68,14 @@ pub trait Plugin: Any + Send + Sync {
         Ok(Export::none())
     }
 
-    /// The field of the plugin into which the engine puts what it imports, of type
-    /// [`Imports`](struct@crate::Imports). The default is `None`: the plugin imports nothing.
+    /// The field of the plugin, of type [`Imports`](struct@crate::Imports), into which the engine puts the
+    /// imported objects. The default is `None`: the plugin imports nothing.
     fn import(&self) -> Option<&dyn ImportTarget> {
         None
     }
 
-    /// The engine has loaded the version and bound its imports. `data` is what the host gave to the load;
-    /// [`Data::unwrap`] reads it.
+    /// Called after the engine has loaded the version and bound its imports. `data` is what the host passed
+    /// to the load; [`Data::unwrap`] reads it.
     ///
     /// # Errors
     /// An error undoes the load of all plugins; the old versions keep serving.
@@ -84,11 +84,11 @@ pub trait Plugin: Any + Send + Sync {
         Ok(())
     }
 
-    /// The Vault is there: take values over from the version before ([`DataBag::carry`]), set new ones,
-    /// register objects ([`Extension::register`]), start tasks ([`rt::spawn`]).
+    /// Called when the Vault is available: take values over from the version before ([`DataBag::carry`]), set
+    /// new ones, register objects ([`Extension::register`]), and start tasks ([`rt::spawn`]).
     ///
-    /// It runs on a thread that ends with the load, so a thread-local that is set here is gone when calls
-    /// come. The version that is replaced still serves: its `on_free` runs after this.
+    /// It runs on a thread that ends with the load, so a thread-local that is set here does not exist in
+    /// later calls. The version that is replaced still serves: its `on_free` runs after this.
     ///
     /// [`DataBag::carry`]: crate::DataBag::carry
     /// [`Extension::register`]: crate::Extension::register
@@ -101,8 +101,8 @@ pub trait Plugin: Any + Send + Sync {
         Ok(())
     }
 
-    /// Whether only one version at a time may have what this plugin has, such as a database that is open
-    /// in the process: then the engine calls [`hand_over`] before the `on_init` of the version that
+    /// Whether two versions must not have some resource at the same time, such as a database that a process
+    /// can open only once. If so, the engine calls [`hand_over`] before the `on_init` of the version that
     /// replaces this one. The default is `false`: two versions overlap, and no call waits.
     ///
     /// ```
@@ -145,19 +145,19 @@ pub trait Plugin: Any + Send + Sync {
     /// # fn main() {}
     /// ```
     ///
-    /// This is the one case in which a call may wait. The engine lets the calls that run in this version
-    /// end, and holds new ones back, for this plugin alone; those that it held run on the version that
-    /// serves afterwards. The report of the reload says for how long. If the calls do not end within the
-    /// step timeout, the reload is refused and nothing was handed over. What is held back are calls of
-    /// functions, by name and by type; methods of objects that others have from this plugin are not.
+    /// This is the one case in which a call may wait. The engine lets the running calls of this version end,
+    /// and holds up new calls of this plugin. They then run on the version that serves afterwards, and the
+    /// report of the reload says how long they waited. If the running calls do not end within the step
+    /// timeout, the reload is refused and nothing is handed over. Only calls of functions are held up, by
+    /// name and by type; methods of objects that others have from this plugin are not.
     ///
     /// [`hand_over`]: Plugin::hand_over
     fn hands_over(&self) -> bool {
         false
     }
 
-    /// Lets go of what only one version may have: no call runs, and the next version is about to take
-    /// it. Only called if [`hands_over`](Plugin::hands_over) is true.
+    /// Releases the resource that only one version may have. No call runs, and the next version is about to
+    /// take the resource. Only called if [`hands_over`](Plugin::hands_over) is true.
     ///
     /// # Errors
     /// An error undoes the load of all plugins, and [`take_back`](Plugin::take_back) is called.
@@ -165,26 +165,28 @@ pub trait Plugin: Any + Send + Sync {
         Ok(())
     }
 
-    /// The load failed after [`hand_over`](Plugin::hand_over), and the new version has let go of
-    /// everything: this version serves on, and takes again what it let go of.
+    /// Takes the resource back that [`hand_over`](Plugin::hand_over) released. Called if the load failed
+    /// afterwards: the new version has released everything, and this version keeps serving.
     ///
     /// # Errors
-    /// An error is logged; the version serves on.
+    /// An error is logged; the version keeps serving.
     fn take_back(&self) -> Result<()> {
         Ok(())
     }
 
-    /// The last call of this version has returned, and the version that replaced it, if there is one, has
-    /// run its `on_init` long since: what only one may have, such as a PID file, is that one's by now (see
-    /// [`hands_over`](Plugin::hands_over)). End the threads that the plugin started: the engine
-    /// unmaps the image when they have ended.
+    /// Called after the last call of this version has returned. End the threads that the plugin started here:
+    /// the engine unmaps the image when they have ended.
+    ///
+    /// If another version has replaced this one, its `on_init` ran long ago. So a resource that only one
+    /// version may have, such as a PID file, belongs to that version now (see
+    /// [`hands_over`](Plugin::hands_over)).
     fn on_free(&self) {}
 
     /// Answers a call of a function that no [`#[invoke]`](macro@crate::invoke) attribute declares.
     ///
     /// # Errors
-    /// An error goes to the caller. The default returns [`ErrorKind::UnknownFunction`]; an error of that
-    /// kind says that the plugin has no function `name`, so return it for nothing else.
+    /// An error goes to the caller. The default returns [`ErrorKind::UnknownFunction`]. Return an error of
+    /// that kind only if the plugin has no function `name`.
     fn invoke_func(&self, name: &str, params: &[Value]) -> Result<Value> {
         let _ = params;
         Err(Error::new(ErrorKind::UnknownFunction, format_args!("no function named `{name}`")))

@@ -1,7 +1,7 @@
-//! A preview of a value for a person: a bounded part of its JSON, and a list of what was left out.
+//! A preview of a value for people: a part of its JSON of bounded size, and a list of what was left out.
 //!
-//! The value stays locked while its preview is made. So a preview takes bounded time and memory,
-//! whatever the value is: the walk through the value ends at the bounds, and notes how much is left.
+//! The value stays locked while its preview is made. So making a preview takes bounded time and memory,
+//! however large the value is: the walk through the value ends at the bounds, and notes how much is left.
 
 use serde::{
     Serialize,
@@ -14,20 +14,20 @@ use serde_json::{Map, Number, Value};
 
 use crate::serializer::serialize;
 
-/// How deep lists, maps and wrappers may be nested: each level takes stack.
+/// The largest nesting depth of lists, maps and wrappers. Each level takes stack.
 const MAX_DEPTH: usize = 64;
 
 /// How much of a value a preview shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The bytes of JSON, roughly.
+    /// The largest size of the JSON, in bytes. It is not exact.
     pub bytes: usize,
-    /// The elements shown of each list and each map.
+    /// The largest number of elements that are shown of each list and each map.
     pub elements: usize,
-    /// The bytes shown of each text.
+    /// The largest size, in bytes, that is shown of each text.
     pub text: usize,
-    /// The elements that the whole walk may skip to reach what comes after them. A list or a map with
-    /// more elements to skip ends the walk.
+    /// The largest number of elements that the whole walk may skip to reach what comes after them. A list or
+    /// a map with more elements to skip ends the walk.
     pub passed_over: usize,
 }
 
@@ -45,9 +45,9 @@ pub struct Preview {
 pub struct Cut {
     /// Where it lies in the value, as a JSON pointer (RFC 6901).
     pub path: String,
-    /// How many elements, or bytes of a text, the preview shows.
+    /// How many elements of the list or map, or how many bytes of the text, the preview shows.
     pub shown: u64,
-    /// How many there are; `None` if the value does not say.
+    /// How many there are in all; `None` if the value does not say.
     pub of: Option<u64>,
 }
 
@@ -55,17 +55,17 @@ impl Preview {
     /// Makes a preview of a value.
     ///
     /// # Errors
-    /// If the value's own `Serialize` fails; the message is its.
+    /// If the value's own `Serialize` fails, with its message.
     pub fn of<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<Self, String> {
         let (value, cuts) = look(value, bounds)?;
         Ok(Self { json: value.to_string(), cuts })
     }
 }
 
-/// A bounded part of a value as JSON, and what was left out.
+/// A part of a value as JSON of bounded size, and what was left out.
 ///
 /// # Errors
-/// If the value's own `Serialize` fails; the message is its.
+/// If the value's own `Serialize` fails, with its message.
 pub fn look<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<(Value, Vec<Cut>), String> {
     let mut walk =
         Walk { bounds, left: bounds, frames: Vec::new(), wrapped: 0, root: None, cuts: Vec::new() };
@@ -102,7 +102,7 @@ struct Frame {
     made: Made,
     /// How many elements the walk has come to, shown or not.
     seen: u64,
-    /// How many elements there are, if the value says so.
+    /// How many elements there are; `None` if the value does not say.
     of: Option<u64>,
     /// Whether the type fixes the number of elements, as in a struct. Then all are shown.
     is_fixed: bool,
@@ -181,7 +181,7 @@ impl Walk {
         done
     }
 
-    /// Whether to show the next element; ends the walk if there are too many elements to skip.
+    /// Whether to show the next element. Ends the walk if there are too many elements to skip.
     fn looks_on(&mut self) -> Result<bool, Stop> {
         let bounds = self.bounds;
         let Some(frame) = self.frames.last_mut() else { return Ok(true) };
@@ -218,7 +218,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Takes from the bytes that are left.
+    /// Takes `bytes` from the number of bytes that are left.
     fn pay(&mut self, bytes: usize) -> Step {
         self.left.bytes = self.left.bytes.checked_sub(bytes).ok_or(Stop::Enough)?;
         Ok(())
@@ -240,7 +240,7 @@ impl Walk {
         }
     }
 
-    /// Leaves a list or a map. `is_early` if the walk ends there, before its last element.
+    /// Leaves a list or a map. `is_early` says that the walk ends there, before the last element.
     fn end(&mut self, is_early: bool) {
         let Some(frame) = self.frames.pop() else { return };
         let (shown, seen) = (frame.shown(), frame.seen);
@@ -316,7 +316,7 @@ impl<'w> Serializer for &'w mut Walk {
 
     serialize!(self, seq(len) => self.list(len, false));
     serialize!(self, map(len) => self.map(len, false));
-    // To serde an array is a tuple, and an array can be long.
+    // For serde an array is a tuple, and an array can be long.
     serialize!(self, tuple(len) => self.list(Some(len), false));
     serialize!(self, tuple_struct(len) => self.list(Some(len), true));
     serialize!(self, struct(len) => self.map(Some(len), true));
@@ -391,7 +391,7 @@ impl SerializeMap for &mut Walk {
     }
 }
 
-/// A map's key as the name of a field: a text as it is, anything else as JSON.
+/// A map's key as the name of a field: a text unchanged, anything else as JSON.
 fn key_text<T: Serialize + ?Sized>(key: &T) -> Result<String, Stop> {
     match serde_json::to_value(key) {
         Ok(Value::String(text)) => Ok(text),
@@ -534,7 +534,7 @@ mod tests {
 
         let wrapped = (0..9_999).fold(Wrapped(None), |inner, _| Wrapped(Some(Box::new(inner))));
         assert_eq!(of(&wrapped).1.len(), 1);
-        // Its own drop would take as much stack.
+        // Dropping it would take as much stack.
         std::mem::forget(wrapped);
         let Preview { json, cuts } = Preview::of(&deep, BOUNDS).unwrap();
         assert!(json.len() < 500, "{} bytes", json.len());

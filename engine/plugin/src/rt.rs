@@ -1,4 +1,4 @@
-//! The host's runtime, as a plugin uses it: tasks and time.
+//! Tasks and time on the host's runtime, for plugins.
 //!
 //! ```
 //! use std::time::Duration;
@@ -34,10 +34,10 @@
 //! and shut it down in `on_free`. Its threads keep the version in use until they have ended.
 //!
 //! # Linked plugins
-//! Plugins that are linked into their host share one copy of this crate, so it must find out which of them
-//! starts a task. It knows the plugin during a step, a call by name, and an `async` function. In a call
-//! with Rust types, in a method of an interface, and on a thread of the plugin's own it does not, and takes
-//! the task for one of the plugin that was attached last.
+//! Plugins that are linked into their host share one copy of this crate, so it must find out which plugin
+//! starts a task. It knows the plugin during a step of a load, a call by name, and an `async` function. It
+//! does not know it in a call with Rust types, in a method of an interface, and on a thread that the plugin
+//! started. There it assumes the plugin that was attached last.
 
 use std::{
     future::poll_fn,
@@ -54,7 +54,7 @@ use crate::{
     image::{current_host, inside, log_panic},
 };
 
-/// Starts a task on the host's runtime. `name` is for logs, and for whoever asks what keeps the version in
+/// Starts a task on the host's runtime. `name` appears in logs and in the list of what keeps the version in
 /// use. A task that is started while the version ends is cancelled at once.
 ///
 /// # Errors
@@ -95,7 +95,7 @@ pub async fn sleep(duration: Duration) -> Result<()> {
     poll_fn(|context| Pin::new(&mut sleep).poll(context)).await
 }
 
-/// Ticks: each call of [`Interval::tick`] waits for `period`.
+/// A timer: each call of [`Interval::tick`] waits for `period`.
 pub fn interval(period: Duration) -> Interval {
     Interval { period }
 }
@@ -132,7 +132,7 @@ enum State<T> {
     Gone,
 }
 
-/// The task's side of a [`Task`]: sets how the task ended, also if its future is dropped before its end.
+/// The task's side of a [`Task`]: it stores how the task ended, also if the task's future is dropped early.
 struct Finish<T>(Arc<Mutex<Shared<T>>>);
 
 impl<T> Finish<T> {

@@ -83,7 +83,7 @@ macro_rules! serialize {
         }
     };
 
-    // `Some` and structs with one field that has no name.
+    // `Some`, and structs with one unnamed field.
     ($this:ident, wrapped($value:tt) => $body:expr) => {
         fn serialize_some<T: Serialize + ?Sized>($this, $value: &T) -> Result<(), Self::Error> {
             $body
@@ -98,7 +98,7 @@ macro_rules! serialize {
         }
     };
 
-    // Variants without fields, and with one that has no name.
+    // Variants without fields, and variants with one unnamed field.
     ($this:ident, unit_variant($name:tt) => $body:expr) => {
         fn serialize_unit_variant(
             $this,
@@ -121,7 +121,7 @@ macro_rules! serialize {
         }
     };
 
-    // What has parts.
+    // Values with parts.
     ($this:ident, seq($len:tt) => $body:expr) => {
         fn serialize_seq($this, $len: Option<usize>) -> Result<Self::SerializeSeq, Self::Error> {
             $body

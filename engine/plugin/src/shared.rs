@@ -1,7 +1,7 @@
-//! Types whose values may cross between images as they are.
+//! Types whose values may cross between images without conversion.
 //!
 //! Rust has no stable ABI, and the `TypeId` of a type stays the same when a field is added. So a type that
-//! crosses describes itself as a tree of names, sizes, offsets and fields, and both sides compare it.
+//! crosses describes itself as a tree of names, sizes, offsets and fields, which both sides compare.
 
 mod by_serde;
 mod schema;
@@ -22,12 +22,12 @@ use std::{
 
 use crate::parts::Patch;
 
-/// A type whose values other images may use than the one that made them.
+/// A type whose values may be used by other images than the one that made them.
 ///
-/// [`#[derive(Shared)]`](derive@crate::Shared) implements it for a struct or an enum whose fields are all
-/// `Shared`. It is implemented for numbers, `bool`, `char`, text and paths that are owned, times and
-/// addresses; for std's files and sockets; for `Option`, `Result`, `Box`, tuples, arrays, and the
-/// lists, maps and sets of std with elements that are `Shared`.
+/// [`#[derive(Shared)]`](derive@crate::Shared) implements it for a struct or an enum if the types of all
+/// fields are `Shared`. It is implemented for numbers, `bool`, `char`, owned text and paths, times and
+/// addresses; for std's files and sockets; for `Option`, `Result`, `Box`, tuples and arrays, and the lists,
+/// maps and sets of std, if their elements are `Shared`.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -74,9 +74,9 @@ use crate::parts::Patch;
 /// ```
 ///
 /// # Safety
-/// `describe` describes the true layout: two types with equal schemas have the same layout. A value
-/// contains no pointer into its image that [`rehome`](Shared::rehome) does not replace: no `&'static`, no
-/// function pointer and no trait object.
+/// `describe` describes the true layout: two types with equal schemas have the same layout. A value contains
+/// no pointer into its image, such as a `&'static`, a function pointer or a trait object, unless
+/// [`rehome`](Shared::rehome) replaces it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot cross between images",
     label = "not `Shared`",
@@ -87,31 +87,31 @@ use crate::parts::Patch;
             the image that made them"
 )]
 pub unsafe trait Shared: Sized + Send + Sync + 'static {
-    /// Whether a value may contain a pointer that [`rehome`](Shared::rehome) replaces. If not, containers
-    /// skip their elements.
+    /// Whether a value may contain a pointer that [`rehome`](Shared::rehome) must replace. If not, containers
+    /// do not visit their elements.
     #[doc(hidden)]
     const MAY_POINT_HOME: bool = true;
 
-    /// Adds this type to a schema, and returns its place there.
+    /// Adds this type to a schema, and returns its index there.
     fn describe(schema: &mut SchemaBuilder) -> usize;
 
     /// Replaces hidden pointers into another image by pointers into this one.
     ///
     /// An empty `HashMap` has such a pointer: its control bytes are a static of the image that made it.
     ///
-    /// It may run code of the type (the hash or the order of a key), which may panic. After a panic the
+    /// This may run code of the type (the hash or the order of a key), which may panic. After a panic, the
     /// value may only be dropped.
     fn rehome(&mut self) {}
 
-    /// How to change parts of a value; `None` if the type is neither a map, a set nor a list. A value with
-    /// parts is migrated part by part.
+    /// How to change parts of a value; `None` if the type is not a map, a set or a list. A value with parts
+    /// is migrated part by part.
     #[doc(hidden)]
     fn patch() -> Option<Patch<Self>> {
         None
     }
 }
 
-/// Rehomes a field. The second argument makes sure that the field has the type that the derive saw: to a
+/// Rehomes a field. The second argument makes sure that the field has the type that the derive saw: with a
 /// type parameter alone, a `Box<T>` would be dereferenced to fit.
 #[doc(hidden)]
 pub fn rehome_field<T: Shared>(field: &mut T, _: PhantomData<T>) {
@@ -120,7 +120,7 @@ pub fn rehome_field<T: Shared>(field: &mut T, _: PhantomData<T>) {
 
 /// The discriminant of an enum's value, as text.
 ///
-/// `mem::Discriminant` does not give its integer away, but it hashes it.
+/// `mem::Discriminant` does not reveal its integer, but it hashes it.
 #[doc(hidden)]
 pub fn discriminant<T>(value: T) -> String {
     let mut written = Written::default();
@@ -149,7 +149,7 @@ impl Hasher for Written {
         write_u128: u128, write_usize: usize,
     }
 
-    /// Std does not hash integers by this. If it did, the bytes would still tell discriminants apart.
+    /// Std does not hash integers through this. If it did, the bytes would still tell discriminants apart.
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.0 += &format!("{byte:02x}"));
     }

@@ -1,4 +1,4 @@
-//! Streams that cross between images: one gives values, the other takes them when it wants them.
+//! Streams that cross between images: one image produces values, and the other takes them at its own pace.
 
 use std::{
     any::type_name,
@@ -23,9 +23,9 @@ use crate::{
     interface::raw::{Lease, ObjectTable, RawObject, lease},
 };
 
-/// A stream of values of another image, with a lease that keeps that image mapped.
+/// A stream of values from another image, with a lease that keeps that image mapped.
 ///
-/// It is a [`Stream`]: nothing is made of it before it is polled, so whoever takes the values sets the pace. It
+/// It is a [`Stream`]: a value is produced only when the stream is polled, so the receiver sets the pace. It
 /// crosses as an argument or a result of a function with Rust types, and of a method of an interface.
 ///
 /// ```
@@ -68,18 +68,18 @@ pub struct LeasedStream<T> {
     items: PhantomData<fn() -> T>,
 }
 
-// SAFETY: what crosses is `Send`, as `new` asks, and it is polled through `&mut` only.
+// SAFETY: the stream is `Send`, as `new` asks, and it is only polled through `&mut`.
 unsafe impl<T> Send for LeasedStream<T> {}
-// SAFETY: through a `&` there is nothing to do.
+// SAFETY: nothing can be done with a `&`.
 unsafe impl<T> Sync for LeasedStream<T> {}
 
 impl<T: Shared> LeasedStream<T> {
-    /// A stream of this image that others can have.
+    /// Makes a stream of this image that others can poll.
     ///
     /// It keeps the plugin's version in use until it has ended, or is dropped.
     ///
     /// # Errors
-    /// If the plugin's version is at its end and can give out nothing any more: `on_free` has begun.
+    /// If the plugin's version is ending (`on_free` has begun), and so must not give out anything any more.
     pub fn new<S: Stream<Item = T> + Send + 'static>(stream: S) -> Result<Self> {
         let stream = NonNull::from(Box::leak(Box::new(stream))).cast();
         let table = Shims::<S>::TABLE;
@@ -88,7 +88,7 @@ impl<T: Shared> LeasedStream<T> {
     }
 }
 
-/// The name by which whoever asks what keeps a version is told of a stream.
+/// The name of a stream in the list of what keeps its version in use.
 fn name<T>() -> String {
     format!("Stream<{}>", type_name::<T>())
 }
@@ -174,7 +174,7 @@ impl<T: Shared> Stream for LeasedStream<T> {
 }
 
 impl<T> LeasedStream<T> {
-    /// It is not polled again, and holds its version no longer.
+    /// Ends the stream: it is not polled again, and no longer keeps its version in use.
     fn end(&mut self) {
         (self.waker, self.lease) = (None, None);
     }
@@ -198,21 +198,21 @@ unsafe impl<T: Shared> Shared for LeasedStream<T> {
         schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
     }
 
-    /// Lets go of the waker of the image that polled it last.
+    /// Drops the waker of the image that polled it last.
     fn rehome(&mut self) {
         self.waker = None;
     }
 }
 
 impl<T: Shared> Serialize for LeasedStream<T> {
-    /// Always an error.
+    /// Always returns an error.
     fn serialize<S: Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
         Err(ser::Error::custom(no_json::<T>()))
     }
 }
 
 impl<'de, T: Shared> Deserialize<'de> for LeasedStream<T> {
-    /// Always an error.
+    /// Always returns an error.
     fn deserialize<D: Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
         Err(de::Error::custom(no_json::<T>()))
     }
@@ -223,7 +223,7 @@ impl<T: Shared> JsonSchema for LeasedStream<T> {
         name::<T>().into()
     }
 
-    /// A schema that no value has.
+    /// A schema that no value matches.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "description": no_json::<T>(), "not": {} })
     }

@@ -16,13 +16,15 @@ pub(crate) use json::{read_json, to_json};
 
 use crate::{Field, Result, SchemaBuilder, Shape, Shared, Variant};
 
-/// How the names begin by which `serde_json` knows its own types: a number or a text that is JSON already.
+/// The prefix of the names by which `serde_json` recognises its own types: a number, or a text that is
+/// already JSON.
 const JSON_OWN: &str = "$serde_json::private::";
 
 /// A value on its way between images: an argument or the result of a call by name.
 ///
-/// It has the shapes of JSON. Its layout is its own, since the layout of `serde_json::Value` depends on
-/// features of that crate, which host and plugin may choose differently. The two convert to each other.
+/// It can hold what JSON can. Its layout is defined here, because the layout of `serde_json::Value` depends
+/// on features of that crate, which host and plugin may choose differently. The two types convert to each
+/// other.
 ///
 /// ```
 /// # use hotswap_plugin::{Result, Value};
@@ -33,7 +35,7 @@ const JSON_OWN: &str = "$serde_json::private::";
 /// let pair = Value::from_serialize(&(1_i32, true))?;
 /// assert_eq!(pair, Value::List(vec![Value::Uint(1), Value::Bool(true)]));
 ///
-/// // It is serialised as what it is. Only formats that say what they have, as JSON does, can be read.
+/// It is serialised as the value in it. Only self-describing formats such as JSON can be read back.
 /// let text = serde_json::to_string(&pair).unwrap();
 /// assert_eq!(text, "[1,true]");
 /// assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), pair);
@@ -51,13 +53,13 @@ pub enum Value {
     Null,
     /// A truth value.
     Bool(bool),
-    /// An integer, usually a negative one: conversions make a `Uint` of all others.
+    /// An integer, usually a negative one: conversions turn every integer that is not negative into a `Uint`.
     Int(i64),
-    /// An integer that is not negative. One that needs more than 64 bits is a `Str`, in decimal, which is
-    /// read as a number where an `i128` or a `u128` is expected.
+    /// An integer that is not negative. One that needs more than 64 bits is a `Str` in decimal, which can be
+    /// read as an `i128` or a `u128`.
     Uint(u64),
-    /// A floating-point number. JSON has no NaN and no infinity: there they are the texts `NaN`,
-    /// `Infinity` and `-Infinity`, which are read as numbers where a number is expected.
+    /// A floating-point number. JSON has no NaN and no infinity: there they become the texts `NaN`,
+    /// `Infinity` and `-Infinity`, which can be read as numbers.
     Float(f64),
     /// A text.
     Str(String),
@@ -68,7 +70,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Makes a `Value` of anything that implements `Serialize`.
+    /// Converts anything that implements `Serialize` to a `Value`.
     ///
     /// # Errors
     /// If `value`'s own `Serialize` fails, or a map in it has keys that are not text.
@@ -79,7 +81,7 @@ impl Value {
     /// Reads the value as a `T`.
     ///
     /// # Errors
-    /// If the value does not fit `T`; the message says what was found and what was expected.
+    /// If the value does not fit `T`. The message says what was found and what was expected.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(T::deserialize(self)?)
     }

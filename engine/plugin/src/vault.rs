@@ -15,12 +15,11 @@ use crate::{
 };
 use raw::{CarryTable, RawValue, ValueCallback};
 
-/// What plugins and host share: named values, objects with an interface, and live functions.
+/// The values, objects and live functions that plugins and host share.
 ///
-/// The engine gives a plugin its handle in [`Plugin::on_init`](crate::Plugin::on_init) and in each
-/// [`#[invoke]`](macro@crate::invoke) or [`#[live]`](macro@crate::live) function that has a parameter
-/// `&Vault` before its arguments. A host gets one from `Engine::vault`. A clone is another handle to the
-/// same Vault.
+/// The engine passes a plugin its handle in [`Plugin::on_init`](crate::Plugin::on_init), and in each
+/// [`#[invoke]`](macro@crate::invoke) or [`#[live]`](macro@crate::live) function whose first parameter is a
+/// `&Vault`. A host gets one from `Engine::vault`. A clone is another handle to the same Vault.
 ///
 /// ```
 /// use hotswap_plugin::prelude::*;
@@ -41,7 +40,7 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// Makes a handle of the engine's context.
+    /// Makes a handle from the engine's context.
     ///
     /// # Safety
     /// `context` belongs to `table`, and the caller hands over one reference to it.
@@ -50,11 +49,11 @@ impl Vault {
         Self { context, table }
     }
 
-    /// A Vault of its own in memory, for tests of functions that take one.
+    /// A separate Vault in memory, for tests of functions that take one.
     ///
-    /// It has the DataBag and the Extension, but no engine, and so no live functions and no earlier version:
-    /// [`carry`](DataBag::carry) finds what the test has set. A test of the whole plugin loads it with
-    /// `hotswap_engine::Engine::builder_static`.
+    /// It has the DataBag and the Extension, but there is no engine. So there are no live functions, and no
+    /// earlier version: [`carry`](DataBag::carry) finds the values that the test has set. To test the whole
+    /// plugin, load it with `hotswap_engine::Engine::builder_static`.
     ///
     /// ```
     /// use hotswap_plugin::prelude::*;
@@ -113,12 +112,12 @@ unsafe impl Sync for Vault {}
 
 /// Values that host and plugins share by name.
 ///
-/// A value belongs to whoever set it: the host, or a version of a plugin. When a version is replaced, its
-/// values are dropped, unless the new version takes them over with [`carry`](Self::carry). Values of the
+/// The owner of a value is whoever set it: the host, or a version of a plugin. When a version is replaced,
+/// its values are dropped, unless the new version takes them over with [`carry`](Self::carry). Values of the
 /// host and of unchanged plugins stay.
 ///
-/// A type of your own needs [`#[derive(Shared)]`](derive@crate::Shared) to be in the DataBag, and
-/// `Serialize` for consoles to show its values.
+/// A type of your own needs [`#[derive(Shared)]`](derive@crate::Shared) to be in the DataBag, and `Serialize`
+/// for consoles to show its values.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -174,9 +173,11 @@ impl DataBag<'_> {
     /// Sets the value of `key`, and replaces the old one, if any.
     ///
     /// # Errors
-    /// If a closure on this thread is using the old value, if this version is about to take it over
-    /// ([`carry`](Self::carry)) and the load is not published yet, or if this version has ended. A version
-    /// that was replaced can set the value of another owner only to one of the same type.
+    /// - If a closure on this thread is using the old value.
+    /// - If this version is about to take the old value over ([`carry`](Self::carry)), and the load is not
+    ///   published yet.
+    /// - If this version has ended.
+    /// - If this version was replaced, the old value has another owner, and the new value has another type.
     pub fn set<T: Shared + Serialize>(&self, key: &str, value: T) -> Result<()> {
         self.put(key, RawValue::new(value), true).map(drop)
     }
@@ -211,8 +212,8 @@ impl DataBag<'_> {
     /// If there is no value, `default` makes one first.
     ///
     /// # Errors
-    /// As for [`read`](Self::read), and while this version's load is not published, of a value that the load
-    /// has not set itself: a load that fails leaves nothing.
+    /// As for [`read`](Self::read). Also, before this version's load is published, for a value that the load
+    /// has not set itself: a load that fails must leave nothing behind.
     pub fn update<T: Shared + Serialize, R>(
         &self,
         key: &str,
@@ -246,11 +247,10 @@ impl DataBag<'_> {
     /// Takes over the value of `key` from the version that this one replaces; if there is none, `default`
     /// makes one. Call it in `on_init`.
     ///
-    /// If the type is the same, both versions share the value until the old one has ended, so no update
-    /// is lost. If the type changed, the value is migrated through serde: new fields get their
-    /// `#[serde(default)]`, renamed fields are found by `#[serde(alias)]`. Until the load is published the
-    /// new version can read the value but not change it. A load that is undone leaves the value as it
-    /// was.
+    /// If the type is the same, both versions share the value until the old one has ended, so no update is
+    /// lost. If the type changed, the value is migrated through serde: new fields get their
+    /// `#[serde(default)]`, renamed fields are found by `#[serde(alias)]`. Until the load is published, the
+    /// new version can read the value but not change it. A load that is undone leaves the value as it was.
     ///
     /// # What a migration costs
     /// A migration runs beside the calls of the old version. It reads a map, a set or a list of std in at
@@ -264,14 +264,14 @@ impl DataBag<'_> {
     /// change afterwards is an error. `cargo run --release -p hotswap-tests --example large_values` measures
     /// it; `BENCHMARKS.md` has figures.
     ///
-    /// A value of any other type, such as a struct that contains a map, is read as a whole, and once more
-    /// when the new version begins to serve, if it changed. So give a large collection a key of its own. If
-    /// a call of the old version still runs after that, it gets an error when it changes the value.
+    /// A value of any other type, such as a struct that contains a map, is read as a whole. If it changed, it
+    /// is read again when the new version begins to serve. So give a large collection a key of its own. If a
+    /// call of the old version still runs after that, it gets an error when it changes the value.
     ///
     /// # Errors
-    /// If the value cannot be migrated; the message names the field. That undoes the load. So does code of
-    /// the type (its serde, the hash of a key) that does not return while the load is published; if that
-    /// code was working on the value itself, the value is lost.
+    /// If the value cannot be migrated; the message names the field. Then the load is undone. The load is
+    /// also undone if code of the type (its serde, the hash of a key) does not return while the load is
+    /// published. If that code was working on the value itself, the value is lost.
     pub fn carry<T>(&self, key: &str, default: impl FnOnce() -> T) -> Result<Carried>
     where
         T: Shared + Serialize + DeserializeOwned,
@@ -283,11 +283,13 @@ impl DataBag<'_> {
         Ok(carried)
     }
 
-    /// As [`carry`](Self::carry), and migrates a value of the type `Old` by hand, where serde cannot.
+    /// Takes a value over like [`carry`](Self::carry), and migrates a value of the type `Old` by hand, where
+    /// serde cannot.
     ///
-    /// `Old` stands for the type as it was: a copy of it, in a module for old types, whose serde reads all that
-    /// the old value has. If it does not, the load is undone, so that nothing is lost unseen. Once no version with
-    /// the old type can be replaced any more, [`carry`](Self::carry) takes its place.
+    /// `Old` stands for the type before the change: a copy of it, in a module for old types, whose serde must
+    /// read everything that the old value has. If it does not, the load is undone, so that nothing is lost
+    /// silently. Once no version with the old type can be replaced any more, change the call back to
+    /// [`carry`](Self::carry).
     ///
     /// ```
     /// use hotswap_plugin::prelude::*;
@@ -319,10 +321,10 @@ impl DataBag<'_> {
     /// # on_init(&Vault::for_tests()).unwrap();
     /// ```
     ///
-    /// It is read as a whole: see what a migration costs.
+    /// The value is read as a whole: see "What a migration costs" at `carry`.
     ///
     /// # Errors
-    /// As for `carry`; also if the old value is not wholly an `Old`, and if `migrate` fails.
+    /// As for `carry`; also if `Old` does not read the whole old value, and if `migrate` fails.
     pub fn carry_from<Old, T>(&self, key: &str, default: impl FnOnce() -> T) -> Result<Carried>
     where
         Old: Serialize + DeserializeOwned + 'static,
@@ -335,11 +337,11 @@ impl DataBag<'_> {
         Ok(carried)
     }
 
-    /// As [`carry`](Self::carry), for a value that does not implement `Serialize`, and so cannot be
-    /// migrated.
+    /// Takes a value over like [`carry`](Self::carry), for a value that does not implement `Serialize` and so
+    /// cannot be migrated.
     ///
     /// # Errors
-    /// If the type changed. That undoes the load.
+    /// If the type changed. Then the load is undone.
     pub fn carry_opaque<T: Shared>(
         &self,
         key: &str,
@@ -360,8 +362,9 @@ impl DataBag<'_> {
     /// Removes the value of `key`; returns whether there was one.
     ///
     /// # Errors
-    /// If a closure on this thread is using the value, if this version has ended, or if it is being loaded or
-    /// was replaced and the value is not its own.
+    /// - If a closure on this thread is using the value.
+    /// - If this version has ended.
+    /// - If this version is being loaded or was replaced, and the value has another owner.
     pub fn remove(&self, key: &str) -> Result<bool> {
         // SAFETY: the context belongs to the table.
         to_result(unsafe { (self.vault.table.bag_remove)(self.vault.context, key) })
@@ -397,12 +400,12 @@ impl DataBag<'_> {
     }
 }
 
-/// A type whose values are made of those of an older type: see [`DataBag::carry_from`].
+/// A type whose values can be made from values of an older type: see [`DataBag::carry_from`].
 pub trait MigrateFrom<Old>: Shared {
-    /// Makes a value of the old one.
+    /// Makes a value from the old one.
     ///
     /// # Errors
-    /// If there is none; the load is undone.
+    /// If the old value has no counterpart. Then the load is undone.
     fn migrate(old: Old) -> Result<Self>;
 }
 
@@ -416,8 +419,8 @@ struct Call<F, T, R> {
 /// The functions and types that are declared with [`#[live]`](macro@crate::live), found by name in the
 /// generation that serves at the time of the call.
 ///
-/// So jobs can wait in a queue, each as the name of a function and the [`Data`] for it: the code that is
-/// newest when a job's turn comes does it.
+/// With live functions, jobs can wait in a queue, each as the name of a function and the [`Data`] for it.
+/// When a job's turn comes, the newest code does it.
 ///
 /// ```
 /// use hotswap_plugin::prelude::*;
@@ -444,11 +447,11 @@ impl Live<'_> {
         })
     }
 
-    /// Converts data to the live type of its name ([`Data::live_name`]) as it is now: fields that the type
-    /// has gained get their `#[serde(default)]`, fields that it has lost are dropped.
+    /// Converts data to the current form of the live type with its name ([`Data::live_name`]): fields that
+    /// the type has gained get their `#[serde(default)]`, and fields that it has lost are dropped.
     ///
     /// # Errors
-    /// If no live type has that name, or the data does not fit it; the message names the field.
+    /// If no live type has that name, or the data does not fit it. The message names the field.
     pub fn renew(&self, data: &Data) -> Result<Data> {
         // SAFETY: the context belongs to the table.
         to_result(unsafe { (self.vault.table.live_renew)(self.vault.context, data) })
@@ -472,7 +475,7 @@ impl Live<'_> {
 pub enum Carried {
     /// There was no value; `default` made one.
     New,
-    /// The value belongs to the host or to a version that is not replaced, and stays theirs.
+    /// The value belongs to the host or to a version that is not replaced, and keeps that owner.
     Kept,
     /// The type is the same: this version shares the value with the version that it replaces.
     Shared,
@@ -480,7 +483,8 @@ pub enum Carried {
     Migrated,
 }
 
-/// Objects that plugins and host register by interface and name, so that others find and call them.
+/// Objects that plugins and host register by interface and name, so that other plugins and the host can find
+/// and call them.
 ///
 /// ```
 /// use hotswap_plugin::prelude::*;
@@ -532,12 +536,12 @@ impl Extension<'_> {
         self.put::<I, T>(name, object, false)
     }
 
-    /// Registers an object of the host's under a name, in the place of the host's earlier one if there is one.
-    /// Whoever has found that still has it; it is dropped with the last who uses it.
+    /// Registers an object of the host under a name, and replaces the host's earlier one, if any. Whoever has
+    /// found the earlier object can still use it; it is dropped with the last handle.
     ///
     /// # Errors
-    /// If a plugin has registered an object under the name, or calls this: a plugin's registrations end with
-    /// its version.
+    /// If a plugin has registered an object under the name, or if a plugin calls this: a plugin's
+    /// registrations end with its version.
     pub fn replace<I, T>(&self, name: &str, object: T) -> Result<()>
     where
         I: ObjectOf<T> + ?Sized,
@@ -556,26 +560,25 @@ impl Extension<'_> {
         to_result(unsafe { (self.vault.table.register)(self.vault.context, name, object, replace) })
     }
 
-    /// Ends the registration of an object of the host's; returns whether there was one. Whoever has found the
-    /// object still has it; it is dropped with the last who uses it.
+    /// Ends the registration of an object of the host; returns whether there was one. Whoever has found the
+    /// object can still use it; it is dropped with the last handle.
     ///
     /// # Errors
-    /// As for [`replace`](Self::replace). In a callback also if the load has not brought the object.
+    /// As for [`replace`](Self::replace). In a callback, also if this load did not register the object.
     pub fn unregister<I: Interface + ?Sized>(&self, name: &str) -> Result<bool> {
         let shape = I::shape();
         // SAFETY: the context belongs to the table.
         to_result(unsafe { (self.vault.table.unregister)(self.vault.context, &shape.name, name) })
     }
 
-    /// The object of interface `I` that the host or a plugin has registered under a name; `None` if there
-    /// is none.
+    /// The object of interface `I` that the host or a plugin has registered under a name; `None` if there is
+    /// none.
     ///
-    /// It keeps the version that registered it in use, so drop it when the work is done. To keep an object
-    /// of another plugin, import it: see [`ImportSet`](crate::ImportSet).
+    /// The handle keeps the version that registered the object in use, so drop it when the work is done. To
+    /// keep an object of another plugin, import it: see [`ImportSet`](crate::ImportSet).
     ///
     /// # Errors
-    /// If the object's owner was built with another version of the interface; the message says what
-    /// differs.
+    /// If the object's owner was built with another version of the interface. The message says what differs.
     pub fn find<I: Interface + ?Sized>(&self, name: &str) -> Result<Option<Leased<I>>> {
         let shape = I::shape();
         // SAFETY: the context belongs to the table.
@@ -634,7 +637,7 @@ pub mod raw {
         pub table: *const ValueTable,
     }
 
-    /// The functions for a value's type. It lies in the image that set the value.
+    /// The functions for a value's type. The table lies in the image that set the value.
     #[repr(C)]
     pub struct ValueTable {
         pub drop: unsafe extern "C" fn(NonNull<()>) -> Answer<()>,
@@ -653,7 +656,7 @@ pub mod raw {
             Self::with(value, TypeTable::<T>::TABLE)
         }
 
-        /// As `new`, for a value that does not implement `Serialize`.
+        /// Makes one like `new`, for a value that does not implement `Serialize`.
         pub fn opaque<T: Shared>(value: T) -> Self {
             Self::with(value, TypeTable::<T>::OPAQUE)
         }
@@ -664,7 +667,8 @@ pub mod raw {
         }
     }
 
-    /// Makes the functions for a value's type, of those that depend on whether it is opaque.
+    /// Makes the table of functions for a value's type from the functions that depend on whether it is
+    /// opaque.
     macro_rules! value_table {
         ($ty:ty, $to_json:expr, $preview:expr, $parts:expr) => {
             ValueTable {
@@ -688,8 +692,8 @@ pub mod raw {
         const OPAQUE: &'static ValueTable = &value_table!(T, no_json, no_preview, no_parts);
     }
 
-    /// The functions for the new type of a value that is taken over. It lies in the image that takes the
-    /// value over.
+    /// The functions for the new type of a value that is taken over. The table lies in the image that takes
+    /// the value over.
     #[repr(C)]
     pub struct CarryTable {
         pub value: ValueTable,
@@ -701,7 +705,7 @@ pub mod raw {
             unsafe extern "C" fn(NonNull<()>, parts: Option<RawValue>, &Change<'_>) -> Answer<()>,
     }
 
-    /// Makes the functions for a type that values are taken over to.
+    /// Makes the table of functions for a type to which values are migrated.
     macro_rules! carry_table {
         ($ty:ty, $value:expr, $from_json:expr) => {
             CarryTable {
@@ -723,7 +727,7 @@ pub mod raw {
         );
     }
 
-    /// What is migrated by hand, from the first type.
+    /// A migration by hand from the first type to the second.
     struct ByHand<Old, T>(Old, T);
 
     impl<Old, T> ByHand<Old, T>
@@ -741,7 +745,7 @@ pub mod raw {
         };
     }
 
-    /// Its parts alone would be no `Old`.
+    /// Parts of an `Old` cannot be read as an `Old`.
     extern "C" fn no_kind() -> Answer<Option<Kind>> {
         Answer::Ok(None)
     }
@@ -862,7 +866,7 @@ pub mod raw {
     }
 
     unsafe extern "C" fn no_preview(_: NonNull<()>, _: Bounds) -> Answer<Preview> {
-        Answer::Err(crate::Error::msg("the value is opaque"))
+        Answer::Err(crate::Error::msg("the value is opaque: it does not implement `Serialize`"))
     }
 
     unsafe extern "C" fn parts<T: Serialize>(
@@ -884,7 +888,7 @@ pub mod raw {
 
     extern "C" fn not_from_json(_: &str) -> Answer<RawValue> {
         let message =
-            "the new version takes the value over with `carry_opaque`, which migrates nothing";
+            "the new version takes the value over with `carry_opaque`, which cannot migrate it";
         Answer::Err(crate::Error::msg(message))
     }
 

@@ -1,4 +1,4 @@
-//! Time as messages carry it.
+//! The units of time in messages.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

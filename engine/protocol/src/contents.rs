@@ -13,7 +13,7 @@ pub struct ArtifactContents {
     pub plugin: String,
     /// The artifact's build id.
     pub build_id: String,
-    /// Its functions, live ones among them, sorted by name.
+    /// Its functions, including live ones, sorted by name.
     pub functions: Vec<FunctionInfo>,
     /// Its live types, sorted by name.
     pub live_types: Vec<LiveTypeInfo>,
@@ -23,12 +23,13 @@ pub struct ArtifactContents {
     pub imports: Vec<ImportInfo>,
     /// The types that can cross between images, sorted by name, without generic ones.
     pub types: Vec<TypeInfo>,
-    /// The hashes of what a host can use with Rust types, to compare with its [`Expectation`]s.
+    /// The type hashes of everything that a host can use with Rust types, to compare with the host's
+    /// [`Expectation`]s.
     #[serde(default)]
     pub fingerprints: Vec<Fingerprint>,
 }
 
-/// The hash of the types of something that a host can use with Rust types.
+/// The hash of the types of one item that a host can use with Rust types.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// The kind of item.
@@ -53,9 +54,9 @@ pub struct ExportInfo {
 pub struct ImportInfo {
     /// The plugin that exports it.
     pub plugin: String,
-    /// The interface that it must have; empty if the plugin only has to load earlier.
+    /// The interface that the export must have; empty if the plugin only has to load earlier.
     pub interface: String,
-    /// Whether the plugin can do without it.
+    /// Whether the importing plugin works without it.
     pub optional: bool,
 }
 
@@ -129,6 +130,6 @@ pub struct ArtifactChange {
     /// The newer side; `None` if the item is gone, or the difference lies deeper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<String>,
-    /// Whether a user of the older one may be unable to use the newer one.
+    /// Whether code that uses the older artifact may fail with the newer one.
     pub is_breaking: bool,
 }

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::OpenDescriptor;
 
-/// How a version ended. In words, it is what a report says besides the version's state.
+/// How a version ended. As text, it is the part of a report after the version's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Ending {
     /// It has served, and its image is unmapped.
     Freed(Freed),
-    /// It never served, and its image is unmapped, or never was mapped; the version's failure says why.
+    /// It never served, and its image is unmapped or was never mapped. The version's failure says why.
     Failed,
     /// Its image stays mapped.
     Kept(KeepReason),
@@ -22,18 +22,18 @@ pub enum Ending {
     Other,
 }
 
-/// What became of a version that was freed, as of that moment.
+/// The facts about a version at the moment when it was freed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freed {
     /// How many bytes were unmapped: the size of its file.
     pub unmapped_bytes: u64,
-    /// How long after it was replaced, in microseconds.
+    /// How long after its replacement it was freed, in microseconds.
     pub after_us: u64,
-    /// How many bytes that its code allocated it left on the heap. 0 if the host does not count them, or if
-    /// it left no more than each version does.
+    /// How many bytes that its code allocated are left on the heap. 0 if the host does not count them, or if
+    /// it left no more than every version does.
     #[serde(default)]
     pub heap_bytes: u64,
-    /// The descriptors that its code had opened and that were open still.
+    /// The descriptors that its code had opened and that were still open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descriptors: Vec<OpenDescriptor>,
 }
@@ -71,23 +71,23 @@ pub enum KeepKind {
     NoDelete,
     /// It has a symbol that all images share, as C++ code does.
     UniqueSymbol,
-    /// It takes a symbol from a library that it does not name.
+    /// It uses a symbol of a library that it does not declare as needed.
     UnnamedLibrary,
     /// It needs a library that may have pointers into it.
     NeedsLibrary,
-    /// It has opened a library that may have pointers into it.
+    /// It opened a library that may have pointers into it.
     OpenedLibrary,
-    /// It has opened itself once more.
+    /// It opened itself once more.
     OpenedItself,
-    /// It has looked a symbol up in a library that may have pointers into it.
+    /// It looked up a symbol in a library that may have pointers into it.
     FoundSymbol,
-    /// It uses a function of libc that keeps what the hooks do not see.
+    /// It uses a function of libc that may keep a pointer into it unseen by the hooks.
     UnseenFunction,
-    /// It has given libc memory of its own to keep.
+    /// It gave libc memory of its own to keep.
     GaveMemory,
-    /// Its handler of a signal is set.
+    /// A signal handler of the image is installed.
     HandlesSignal,
-    /// Its handler of a signal was replaced by one that may still call it.
+    /// Its signal handler was replaced by another one, which may still call it.
     ChainedSignal,
     /// The system's loader did not unmap it.
     Loader,
@@ -97,24 +97,24 @@ pub enum KeepKind {
 }
 
 impl KeepReason {
-    /// A reason that is about no symbol, library or signal.
+    /// A reason that is not about a symbol, a library or a signal.
     pub fn new(kind: KeepKind, message: impl Into<String>) -> Self {
         Self { kind, symbol: None, library: None, signal: None, message: message.into() }
     }
 
-    /// The same, about a symbol.
+    /// Adds the symbol that the reason is about.
     #[must_use]
     pub fn symbol(self, symbol: impl Into<String>) -> Self {
         Self { symbol: Some(symbol.into()), ..self }
     }
 
-    /// The same, about a library.
+    /// Adds the library that the reason is about.
     #[must_use]
     pub fn library(self, library: impl Into<String>) -> Self {
         Self { library: Some(library.into()), ..self }
     }
 
-    /// The same, about a signal.
+    /// Adds the signal that the reason is about.
     #[must_use]
     pub fn signal(self, signal: impl Into<String>) -> Self {
         Self { signal: Some(signal.into()), ..self }
@@ -162,7 +162,7 @@ impl fmt::Display for Freed {
     }
 }
 
-/// `4.3 MiB`
+/// A size in the form `4.3 MiB`.
 fn size_text(bytes: u64) -> String {
     const KIB: f64 = 1024.0;
     let bytes = bytes as f64;
@@ -175,8 +175,8 @@ fn size_text(bytes: u64) -> String {
     }
 }
 
-/// `12 ms`, `3.4 s`
-fn duration_text(duration: Duration) -> String {
+/// A duration in the form `12 ms` or `3.4 s`.
+pub(crate) fn duration_text(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", duration.as_secs_f64()) }
 }

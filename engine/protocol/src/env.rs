@@ -56,23 +56,25 @@ pub const LIVE_PREFIX: &str = "HOTSWAP_LIVE_PREFIX";
 /// - Holds: the path of a directory that exists only during that run of cargo.
 pub const NOTES_DIR: &str = "HOTSWAP_NOTES";
 
-/// Has the sources looked at again and again, where the file system does not tell of changes.
+/// Makes the console scan the sources for changes at intervals, where the file system does not report
+/// changes.
 ///
 /// - Set by: the user.
 /// - Read by: the console.
-/// - Holds: the pause between two looks, in seconds; it may have a fraction.
+/// - Holds: the pause between two scans, in seconds; it may have a fraction.
 pub const POLL: &str = "HOTSWAP_POLL";
 
-/// Has each build loaded as a whole, and none as a patch for the version that runs.
+/// Makes the host load each build as a whole, and none as a patch for the version that runs.
 ///
 /// - Set by: the user.
 /// - Read by: the console.
 /// - Holds: anything.
 pub const NO_PATCH: &str = "HOTSWAP_NO_PATCH";
 
-/// Says when cargo looks at what was built without it.
+/// Sets when cargo checks the libraries that were built without it.
 ///
 /// - Set by: the user.
 /// - Read by: the console.
-/// - Holds: for how many seconds nothing must have been saved; `off` if cargo is not to look.
+/// - Holds: for how many seconds no file must have been saved before cargo checks; `off` if it should never
+///   check.
 pub const REVIEW: &str = "HOTSWAP_REVIEW";

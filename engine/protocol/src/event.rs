@@ -9,7 +9,7 @@ use crate::{Ending, FirstFailure, PinnedCall, Step, VersionState, WireError, ver
 /// Answer of `reloads`: the last reloads of a host, the oldest first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Reloads {
-    /// At most [`MAX_RELOADS`] of them.
+    /// The reloads, at most [`MAX_RELOADS`].
     pub reloads: Vec<PastReload>,
 }
 
@@ -19,14 +19,14 @@ pub const MAX_RELOADS: usize = 64;
 /// A load or reload that has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PastReload {
-    /// When it ended, in milliseconds since the Unix epoch: as its event has told.
+    /// When it ended, in milliseconds since the Unix epoch; the same time as in its event.
     pub at_ms: u64,
-    /// What came of it.
+    /// How it ended.
     #[serde(flatten)]
     pub end: ReloadEnd,
 }
 
-/// What came of a reload.
+/// How a reload ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadEnd {
@@ -106,16 +106,16 @@ pub enum Event {
         /// What failed.
         failure: FirstFailure,
     },
-    /// A version that serves failed too often, by the guard that the host has set.
+    /// The calls of a version that serves failed more often than the host's guard allows.
     GuardTripped(GuardTrip),
     /// A call was pinned, or was made again in a new version.
     PinCalled {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
-        /// The call, with what it gave now and in the version before.
+        /// The call, with its outcomes in this version and in the version before.
         pin: Box<PinnedCall>,
     },
-    /// A pinned call is no longer made again.
+    /// A pinned call is not repeated any more.
     Unpinned {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
@@ -129,7 +129,7 @@ pub enum Event {
     },
 }
 
-/// A version that failed too often, and what is done about it.
+/// A version whose calls failed too often, and the reaction of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardTrip {
     /// Milliseconds since the Unix epoch.
@@ -143,10 +143,10 @@ pub struct GuardTrip {
     pub patch: Option<u32>,
     /// How many of its calls failed.
     pub failures: u64,
-    /// Within how many milliseconds.
+    /// The length of that time, in milliseconds.
     pub within_ms: u64,
-    /// The version whose build is loaded again now. `None` if there is none that the guard may take: it takes
-    /// a plugin back once between two builds.
+    /// The version whose build is loaded again now. `None` if the guard found none that it may load: it takes
+    /// a plugin back at most once between two builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_to: Option<u32>,
 }
@@ -164,14 +164,14 @@ pub struct ReloadReport {
     /// How long each phase took.
     #[serde(default)]
     pub phases: Vec<PhaseTiming>,
-    /// How long each phase of building the newly loaded artifacts took, before the reload. Empty if
-    /// the engine does not know the store of these builds.
+    /// How long each phase of building the newly loaded artifacts took, before the reload. Empty if the
+    /// engine does not know the store with these builds.
     #[serde(default)]
     pub build_phases: Vec<PhaseTiming>,
     /// What happened to the values of the DataBag, sorted by key.
     #[serde(default)]
     pub data_bag: Vec<ValueOutcome>,
-    /// The plugin that was taken back to an earlier build; `None` if this was no rollback.
+    /// The plugin that was taken back to an earlier build; `None` if the reload was not a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<String>,
 }
@@ -192,9 +192,9 @@ pub struct ValueOutcome {
 pub enum ValueChange {
     /// It is new.
     Added,
-    /// It was set anew, where there was a value before.
+    /// It replaced an earlier value.
     Set,
-    /// It is unchanged: its owner is the host or a version that stays.
+    /// It is unchanged: the host owns it, or a version that keeps serving.
     Kept,
     /// A new version took it over without a change.
     Shared,
@@ -204,34 +204,34 @@ pub enum ValueChange {
     Dropped,
 }
 
-/// A phase of a reload, or of a build before it. In JSON it is its name.
+/// A phase of a reload, or of a build before it. In JSON it is a string, the phase's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 #[non_exhaustive]
 pub enum PhaseKind {
-    /// Of a build: from the change until the build began.
+    /// Of a build: the time from the change until the build began.
     Notice,
-    /// Of a build: finding out what has to be compiled.
+    /// Of a build: finding what has to be compiled.
     Check,
     /// Of a build: cargo.
     Cargo,
-    /// Of a build: compilers that cargo did not run.
+    /// Of a build: compiler runs that were started without cargo.
     Compile,
-    /// Of a build: linkers that cargo did not run.
+    /// Of a build: linker runs that were started without cargo.
     Link,
     /// Of a build: writing build id and git facts into the library.
     Stamp,
     /// Of a build: putting the artifact into the store.
     Store,
-    /// Of a build: comparing it with the build that runs, and making a patch.
+    /// Of a build: comparing it with the build that the host runs, and making a patch.
     Patch,
     /// Of a build: copying the artifact into a plugin directory.
     Install,
     /// A step of the load.
     Step(Step),
-    /// Handing over what the plugin imports, a part of [`Step::Import`].
+    /// Handing over the objects that the plugin imports, a part of [`Step::Import`].
     Bind,
-    /// The time in which calls of a plugin that hands over had to wait: from the first that was held back, if
+    /// How long calls had to wait for a plugin that hands over: from the first call that was held up, if
     /// there was one, until it could run.
     CallsWaited,
     /// A phase that this side does not know, by its name.
@@ -305,11 +305,11 @@ impl fmt::Display for PhaseKind {
 pub struct PhaseTiming {
     /// The phase.
     pub phase: PhaseKind,
-    /// The plugin that the phase was about; `None` if it was about all, or about a file whose plugin
+    /// The plugin that the phase was about; `None` if it was about all plugins, or about a file whose plugin
     /// was not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// Microseconds.
+    /// The duration in microseconds.
     pub elapsed_us: u64,
 }
 
@@ -337,14 +337,14 @@ pub struct PluginOutcome {
     /// How long its own steps took, in microseconds.
     #[serde(default)]
     pub elapsed_us: u64,
-    /// The number of the patch of that version that serves: `v3+2` is version 3 with patch 2. `None` if the
-    /// version serves as it was loaded.
+    /// The number of the patch that serves: `v3+2` is version 3 with patch 2. `None` if the version serves as
+    /// it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<u32>,
-    /// Where it was patched: the functions whose code is another than that of the version as it was loaded.
+    /// If it was patched: the functions whose code differs from that of the version as it was loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patched_functions: Vec<String>,
-    /// Why it was loaded as a whole though there was a patch for it, for people.
+    /// Why it was loaded as a whole although there was a patch for it, as text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_patched: Option<String>,
 }
@@ -356,10 +356,10 @@ pub enum Outcome {
     /// A new version serves.
     #[serde(rename = "ok")]
     Ok,
-    /// The version that serves goes on, with other code for some of its functions.
+    /// The version that served keeps serving, with other code for some of its functions.
     #[serde(rename = "patched")]
     Patched,
-    /// Its artifact is the one that is loaded already.
+    /// Its artifact is already loaded.
     #[serde(rename = "unchanged")]
     Unchanged,
     /// Its running version does not allow a reload.
@@ -371,7 +371,7 @@ pub enum Outcome {
     /// It is a new plugin.
     #[serde(rename = "added")]
     Added,
-    /// Its artifact is gone, and its last version was retired, as was asked for.
+    /// Its artifact is gone, and its last version was retired, as the request asked.
     #[serde(rename = "removed")]
     Removed,
     /// Its artifact is gone; its version keeps serving.
@@ -466,10 +466,10 @@ impl LogLevel {
     }
 }
 
-/// A line of the host's log.
+/// A record of the host's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRecord {
-    /// The record's number, counted by the host from 1. Missing numbers are records that were dropped.
+    /// The record's number, counted by the host from 1. If a number is missing, that record was dropped.
     pub seq: u64,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
@@ -521,7 +521,7 @@ mod tests {
         let timing: PhaseTiming = serde_json::from_value(told.clone()).unwrap();
         assert_eq!(timing.phase, PhaseKind::Other("of a later version".to_owned()));
         assert_eq!(serde_json::to_value(&timing).unwrap(), told);
-        // What a step is called that is not known is no name of one.
+        // The name of an unknown step is not the name of a step.
         assert_eq!(PhaseKind::from("other".to_owned()), PhaseKind::Other("other".to_owned()));
     }
 }

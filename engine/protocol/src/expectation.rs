@@ -1,19 +1,19 @@
-//! What the host's own code expects of plugins.
+//! What the host's own code expects from plugins.
 
 use serde::{Deserialize, Serialize};
 
-/// Something that the host's own code expects of plugins: it calls a function with Rust types, or uses an
-/// object of an interface.
+/// Something that the host's own code expects from plugins because it calls a function with Rust types or
+/// uses an object of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expectation {
     /// The kind of item.
     pub item: ExpectedItem,
-    /// The plugin that is to have it; `None` if any plugin may have it.
+    /// The plugin that must have the item; `None` if any plugin may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// The name of a function, or the path of an interface.
     pub name: String,
-    /// As what the host uses it: `fn(i32) -> String`, or the methods of an interface.
+    /// The form in which the host uses it: `fn(i32) -> String`, or the methods of an interface.
     pub expected: String,
     /// A hash of its types.
     pub fingerprint: String,
@@ -37,15 +37,15 @@ pub enum ExpectedItem {
     Other,
 }
 
-/// An expectation of the host's that a load would break.
+/// An expectation of the host that a load would break.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokenExpectation {
     /// What is expected.
     #[serde(flatten)]
     pub expectation: Expectation,
-    /// The plugin whose new version breaks it.
+    /// The plugin whose new version breaks the expectation.
     pub by: String,
-    /// What differs.
+    /// The difference between what is expected and what the new version has.
     pub difference: String,
 }
 
@@ -58,8 +58,8 @@ impl std::fmt::Display for Expectation {
             ExpectedItem::LiveFunction => {
                 write!(f, "the host calls the live function `{name}` as `{expected}`")
             }
-            ExpectedItem::Export => write!(f, "the host uses what it exports as `{name}`"),
-            ExpectedItem::Registration => write!(f, "the host uses what is registered as `{name}`"),
+            ExpectedItem::Export => write!(f, "the host uses its export as `{name}`"),
+            ExpectedItem::Registration => write!(f, "the host uses registrations of `{name}`"),
             ExpectedItem::Other => write!(f, "the host expects `{name}` as `{expected}`"),
         }
     }

@@ -11,27 +11,28 @@ use crate::Step;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CauseKind {
-    /// A file is no artifact, or not a whole one.
+    /// A file is not an artifact, or is incomplete.
     Artifact,
-    /// An artifact was built by another toolchain than the host.
+    /// An artifact was built with a different toolchain than the host.
     Toolchain,
-    /// The system refused to read, to copy, or to start a thread.
+    /// The system refused to read or copy a file, or to start a thread.
     Io,
     /// The system's loader did not open the image.
     Loader,
     /// The plugin's code returned an error.
     Plugin,
-    /// The plugin's code panicked; the host's where no plugin is named.
+    /// The plugin's code panicked; if no plugin is named, the host's code did.
     Panic,
     /// The plugin's code did not return in time.
     TimedOut,
     /// A plugin imports something that no other plugin exports in this form.
     Import,
-    /// A callback of the host's returned an error.
+    /// A callback of the host returned an error.
     Callback,
-    /// It breaks a rule: a name is taken twice, a plugin is missing, or one may not be replaced.
+    /// The load breaks a rule: two plugins have one name, a plugin is missing, or a plugin must not be
+    /// replaced.
     Refused,
-    /// The host's own code expects otherwise.
+    /// A new version does not have what the host's own code expects.
     HostExpects,
     /// Anything else.
     #[serde(other)]
@@ -41,23 +42,23 @@ pub enum CauseKind {
 /// Why a load failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The plugin, or the file where no plugin is known yet; `None` if no plugin is at fault.
+    /// The plugin, or the file if its plugin is not known yet; `None` if no plugin is at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// Where the load failed; `None` if it was given up between its steps.
+    /// The step that failed; `None` if the load was given up between two steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
     /// What made it fail.
     pub cause: CauseKind,
     /// What was wrong, for a person.
     pub message: String,
-    /// The causes of that, outermost first.
+    /// The causes of the failure, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
 }
 
 impl fmt::Display for Failure {
-    /// `world: on_init: no greeting`
+    /// For example `world: on_init: no greeting`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(plugin) = &self.plugin {
             write!(f, "{plugin}: ")?;

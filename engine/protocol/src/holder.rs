@@ -1,8 +1,10 @@
 //! What keeps a version in use.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Activity;
+use crate::{Activity, ending::duration_text};
 
 /// How a version is kept in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -11,15 +13,15 @@ use crate::Activity;
 pub enum HolderKind {
     /// A call runs in it.
     Call,
-    /// A task that it started, or what would wake one.
+    /// A task that it started, or a waker of such a task.
     Task,
     /// A value or an object whose code lies in it is in use.
     Value,
     /// A thread that it started runs.
     Thread,
-    /// A generation that holds it, or a console that keeps it.
+    /// A generation, a handle or a console holds it.
     Handle,
-    /// What the version does at its end has not returned.
+    /// A step of the version's end has not returned.
     Ending,
     /// A thread has to run the destructors of its thread-locals.
     ThreadLocal,
@@ -29,7 +31,7 @@ pub enum HolderKind {
 }
 
 impl HolderKind {
-    /// The word for so many of them.
+    /// The word for `count` holders of this kind.
     pub fn noun(self, count: u64) -> &'static str {
         match (self, count) {
             (Self::Call, 1) => "call",
@@ -50,12 +52,12 @@ impl HolderKind {
     }
 }
 
-/// What keeps a version in use: one thing that has a name, or several of a kind that have none.
+/// What keeps a version in use: one named thing, or several unnamed ones of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// How it does so.
+    /// How it keeps the version in use.
     pub kind: HolderKind,
-    /// How many there are; 1 of what has a name.
+    /// How many there are; always 1 if it has a name.
     #[serde(default = "one")]
     pub count: u64,
     /// The function that a call is in.
@@ -70,7 +72,7 @@ pub struct Holder {
     /// The name of the thread; `main` for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<String>,
-    /// The system's number of the thread; `None` for the first, which has that of the process.
+    /// The system's id of the thread; `None` for the first thread, whose id is that of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread_id: Option<i32>,
     /// The name of the task.
@@ -82,10 +84,10 @@ pub struct Holder {
     /// The interface of the registration; `None` for a value of the DataBag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// When it began, in milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
-    /// Whether it may have begun before `since_ms`, when it was first seen.
+    /// Whether it may have begun before `since_ms`: then `since_ms` is when it was first seen.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_at_least: bool,
     /// Whether it is a console that keeps the version.
@@ -101,38 +103,39 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Threads that libraries start, by how the system names them (it cuts names to 15 bytes), and the way out.
+/// Threads that libraries start, and what to do about them. The names are those that the system shows; it
+/// cuts them to 15 bytes.
 const OF_LIBRARIES: [(&str, &str); 7] = [
     ("tokio-rt-worker", OWN_RUNTIME),
     ("tokio-runtime-w", OWN_RUNTIME),
     (
         "ctrl-c",
-        "let the host handle signals, and tell the plugin by a call: the thread of the crate ctrlc never ends",
+        "handle signals in the host and notify the plugin by a call: the thread of the crate ctrlc never ends",
     ),
     (
         "reqwest-interna",
-        "keep the client of `reqwest::blocking` in the plugin, and not in a static: its runtime ends as it is \
-         dropped",
+        "keep the client of `reqwest::blocking` in the plugin instance instead of a static: its runtime ends \
+         when it is dropped",
     ),
     (
         "async-std/runti",
-        "use `hotswap_plugin::rt`, or a runtime that can be dropped: that of async-std never ends",
+        "use `hotswap_plugin::rt`, or a runtime that can be dropped: the runtime of async-std never ends",
     ),
     (
         "smol-",
-        "use `hotswap_plugin::rt`, or an executor that can be dropped: that of smol never ends",
+        "use `hotswap_plugin::rt`, or an executor that can be dropped: the executor of smol never ends",
     ),
     (
         "r2d2-worker-",
-        "keep the pool in the plugin, and not in a static: its threads end as it is dropped",
+        "keep the pool in the plugin instance instead of a static: its threads end when it is dropped",
     ),
 ];
 
-const OWN_RUNTIME: &str = "end the tokio runtime in `on_free` with `shutdown_background`: keep it in the plugin, and \
-                           not in a static, or use the host's (`hotswap_plugin::rt`)";
+const OWN_RUNTIME: &str = "end the tokio runtime in `on_free` with `shutdown_background`: keep it in the plugin \
+                           instance instead of a static, or use the host's (`hotswap_plugin::rt`)";
 
 impl Holder {
-    /// What to do about a thread that holds a version; `None` for what is no thread.
+    /// What to do about a thread that keeps a version in use; `None` if the holder is not a thread.
     pub fn advice(&self) -> Option<&'static str> {
         if self.kind != HolderKind::Thread {
             return None;
@@ -142,12 +145,12 @@ impl Holder {
         };
         let known = OF_LIBRARIES.iter().find(is_of).map(|(_, advice)| *advice);
         Some(known.unwrap_or(
-            "end the thread in `on_free`; if it is of a pool of all, as rayon's, whose threads have no name of \
-             their own and never end, make a pool in the plugin (`ThreadPoolBuilder::build`), and drop it there",
+            "end the thread in `on_free`; if it belongs to a global pool such as rayon's, whose threads have no \
+             names and never end, create a pool in the plugin (`ThreadPoolBuilder::build`) and drop it in `on_free`",
         ))
     }
 
-    /// So many of a kind, of which nothing else is known.
+    /// `count` holders of one kind, about which nothing else is known.
     pub fn unnamed(kind: HolderKind, count: u64) -> Self {
         Self {
             kind,
@@ -166,15 +169,15 @@ impl Holder {
         }
     }
 
-    /// The holder in words, as of a moment in milliseconds since the Unix epoch:
-    /// `call of greet on "main", ≥ 4.0 s`.
+    /// Describes the holder at the time `now_ms`, in milliseconds since the Unix epoch: `call of greet on
+    /// "main", ≥ 4.0 s`.
     pub fn text(&self, now_ms: u64) -> String {
         match self.kind {
             HolderKind::Ending => {
                 let what = match self.activity {
                     Some(Activity::OnFree) => "its on_free",
                     Some(activity) => activity.as_str(),
-                    None => "something that it does at its end",
+                    None => "a step of its end",
                 };
                 return format!("{what}, which has not returned");
             }
@@ -189,7 +192,7 @@ impl Holder {
         format!("{noun} {name}{patch}{}", self.age(now_ms))
     }
 
-    /// What comes after the kind: `of greet on "main"`; `None` where nothing is known.
+    /// The text after the kind, `of greet on "main"`; `None` if nothing is known.
     fn name(&self) -> Option<String> {
         let called = self.function.as_deref().or(self.activity.map(Activity::as_str));
         let keyed = || match (self.key.as_ref()?, &self.interface) {
@@ -205,7 +208,7 @@ impl Holder {
         }
     }
 
-    /// `"main"`, or with its number; the number alone where the system knows no name.
+    /// The thread's name and number, such as `"main"`; the number alone if the system has no name.
     fn thread_text(&self) -> Option<String> {
         match (&self.thread, self.thread_id) {
             (Some(name), Some(id)) => Some(format!("\"{name}\" ({id})")),
@@ -215,17 +218,13 @@ impl Holder {
         }
     }
 
-    /// `, ≥ 4.0 s`: of what runs in the version.
+    /// How long it has been in use, such as `, ≥ 4.0 s`; empty if that is not known.
     fn age(&self, now_ms: u64) -> String {
         let runs = matches!(self.kind, HolderKind::Call | HolderKind::Task);
         let Some(since_ms) = self.since_ms.filter(|_| runs) else { return String::new() };
         let least = if self.is_at_least { "≥ " } else { "" };
-        let ms = now_ms.saturating_sub(since_ms);
-        if ms < 1000 {
-            format!(", {least}{ms} ms")
-        } else {
-            format!(", {least}{:.1} s", ms as f64 / 1e3)
-        }
+        let age = Duration::from_millis(now_ms.saturating_sub(since_ms));
+        format!(", {least}{}", duration_text(age))
     }
 }
 

@@ -1,15 +1,15 @@
-//! The calls that are under way in a host, in a memory file that can be read after the host has died.
+//! The calls that are under way in a host, in a memory file that a client can read after the host has died.
 //!
-//! [`HostInfo::calls_file`](crate::HostInfo::calls_file) is the path by which a client opens the file.
-//! As long as a client has it open it exists, however the host ends. Otherwise it ends with the host,
-//! and nothing is left to clean up.
+//! [`HostInfo::calls_file`](crate::HostInfo::calls_file) is the path by which a client opens the file. The
+//! file exists as long as a client has it open, however the host ends. Otherwise it ends with the host, so
+//! nothing is left to clean up.
 //!
 //! ```no_run
 //! use std::fs::File;
 //!
 //! use hotswap_protocol::{HostInfo, in_flight::calls_in_flight};
 //!
-//! /// To be opened while the host lives, and read when it has died.
+//! Opens the file while the host lives, and reads it when the host has died.
 //! fn last_words(host: &HostInfo, wait_for_its_end: impl FnOnce()) -> std::io::Result<()> {
 //!     let Some(path) = &host.calls_file else { return Ok(()) };
 //!     let file = File::open(path)?;
@@ -35,8 +35,8 @@
 //! | [`ROW_CALLS_AT`] | [`ROW_CALLS`] calls, the outermost first. Each has the address of its version, a `u64`, or 0 for no call; the number of its function, a `u32`; and that of the patch whose code it runs, a `u32`, 0 for the version as it was loaded |
 //! | [`ROW_NAME_AT`] | the thread's name as the system has it, 16 bytes, padded with zeros |
 //!
-//! The lowest bit of an address is a tag, and not part of the address: it is set if the host keeps the
-//! version in use by other means than this call. An address that is not in the legend is not that of a
+//! The lowest bit of an address is a tag and not part of the address. It is set if the host keeps the version
+//! in use by other means than this call. An address that is missing in the legend does not belong to a
 //! version.
 //!
 //! | at | in an entry of the legend |
@@ -74,9 +74,9 @@ pub const ROW_NAME_AT: usize = 112;
 
 /// Where the legend begins.
 pub const LEGEND_AT: usize = ROWS_AT + ROWS * ROW_BYTES;
-/// How many entries it has. Calls of further versions do not appear in the result.
+/// How many entries the legend has. Calls of further versions are left out of the result.
 pub const LEGEND_ENTRIES: usize = 512;
-/// How long an entry is. If a plugin has more functions than fit, the first ones are named.
+/// The size of an entry. If a plugin has more functions than fit, only the first ones are named.
 pub const LEGEND_ENTRY_BYTES: usize = 8192;
 /// Where in an entry its text begins.
 pub const LEGEND_TEXT_AT: usize = 16;
@@ -89,10 +89,10 @@ pub const LEGEND_FACTS_AT: usize = LEGEND_ENTRY_BYTES - LEGEND_FACTS_BYTES;
 /// How long the facts are.
 const LEGEND_FACTS_BYTES: usize = 20;
 
-/// How long the file is. Only what is used of it takes memory.
+/// The size of the file. Pages that were never written take no memory.
 pub const FILE_BYTES: usize = LEGEND_AT + LEGEND_ENTRIES * LEGEND_ENTRY_BYTES;
 
-/// The largest number of characters that are read of a name.
+/// The largest number of characters that are read from a name.
 const LONGEST_NAME: usize = 256;
 
 /// A call that was under way.
@@ -112,7 +112,7 @@ pub struct InFlightCall {
     pub thread: String,
     /// The system's id of the thread.
     pub thread_id: i32,
-    /// What it is if it is no function.
+    /// What runs, if it is not a function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
     /// The build whose code it runs; `None` if it has no artifact, or from a host that does not tell.
@@ -121,7 +121,7 @@ pub struct InFlightCall {
 }
 
 impl InFlightCall {
-    /// Whether it is a step in which code of the version that is being loaded runs.
+    /// Whether it is a step that runs code of a version that is being loaded.
     pub fn is_of_load(&self) -> bool {
         self.activity.is_some_and(Activity::is_of_load)
     }
@@ -137,15 +137,14 @@ impl fmt::Display for InFlightCall {
     }
 }
 
-/// Reads the calls from a file of this layout, thread by thread; of one thread the outermost comes
-/// first.
+/// Reads the calls from a file of this layout, thread by thread. The calls of one thread are sorted from the
+/// outermost to the innermost.
 ///
-/// The content is not trusted: whatever it is, the result is text and numbers, and control characters
-/// in names are replaced.
+/// The content is not trusted: whatever it is, the result is text and numbers, and control characters in
+/// names are replaced.
 ///
 /// # Errors
-/// [`InvalidData`](io::ErrorKind::InvalidData) if the file has another layout, or the error of reading
-/// it.
+/// [`InvalidData`](io::ErrorKind::InvalidData) if the file has another layout, or the error of reading it.
 pub fn calls_in_flight(file: &File) -> io::Result<Vec<InFlightCall>> {
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() != FILE_BYTES as u64 {
@@ -171,7 +170,7 @@ fn no_calls_file(why: &str) -> io::Error {
 struct LegendEntry {
     version: u32,
     text: String,
-    /// The number of the first activity; `None` from a host that does not tell.
+    /// The number of the first activity; `None` from a host that does not send it.
     first_activity: Option<u32>,
     build_id: Option<BuildId>,
     /// The build ids of its patches, as bytes.
@@ -199,7 +198,7 @@ fn read_legend(file: &File) -> io::Result<HashMap<u64, LegendEntry>> {
             continue;
         }
         let length = u32::from_ne_bytes(number(&head, 12)) as usize;
-        // Longer ones are of hosts that have text in the place of the facts.
+        // Longer texts come from hosts that have text where others have the facts.
         let has_facts = LEGEND_TEXT_AT + length <= LEGEND_FACTS_AT;
         let mut text = vec![0; length.min(LEGEND_ENTRY_BYTES - LEGEND_TEXT_AT)];
         file.read_exact_at(&mut text, at + LEGEND_TEXT_AT as u64)?;
@@ -263,7 +262,7 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     std::array::from_fn(|index| bytes[at + index])
 }
 
-/// A name without control characters, which a terminal would obey, and cut to the longest length.
+/// A name without control characters, which a terminal would interpret, cut to [`LONGEST_NAME`].
 fn printable(name: &str) -> String {
     let shown = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
     name.chars().take(LONGEST_NAME).map(shown).collect()

@@ -1,9 +1,10 @@
-//! The latencies of calls, and which of them a quantile is.
+//! Percentiles and histograms of the latencies of calls.
 
 use serde::{Deserialize, Serialize};
 
-/// The value that so many thousandths of all do not exceed, which is always one of them; `None` if there is
-/// none. The values are sorted.
+/// The quantile `per_mille` (0 to 1000, in thousandths) of sorted values by the nearest-rank method: the
+/// smallest value that at least this part of all values does not exceed. The result is one of the values;
+/// `None` if there are none.
 ///
 /// ```
 /// use hotswap_protocol::quantile;
@@ -16,7 +17,7 @@ pub fn quantile<T: Copy>(sorted: &[T], per_mille: u16) -> Option<T> {
     sorted.get(usize::try_from(rank).ok()?.checked_sub(1)?).copied()
 }
 
-/// Which of so many values, from 1 in their order, so many thousandths do not exceed.
+/// The nearest rank of a quantile among `count` values, from 1.
 fn nearest_rank(count: u64, per_mille: u16) -> u64 {
     let rank = (u128::from(count) * u128::from(per_mille)).div_ceil(1000).max(1);
     u64::try_from(rank).map_or(count, |rank| rank.min(count))
@@ -49,8 +50,11 @@ pub struct Latencies {
     pub buckets: Vec<LatencyBucket>,
 }
 
-/// A bucket of a histogram. In [`Latencies`] it has the calls above the bound of the bucket before it, up to
-/// its own, 1, 2 or 5 times a power of ten; where a histogram is cumulative, all calls up to its bound.
+/// A bucket of a histogram.
+///
+/// In [`Latencies`], a bucket counts the calls above the bound of the bucket before it, up to its own bound,
+/// which is 1, 2 or 5 times a power of ten. In a cumulative histogram, a bucket counts all calls up to its
+/// bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyBucket {
     /// The bucket's upper bound, in nanoseconds.
@@ -60,8 +64,8 @@ pub struct LatencyBucket {
 }
 
 impl LatencyBucket {
-    /// The bound in nanoseconds below which so many thousandths of the calls of a cumulative histogram lie; `None`
-    /// if it has no calls.
+    /// The smallest bound, in nanoseconds, that at least `per_mille` thousandths of the calls of a cumulative
+    /// histogram do not exceed; `None` if the histogram has no calls.
     pub fn quantile(cumulative: &[Self], per_mille: u16) -> Option<u64> {
         let rank = nearest_rank(cumulative.last()?.calls, per_mille);
         Some(cumulative.iter().find(|bucket| bucket.calls >= rank)?.up_to_ns)
@@ -69,7 +73,7 @@ impl LatencyBucket {
 }
 
 impl Latencies {
-    /// The summary of calls with these latencies, in nanoseconds; `None` if there are none.
+    /// The summary of calls with the latencies `calls_ns`, in nanoseconds; `None` if there are none.
     pub fn of(mut calls_ns: Vec<u64>) -> Option<Self> {
         calls_ns.sort_unstable();
         let (min_ns, max_ns) = (*calls_ns.first()?, *calls_ns.last()?);

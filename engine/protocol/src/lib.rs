@@ -1,9 +1,9 @@
 //! What hosts and consoles must agree on: the messages between them, the directory in which they find
 //! each other, and the environment variables of a host that a console starts.
 //!
-//! A host listens on a Unix socket if it was asked to. The host and its client, a console, exchange
-//! [JSON-RPC 2.0](https://www.jsonrpc.org/specification) messages, one a line, each at most
-//! [`MAX_LINE_BYTES`] long. A conversation:
+//! A host listens on a Unix socket if it was asked to. The host and its client, a console, exchange [JSON-RPC
+//! 2.0](https://www.jsonrpc.org/specification) messages. Each message is one line of at most
+//! [`MAX_LINE_BYTES`]. A conversation:
 //!
 //! ```text
 //! → {"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":1,"client":"hotswap"}}
@@ -15,13 +15,13 @@
 //! ← {"jsonrpc":"2.0","method":"log","params":{"seq":7,"at_ms":…,"level":"info",…}}
 //! ```
 //!
-//! - The first request must be `hello`. The host refuses a client of another protocol version, and its
+//! - The first request must be `hello`. The host refuses a client with another protocol version, and its
 //!   error names both versions.
-//! - Answers can come in another order than their requests: match them by `id`.
-//! - Log records wait in a bounded queue of their own, apart from answers and events. If records do
-//!   not fit, a `dropped` notification says how many.
-//! - Within a version messages only gain fields: unknown ones are ignored, and a field that the other
-//!   side does not know has a default.
+//! - Answers can arrive in another order than their requests: match them by `id`.
+//! - Log records wait in a bounded queue of their own, apart from answers and events. If records do not fit,
+//!   a `dropped` notification says how many were lost.
+//! - Within a protocol version, messages only gain fields. Each side ignores fields that it does not know,
+//!   and has a default for fields that are missing.
 //!
 //! [`RequestLine`] is a line that a client writes, and [`Line`] is one that it reads:
 //!
@@ -105,7 +105,7 @@ pub use socket::SocketPath;
 pub use step::{Activity, Step};
 pub use toolchain::{Misfit, Toolchain, ToolchainPart};
 
-/// The protocol's version. A client and a host must have the same.
+/// The version of the protocol. Client and host must have the same version.
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The largest number of calls that one `invoke` can ask for.

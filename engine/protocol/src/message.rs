@@ -25,9 +25,9 @@ pub enum Request {
     Live,
     /// Reloads what changed; answered by [`crate::ReloadReport`].
     Reload,
-    /// As `reload`, and also reloads plugins that a rollback keeps at an earlier artifact.
+    /// Does what `reload` does, and also reloads plugins that a rollback keeps at an earlier artifact.
     ReloadLatest,
-    /// As `reload`, and also retires plugins whose artifact is gone; answered by
+    /// Does what `reload` does, and also retires plugins whose artifact is gone; answered by
     /// [`crate::ReloadReport`].
     Prune(PruneParams),
     /// Asks what a reload would do, without doing it; answered by [`crate::ReloadPlan`].
@@ -35,8 +35,8 @@ pub enum Request {
     /// Loads a plugin from an earlier artifact, `name@version` or `name@build-id`; answered by
     /// [`crate::ReloadReport`].
     Rollback(TargetParams),
-    /// Loads exactly these artifacts as one transaction, and retires other plugins. Nothing changes where a
-    /// restart finds its plugins. Answered by [`crate::ReloadReport`].
+    /// Loads exactly these artifacts as one transaction, and retires all other plugins. The files in the
+    /// plugin directory stay, so a restarted host loads those. Answered by [`crate::ReloadReport`].
     Apply(ApplyParams),
     /// Gives the version of a plugin that serves the code of a patch whose artifact is still being linked. Sent
     /// again with the patch that names the linked build, it publishes nothing, and only says which build has the
@@ -47,17 +47,17 @@ pub enum Request {
     Offer(OfferParams),
     /// Calls a plugin's function; answered by [`InvokeResult`].
     Invoke(InvokeParams),
-    /// Cancels an `invoke` of this connection that has not been answered yet; answered by an empty
-    /// object, and the `invoke` then by [`ErrorKind::Cancelled`].
+    /// Cancels an `invoke` of this connection that has not been answered yet. The answer is an empty object,
+    /// and the `invoke` is answered by [`ErrorKind::Cancelled`].
     Cancel(CancelParams),
-    /// Keeps a version loaded until `release` or the end of the connection, so that it can still be
-    /// called when another version serves; answered by an empty object.
+    /// Keeps a version loaded until `release` or the end of the connection, so that it can still be called
+    /// after it was replaced; answered by an empty object.
     Hold(TargetParams),
     /// Ends a `hold`; answered by an empty object.
     Release(TargetParams),
     /// Calls a function now, and again in each new version of its plugin; answered by [`crate::PinnedCall`].
     Pin(PinParams),
-    /// Ends a `pin`; answered by the [`crate::PinnedCall`] that it was.
+    /// Ends a `pin`; answered by the [`crate::PinnedCall`] that was removed.
     Unpin(UnpinParams),
     /// Asks for the pinned calls; answered by [`crate::Pins`].
     Pins,
@@ -98,8 +98,8 @@ pub struct InvokeParams {
     /// The arguments in the order of the parameters.
     #[serde(default)]
     pub args: Vec<Value>,
-    /// Whether arguments are text from a command line. Then each is converted to the type of its
-    /// parameter: a `String` parameter takes the text, even if it is `42`; for any other the text is
+    /// Whether the arguments are text from a command line. If so, each is converted to the type of its
+    /// parameter: a `String` parameter takes the text, even if it is `42`; for any other type the text is
     /// read as JSON.
     #[serde(default)]
     pub lenient: bool,
@@ -142,13 +142,13 @@ pub struct InvokeResult {
     pub patch: Option<u32>,
     /// How long the call took inside the host, in microseconds; of several calls, the last.
     pub elapsed_us: u64,
-    /// The same in nanoseconds.
+    /// The same time in nanoseconds.
     #[serde(default)]
     pub elapsed_ns: u64,
     /// The latencies of all calls; `None` if there was one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latencies: Option<Box<Latencies>>,
-    /// The outcome of the calls of the other version; `None` if [`InvokeParams::beside`] was.
+    /// The outcome of the calls of the other version; `None` if [`InvokeParams::beside`] was `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Box<Beside>>,
 }
@@ -173,10 +173,10 @@ pub struct TargetParams {
 /// Parameters of `prune`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PruneParams {
-    /// Also load what a rollback holds.
+    /// Whether to load also plugins that a rollback keeps at an earlier artifact.
     #[serde(default)]
     pub latest: bool,
-    /// The plugins to retire if their artifact is gone; all if empty.
+    /// The plugins to retire if their artifact is gone; if empty, all plugins.
     #[serde(default)]
     pub plugins: Vec<String>,
 }
@@ -257,11 +257,11 @@ pub struct PlanParams {
     /// Plan for `reload_latest` instead of `reload`.
     #[serde(default)]
     pub latest: bool,
-    /// Plan for `prune`, of all plugins.
+    /// Plan for `prune` of all plugins.
     #[serde(default)]
     pub prune: bool,
-    /// Plan for `apply` with these artifacts, and for nothing else. A host that does not know `apply` plans a
-    /// reload: its answer tells by the builds.
+    /// Plan for `apply` with these artifacts. A host that does not know `apply` plans a reload instead; the
+    /// builds in its answer show this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<ApplyParams>,
 }
@@ -288,7 +288,7 @@ pub struct SubscribeResult {
     pub backlog: usize,
 }
 
-/// What a host sends to subscribers, without a request for each.
+/// What a host sends to subscribers without being asked each time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", content = "params", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -378,13 +378,13 @@ pub struct WireError {
     /// The step of the reload that failed; `None` if the error is not about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
-    /// What made the reload fail.
+    /// The cause of a failed reload; `None` if the error is not about a reload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<CauseKind>,
     /// The causes of the error, the outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
-    /// What the host's own code expects and the reload would have broken.
+    /// The expectations of the host's own code that the reload would have broken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<BrokenExpectation>,
 }
@@ -453,8 +453,8 @@ pub struct ResponseLine {
 /// The error object that JSON-RPC prescribes; [`WireError`] is its `data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RpcError {
-    /// JSON-RPC's number of the error: −32700 for an unreadable line, −32600 for a bad request, and
-    /// −32000 for any other.
+    /// The error number of JSON-RPC: −32700 for an unreadable line, −32600 for a bad request, and −32000 for
+    /// any other error.
     pub code: i32,
     /// The message of `data`.
     pub message: String,

@@ -1,4 +1,4 @@
-//! What plugins, their versions and their builds are called.
+//! The names of plugins, of their versions and of their builds.
 //!
 //! A **target** is a text that names a plugin, or one version of it:
 //!
@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `world` | the version of `world` that serves |
 //! | `world@2`, `world@v2` | the second version of `world` that this host loaded |
-//! | `world@7f3a90` | the build of `world` whose build id begins so; at least six digits |
+//! | `world@7f3a90` | the build of `world` whose build id begins with these digits, at least six |
 
 use std::{
     fmt,
@@ -17,7 +17,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A plugin's name: letters, digits, `-` and `_`. Case is shown and does not matter:
+/// A plugin's name: letters, digits, `-` and `_`. The name keeps its case, but names that differ only in case
+/// are equal:
 ///
 /// ```
 /// use hotswap_protocol::PluginName;
@@ -31,7 +32,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone)]
 pub struct PluginName {
     shown: Arc<str>,
-    /// What is compared.
+    /// The name in lower case, which comparisons use.
     folded: Arc<str>,
 }
 
@@ -41,12 +42,12 @@ impl PluginName {
         &self.shown
     }
 
-    /// The name in lower case: what two spellings of it have in common, also as part of a path.
+    /// The name in lower case, which all its spellings share. It can also be part of a path.
     pub fn folded(&self) -> &str {
         &self.folded
     }
 
-    /// Whether a text is this name, in whatever case.
+    /// Whether `name` is this name, in whatever case.
     pub fn is(&self, name: &str) -> bool {
         same_plugin(&self.shown, name)
     }
@@ -58,7 +59,7 @@ pub fn same_plugin(a: &str, b: &str) -> bool {
     a == b || a.eq_ignore_ascii_case(b) || !(a.is_ascii() && b.is_ascii()) && fold(a) == fold(b)
 }
 
-/// A name without regard to case. Each character is folded by itself, wherever it stands.
+/// A name in lower case. Each character is folded by itself, whatever its neighbours are.
 fn fold(name: &str) -> String {
     name.chars().flat_map(char::to_lowercase).collect()
 }
@@ -145,7 +146,7 @@ impl fmt::Display for InvalidName {
 
 impl std::error::Error for InvalidName {}
 
-/// Says which build an artifact is: 32 hexadecimal digits.
+/// Identifies a build of a plugin: 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct BuildId([u8; 16]);
@@ -216,7 +217,7 @@ impl std::error::Error for InvalidBuildId {}
 /// One version of a plugin, as people name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionRef {
-    /// Which load of the plugin it was in this host, from 1: `2` or `v2`.
+    /// The number of the load of the plugin in this host, from 1: `2` or `v2`.
     Ordinal(u32),
     /// The build whose id begins with these digits, in lower case.
     Build(String),

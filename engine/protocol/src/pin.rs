@@ -1,4 +1,4 @@
-//! Pinned calls: a call that the host makes again in each new version of its plugin, to compare what it gives.
+//! Pinned calls: calls that the host repeats in each new version of their plugin, to compare the outcomes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,20 +8,20 @@ use crate::{WireError, version_label};
 /// The largest number of calls that a host keeps pinned.
 pub const MAX_PINS: usize = 32;
 
-/// The largest size of a pinned call's arguments, and of each of its values that are kept, as JSON in bytes.
+/// The largest size of a pinned call's arguments, and of each outcome that is kept, in bytes of JSON.
 pub const MAX_PINNED_BYTES: usize = 8 * 1024;
 
 /// Parameters of `pin`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinParams {
-    /// The plugin; the version of it that serves is called.
+    /// The plugin whose serving version is called.
     pub plugin: String,
     /// The function.
     pub function: String,
     /// The arguments in the order of the parameters.
     #[serde(default)]
     pub args: Vec<Value>,
-    /// As of `invoke`: whether arguments are text from a command line.
+    /// The same as [`InvokeParams::lenient`](crate::InvokeParams::lenient).
     #[serde(default)]
     pub lenient: bool,
 }
@@ -40,10 +40,10 @@ pub struct Pins {
     pub pins: Vec<PinnedCall>,
 }
 
-/// A call that is made again in each new version of its plugin.
+/// A call that the host repeats in each new version of its plugin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinnedCall {
-    /// Its number, by which it is unpinned.
+    /// The number of the pin, which `unpin` takes.
     pub id: u64,
     /// The plugin.
     pub plugin: String,
@@ -51,21 +51,21 @@ pub struct PinnedCall {
     pub function: String,
     /// The arguments in the order of the parameters.
     pub args: Vec<Value>,
-    /// As of `pin`: whether arguments are text from a command line.
+    /// The same as [`PinParams::lenient`].
     #[serde(default)]
     pub lenient: bool,
-    /// What it gave in the version that serves.
+    /// The outcome in the version that serves.
     pub now: PinnedAnswer,
-    /// What it gave in the version that was called before; `None` if there was none.
+    /// The outcome in the version that was called before; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<PinnedAnswer>,
-    /// Whether both gave the same; `None` if there is nothing to compare.
+    /// Whether both outcomes are the same; `None` if there is nothing to compare.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_same: Option<bool>,
 }
 
 impl PinnedCall {
-    /// What pins it.
+    /// The parameters of a `pin` that would pin the same call.
     pub fn params(&self) -> PinParams {
         PinParams {
             plugin: self.plugin.clone(),
@@ -76,12 +76,12 @@ impl PinnedCall {
     }
 }
 
-/// What one version gave for a pinned call.
+/// The outcome of a pinned call in one version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinnedAnswer {
     /// The version.
     pub version: u32,
-    /// The number of its patch that served; `None` if it was as it was loaded.
+    /// The number of the patch that served; `None` if the version served as it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<u32>,
     /// When it was called, in milliseconds since the Unix epoch.
@@ -89,26 +89,26 @@ pub struct PinnedAnswer {
     /// How long the call took, in nanoseconds; `None` if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elapsed_ns: Option<u64>,
-    /// What it gave.
+    /// The outcome of the call.
     #[serde(flatten)]
     pub outcome: PinnedOutcome,
 }
 
 impl PinnedAnswer {
-    /// What gave it: `v3`, or `v3+2` with its second patch.
+    /// The name of the version: `v3`, or `v3+2` with its second patch.
     pub fn label(&self) -> String {
         version_label(self.version, self.patch)
     }
 }
 
-/// What a pinned call gave.
+/// The outcome of a pinned call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PinnedOutcome {
     /// The function returned this.
     Value(Value),
-    /// The function returned a value whose JSON has so many bytes, more than are kept.
+    /// The function returned a value that is not kept, since its JSON has this many bytes.
     LargeValue(u64),
-    /// The call failed, or was not made since the function has effects now.
+    /// The call failed, or was not made because the function has effects now.
     Error(WireError),
 }

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Expectation, Outcome, Source};
 
-/// What a reload would do, as far as can be told without opening an artifact.
+/// What a reload would do, as far as it can be known without opening an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadPlan {
     /// The generation that serves.
     pub generation: u64,
     /// One entry per plugin, in load order; new plugins come last.
     pub plugins: Vec<PlannedPlugin>,
-    /// What the host's own code expects of plugins: a reload that would break it is refused.
+    /// What the host's own code expects from plugins. A reload that would break an expectation is refused.
     #[serde(default)]
     pub host_expects: Vec<Expectation>,
 }
@@ -27,7 +27,7 @@ pub struct PlannedPlugin {
     pub outcome: Outcome,
     /// The artifact that serves now; `None` for a new plugin.
     pub loaded: Option<LoadedArtifact>,
-    /// The artifact that would be loaded; `None` if that is not another build.
+    /// The artifact that would be loaded; `None` if no other build would be.
     pub new: Option<NewArtifact>,
 }
 
@@ -41,10 +41,10 @@ pub struct LoadedArtifact {
     pub patch: Option<u32>,
     /// Its build id.
     pub build_id: String,
-    /// The artifact whose code it has: the copy that it was loaded from, or what a patch made of it, open in the
-    /// host; `None` if it was removed.
+    /// The artifact whose code the version runs: the copy that it was loaded from, or the result of a patch,
+    /// which the host has open. `None` if it was removed.
     pub path: Option<PathBuf>,
-    /// The source it was built from; none outside a git repository.
+    /// The source that it was built from; `None` outside a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
@@ -52,13 +52,13 @@ pub struct LoadedArtifact {
 /// An artifact that would be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewArtifact {
-    /// Where it lies.
+    /// The path of the artifact.
     pub path: PathBuf,
     /// Its build id.
     pub build_id: String,
     /// The plugin crate's version.
     pub crate_version: String,
-    /// The source it was built from; none outside a git repository.
+    /// The source that it was built from; `None` outside a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }

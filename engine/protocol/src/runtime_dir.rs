@@ -1,9 +1,9 @@
 //! The runtime directory, in which the hosts and consoles of one user find each other. Nobody else can
 //! enter it.
 //!
-//! Whoever could change it could give a host another library to load, and a console another host to
-//! talk to. So the directory is checked before it is used, and nothing is removed that may belong to
-//! somebody else.
+//! Whoever can change the directory could make a host load another library, or connect a console to another
+//! host. So the directory is checked before it is used, and nothing is removed that may belong to another
+//! user.
 
 use std::{
     env,
@@ -73,7 +73,7 @@ impl RuntimeDir {
         }
     }
 
-    /// A directory that is named for the purpose, with the same checks.
+    /// Uses the directory at `path`, with the same checks.
     pub fn at(path: PathBuf, uid: u32) -> Self {
         Self { path, uid, passed_over: None }
     }
@@ -83,8 +83,8 @@ impl RuntimeDir {
         &self.path
     }
 
-    /// Why the directory that `XDG_RUNTIME_DIR` names is not used; `None` if it is used, or if the
-    /// variable names no directory.
+    /// Why the directory that `XDG_RUNTIME_DIR` names is not used; `None` if it is used, or if the variable
+    /// does not name a directory.
     pub fn passed_over(&self) -> Option<&str> {
         self.passed_over.as_deref()
     }
@@ -124,7 +124,7 @@ impl RuntimeDir {
         Ok(())
     }
 
-    /// Checks the parent: whoever can change it can replace this directory.
+    /// Checks the parent directory: whoever can change that can replace this directory.
     fn check_parent(&self) -> io::Result<()> {
         let parent = self.path.parent().unwrap_or(&self.path);
         let metadata = fs::metadata(parent)?;
@@ -153,7 +153,7 @@ impl RuntimeDir {
     }
 }
 
-/// Checks that the user owns the directory that `dir` is, or that it links to.
+/// Checks that the user owns the directory `dir`, or the directory to which the link `dir` leads.
 fn expect_owner(dir: &Path, uid: u32) -> io::Result<()> {
     expect_owned(dir, &fs::metadata(dir)?, uid)
 }
@@ -171,17 +171,17 @@ fn others_write(mode: u32) -> String {
 
 fn untrusted(dir: &Path, what: &str, uid: u32) -> io::Error {
     io::Error::other(format!(
-        "{} {what}, and this runs as user {uid}: set {VARIABLE} to a directory of that user's which \
+        "{} {what}, and this process runs as user {uid}: set {VARIABLE} to a directory of this user that \
          nobody else can enter (mode 0700)",
         dir.display()
     ))
 }
 
-/// Removes the socket at `path` if it belongs to this user and nobody listens at it any more. Returns
+/// Removes the socket at `path` if it belongs to this user and no process listens at it any more. Returns
 /// whether it was removed.
 ///
-/// Anything else at that path stays: a file, a link, another user's socket, a socket of another kind, or
-/// one at which somebody listens.
+/// Anything else at that path stays: a file, a link, another user's socket, a socket of another kind, or a
+/// socket at which a process listens.
 pub fn remove_dead_socket(path: &Path, uid: u32) -> bool {
     let is_own = |file: &Metadata| file.file_type().is_socket() && file.uid() == uid;
     if !fs::symlink_metadata(path).as_ref().is_ok_and(is_own) {

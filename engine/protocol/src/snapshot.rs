@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub generation: u64,
     /// One entry per plugin, in load order; plugins that were removed or never loaded come last.
     pub plugins: Vec<PluginInfo>,
-    /// The same number as [`VaultSnapshot::changes`]: if it has changed, so has the Vault.
+    /// Equals [`VaultSnapshot::changes`]. If the number has changed, so has the Vault.
     #[serde(default)]
     pub vault_changes: u64,
 }
@@ -48,10 +48,11 @@ pub struct HostInfo {
     pub engine_version: String,
     /// The compiler that it was built with, such as `rustc 1.95.0 (59807616e)`.
     pub toolchain: String,
-    /// What it was built by, which artifacts have to fit; `None` from a host that does not tell.
+    /// The toolchain that built it, which artifacts must match; `None` from a host that does not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_by: Option<Toolchain>,
-    /// The shared libraries that it vouches for: they alone keep no image.
+    /// The shared libraries that the host trusts to keep no pointers into an image: a plugin that needs them
+    /// can still be unmapped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_libraries: Vec<String>,
     /// What distinguishes it from other hosts of a fleet, besides its toolchain.
@@ -67,7 +68,7 @@ pub struct HostInfo {
 pub struct PluginInfo {
     /// Its name.
     pub name: String,
-    /// Its versions, the newest first. Of freed versions, the newest ones are listed.
+    /// Its versions, the newest first. Only the newest of the freed versions are listed.
     pub versions: Vec<VersionInfo>,
     /// The plugins that the active version imports.
     #[serde(default)]
@@ -75,8 +76,8 @@ pub struct PluginInfo {
     /// The functions of the active version.
     #[serde(default)]
     pub functions: Vec<FunctionInfo>,
-    /// Whether a rollback keeps it at an earlier build: a reload leaves the build that it was rolled back
-    /// from alone.
+    /// Whether a rollback keeps it at an earlier build: a reload then ignores the build from which it was
+    /// rolled back.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_rolled_back: bool,
 }
@@ -101,7 +102,7 @@ pub enum VersionState {
     Retired,
     /// It was replaced and is unused, but destructors of a thread still have to run.
     Pinned,
-    /// It is unmapped, which was checked.
+    /// Its image is unmapped, which the engine has checked.
     Freed,
     /// It was replaced and is unused, but cannot be unmapped; the detail says why.
     Kept,
@@ -139,17 +140,17 @@ pub struct VersionInfo {
     pub state: VersionState,
     /// The state as text: `retired: 2 calls, 1 value`.
     pub detail: String,
-    /// What those words say besides the state, `2 calls, 1 value`; empty if that is nothing, and `None`
-    /// from a host that does not tell them apart.
+    /// The text after the state in `detail`, such as `2 calls, 1 value`. It is empty if there is none, and
+    /// `None` from a host that sends `detail` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
-    /// Why it never served.
+    /// Why it never served; `None` if it did, or may still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// How it ended; `None` if it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
-    /// The build id of the artifact whose code it has; where it is patched, that of the build that the patch
+    /// The build id of the artifact whose code it runs. If it is patched, this is the build that the patch
     /// makes of it.
     pub build_id: String,
     /// Whether that build is still being linked: then `build_id` is that of its code alone.
@@ -158,11 +159,11 @@ pub struct VersionInfo {
     /// The build id of the artifact that was loaded, where a patch made another build of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_build_id: Option<String>,
-    /// The number of its patch that serves, or served last: `v3+2` is version 3 with patch 2. `None` if it is as
-    /// it was loaded.
+    /// The number of the patch that serves, or served last: `v3+2` is version 3 with patch 2. `None` if it
+    /// serves as it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<u32>,
-    /// The functions whose code that patch replaces.
+    /// The functions whose code the patch replaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patched_functions: Vec<String>,
     /// The plugin crate's version.
@@ -174,12 +175,12 @@ pub struct VersionInfo {
     pub loaded_at_ms: u64,
     /// The size of its file in bytes.
     pub size_bytes: u64,
-    /// How many bytes that its code allocated are still on the heap, also after it was freed. `None`
-    /// if the host does not count them, or if a freed version has left no more than each does.
+    /// How many bytes that its code allocated are still on the heap, also after it was freed. `None` if the
+    /// host does not count them, or if a freed version left no more than every version does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heap_bytes: Option<u64>,
-    /// The descriptors that its code opened and that are open still, also after it was freed: some may
-    /// have been handed on to other versions, or to the host.
+    /// The descriptors that its code opened and that are still open, also after it was freed. It may have
+    /// passed some of them to other versions or to the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descriptors: Vec<OpenDescriptor>,
     /// How many calls it has answered.
@@ -187,7 +188,7 @@ pub struct VersionInfo {
     /// How many of these failed.
     #[serde(flatten)]
     pub failures: Failures,
-    /// What keeps it in use, by name.
+    /// What keeps it in use, in words.
     #[serde(default)]
     pub holders: Vec<String>,
     /// The same as data, in the same order.
@@ -196,13 +197,13 @@ pub struct VersionInfo {
 }
 
 impl VersionInfo {
-    /// What it is called: `v3`, or `v3+2` with its second patch.
+    /// The version's name with its patch: `v3`, or `v3+2` with its second patch.
     pub fn label(&self) -> String {
         version_label(self.version, self.patch)
     }
 }
 
-/// What a version is called with its patch, if it has one: `v3`, `v3+2`.
+/// The name of a version with its patch, if it has one: `v3`, `v3+2`.
 pub fn version_label(version: u32, patch: Option<u32>) -> String {
     let patch = patch.map_or_else(String::new, |number| format!("+{number}"));
     format!("v{version}{patch}")
@@ -211,7 +212,7 @@ pub fn version_label(version: u32, patch: Option<u32>) -> String {
 /// How many calls of functions failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {
-    /// How many returned an error, but for errors that say that the call was wrong.
+    /// How many returned an error. Errors that say that the call itself was wrong do not count.
     #[serde(default)]
     pub errors: u64,
     /// How many panicked.
@@ -227,9 +228,9 @@ pub struct Failures {
 pub struct FirstFailure {
     /// The function.
     pub function: String,
-    /// The error, or what it panicked with and where.
+    /// The error, or the message and the place of the panic.
     pub message: String,
-    /// When, in milliseconds since the Unix epoch.
+    /// When it failed, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// The patch in whose code; `None` for the version as it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -241,7 +242,7 @@ pub struct FirstFailure {
 pub struct OpenDescriptor {
     /// Its number in the process.
     pub number: i32,
-    /// What it is open for: `tcp`, `udp`, `unix`, `file`, `pipe`, `eventpoll`, `eventfd`, …
+    /// What kind of thing is open: `tcp`, `udp`, `unix`, `file`, `pipe`, `eventpoll`, `eventfd`, …
     pub kind: String,
     /// The address or the path; empty if it has none.
     #[serde(default)]
@@ -283,14 +284,14 @@ pub struct FunctionInfo {
     pub params: Vec<ParamInfo>,
     /// The JSON Schema of what it returns.
     pub returns: Value,
-    /// Whether it is live: found by its name alone, in the newest generation.
+    /// Whether it is live: a host can find it by its name alone, in the newest generation.
     #[serde(default)]
     pub is_live: bool,
     /// Whether it is `async`.
     #[serde(default)]
     pub is_async: bool,
-    /// Whether its author says that a call does something that is not to be done again by itself: it cannot be
-    /// pinned.
+    /// Whether its author says that a call has effects, such as sending a message, and must not be repeated
+    /// automatically. Such a function cannot be pinned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_effects: bool,
     /// How often it was called in the active version.
@@ -299,15 +300,15 @@ pub struct FunctionInfo {
     /// How many of these failed.
     #[serde(flatten)]
     pub failures: Failures,
-    /// The median latency of the timed calls, in microseconds; `None` if no call was timed. Each
-    /// thread times its first calls of a function, and then one in 1,024.
+    /// The median latency of the timed calls, in microseconds; `None` if no call was timed. Each thread times
+    /// its first calls of a function, and after that one call in 1,024.
     #[serde(default)]
     pub latency_us_p50: Option<f64>,
     /// The 99th percentile of the same latencies, in microseconds.
     #[serde(default)]
     pub latency_us_p99: Option<f64>,
-    /// The histogram of the same latencies, cumulative: how many of the calls took at most so long. Buckets
-    /// that no call falls into are left out; each ends at most 25 % above the one before it.
+    /// The cumulative histogram of the same latencies: how many calls took at most as long as each bound.
+    /// Buckets that would add no call are left out; each bound is at most 25 % above the one before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latency_buckets: Vec<LatencyBucket>,
 }
@@ -333,8 +334,8 @@ fn is_false(flag: &bool) -> bool {
 pub struct VaultSnapshot {
     /// The generation it belongs to.
     pub generation: u64,
-    /// How many changes the DataBag and the Extension's registrations have had. While the number is the
-    /// same, so are they.
+    /// How many changes the DataBag and the registrations of the Extension have had. While the number stays
+    /// the same, so do they.
     #[serde(default)]
     pub changes: u64,
     /// Named values, sorted by name: the first [`MAX_LISTED`].
@@ -344,7 +345,7 @@ pub struct VaultSnapshot {
     pub data_bag_len: u64,
     /// The host's own object, as JSON.
     pub extension: Value,
-    /// The parts of it that were left out, since it is large.
+    /// The parts of the host's object that were left out because it is large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extension_cuts: Vec<Cut>,
     /// The Rust type of the host's own object.
@@ -360,12 +361,12 @@ pub struct VaultSnapshot {
 /// The largest number of named values, and of registrations, that one answer lists.
 pub const MAX_LISTED: usize = 1000;
 
-/// A list, map or text of which an answer has only the beginning.
+/// A list, a map or a text of which an answer has only the beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     /// Its place in the value, as a JSON pointer (RFC 6901).
     pub path: String,
-    /// How many elements the answer has, or how many bytes of a text.
+    /// How many elements of the list or map, or how many bytes of the text, the answer has.
     pub shown: u64,
     /// How many there are in all; `None` if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -382,11 +383,11 @@ pub struct DataBagEntry {
     pub type_name: String,
     /// What owns it, in words: `host`, or `world v3`.
     pub owner: String,
-    /// What owns it; `None` from a host that does not say so as data.
+    /// What owns it; `None` from a host that only sends `owner`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owned_by: Option<Owner>,
-    /// Its size when serialised, in bytes; `None` if it cannot be serialised, or if only a part of it
-    /// was looked at.
+    /// Its size when serialised, in bytes; `None` if it cannot be serialised, or if only a part of it was
+    /// read.
     pub size_bytes: Option<u64>,
     /// Its value as JSON; of a large value, the beginning. `None` if it cannot be serialised, or if it
     /// is being changed right now.
@@ -405,7 +406,7 @@ pub struct ExtensionSlot {
     pub name: String,
     /// What owns it, in words: `cat v2`.
     pub owner: String,
-    /// What owns it; `None` from a host that does not say so as data.
+    /// What owns it; `None` from a host that only sends `owner`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owned_by: Option<Owner>,
 }
@@ -421,14 +422,14 @@ pub struct FreeResult {
     pub state: VersionState,
     /// The state as text.
     pub detail: String,
-    /// What keeps it in use, by name.
+    /// What keeps it in use, in words.
     pub holders: Vec<String>,
     /// The same as data, in the same order.
     #[serde(default)]
     pub held_by: Vec<Holder>,
 }
 
-/// The functions and types that are found by their names alone, in the newest generation.
+/// The live functions and types: hosts find them by their names alone, in the newest generation.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LiveSnapshot {
     /// The generation it belongs to.

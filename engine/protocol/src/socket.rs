@@ -1,4 +1,4 @@
-//! Sockets at paths that are longer than the system takes.
+//! Sockets whose path is longer than the system allows.
 
 use std::{
     fs::File,
@@ -7,13 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The longest path of a socket, in bytes, without the zero at its end.
+/// The longest path of a socket that Linux allows, in bytes without the terminating zero (`sun_path` in
+/// unix(7)).
 const MAX_BYTES: usize = 107;
 
-/// A path by which the socket at another path can be bound or connected to, however long that is.
+/// A short path to a socket, by which a program can bind it or connect to it however long its own path is.
 ///
-/// If the path is too long for the system, it leads through a descriptor of the directory, which stays open
-/// as long as this lives.
+/// If the socket's own path is too long, the short one leads through a descriptor of the socket's directory.
+/// The descriptor stays open as long as this value lives.
 #[derive(Debug)]
 pub struct SocketPath {
     path: PathBuf,
@@ -21,18 +22,18 @@ pub struct SocketPath {
 }
 
 impl SocketPath {
-    /// The way to `path`.
+    /// Finds a path by which the system can reach `path`.
     ///
     /// # Errors
-    /// If the path is too long, and the system has no other way to it: its directory cannot be opened, its
-    /// last part alone is too long, or `/proc` is not mounted.
+    /// If the path is too long and there is no short one: its directory cannot be opened, its last component
+    /// alone is too long, or `/proc` is not mounted.
     pub fn of(path: &Path) -> io::Result<Self> {
         if path.as_os_str().len() <= MAX_BYTES {
             return Ok(Self { path: path.to_owned(), _directory: None });
         }
         let too_long = || {
             io::Error::other(format!(
-                "the path has {} bytes, and that of a socket at most {MAX_BYTES}: set \
+                "the path has {} bytes; the path of a socket can have at most {MAX_BYTES}: set \
                  XDG_RUNTIME_DIR to a shorter one",
                 path.as_os_str().len()
             ))

@@ -1,4 +1,4 @@
-//! The steps of a load, and what else may run of a plugin.
+//! The steps of a load, and the other parts of a plugin that can run.
 
 use std::fmt;
 
@@ -26,23 +26,23 @@ pub enum Step {
     Reloadable,
     /// The plugin's `export`.
     Export,
-    /// Resolving and handing over what the plugin imports.
+    /// Resolving the plugin's imports and handing over the objects.
     Import,
-    /// Bringing together the live functions and types of all plugins.
+    /// Collecting the live functions and types of all plugins.
     Live,
     /// The plugin's `on_load`.
     OnLoad,
     /// The `hand_over` of the version that is replaced.
     HandOver,
-    /// The `take_back` of a version that serves on.
+    /// The `take_back` of a version that keeps serving because the load failed.
     TakeBack,
     /// The plugin's `on_init`.
     OnInit,
-    /// Comparing what is new with what the host's own code expects.
+    /// Comparing the new versions with what the host's own code expects.
     HostExpects,
     /// The host's callbacks.
     Callback,
-    /// Handing over what new versions take of the Vault, and making them serve.
+    /// Handing over the values of the Vault that new versions take, and making the versions serve.
     Publish,
     /// A step that this side does not know.
     #[serde(other)]
@@ -73,13 +73,13 @@ impl Step {
         }
     }
 
-    /// The step of that name; `None` if this side does not know it.
+    /// The step with this name; `None` if this side does not know it.
     pub fn named(name: &str) -> Option<Self> {
         let step = Self::deserialize(name.into_deserializer()).map_err(|error: NoName| error);
         step.ok().filter(|step| *step != Self::Other)
     }
 
-    /// What of the plugin runs in this step; `None` for a step that runs none of its code.
+    /// The part of the plugin that runs in this step; `None` if the step runs none of its code.
     pub fn activity(self) -> Option<Activity> {
         match self {
             Self::Create => Some(Activity::Create),
@@ -102,12 +102,12 @@ impl fmt::Display for Step {
     }
 }
 
-/// What may run of a plugin besides its functions.
+/// A part of a plugin, besides its functions, that can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Activity {
-    /// A function that the plugin does not declare, and finds by its name alone.
+    /// A function that the plugin does not declare, and answers itself in `invoke_func`.
     FoundByHand,
     /// Opening the image, which runs its constructors.
     Open,
@@ -127,7 +127,7 @@ pub enum Activity {
     TakeBack,
     /// The plugin's `on_init`.
     OnInit,
-    /// Handing over what the plugin takes of the Vault.
+    /// Handing over the values of the Vault that the plugin takes.
     Publish,
     /// The plugin's `on_free`.
     OnFree,
@@ -135,7 +135,7 @@ pub enum Activity {
     DropValue,
     /// The drop of the plugin's instance.
     DropPlugin,
-    /// The end of the process, which the plugin's code asked for.
+    /// The end of the process, at the request of the plugin's code.
     ProcessExit,
     /// An activity that this side does not know.
     #[serde(other)]
@@ -143,8 +143,8 @@ pub enum Activity {
 }
 
 impl Activity {
-    /// The activities that calls note besides functions, in the order of their numbers in the file of calls.
-    /// It only grows.
+    /// The activities that a host notes in the file of calls, in the order of their numbers there. The list
+    /// only grows.
     pub const NOTED: [Self; 15] = [
         Self::FoundByHand,
         Self::Open,
@@ -163,7 +163,7 @@ impl Activity {
         Self::ProcessExit,
     ];
 
-    /// Whether it is a step in which code of the version that is being loaded runs.
+    /// Whether it is a step that runs code of a version that is being loaded.
     pub fn is_of_load(self) -> bool {
         matches!(
             self,

@@ -17,16 +17,16 @@ pub struct Toolchain {
     pub panic_strategy: String,
     /// The version of hotswap-plugin.
     pub plugin_crate_version: String,
-    /// The version of what host and image call each other through.
+    /// The version of the binary interface between host and image.
     pub abi_version: u32,
 }
 
-/// What of a plugin's toolchain has to be as the host's.
+/// A part of the toolchain in which a plugin and its host must agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ToolchainPart {
-    /// What host and image call each other through.
+    /// The binary interface between host and image.
     Abi,
     /// The compiler.
     Rustc,
@@ -56,7 +56,8 @@ impl Toolchain {
         format!("rustc {} ({commit})", self.rustc_release)
     }
 
-    /// What keeps an artifact of this toolchain out of a host of another one; `None` if it fits.
+    /// The first part of the toolchain in which an artifact built by `self` differs from `host`; `None` if
+    /// the artifact fits.
     pub fn misfit(&self, host: &Self) -> Option<Misfit> {
         let is_same_rustc =
             (&self.rustc_commit, &self.rustc_release) == (&host.rustc_commit, &host.rustc_release);
@@ -92,7 +93,7 @@ impl fmt::Display for Toolchain {
 }
 
 impl ToolchainPart {
-    /// What it is called in a sentence.
+    /// The name of the part, as it stands in a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Abi => "ABI",
@@ -103,15 +104,15 @@ impl ToolchainPart {
         }
     }
 
-    /// What to do where it differs.
+    /// What to do if plugin and host differ in this part.
     fn advice(self) -> &'static str {
         match self {
             Self::Rustc => "build both with the same toolchain",
             Self::Target => "build both for the same target",
             Self::PanicStrategy => {
-                "let `panic` be the same in the profile that the host is built with and in \
-                 `[profile.hotswap]`, which plugins are built with and which takes what it does not say from \
-                 `[profile.dev]`; without `panic = \"abort\"` in both, a plugin's panic is an error of its call"
+                "set the same `panic` in the profile that builds the host and in \
+                 `[profile.hotswap]`, which builds plugins and inherits from `[profile.dev]`; \
+                 without `panic = \"abort\"` in both, a panic in a plugin becomes an error of the call"
             }
             Self::Abi | Self::HotswapPlugin => {
                 "build both with the same version of Hotswap: `cargo update` where their lock files differ"

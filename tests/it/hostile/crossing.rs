@@ -61,7 +61,7 @@ fn a_version_at_its_end_gives_out_nothing_and_lets_go_of_what_it_was_given() {
     host.plugins.install("chats", 2);
     host.reload();
     host.wait_for("chats", 1, VersionState::Freed);
-    assert_snapshot!(ada.heard(), @"chats v1 is at its end, and gives out no object of `chat_api::Session` any more");
+    assert_snapshot!(ada.heard(), @"chats v1 is ending, and must not give out an object of `chat_api::Session` any more");
     assert_eq!(ada.alive(), 1);
 }
 

@@ -16,7 +16,7 @@ fn an_import_is_not_bound_as_another_interface() {
         let text = host.engine.invoke::<Option<String>>("confuses", "text", args![]);
         println!("{text:?}");
     });
-    let refused = "refused: confuses: import: an import was given the wrong object: found the interface \
+    let refused = "refused: confuses: import: an import got the wrong object: found the interface \
                    `hostile_api::Number`, expected `hostile_api::Text`";
     assert!(end.output.contains(refused), "{:?} {}", end.status, end.output);
 }

@@ -38,8 +38,7 @@ fn a_plugin_with_a_shared_library_of_rusts_is_refused() {
 }
 
 fn expect_advice(refused: &str) {
-    for part in
-        ["from a shared library of Rust's", "`-C prefer-dynamic`", "`crate-type = [\"dylib\"]`"]
+    for part in ["from a shared Rust library", "`-C prefer-dynamic`", "`crate-type = [\"dylib\"]`"]
     {
         assert!(refused.contains(part), "{refused}");
     }

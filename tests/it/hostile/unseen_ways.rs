@@ -30,7 +30,7 @@ fn starts_and_is_replaced(function: &str) {
 fn a_thread_of_c11_keeps_its_version() {
     let end = in_own_process(|| starts_and_is_replaced("start"));
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
-    let reason = "kept: it uses `thrd_create`, which starts a thread that nobody sees; start it with \
+    let reason = "kept: it uses `thrd_create`, which starts a thread that the engine cannot see; start it with \
                   `std::thread` or `pthread_create`";
     assert!(end.output.contains(reason), "{}", end.output);
 }

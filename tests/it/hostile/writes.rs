@@ -72,7 +72,7 @@ fn a_replaced_version_sets_a_value_of_the_hosts_for_everybody() {
 #[test]
 fn a_replaced_version_takes_nothing_from_others() {
     let (host, old) = replaced();
-    assert_snapshot!(refused(&old, "remove", args!["text"]), @"puts v1: remove: `text` belongs to host; a version that was replaced removes only its own values");
+    assert_snapshot!(refused(&old, "remove", args!["text"]), @"puts v1: remove: `text` belongs to host; a version that was replaced can remove only its own values");
     assert_snapshot!(refused(&old, "put", args!["number", "text"]), @"puts v1: put: `number` of host has another type: found `u64`, expected `alloc::string::String`");
     assert_eq!(text(&host, "text").as_deref(), Some("host"));
 }

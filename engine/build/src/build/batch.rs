@@ -11,17 +11,17 @@ use crate::jobs::Jobs;
 use crate::replay::{self, Next, Outdated, Ran, Replay, Seen, UnitId};
 use crate::{BuildError, BuildErrorKind, Cancel, PluginPackage};
 
-/// How often one build compiles sources without cargo, if they keep changing meanwhile.
+/// The largest number of times that one build compiles sources without cargo, if they keep changing
+/// meanwhile.
 const MOST_REPLAYS: usize = 4;
 
-/// Plugins that are built together, from the moment in which nobody else builds in their target
-/// directories.
+/// Plugins that are built together, from the moment when no other build uses their target directories.
 pub(super) struct Batch<'a> {
     cancel: &'a Cancel,
     jobs: Jobs,
     places: Places,
     members: Vec<Member<'a>>,
-    /// The crates that neither a run without cargo nor cargo itself could compile.
+    /// The crates that neither a build without cargo nor cargo itself could compile.
     broken: BTreeMap<UnitId, String>,
 }
 
@@ -101,9 +101,10 @@ impl<'a> Batch<'a> {
         Self { cancel, jobs, places, members, broken: BTreeMap::new() }
     }
 
-    /// Brings the libraries up to date: first with cargo, one after the other, where that is needed, since
-    /// cargo lets only one process use a target directory. Then the rest, side by side: also the plugins
-    /// that cargo ran for, if they are several. Cargo compiles what they need then, and not them.
+    /// Brings the libraries up to date. First cargo runs where it is needed, for one plugin after the other,
+    /// since cargo lets only one process use a target directory. Then the rest is compiled side by side. If
+    /// cargo runs for several plugins, it compiles only their dependencies, and the plugins themselves belong
+    /// to the rest.
     pub(super) fn compile(&mut self) {
         let mut seen = Seen::new();
         let mut has_run = false;
@@ -141,7 +142,7 @@ impl<'a> Batch<'a> {
         count
     }
 
-    /// What is to be compiled without cargo, by the position of its record.
+    /// The units that have to be compiled without cargo, by the position of the record.
     fn outdated(&mut self, seen: &mut Seen) -> BTreeMap<usize, Outdated> {
         let mut all: BTreeMap<usize, Outdated> = BTreeMap::new();
         for member in self.members.iter_mut().filter(|member| member.is_recorded()) {
@@ -195,8 +196,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Where the compiler calls of a run are written to, by the position of the record: where a plugin is
-    /// to keep them. The places are told.
+    /// The directories for the compiler calls of a run, by the position of the record, for plugins that keep
+    /// their calls. The user is told about them.
     fn places_for_calls(&self, outdated: &BTreeMap<usize, Outdated>) -> BTreeMap<usize, PathBuf> {
         let mut places = BTreeMap::new();
         for member in self.members.iter().filter(|member| member.linking.keeps_calls()) {
@@ -218,7 +219,7 @@ impl<'a> Batch<'a> {
         places
     }
 
-    /// Finishes the plugin at `position`: `finish` gets its library, and its record.
+    /// Finishes the plugin at `position`. `finish` gets its library and its record.
     pub(super) fn finish<T>(
         &mut self,
         position: usize,
@@ -247,7 +248,7 @@ impl<'a> Batch<'a> {
         finish(linked, record.map(|record| (record, &linking.member)))
     }
 
-    /// Writes the records. One that cannot be written is told, and the next build runs cargo.
+    /// Writes the records. If a record cannot be written, this is reported, and the next build runs cargo.
     pub(super) fn end(mut self) {
         for (at, record) in self.places.records.iter_mut().enumerate() {
             if let Err(error) = record.save()
@@ -255,24 +256,24 @@ impl<'a> Batch<'a> {
             {
                 member.linking.say(not_recorded(member.linking.member.plugin, &error));
             }
-            // Without them, the next build does not tell what changed.
+            // Without the outlines, the next build cannot tell what changed.
             let _ = record.keep_outlines();
         }
     }
 }
 
-/// What cargo made of a plugin that was up to date without it.
+/// The result of cargo for a plugin that was up to date without it.
 pub(super) struct Reviewed<'a> {
     pub batch: Batch<'a>,
-    /// The build id of the artifact before.
+    /// The build id of the earlier artifact.
     pub replayed: String,
     /// The crates that cargo compiled although none of their recorded sources had changed.
     pub missed: Vec<String>,
 }
 
 impl<'a> Batch<'a> {
-    /// Lets cargo build the only plugin of the batch, which has `no_replay`, if it is up to date without
-    /// cargo. `None` if it is not, or if its builds are not recorded.
+    /// Runs cargo for the only plugin of the batch, which has `no_replay`, if it is up to date without cargo.
+    /// `None` if it is not up to date, or if its builds are not recorded.
     pub(super) fn review(mut self) -> Result<Option<Reviewed<'a>>, BuildError> {
         let Some(member) = self.members.first_mut() else { return Ok(None) };
         if let Some(error) = member.error.take() {
@@ -290,7 +291,7 @@ impl<'a> Batch<'a> {
         }
         let unchanged = record.unchanged_since_cargo(&linking.member);
         if let Err(error) = linking.run_cargo_where_needed(Some(record), &mut Seen::new()) {
-            // A build without cargo would say that all is well.
+            // A build without cargo would report success.
             if error.kind() != BuildErrorKind::Cancelled
                 && let Err(error) = record.drop_plugin(&linking.member)
             {

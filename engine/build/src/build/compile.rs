@@ -12,7 +12,7 @@ use crate::message::wrong_files;
 use crate::replay::Notes;
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
 
-/// How many of cargo's last lines an error repeats when there were no diagnostics.
+/// How many of cargo's last lines an error repeats if there were no diagnostics.
 const REPEATED_LINES: usize = 20;
 
 /// The package that is compiled.
@@ -30,9 +30,9 @@ pub(crate) struct Run {
     manifest_path: PathBuf,
     pub artifacts: Vec<Artifact>,
     pub scripts: Vec<BuildScript>,
-    /// The compiler's diagnostics, with the package and the target that each is about.
+    /// The compiler's diagnostics, each with its package and target.
     diagnostics: Vec<(PackageId, String, Diagnostic)>,
-    /// Whether cargo has compiled all but the plugin itself, whose compiler call was held back.
+    /// Whether cargo has compiled everything but the plugin itself, whose compiler call was held back.
     pub is_held: bool,
 }
 
@@ -47,7 +47,7 @@ impl Run {
         files.find(|file| file.as_str().ends_with(DLL_SUFFIX)).map(|file| file.clone().into())
     }
 
-    /// Whether cargo found the package itself up to date, or left it to others.
+    /// Whether cargo found the package itself up to date, or did not compile it.
     pub(super) fn is_fresh(&self) -> bool {
         self.own_artifacts().all(|artifact| artifact.fresh)
     }
@@ -71,9 +71,10 @@ impl Run {
     }
 }
 
-/// Runs the cargo command `command`, which builds `package`. Where cargo takes a crate of another workspace
-/// for one of this, it runs once more, without that. With `holding` the run may end before the package itself
-/// is compiled. `on_wrong` gets the files that errors are about, also those that are missing.
+/// Runs the cargo command `command`, which builds `package`. If cargo mistakes a crate of another workspace
+/// for one of this workspace, that crate is removed and cargo runs once more. With `holding`, the run may end
+/// before the package itself is compiled. `on_wrong` gets the files that errors are about, including missing
+/// ones.
 pub(super) fn compile(
     package: Package<'_>,
     mut command: Command,
@@ -90,7 +91,7 @@ pub(super) fn compile(
         owners.settle(&run.artifacts).map_err(|error| {
             let (name, dir) = (package.name, package.target_dir.display());
             BuildError::setup(format!(
-                "`{name}`: what is compiled in {dir} cannot be noted: {error}"
+                "`{name}`: the owners of the files in {dir} cannot be noted: {error}"
             ))
             .because(error)
         })
@@ -104,8 +105,8 @@ pub(super) fn compile(
         return Ok(run);
     }
     Err(BuildError::setup(format!(
-        "`{}`: cargo takes what another workspace compiled of `{names}` in {} for up to date; give this one a \
-         target directory of its own",
+        "`{}`: cargo takes files of `{names}` in {} for up to date that another workspace compiled; give this \
+         workspace a target directory of its own",
         package.name,
         package.target_dir.display(),
     )))
@@ -133,7 +134,7 @@ fn run_cargo(
                 .into_iter()
                 .for_each(&mut *on_wrong);
         }
-        // What cargo says of a call that was held back is that it failed.
+        // After a call was held back, cargo reports that it failed.
         if matches!(message, Message::TextLine(_)) && has_held() {
             return;
         }
@@ -208,7 +209,8 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// A package is finished with its library or program, not with its build script.
+    /// The progress when a package is finished. A package is finished with its library or program, and not
+    /// with its build script.
     fn progress(&mut self, artifact: Artifact) -> Option<BuildMessage> {
         if artifact.target.kind.contains(&TargetKind::CustomBuild) {
             self.run.artifacts.push(artifact);

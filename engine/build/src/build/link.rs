@@ -1,5 +1,4 @@
-//! Makes a plugin's shared library: with cargo, or by repeating the compiler calls of an earlier run
-//! of cargo.
+//! Makes a plugin's shared library, with cargo or by repeating the compiler calls of an earlier run of cargo.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,8 +18,8 @@ use crate::{
     BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo, reads,
 };
 
-/// How often one build runs cargo. A first run may find a crate up to date whose compiler call was
-/// never noted, and manifests may change during a run.
+/// The largest number of times that one build runs cargo. A first run may find a crate up to date whose
+/// compiler call was never noted, and manifests may change during a run.
 const MOST_CARGO_RUNS: usize = 3;
 
 /// A shared library as the linker made it, read into memory.
@@ -30,11 +29,11 @@ pub(super) struct Linked {
     pub effect: BuildEffect,
     pub changes: Option<SourceChanges>,
     pub phases: Vec<(PhaseKind, Duration)>,
-    /// How long the build waited for its beginning; `None` if that is not known.
+    /// How long the build waited before it began; `None` if that is not known.
     pub notice: Option<Duration>,
 }
 
-/// Where the messages of all plugins that are built go, each with the plugin's position.
+/// Receives the messages of all plugins that are built, each with the plugin's position.
 pub(super) type Voice<'v> = dyn Fn(usize, BuildMessage) + 'v;
 
 /// A plugin whose library is being made.
@@ -43,13 +42,13 @@ pub(super) struct Linking<'a> {
     options: &'a BuildOptions,
     cancel: &'a Cancel,
     voice: &'a Voice<'a>,
-    /// Which plugin of the build it is.
+    /// The position of the plugin in the build.
     position: usize,
     notice: Option<Duration>,
     phases: Vec<(PhaseKind, Duration)>,
     warnings: usize,
     effect: BuildEffect,
-    /// What has to be done next; `None` if that is to be found out.
+    /// The next thing to do; `None` if it is not known yet.
     pub next: Option<Next>,
     /// The run of cargo that made the library; `None` if the library is the recorded one.
     run: Option<Run>,
@@ -57,17 +56,17 @@ pub(super) struct Linking<'a> {
     cargo_runs: usize,
     /// How often it was compiled without cargo.
     replays: usize,
-    /// What was compiled for it without cargo.
+    /// The units that were compiled for it without cargo.
     replayed: BTreeSet<UnitId>,
-    /// What changed in the sources of that; `None` if that is not known.
+    /// The changes in the sources of these units; `None` if they are not known.
     changes: Option<SourceChanges>,
-    /// Whether cargo may leave the compilation of the plugin itself to a run beside other plugins.
+    /// Whether cargo may leave compiling the plugin itself to a later run beside other plugins.
     pub may_hold: bool,
-    /// What could not be compiled without cargo.
+    /// The unit that could not be compiled without cargo.
     pub failed: Option<UnitId>,
     /// The files in which a compiler found errors.
     pub files_with_errors: Vec<PathBuf>,
-    /// The arguments that choose the profile, the same for all that this build does.
+    /// The arguments that choose the profile, which are the same in all steps of this build.
     profile: &'static [&'static str],
 }
 
@@ -103,7 +102,7 @@ impl<'a> Linking<'a> {
         }
     }
 
-    /// The directory of the record of such builds; `None` if they are not recorded, which is told.
+    /// The directory of the record of its builds; `None` if they are not recorded, which is reported.
     pub(super) fn place_of_record(&mut self) -> Option<PathBuf> {
         let target_dir = self.member.plugin.cargo_target_dir();
         let command = self.common_command();
@@ -122,7 +121,7 @@ impl<'a> Linking<'a> {
         }
     }
 
-    /// Whether what is called for it is kept, so that the user can read it.
+    /// Whether its compiler calls are kept for the user.
     pub(super) fn keeps_calls(&self) -> bool {
         self.options.leave_temps
     }
@@ -150,7 +149,7 @@ impl<'a> Linking<'a> {
         run.map(|run| replay::compiled_of(units, run)).unwrap_or_default()
     }
 
-    /// Finds out what has to be done next, unless that is known.
+    /// Finds the next thing to do, unless it is known.
     pub(super) fn check(&mut self, replay: &Replay, seen: &mut Seen) -> &Next {
         let began = Instant::now();
         let (member, phases) = (&self.member, &mut self.phases);
@@ -161,7 +160,7 @@ impl<'a> Linking<'a> {
         })
     }
 
-    /// Runs cargo as long as what has to be done next needs it; `true` if it ran.
+    /// Runs cargo as long as the next thing to do needs it. Returns whether it ran.
     pub(super) fn run_cargo_where_needed(
         &mut self,
         mut replay: Option<&mut Replay>,
@@ -193,12 +192,12 @@ impl<'a> Linking<'a> {
             seen.clear();
             self.next = None;
         }
-        // The library is the recorded one, which may have been compiled since.
+        // The library is the recorded one, which may have been compiled since then.
         self.run = None;
         Ok(has_run)
     }
 
-    /// Takes note that it was compiled without cargo, or that `failed` could not be.
+    /// Notes that it was compiled without cargo, or that `failed` could not be compiled.
     pub(super) fn replayed(
         &mut self,
         recompiled: Result<Option<Recompiled>, UnitId>,
@@ -226,7 +225,7 @@ impl<'a> Linking<'a> {
         }
     }
 
-    /// Tells that sources changed while they were compiled.
+    /// Reports that sources changed while they were compiled.
     pub(super) fn tell_of_another_replay(&self) {
         if self.replays > 0 {
             self.say(format!(
@@ -236,15 +235,15 @@ impl<'a> Linking<'a> {
         }
     }
 
-    /// The library, with what making it has shown. What was compiled without cargo and failed is
-    /// compiled by cargo, which reports why.
+    /// The library, and the findings of making it. If compiling without cargo failed, cargo compiles it, and
+    /// reports why it fails.
     pub(super) fn link(&mut self, mut replay: Option<&mut Replay>) -> Result<Linked, BuildError> {
         let plugin = self.member.plugin;
         self.stop_where_cancelled()?;
         if self.failed.is_some() {
             self.run = Some(self.run_cargo(replay.as_deref_mut(), false)?);
         } else {
-            // There is nothing left to be compiled beside it.
+            // No other plugin is left to be compiled beside it.
             self.may_hold = false;
             self.run_cargo_where_needed(replay.as_deref_mut(), &mut Seen::new())?;
         }
@@ -255,7 +254,7 @@ impl<'a> Linking<'a> {
         if let Some(replay) = replay.as_deref().filter(|_| is_replayed) {
             replay.diagnostics(&self.member).into_iter().for_each(|it| self.show(it));
         } else if let Some(replay) = replay.as_deref().filter(|_| self.run.is_none()) {
-            // Cargo has told those of all else.
+            // Cargo has reported the diagnostics of all other units.
             let compiled = std::mem::take(&mut self.replayed);
             replay.diagnostics_of(&compiled).into_iter().for_each(|it| self.show(it));
         }
@@ -317,7 +316,7 @@ impl<'a> Linking<'a> {
         let seen = replay.as_ref().map(|replay| replay.look(&self.member));
         let began_at = Moment::now();
         let mut command = self.cargo_command();
-        // If nothing can be noted, the next build runs cargo again.
+        // If notes are not possible, the next build runs cargo again.
         let notes = replay
             .as_ref()
             .map(|replay| replay.note(&self.member, &mut command, self.options.leave_temps, hold));
@@ -386,20 +385,20 @@ impl<'a> Linking<'a> {
         command
     }
 
-    /// The part of cargo's command that stays the same when included files change.
+    /// The part of cargo's command that is the same when included files change.
     fn common_command(&self) -> Command {
         let plugin = self.member.plugin;
         let mut command = cargo::command();
         command.args(["rustc", "--package", &plugin.package_id, "--lib", "--crate-type", "cdylib"]);
         let target_dir = plugin.cargo_target_dir();
         command.arg("--target-dir").arg(&target_dir);
-        // The user's setting would have builds of the workspace and this one share what they compile.
+        // The user's setting would make builds of the workspace share their output with this one.
         command.env("CARGO_BUILD_BUILD_DIR", target_dir);
         add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, self.options);
         command.args(self.profile);
         command.args(["--", "--cfg", "hotswap_cdylib"]);
         if let Some(prefix) = &self.options.live_prefix {
-            // Only the macro reads the variable. The argument makes cargo compile again when it
+            // Only the macro reads the variable. The argument makes cargo compile again when the variable
             // changes.
             command.env(env::LIVE_PREFIX, prefix).arg("--cfg");
             command.arg(format!("hotswap_live_prefix={prefix:?}"));

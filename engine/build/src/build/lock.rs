@@ -1,4 +1,4 @@
-//! The lock by which only one build at a time uses a target directory, also of several processes.
+//! The lock by which only one build at a time uses a target directory, even among several processes.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
@@ -12,11 +12,11 @@ use crate::{BuildError, BuildMessage, Cancel};
 /// wait for the lock.
 const WAITING_STEP: Duration = Duration::from_millis(20);
 
-/// The lock of a target directory. A build holds it until it has read the library and updated the
-/// record, so that no other build replaces them before that.
+/// The lock of a target directory. A build holds it until it has read the library and updated the record, so
+/// that no other build replaces them earlier.
 ///
-/// Cargo's own lock ends with cargo, and two consoles that watch the same workspace always build at
-/// the same moment. The system releases this lock with the file, also when the process dies.
+/// Cargo's own lock ends with cargo, and two consoles that watch the same workspace always build at the same
+/// moment. The system releases this lock together with the file, even if the process dies.
 pub(super) struct BuildLock {
     _file: File,
 }
@@ -56,23 +56,23 @@ impl BuildLock {
     }
 }
 
-/// Of a directory whose file system does not lock.
+/// The error for a directory whose file system does not support locks.
 fn no_locks(plugin: &str, path: &Path, error: io::Error) -> BuildError {
     BuildError::setup(format!(
-        "`{plugin}`: cannot lock {}: {error}; on a mount without locks (`flock`), as NFS and FUSE may be, builds \
-         would disturb each other: name a target directory elsewhere with `CARGO_TARGET_DIR`",
+        "`{plugin}`: cannot lock {}: {error}; on a mount without locks (`flock`), as some NFS and FUSE mounts are, builds \
+         would disturb each other: set a target directory on another mount with `CARGO_TARGET_DIR`",
         path.display()
     ))
     .because(error)
 }
 
-/// Marks a directory for cargo's builds as cargo does, which leaves one alone that it finds: so backups pass it
-/// over, and whoever looks for sources. The directory of the workspace's own builds is the one above.
+/// Marks a directory of cargo's builds in the way in which cargo marks the directories that it creates, so
+/// that backups and searches for sources skip it. The directory above is used by the workspace's own builds.
 fn mark(target_dir: &Path) {
     const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
                        # This file is a cache directory tag; see https://bford.info/cachedir/\n";
     for dir in target_dir.parent().into_iter().chain([target_dir]) {
-        // Without it, a build is as good.
+        // The build works without it.
         let _ = fs::create_dir_all(dir).and_then(|()| {
             let mut tag =
                 File::options().write(true).create_new(true).open(dir.join("CACHEDIR.TAG"))?;

@@ -1,8 +1,8 @@
-//! Whose sources a compiled file was made of, in a target directory that is outside the workspace.
+//! Notes whose sources the compiled files in a target directory outside the workspace were made from.
 //!
-//! Cargo names what it compiles after the place of a package in its workspace, and goes by the times of
-//! sources. So of two checkouts that share a target directory, it takes one's file for the other's, if the
-//! other's sources are older than the file.
+//! Cargo names compiled files after the place of the package in its workspace, and compares the times of
+//! sources. So if two checkouts share a target directory, cargo takes a file of one for a file of the other,
+//! if the other's sources are older than the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +34,8 @@ struct Owned {
 }
 
 impl<'a> Owners<'a> {
-    /// `None` if no other workspace uses the target directory: it is inside this one.
+    /// Opens the owners; `None` if no other workspace uses the target directory, because it is inside this
+    /// one.
     pub fn open(target_dir: &Path, workspace_root: &'a Path) -> Option<Self> {
         if target_dir.starts_with(workspace_root) {
             return None;
@@ -44,8 +45,8 @@ impl<'a> Owners<'a> {
         Some(Self { file, workspace_root, owned: owned.unwrap_or_default() })
     }
 
-    /// Notes what a run of cargo compiled, and removes what it found up to date although it is not known to
-    /// be of this workspace. Returns the names of the crates that it has to compile now.
+    /// Notes what a run of cargo compiled. Removes files that cargo found up to date although they are not
+    /// known to belong to this workspace. Returns the names of the crates that cargo has to compile now.
     pub fn settle(&mut self, artifacts: &[Artifact]) -> io::Result<BTreeSet<String>> {
         let is_inside = |artifact: &&Artifact| {
             is_local(artifact) && artifact.manifest_path.starts_with(self.workspace_root)
@@ -72,8 +73,8 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// Removes the files of an artifact, so that cargo compiles it again. Cargo has a program, and a library
-/// that is linked, twice: also in a directory `deps`, where the name may end with a hash.
+/// Removes the files of an artifact, so that cargo compiles it again. Cargo keeps programs and linked
+/// libraries in two places: the second one is the directory `deps`, where the name may end with a hash.
 fn remove(artifact: &Artifact, all: &[Artifact]) {
     let parents = |artifact: &'_ Artifact| {
         let parents = artifact.filenames.iter().filter_map(|path| path.parent());
@@ -86,13 +87,13 @@ fn remove(artifact: &Artifact, all: &[Artifact]) {
         |name: &str| artifact.filenames.iter().any(|path| is_named_after(name, path.as_ref()));
     for entry in dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
         if entry.file_name().to_str().is_some_and(is_its) {
-            // What cannot be removed is found up to date once more, which is an error.
+            // If it cannot be removed, cargo finds it up to date once more, which is reported as an error.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Whether `name` is the name of the file at `path`, or that with a hash: `app-0123456789abcdef`.
+/// Whether `name` is the name of the file at `path`, or that name with a hash: `app-0123456789abcdef`.
 fn is_named_after(name: &str, path: &Path) -> bool {
     let text =
         |part: Option<&std::ffi::OsStr>| part.and_then(|it| it.to_str()).unwrap_or("").to_owned();

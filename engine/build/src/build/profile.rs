@@ -1,15 +1,15 @@
-//! The cargo profile that plugins are built with.
+//! The cargo profile with which plugins are built.
 
 use std::fs;
 
 use crate::{BuildOptions, PluginPackage};
 
-/// The arguments that define and choose the profile `hotswap`, for a workspace that does not define
-/// it: a debug build without debug information, most of which is `std`'s.
+/// The arguments that define and choose the profile `hotswap`, for a workspace that does not define it: a
+/// debug build without debug information, most of which is that of `std`.
 ///
-/// The compiler makes none (`debug`), and what `std` brings is left out (`strip`). This leaves a quarter of
-/// the artifact to link, hash, stage and read, and a fifth less to compile: see BENCHMARKS.md. Symbols stay,
-/// so backtraces have names.
+/// The compiler makes no debug information (`debug`), and that of `std` is left out (`strip`). A quarter of
+/// the artifact remains to be linked, hashed, staged and read, and compiling takes a fifth less time: see
+/// BENCHMARKS.md. Symbols stay, so backtraces have names.
 pub const DEFAULT_PROFILE: [&str; 8] = [
     "--profile",
     "hotswap",
@@ -35,8 +35,7 @@ pub(super) fn arguments(plugin: &PluginPackage, options: &BuildOptions) -> &'sta
     }
 }
 
-/// Whether the workspace defines the profile `hotswap`. Errors in its manifest are for cargo to
-/// report.
+/// Whether the workspace defines the profile `hotswap`. Cargo reports errors in its manifest.
 fn is_defined(plugin: &PluginPackage) -> bool {
     let manifest = fs::read_to_string(plugin.workspace_root.join("Cargo.toml"));
     let manifest = manifest.ok().and_then(|text| text.parse::<toml::Table>().ok());

@@ -1,4 +1,4 @@
-//! The library that runs: where what a patch takes from it lies.
+//! The library that runs, and where it has the items that a patch takes from it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use super::object_file::{Kind, index};
 pub(super) struct Base {
     /// By name: the file that a local symbol comes from, the address, and what it is.
     symbols: HashMap<String, Vec<Symbol>>,
-    /// Where the loader writes the addresses of other libraries' symbols to.
+    /// The addresses to which the loader writes the addresses of other libraries' symbols.
     bound: HashMap<String, u64>,
     /// The file's parts that are mapped: the address, and the place in the file.
     mapped: Vec<(u64, Range<usize>)>,
@@ -27,20 +27,20 @@ pub(super) struct Base {
 
 #[derive(Debug)]
 struct Symbol {
-    /// The object that it is local to; empty if it is not local.
+    /// The object to which it is local; empty if it is not local.
     file: String,
     address: u64,
     is_thread_local: bool,
 }
 
-/// Where the base has a symbol.
+/// The place of a symbol in the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// At this address in the file.
+    /// At this address of the file.
     At(u64),
     /// Among the thread-locals, at this offset.
     ThreadLocal(u64),
-    /// In another library; the loader writes the address to here.
+    /// In another library; the loader writes its address to this place.
     Bound(u64),
 }
 
@@ -94,20 +94,21 @@ impl Base {
         Ok(())
     }
 
-    /// Refuses objects of which the library was not linked: the code of each function has to be in it, but for
-    /// what the linker fills in.
+    /// Refuses objects from which the library was not linked. The library must contain the code of each
+    /// function, except for the bytes that the linker fills in.
     pub(super) fn expect_made_of(&self, objects: &Objects) -> Result<(), Unpatchable> {
         for id in objects.all() {
             let (atom, file) = (objects.atom(id), &objects.files[id.file].stem);
             let (Kind::Code, Some(name)) = (atom.kind, &atom.name) else { continue };
-            // What nothing needs is left out.
+            // The linker leaves out what nothing needs.
             let Some(Place::At(address)) = self.find(file, name) else { continue };
             let linked =
                 self.content(address, atom.bytes.len()).ok_or(Unpatchable::OtherObjects)?;
             let mut is_filled_in = vec![false; atom.bytes.len()];
             for reference in &atom.references {
                 let at = index(reference.at);
-                // The linker may take another instruction for the same, up to three bytes before.
+                // The linker may use another instruction with the same effect, which begins up to three bytes
+                // earlier.
                 let place = at.saturating_sub(3)..at.saturating_add(8);
                 is_filled_in.iter_mut().take(place.end).skip(place.start).for_each(|it| *it = true);
             }
@@ -127,7 +128,7 @@ impl Base {
         })
     }
 
-    /// Where a name is, as the object `file` means it; `None` if it is not there, or several are.
+    /// The place of a name as the object `file` refers to it; `None` if it does not exist, or if several do.
     pub(super) fn find(&self, file: &str, name: &str) -> Option<Place> {
         let Some(all) = self.symbols.get(name) else {
             return self.bound.get(name).map(|at| Place::Bound(*at));

@@ -1,4 +1,4 @@
-//! Which functions changed between two builds, and which have to be exchanged with them.
+//! Finds the functions that changed between two builds, and the functions that must be exchanged with them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::object_file::{Atom, Frame, Kind, ObjectFile, Reference, To, index};
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     pub files: Vec<ObjectFile>,
-    /// Where each name is defined. Several objects may have a function of their own of one name.
+    /// The definitions of each name. Several objects may have a local function of the same name.
     by_name: HashMap<String, Vec<AtomId>>,
     /// Who refers to each name, and to what has none.
     naming: HashMap<String, Vec<AtomId>>,
@@ -31,18 +31,18 @@ pub(super) struct AtomId {
     pub atom: usize,
 }
 
-/// What is different in a build, compared with its base.
+/// The differences between a build and its base.
 #[derive(Debug, Default)]
 pub(super) struct Difference {
-    /// The functions whose code is another, and all that call them.
+    /// The functions whose code differs, and all their callers.
     pub exchanged: BTreeSet<AtomId>,
     /// The descriptions of those functions that the engine calls.
     pub entries: BTreeSet<AtomId>,
-    /// Those of the functions that nothing calls which was read.
+    /// Those functions that nothing calls in the objects that were read.
     pub uncalled: BTreeSet<AtomId>,
 }
 
-/// Whether the places in the source count that panics tell.
+/// Whether places in the source, which panics report, count.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Locations {
     Count,
@@ -50,7 +50,7 @@ enum Locations {
 }
 
 impl Objects {
-    /// Reads objects, and those in archives.
+    /// Reads objects, and the objects in archives.
     fn read<'p>(paths: impl Iterator<Item = &'p Path>) -> io::Result<Result<Self, Unpatchable>> {
         let mut objects = Self::default();
         for path in paths {
@@ -61,7 +61,7 @@ impl Objects {
         Ok(Ok(objects))
     }
 
-    /// Adds an object, or all of an archive.
+    /// Adds an object, or all objects of an archive.
     fn add_file(&mut self, path: &Path) -> io::Result<Result<(), Unpatchable>> {
         let files = ObjectFile::read(path)?;
         Ok(files.map(|files| files.into_iter().for_each(|file| self.add(file))))
@@ -88,7 +88,7 @@ impl Objects {
         self.files.push(object);
     }
 
-    /// Whether one of them defines a name.
+    /// Whether one of the objects defines a name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
     }
@@ -102,7 +102,7 @@ impl Objects {
         files.flat_map(|(file, it)| (0..it.atoms.len()).map(move |atom| AtomId { file, atom }))
     }
 
-    /// What an object means by a reference; `None` if none of the objects has it.
+    /// The atom to which a reference in an object leads; `None` if no object has it.
     pub(super) fn find(&self, from: usize, to: &To) -> Option<AtomId> {
         match to {
             To::Own(atom) => Some(AtomId { file: from, atom: *atom }),
@@ -113,7 +113,7 @@ impl Objects {
         }
     }
 
-    /// The atom of a name in the object of a name, or else in any that has one.
+    /// The atom of a name in the object named `stem`, or otherwise in any object that has one.
     fn counterpart(&self, stem: &str, name: &str) -> Option<AtomId> {
         let all = self.by_name.get(name)?;
         let same = all.iter().find(|id| self.files[id.file].stem == stem);
@@ -121,7 +121,8 @@ impl Objects {
     }
 }
 
-/// Hashes of atoms: what they are made of, and what they refer to. A named one counts by its name.
+/// Hashes of atoms, computed from their content and their references. A named atom that is referred to counts
+/// by its name.
 struct Hashes<'a> {
     objects: &'a Objects,
     sources: &'a [PathBuf],
@@ -137,7 +138,7 @@ impl<'a> Hashes<'a> {
         if let Some(hash) = self.known.get(&(id, locations)) {
             return *hash;
         }
-        // What refers to itself without a name counts as nothing there.
+        // An unnamed atom that refers to itself counts as nothing at that reference.
         self.known.insert((id, locations), blake3::hash(b"cycle"));
         let atom = self.objects.atom(id);
         let mut hasher = blake3::Hasher::new();
@@ -148,8 +149,8 @@ impl<'a> Hashes<'a> {
         self.add(&mut hasher, id.file, &atom.references, locations);
         if let Some(Frame { common, own }) = &atom.frame {
             hasher.update(&common.bytes);
-            // The second word says how far away the record is that this one builds on, and the first reference
-            // is to the function itself. Zeros fill it up.
+            // The second word says how far away the common record (CIE) is, and the first reference is the
+            // function itself. The record is padded with zeros.
             let end = own.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             hasher.update(own.bytes.get(8..end).unwrap_or_default());
             let references = own.references.iter().filter(|it| it.at != 8);
@@ -184,7 +185,8 @@ impl<'a> Hashes<'a> {
         }
     }
 
-    /// Whether it is a place in the source as a panic tells it: the path of a file, its length, line and column.
+    /// Whether it is a place in the source as panics report it: the path of a file and its length, a line and
+    /// a column.
     fn is_location(&self, id: AtomId) -> bool {
         let atom = self.objects.atom(id);
         let (Kind::Constant, 24, None) = (atom.kind, atom.size, &atom.name) else { return false };
@@ -236,7 +238,7 @@ impl<'a> Pair<'a> {
         Ok(Ok(Self { base, new, same }))
     }
 
-    /// Reads those objects, of what is the same in both, in which a name stands.
+    /// Reads those objects, among the ones that are the same in both, that contain a name.
     pub(super) fn read_mentioning(&mut self, name: &str) -> io::Result<Result<(), Unpatchable>> {
         let finder = memchr::memmem::Finder::new(name);
         let (mentioning, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.same)
@@ -289,12 +291,12 @@ fn identified(paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, FileId)>> {
     Ok(identified)
 }
 
-/// What the sources say of a build.
+/// What the sources say about a build.
 #[derive(Clone, Copy)]
 pub(crate) struct Edited<'a> {
     /// The functions whose bodies changed.
     pub functions: &'a [String],
-    /// What the build was compiled from.
+    /// The files from which the build was compiled.
     pub sources: &'a [PathBuf],
 }
 
@@ -309,7 +311,7 @@ pub(super) fn compare(
     }
 }
 
-/// The functions whose code is another.
+/// The functions whose code differs.
 fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<AtomId>, Unpatchable> {
     let mut before = Hashes::of(base, edited.sources);
     let mut after = Hashes::of(new, edited.sources);
@@ -334,7 +336,7 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
         };
         let Some(old) = base.counterpart(stem, name) else {
             match atom.kind {
-                // If anything needs it, that changed.
+                // If a function needs it, that function has changed.
                 Kind::Code | Kind::Constant => {}
                 Kind::Function | Kind::Variable | Kind::ThreadLocal | Kind::Collected => {
                     return Err(Unpatchable::NewStatic(name.clone()));
@@ -345,8 +347,8 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
         if before.get(old, Locations::Count) == after.get(id, Locations::Count) {
             continue;
         }
-        // Wherever only a place in the source is another, the code stays, with the place that it had; but for
-        // what was edited, whose constants may look like places.
+        // If only places in the source differ, the code stays as it is, with its old places. This does not
+        // apply to edited functions, whose constants may look like places.
         if !is_edited(name, edited.functions)
             && before.get(old, Locations::Skip) == after.get(id, Locations::Skip)
         {
@@ -369,7 +371,7 @@ fn is_edited(symbol: &str, functions: &[String]) -> bool {
     last.any(|name| words.contains(&name))
 }
 
-/// What the linker collects without a name has to be there in the base too.
+/// Items without names that the linker collects must exist in the base, too.
 fn expect_collected(
     base: &Objects,
     before: &mut Hashes<'_>,
@@ -383,13 +385,13 @@ fn expect_collected(
     }
 }
 
-/// Whether a symbol is what `tracing` says of an event.
+/// Whether a symbol is the description of a `tracing` event.
 fn is_event(symbol: &str) -> bool {
     symbol.contains("__CALLSITE4META17h")
 }
 
-/// Whether what `tracing` says of an event differs in nothing but the line. The line is in the event's name, such as
-/// `event src/lib.rs:12`, and is a number besides.
+/// Whether the descriptions of a `tracing` event differ only in the line. The line is in the event's name,
+/// such as `event src/lib.rs:12`, and also in a number of its own.
 fn is_moved_event(
     (before, old): (&mut Hashes<'_>, AtomId),
     (after, new): (&mut Hashes<'_>, AtomId),
@@ -423,14 +425,14 @@ fn is_moved_event(
     let length = index(from.at + 8) / 4;
     words.filter(|(_, (one, other))| one != other).all(|(at, (one, other))| {
         let is_line = one == from.line.to_le_bytes() && other == to.line.to_le_bytes();
-        // How long the name is, which has the line.
+        // The length of the name, which contains the line.
         is_line || at == length
     })
 }
 
 /// The name of an event.
 struct Event {
-    /// Where the reference to it is.
+    /// The offset of the reference to it.
     at: u64,
     file: Vec<u8>,
     line: u32,
@@ -479,15 +481,15 @@ fn reach(pair: &mut Pair<'_>, roots: Vec<AtomId>) -> io::Result<Result<Differenc
     Ok(Ok(difference))
 }
 
-/// Who calls a function.
+/// The callers of a function.
 #[derive(Default)]
 struct Callers {
     functions: Vec<AtomId>,
-    /// The descriptions by which the engine calls it.
+    /// The descriptions through which the engine calls it.
     entries: Vec<AtomId>,
 }
 
-/// Who calls a function that is to be exchanged; an error if anybody may have its address.
+/// The callers of a function that is to be exchanged; an error if its address may be stored somewhere.
 fn callers(new: &Objects, id: AtomId) -> Result<Callers, Unpatchable> {
     let function = new.atom(id);
     if let Some(alias) = function.aliases.first() {
@@ -518,7 +520,7 @@ fn callers(new: &Objects, id: AtomId) -> Result<Callers, Unpatchable> {
     Ok(callers)
 }
 
-/// Whether a function makes its own address, for which the assembler needs no relocation.
+/// Whether a function computes its own address, for which the assembler needs no relocation.
 fn takes_own_address(function: &Atom) -> bool {
     let mut code = Decoder::with_ip(64, &function.bytes, 0, DecoderOptions::NONE);
     let is_referred_to = |begin: u64, end: u64| {
@@ -531,8 +533,8 @@ fn takes_own_address(function: &Atom) -> bool {
     })
 }
 
-/// Whether a constant is a table of a function's own, by which it goes on at one of its places: distances to
-/// places in it, which it alone reads.
+/// Whether a constant is a jump table of a function: distances to places in the function, which only the
+/// function reads.
 fn is_jump_table(objects: &Objects, table: AtomId, function: AtomId) -> bool {
     let atom = objects.atom(table);
     let is_distance = |reference: &Reference| {
@@ -544,7 +546,7 @@ fn is_jump_table(objects: &Objects, table: AtomId, function: AtomId) -> bool {
         && referring(objects, table).all(|(by, _)| by == function)
 }
 
-/// What refers to an atom.
+/// The references to an atom.
 fn referring(objects: &Objects, id: AtomId) -> impl Iterator<Item = (AtomId, &Reference)> {
     let atom = objects.atom(id);
     let names = atom.name.iter().chain(&atom.aliases);
@@ -557,7 +559,7 @@ fn referring(objects: &Objects, id: AtomId) -> impl Iterator<Item = (AtomId, &Re
     references.filter(move |(by, reference)| objects.find(by.file, &reference.to) == Some(id))
 }
 
-/// Whether code only goes to what it refers to there, and keeps no address of it.
+/// Whether code only jumps to the target of a reference, and keeps no address of it.
 fn is_call(atom: &Atom, reference: &Reference) -> bool {
     let at = index(reference.at);
     let before = |count: usize| at.checked_sub(count).and_then(|from| atom.bytes.get(from..at));
@@ -573,10 +575,10 @@ fn is_call(atom: &Atom, reference: &Reference) -> bool {
     }
 }
 
-/// Whether the instruction at `from` loads an address into a register, of which nothing becomes but one call soon
+/// Whether the instruction at `from` loads an address into a register that is used only for one call soon
 /// after.
 fn is_loaded_to_call(atom: &Atom, from: usize) -> bool {
-    /// The registers that a called function may change, and that hold no argument: after the call, the address
+    /// The registers that a called function may change and that hold no argument: after the call, the address
     /// is lost.
     const LOST: [Register; 3] = [Register::RAX, Register::R10, Register::R11];
     let mut code =
@@ -604,7 +606,7 @@ fn is_loaded_to_call(atom: &Atom, from: usize) -> bool {
     false
 }
 
-/// Whether a function is what `catch_unwind` calls: it hands the address to the compiler's own `try`, which
+/// Whether a function is what `catch_unwind` calls: its address is passed to the compiler's own `try`, which
 /// calls it at once and keeps nothing.
 fn is_caught(atom: &Atom) -> bool {
     let name = name_of(atom);
@@ -612,7 +614,7 @@ fn is_caught(atom: &Atom) -> bool {
         && (name.ends_with("::do_call") || name.ends_with("::do_catch"))
 }
 
-/// What people call an atom.
+/// The readable name of an atom.
 pub(super) fn name_of(atom: &Atom) -> String {
     match &atom.name {
         Some(name) => readable(name),
@@ -620,7 +622,7 @@ pub(super) fn name_of(atom: &Atom) -> String {
     }
 }
 
-/// A symbol as it is in the source: `world::greet`.
+/// A symbol as it is written in the source: `world::greet`.
 pub(super) fn readable(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
 }

@@ -1,7 +1,7 @@
-//! The object files that a library was linked from, taken apart.
+//! Takes apart the object files from which a library was linked.
 //!
-//! An **atom** is what the linker may place by itself: a function, a static, or a constant that the compiler
-//! made. Atoms refer to each other by name or, where they have none that lasts, by number.
+//! An **atom** is something that the linker may place by itself: a function, a static, or a constant that the
+//! compiler made. Atoms refer to each other by name, or by number if they have no permanent name.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ use super::Unpatchable;
 /// One object file.
 #[derive(Debug, Default)]
 pub(super) struct ObjectFile {
-    /// What it is called by the compiler, and in the symbols of what is linked from it.
+    /// The name that the compiler gave it, and that symbols of the linked library contain.
     pub stem: String,
     pub atoms: Vec<Atom>,
     /// The atoms by their names.
@@ -28,9 +28,9 @@ pub(super) struct ObjectFile {
 /// A function, a static, or a constant.
 #[derive(Debug)]
 pub(super) struct Atom {
-    /// `None` if the compiler made it up; such a name may be another one the next time.
+    /// `None` if the compiler made the name up, since such a name may differ in the next build.
     pub name: Option<String>,
-    /// What else it, or a place in it, is called: the compiler may make one function of two that do the same.
+    /// Other names of it, or of places in it: the compiler may merge two functions that do the same.
     pub aliases: Vec<String>,
     pub kind: Kind,
     /// Empty for zeroed memory.
@@ -39,27 +39,27 @@ pub(super) struct Atom {
     pub size: u64,
     pub align: u64,
     pub references: Vec<Reference>,
-    /// How a panic's way out of this function is described; `None` if it is not described, or is no function.
+    /// The unwind information of this function; `None` if it has none, or is not a function.
     pub frame: Option<Frame>,
 }
 
-/// What an atom is.
+/// The kind of an atom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Code,
     /// A description of a function that the engine calls.
     Function,
-    /// Data that never change.
+    /// Data that never changes.
     Constant,
     /// Data that may change.
     Variable,
     /// Data that each thread has.
     ThreadLocal,
-    /// What the linker or the loader makes something of: constructors, and statics of one section.
+    /// Something that the linker or the loader processes: constructors, and statics of one section.
     Collected,
 }
 
-/// A place in an atom that refers to another one.
+/// A place in an atom that refers to another atom.
 #[derive(Clone, Debug)]
 pub(super) struct Reference {
     pub at: u64,
@@ -69,16 +69,17 @@ pub(super) struct Reference {
     pub addend: i64,
 }
 
-/// What is referred to.
+/// The target of a reference.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum To {
     /// An atom of the same object.
     Own(usize),
-    /// A symbol, here or elsewhere.
+    /// A symbol in this object or elsewhere.
     Named(String),
 }
 
-/// A function's description for whoever unwinds: its own record, and the record that it builds on.
+/// The unwind information of a function: its own record (FDE), and the common record (CIE) on which it
+/// builds.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     pub common: Record,
@@ -92,31 +93,31 @@ pub(super) struct Record {
     pub references: Vec<Reference>,
 }
 
-/// No section is larger, and no reference goes farther.
+/// The largest section, and the largest distance of a reference.
 const MOST_BYTES: u64 = 1 << 32;
 
 /// Why an object could not be taken apart.
 enum Problem {
-    /// It is not one that a compiler wrote.
+    /// A compiler did not write it.
     Broken,
     /// It is for another machine.
     Machine,
-    /// Something refers to a part of this section of which it is not known where it begins.
+    /// Something refers to a part of this section, but the start of that part is not known.
     Whole(SectionIndex),
 }
 
-/// Of an object that cannot be read.
+/// The error for an object that cannot be read.
 fn broken<E>(_: E) -> Problem {
     Problem::Broken
 }
 
-/// The section of the functions that the engine calls, as `linkme` names it.
+/// The section of the functions that the engine calls, named by `linkme`.
 const FUNCTIONS: &str = "linkme_FUNCTIONS";
-/// How the sections begin that the linker puts together as they are.
+/// The prefixes of sections that the linker concatenates unchanged.
 const COLLECTED: [&str; 5] = ["linkme_", "linkm2_", ".hotswap", ".init_array", ".fini_array"];
 
 impl ObjectFile {
-    /// Reads an object file, or all that are in an archive.
+    /// Reads an object file, or all objects in an archive.
     pub(super) fn read(path: &Path) -> io::Result<Result<Vec<Self>, Unpatchable>> {
         let bytes = fs::read(path)?;
         let parsed = match ArchiveFile::parse(&*bytes) {
@@ -150,7 +151,7 @@ impl ObjectFile {
         Ok(objects)
     }
 
-    /// In an archive an object lies at any address, and is read where one of its kind may lie.
+    /// Reads an object from an archive, where it may lie at any address; it is copied to an aligned one.
     fn member(content: &[u8]) -> Result<Self, Problem> {
         let content = Vec::from(content);
         Self::parse(&content)
@@ -167,7 +168,7 @@ impl ObjectFile {
         }
     }
 
-    /// Takes it apart, but for sections that have to stay whole.
+    /// Takes the object apart, except for sections that have to stay whole.
     fn cut(bytes: &[u8], whole: &HashSet<SectionIndex>) -> Result<Self, Problem> {
         let file = ElfFile64::<LittleEndian>::parse(bytes).map_err(broken)?;
         if file.elf_header().e_machine(file.endian()) != elf::EM_X86_64 {
@@ -235,10 +236,10 @@ fn frames(file: &ElfFile64<'_, LittleEndian>, cut: &Cut) -> Result<Vec<(To, Fram
     Ok(frames)
 }
 
-/// An object's sections, cut into atoms.
+/// The sections of an object, cut into atoms.
 struct Cut {
     atoms: Vec<Atom>,
-    /// By section, each atom's offset in it, its size and its number, in order.
+    /// For each section, the offset, size and number of each atom in it, in order.
     by_section: HashMap<SectionIndex, Vec<(u64, u64, usize)>>,
     names: Vec<(String, usize)>,
 }
@@ -280,7 +281,7 @@ impl Cut {
                 symbols.extend(strings(bytes));
             }
             if whole.contains(&section.index()) {
-                // Symbols without a size divide nothing.
+                // Symbols without a size do not divide anything.
                 symbols.iter_mut().for_each(|(_, size, _)| *size = 0);
             }
             cut.add(section.index(), (kind, section.align(), section.size()), bytes, symbols);
@@ -288,7 +289,7 @@ impl Cut {
         Ok(cut)
     }
 
-    /// Cuts a section at its symbols, if these cover it; otherwise it is one atom.
+    /// Cuts a section at its symbols, if they cover it; otherwise the section is one atom.
     fn add(
         &mut self,
         section: SectionIndex,
@@ -348,7 +349,7 @@ impl Cut {
         (offset - start < *length).then(|| (*atom, offset - start))
     }
 
-    /// What a section refers to, at offsets in the section.
+    /// The references in a section, with their offsets in the section.
     fn references(
         &self,
         file: &ElfFile64<'_, LittleEndian>,
@@ -366,7 +367,7 @@ impl Cut {
         Ok(references)
     }
 
-    /// What a relocation refers to, and what is added to the address of that.
+    /// The target of a relocation, and the number that is added to its address.
     fn target(
         &self,
         file: &ElfFile64<'_, LittleEndian>,
@@ -389,7 +390,7 @@ impl Cut {
         if let [(start, _, atom)] = places[..] {
             return Ok((self.to(atom), addend + symbol.address() as i64 - start as i64));
         }
-        // The section and an offset in it say exactly where only if nothing else is added.
+        // A section and an offset give the exact place only if nothing else is added.
         let is_section = symbol.kind() == SymbolKind::Section;
         if is_section && form != elf::R_X86_64_64 {
             return Err(Problem::Whole(section));
@@ -401,7 +402,7 @@ impl Cut {
         Ok((self.to(atom), addend + symbol.address() as i64 - start as i64))
     }
 
-    /// A named atom is the same whoever refers to it.
+    /// A named atom is the same for all references.
     fn to(&self, atom: usize) -> To {
         match self.atoms.get(atom).and_then(|atom| atom.name.clone()) {
             Some(name) => To::Named(name),
@@ -410,7 +411,7 @@ impl Cut {
     }
 }
 
-/// Where the texts of a section begin, each up to a zero byte, and how long they are; without a name.
+/// The texts of a section, each of which ends with a zero byte: their offsets, lengths, and no names.
 fn strings(bytes: &[u8]) -> impl Iterator<Item = (u64, u64, String)> {
     let texts = bytes.split_inclusive(|byte| *byte == 0).scan(0, |at, text| {
         let start = *at;
@@ -440,7 +441,7 @@ fn kind_of(section: &str, flags: u64) -> Kind {
     }
 }
 
-/// Whether a symbol is called the same in each build.
+/// Whether a symbol has the same name in each build.
 fn lasts(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(".L") && !name.starts_with("GCC_except_table")
 }
@@ -450,7 +451,7 @@ fn word(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(*word)).ok()
 }
 
-/// An offset into a file that is in memory.
+/// An offset into a file in memory.
 pub(super) fn index(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }

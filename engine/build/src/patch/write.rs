@@ -1,4 +1,4 @@
-//! Puts a patch together.
+//! Assembles a patch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -13,13 +13,13 @@ use super::base::{Base, Place};
 use super::compare::{AtomId, Difference, Objects, Pair, name_of};
 use super::object_file::{Kind, ObjectFile, Record, Reference, To, index};
 
-/// What fills the room between functions: an instruction that traps.
+/// The filling between functions: an instruction that traps.
 const TRAP: u8 = 0xcc;
-/// The alignment of a function at least.
+/// The smallest alignment of a function.
 const CODE_ALIGN: u64 = 16;
 
-/// The patch that brings `difference` to a version that runs `base`. What the base lacks is taken from the
-/// `libraries`.
+/// The patch that brings `difference` to a version that runs `base`. Functions that the base lacks are taken
+/// from the `libraries`.
 pub(super) fn write(
     base: &Base,
     mut pair: Pair<'_>,
@@ -46,7 +46,7 @@ pub(super) fn write(
     }
 }
 
-/// What a patch is made of.
+/// The input of a patch.
 pub(super) struct Made<'a> {
     pub from: BuildId,
     /// `None` if it is not linked yet.
@@ -61,14 +61,14 @@ fn write_with(
     difference: &Difference,
     made: &Made<'_>,
 ) -> Result<Patch, Unpatchable> {
-    // What nothing calls is in the base only if somebody has its address by other ways.
+    // An uncalled function is in the base only if something has its address in another way.
     for id in &difference.uncalled {
         let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
         if atom.name.as_ref().is_some_and(|name| base.find(file, name).is_some()) {
             return Err(Unpatchable::CalledFromOutside { function: name_of(atom) });
         }
     }
-    // Each function has a description in the base too, or the objects are of something else.
+    // Each function has a description in the base, too; otherwise the objects belong to something else.
     for id in &difference.entries {
         let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
         let place = atom.name.as_ref().and_then(|name| base.find(file, name));
@@ -114,9 +114,9 @@ fn write_with(
 struct Writer<'a> {
     base: &'a Base,
     objects: &'a Objects,
-    /// What the patch brings.
+    /// The atoms that the patch contains.
     own: BTreeSet<AtomId>,
-    /// Where each of these lies in the content.
+    /// The offset of each of these in the content.
     placed: HashMap<AtomId, usize>,
     content: Vec<u8>,
     /// Where the addresses of symbols lie that code reads there, and those of thread-locals.
@@ -133,7 +133,7 @@ enum Slot {
     Own(AtomId),
     Base(u64),
     Bound(u64),
-    /// Of a thread-local at this offset.
+    /// For a thread-local at this offset.
     ThreadLocal(u64),
 }
 
@@ -144,7 +144,7 @@ struct Open {
     reference: Reference,
 }
 
-/// What a reference leads to.
+/// The target of a reference.
 #[derive(Clone, Copy)]
 enum Found {
     Own(AtomId),
@@ -152,7 +152,7 @@ enum Found {
 }
 
 impl Writer<'_> {
-    /// Adds what the base lacks: constants without a name, and functions that are new.
+    /// Adds the atoms that the base lacks: unnamed constants, and new functions.
     fn take_what_is_needed(&mut self) -> Result<(), Unpatchable> {
         let mut open: Vec<AtomId> = self.own.iter().copied().collect();
         while let Some(id) = open.pop() {
@@ -170,7 +170,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What is meant: something of the patch's own, if it is there or the base does not have it.
+    /// The target of a reference: an atom of the patch, if it contains one or the base does not have it.
     fn find(&self, file: usize, reference: &Reference) -> Result<Found, Unpatchable> {
         let here = self.objects.find(file, &reference.to);
         if let Some(id) = here.filter(|id| self.own.contains(id)) {
@@ -201,7 +201,7 @@ impl Writer<'_> {
         for id in &code {
             self.place(*id, CODE_ALIGN, TRAP)?;
         }
-        // A call reaches four gigabytes; another library may lie anywhere.
+        // A call reaches two gigabytes in each direction; another library may be farther away.
         let called: BTreeSet<u64> = self.open.iter().filter_map(|open| self.far(open)).collect();
         for bound in called {
             self.align(CODE_ALIGN, TRAP);
@@ -213,7 +213,7 @@ impl Writer<'_> {
         offset(self.content.len())
     }
 
-    /// The place of the function of another library that is called directly, if one is.
+    /// The slot of a function of another library that is called directly; `None` for any other reference.
     fn far(&self, open: &Open) -> Option<u64> {
         let is_direct = matches!(open.reference.form, elf::R_X86_64_PLT32 | elf::R_X86_64_PC32);
         match self.find(open.file, &open.reference) {
@@ -247,7 +247,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The slot that a reference reads, if it reads one.
+    /// The slot that a reference reads; `None` if it reads none.
     fn slot(&self, open: &Open) -> Result<Option<Slot>, Unpatchable> {
         let Reference { form, .. } = open.reference;
         Ok(match form {
@@ -303,7 +303,7 @@ impl Writer<'_> {
         self.content.resize(length, filler);
     }
 
-    /// The descriptions for whoever unwinds, one after the other: zeros between them would end the list.
+    /// Places the unwind information, one record after the other: zeros between them would end the list.
     fn place_frames(&mut self) -> Result<std::ops::Range<u32>, Unpatchable> {
         self.align(8, 0);
         let begin = self.content.len();
@@ -313,7 +313,7 @@ impl Writer<'_> {
         for (id, frame) in described.collect::<Vec<_>>() {
             let common = self.place_record(id.file, &frame.common);
             let own = self.place_record(id.file, &frame.own);
-            // How far it is from here back to the record that it builds on.
+            // The distance from here back to the common record (CIE) on which it builds.
             let back = u32::try_from(own + 4 - common).map_err(|_| Unpatchable::Objects)?;
             self.content[own + 4..own + 8].copy_from_slice(&back.to_le_bytes());
         }
@@ -330,7 +330,7 @@ impl Writer<'_> {
         at
     }
 
-    /// Writes what is known already, and says what is to be filled in.
+    /// Writes what is already known, and returns the fixups for the rest.
     fn fill_in(&mut self) -> Result<Vec<Fixup>, Unpatchable> {
         let mut fixups = Vec::new();
         let slots: Vec<_> = self.slots.iter().map(|(slot, at)| (*slot, *at)).collect();
@@ -399,7 +399,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Writes how far it is from one place of the patch to another.
+    /// Writes the distance from one place of the patch to another.
     fn relative(&mut self, at: usize, to: usize, addend: i64) -> Result<(), Unpatchable> {
         let far = to as i64 + addend - at as i64;
         let far = i32::try_from(far).map_err(|_| Unpatchable::Objects)?;

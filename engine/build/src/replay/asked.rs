@@ -1,4 +1,4 @@
-//! What cargo says of a workspace, asked once for all plugins of it that are built together.
+//! Cargo's information about a workspace, requested once for all plugins that are built together.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,21 +11,21 @@ use crate::workspace::Workspace;
 #[derive(Debug)]
 pub(super) struct Asked {
     workspace: Workspace,
-    /// The files from which cargo knows it.
+    /// The files from which cargo gets the information.
     files: Vec<Input>,
     /// The configurations that were in force.
     configurations: Vec<PathBuf>,
 }
 
 impl Asked {
-    /// Asks cargo for the workspace of `plugin`, as a build with the arguments `args` sees it.
+    /// Asks cargo about the workspace of `plugin`, as a build with the arguments `args` sees it.
     ///
     /// # Errors
-    /// What cargo says, in words.
+    /// The text of cargo.
     pub(super) fn ask(plugin: &PluginPackage, args: &[&str]) -> Result<Self, String> {
         let began = Moment::now();
         let workspace = Workspace::load_for(&plugin.manifest_path, args)
-            .map_err(|error| format!("cargo does not tell its metadata: {error}"))?;
+            .map_err(|error| format!("cargo does not return its metadata: {error}"))?;
         let dirs = workspace.local_dirs();
         let paths: BTreeSet<_> =
             dirs.iter().flat_map(|dir| guard::setting_files(plugin, dir)).collect();
@@ -33,7 +33,7 @@ impl Asked {
         Ok(Self { workspace, files, configurations: configurations(plugin) })
     }
 
-    /// Whether cargo would say the same now, for a build of `plugin` with the arguments `args`.
+    /// Whether cargo would give the same information now, for a build of `plugin` with the arguments `args`.
     pub(super) fn is_for(&self, plugin: &PluginPackage, args: &[&str]) -> bool {
         self.workspace.root() == plugin.workspace_root
             && self.workspace.is_for_all_members(args)

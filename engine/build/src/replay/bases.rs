@@ -1,5 +1,5 @@
-//! Keeps what the last builds of each plugin were made of: a patch for a version that runs is made by comparison
-//! with its build.
+//! Keeps the input and output of the last builds of each plugin: to make a patch for a running version, its
+//! build is compared with the new one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ use crate::atomic_file;
 use crate::outline::{Bound, ChangedFunction, SourceChanges};
 use crate::patch::{self, Build, Edited, Linked, NotPatched};
 
-/// What a build was made of: a file beside its objects.
+/// The input of a build, in a file beside its objects.
 #[derive(Debug, Serialize, Deserialize)]
 struct Base {
     units: BTreeMap<UnitId, Made>,
@@ -35,9 +35,9 @@ struct Made {
 }
 
 const MADE_OF: &str = "made-of.json";
-/// The library, under a name of our own: the store may have forgotten it.
+/// A copy of the library under a fixed name, since the store may have removed it.
 const LIBRARY: &str = "library";
-/// How many builds of a plugin are kept at most.
+/// The largest number of builds of a plugin that are kept.
 const MOST_BASES: usize = 6;
 
 /// A build that was kept, read to be compared with another one.
@@ -64,8 +64,8 @@ impl Replay {
         self.dir.join("bases").join(&member.plugin.name)
     }
 
-    /// Keeps what the plugin was made of, now that it was built as `artifact`; not where the compiler keeps no
-    /// objects.
+    /// Keeps the input and the objects of the plugin, which was just built as `artifact`. Nothing is kept if
+    /// the compiler keeps no objects.
     pub(crate) fn keep_base(
         &self,
         member: &Member<'_>,
@@ -100,7 +100,7 @@ impl Replay {
         self.forget_bases(&bases, &dir)
     }
 
-    /// What the plugin is made of now; `None` if that is not known.
+    /// The input of the current build of the plugin; `None` if it is not known.
     fn base(&self, member: &Member<'_>) -> Option<Base> {
         let plugin = self.record.plugins.get(&member.plugin.name).filter(|it| !it.is_dropped)?;
         let made = |id: &UnitId| {
@@ -112,8 +112,8 @@ impl Replay {
         Some(Base { units, guards: plugin.guards.clone(), env: plugin.env.clone() })
     }
 
-    /// The object files of all the plugin's units, and archives of them. Those of the plugin itself are in the
-    /// compiler's own cache; `None` if it has none.
+    /// The object files of all units of the plugin, and archives of them. Those of the plugin itself are in
+    /// the compiler's own cache; `None` if it has none.
     fn objects(&self, member: &Member<'_>) -> Option<Vec<PathBuf>> {
         let plugin = self.record.plugins.get(&member.plugin.name)?;
         let root = self.record.units.get(&plugin.root)?;
@@ -127,7 +127,7 @@ impl Replay {
         (!own.is_empty()).then(|| own.into_iter().chain(archives.cloned()).collect())
     }
 
-    /// Forgets the oldest builds.
+    /// Removes the oldest builds.
     fn forget_bases(&self, bases: &Path, newest: &Path) -> io::Result<()> {
         let age = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
         let entries = fs::read_dir(bases)?.flatten().map(|entry| entry.path());
@@ -138,7 +138,7 @@ impl Replay {
         Ok(())
     }
 
-    /// The hashes of the sources of all builds that are kept.
+    /// The hashes of the sources of all kept builds.
     pub(super) fn hashes_of_bases(&self) -> BTreeSet<String> {
         let plugins = fs::read_dir(self.dir.join("bases")).into_iter().flatten().flatten();
         let builds = plugins.flat_map(|plugin| fs::read_dir(plugin.path()).into_iter().flatten());
@@ -146,10 +146,10 @@ impl Replay {
         bases.flat_map(|base| base.hashes().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
-    /// The patch that makes the build `to`, which is the plugin as it is now, of the build `from`.
+    /// The patch that turns the build `from` into the build `to`, the current build of the plugin.
     ///
     /// # Errors
-    /// If something that was kept cannot be read.
+    /// If a kept file cannot be read.
     pub(crate) fn patch(
         &mut self,
         member: &Member<'_>,
@@ -227,7 +227,7 @@ impl Replay {
                 None => return Ok(Err(NotPatched::NothingKept)),
             }
         }
-        // Whether a function of a trait is called through a table, the objects say.
+        // The objects show whether a function of a trait is called through a table.
         let is_exchangeable =
             |function: &ChangedFunction| matches!(function.bound, None | Some(Bound::Trait));
         if !changes.items.is_empty() || !changes.functions.iter().all(is_exchangeable) {
@@ -305,7 +305,7 @@ fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|it| it == extension)
 }
 
-/// The same file at another path; a copy where that is not possible.
+/// Makes a hard link to a file, or a copy where a link is not possible.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
 }

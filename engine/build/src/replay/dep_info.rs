@@ -1,8 +1,8 @@
-//! Reads dep-info: the `.d` file beside a compiler's output, which lists what the compiler read.
+//! Reads dep-info: the `.d` file beside a compiler's output, which lists the files that the compiler read.
 
 use std::path::{Path, PathBuf};
 
-/// The files and environment variables that a crate was compiled from.
+/// The files and environment variables from which a crate was compiled.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct DepInfo {
     pub files: Vec<PathBuf>,

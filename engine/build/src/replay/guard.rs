@@ -1,5 +1,5 @@
-//! Guards: what decides how cargo calls the compiler, besides sources. While no guard changes, the
-//! recorded calls are the ones that cargo would make.
+//! Guards: everything besides sources that decides how cargo calls the compiler. While no guard changes, the
+//! recorded calls are those that cargo would make.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -10,8 +10,8 @@ use std::process::Command;
 
 use crate::PluginPackage;
 
-/// The beginnings of variables that never change what is built: cargo sets them for the programs
-/// that it runs, or they concern output only.
+/// The prefixes of variables that never change what is built: cargo sets them for the programs that it runs,
+/// or they concern output only.
 const MEANINGLESS: [&str; 9] = [
     "CARGO_PKG_",
     "CARGO_MANIFEST_",
@@ -24,10 +24,10 @@ const MEANINGLESS: [&str; 9] = [
     "RUST_RECURSION_COUNT",
 ];
 
-/// The files that become targets of a package by being there.
+/// The files that become targets of a package because they exist.
 const FOUND_BY_NAME: [&str; 3] = ["build.rs", "src/lib.rs", "src/main.rs"];
 
-/// The variables that name a compiler wrapper. To note compiler calls, we need to be the wrapper.
+/// The variables that name a compiler wrapper. To note compiler calls, Hotswap itself has to be the wrapper.
 const WRAPPER_VARIABLES: [&str; 4] = [
     "RUSTC_WRAPPER",
     "RUSTC_WORKSPACE_WRAPPER",
@@ -62,9 +62,9 @@ pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<St
         .or_else(|| unrecordable_argument(plugin, cargo))
 }
 
-/// The setting in a cargo configuration that keeps builds from being recorded: a compiler wrapper, as
-/// above, or further configuration files, which are not among the guards. `None` also for a text that
-/// is not TOML: cargo reports that.
+/// The setting in a cargo configuration that prevents recording: a compiler wrapper, as above, or further
+/// configuration files, which are not among the guards. `None` also for a text that is not TOML, which cargo
+/// reports.
 fn unrecordable_key(config: &str) -> Option<&'static str> {
     let config: toml::Table = config.parse().ok()?;
     let build = |name| config.get("build").is_some_and(|build| build.get(name).is_some());
@@ -90,8 +90,7 @@ fn unrecordable_argument(plugin: &PluginPackage, cargo: &Command) -> Option<Stri
     })
 }
 
-/// The files that decide what cargo does with the packages in `dirs`, including those that do not
-/// exist.
+/// The files that decide what cargo does with the packages in `dirs`, including files that do not exist.
 pub(super) fn files(
     plugin: &PluginPackage,
     dirs: &BTreeSet<PathBuf>,
@@ -102,7 +101,7 @@ pub(super) fn files(
     for dir in dirs.iter().chain([&plugin.workspace_root]) {
         files.extend(manifests(dir));
     }
-    // Cargo finds these by their names. One that is there is a source, or does not count.
+    // Cargo finds these by their names. If such a file exists, it is a source, or does not count.
     let found = dirs.iter().flat_map(|dir| FOUND_BY_NAME.map(|name| dir.join(name)));
     files.extend(found.filter(|path| !path.exists()));
     files.insert(plugin.workspace_root.join("Cargo.lock"));
@@ -116,7 +115,7 @@ pub(super) fn files(
 }
 
 /// A hash of the files that decide with which arguments and variables cargo compiles the package in
-/// `package_dir`. These can change without making cargo compile anything at once.
+/// `package_dir`. A change of these files need not make cargo compile anything at once.
 pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
     let files = setting_files(plugin, package_dir);
     let mut hasher = blake3::Hasher::new();
@@ -129,7 +128,7 @@ pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-/// The files of which [`settings`] is the hash, also those that do not exist.
+/// The files whose hash [`settings`] is, including files that do not exist.
 pub(super) fn setting_files(plugin: &PluginPackage, package_dir: &Path) -> Vec<PathBuf> {
     let mut files = configuration_files(plugin);
     files.extend(manifests(package_dir));
@@ -137,8 +136,8 @@ pub(super) fn setting_files(plugin: &PluginPackage, package_dir: &Path) -> Vec<P
     files
 }
 
-/// The manifests that may concern the package in `dir`, also those that do not exist: its own, that of a
-/// workspace around it, or of the workspace that its own names.
+/// The manifests that may concern the package in `dir`, including files that do not exist: its own, that of a
+/// workspace around it, or that of the workspace that its own names.
 fn manifests(dir: &Path) -> Vec<PathBuf> {
     let dirs = dir.ancestors().map(Path::to_owned).chain(named_workspace(dir));
     dirs.map(|dir| dir.join("Cargo.toml")).collect()
@@ -150,14 +149,14 @@ pub(super) fn named_workspace(dir: &Path) -> Option<PathBuf> {
     Some(dir.join(manifest.get("package")?.get("workspace")?.as_str()?))
 }
 
-/// Cargo's configuration files for a package, the one that counts most first.
+/// The configuration files of cargo for a package, in the order of their precedence.
 pub(crate) fn configuration_files(plugin: &PluginPackage) -> Vec<PathBuf> {
     let dirs = plugin.dir.ancestors().map(|dir| dir.join(".cargo"));
     let dirs = dirs.chain(home("CARGO_HOME", ".cargo"));
     dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name))).collect()
 }
 
-/// Whether cargo keeps the file at `path` for itself: it is of a package from a registry or a repository.
+/// Whether the file at `path` belongs to a package that cargo has downloaded from a registry or a repository.
 pub(super) fn is_downloaded(path: &Path) -> bool {
     home("CARGO_HOME", ".cargo")
         .is_some_and(|dir| ["registry", "git"].iter().any(|name| path.starts_with(dir.join(name))))
@@ -177,8 +176,8 @@ fn find_program(program: &OsStr) -> Option<PathBuf> {
     env::split_paths(&dirs).map(|dir| dir.join(path)).find(|path| path.is_file())
 }
 
-/// The files and variables for whose changes a build script asks to run again. Cargo's messages do
-/// not have them, so they are read from the script's output.
+/// The files and variables for which a build script asks to be run again when they change. Cargo's messages
+/// do not contain them, so they are read from the script's output.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct BuildScript {
     pub paths: Vec<PathBuf>,
@@ -186,10 +185,10 @@ pub(super) struct BuildScript {
 }
 
 impl BuildScript {
-    /// Parses what a build script printed that ran in `dir`.
+    /// Parses the output of a build script that ran in `dir`.
     ///
-    /// A script that asks for nothing is run again for every change in its package. `package_dir` is
-    /// that package's directory if the author can edit it.
+    /// A script that asks for nothing is run again for every change in its package. `package_dir` is the
+    /// directory of that package if the author can edit it.
     pub(super) fn parse(output: &str, dir: &Path, package_dir: Option<&Path>) -> Self {
         let mut asked = Self::default();
         let mut asks = false;
@@ -209,8 +208,8 @@ impl BuildScript {
         asked
     }
 
-    /// Why cargo runs the script for every build, in words: it asks for a file that is not there.
-    /// `None` if all of its files are there.
+    /// Why cargo runs the script for every build: it asks for a file that does not exist. `None` if all of
+    /// its files exist.
     pub(super) fn missing(&self) -> Option<String> {
         let missing = self.paths.iter().find(|path| !path.exists())?;
         Some(format!(

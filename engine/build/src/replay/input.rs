@@ -1,4 +1,4 @@
-//! Remembers the content of files as a compiler read them.
+//! Remembers the content of files as a compiler read it.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use walkdir::{DirEntry, WalkDir};
 
-/// File systems round times down to the kernel's tick. A change with a time at most this long before
-/// a moment may have happened after it.
+/// File systems round times down to the kernel's tick. A change whose time is at most this long before a
+/// moment may have happened after that moment.
 const TICK: Duration = Duration::from_millis(12);
 
-/// A directory with more entries is not compared: it always counts as changed.
+/// A directory with more entries than this is not compared: it always counts as changed.
 const MOST_ENTRIES: usize = 20_000;
 
-/// When something began: by the system clock, which can be set, and by the steady clock.
+/// The time when something began, on the system clock, which can be set, and on the steady clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     at: SystemTime,
@@ -37,12 +37,12 @@ impl Moment {
         self.if_steady(self.at)
     }
 
-    /// Returns `since`, a time after this moment, if the system clock was not set back meanwhile.
-    /// Otherwise files that changed since can have older times, so it returns the Unix epoch, before
-    /// which no file has changed.
+    /// Returns `since`, a time after this moment, if the system clock was not set back meanwhile. Otherwise
+    /// files that changed since can have older times. Then it returns the Unix epoch, so every file may have
+    /// changed since.
     pub(super) fn if_steady(self, since: SystemTime) -> SystemTime {
         let measured = self.measured.elapsed();
-        // The system slows a clock that is ahead by a little.
+        // The system may slow down a clock that is slightly ahead.
         let is_steady = |by_clock: Duration| by_clock + TICK + measured / 1000 >= measured;
         if self.at.elapsed().is_ok_and(is_steady) { since } else { UNIX_EPOCH }
     }
@@ -52,8 +52,8 @@ impl Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stat {
     modified_ns: i64,
-    /// When anything about the file changed last, including its times and name. No program can set
-    /// this time.
+    /// When anything about the file changed last, including its times and its name. No program can set this
+    /// time.
     changed_ns: i64,
     size_bytes: u64,
     inode: u64,
@@ -65,8 +65,8 @@ impl Stat {
         fs::metadata(path).ok().map(|metadata| Self::from(&metadata))
     }
 
-    /// Whether both are of the same compiled file. `changed_ns` is left out, since another hard link
-    /// to the file changes it, and so is the inode: a copy that keeps the time is the same output.
+    /// Whether both belong to the same compiled file. `changed_ns` is ignored, since another hard link to the
+    /// file changes it. The inode is ignored as well: a copy that keeps the time is the same output.
     pub(super) fn is_same_output(self, other: Self) -> bool {
         self.modified_ns == other.modified_ns && self.size_bytes == other.size_bytes
     }
@@ -95,7 +95,7 @@ impl From<&Metadata> for Stat {
 pub(crate) struct Input {
     pub path: PathBuf,
     content: Content,
-    /// As long as the file has this, its content is the same. `None` if only reading can show that.
+    /// While the file has this, its content is the same. `None` if the content must be read to see that.
     stat: Option<Stat>,
 }
 
@@ -129,7 +129,7 @@ impl Input {
         Self { path, content, stat }
     }
 
-    /// The content that the file has now. It is read only if its [`Stat`] has changed.
+    /// The current content of the file. It is read only if its [`Stat`] has changed.
     pub(super) fn look_again(&self) -> Self {
         match self.stat {
             Some(stat) if Stat::of(&self.path) == Some(stat) => self.clone(),
@@ -155,24 +155,25 @@ impl Input {
         self.content == other.content && self.content != Content::Unknown
     }
 
-    /// The content that a process has read from `path`, which began at `began` and has ended: the
-    /// content that is there now, or unknown if the file may have changed since. `seen` is the content
-    /// just before the process began: a file that had it then, and was last changed then, is known.
+    /// The content that a process has read from `path`. The process began at `began` and has ended. The
+    /// result is the current content, or unknown if the file may have changed since. `seen` is the content
+    /// just before the process began: if the file still has that content and was not changed later, it is
+    /// known.
     pub(super) fn read_since(path: &Path, began: SystemTime, seen: Option<&Self>) -> Self {
         let now = match seen {
             Some(seen) => seen.look_again(),
             None => Self::read(path),
         };
         let was_there = seen.is_some_and(|seen| seen.has_same_content(&now));
-        // No process reads a file, and has it changed twice, within a tick.
+        // No process reads a file, and sees it change twice, within one tick.
         let latest = if was_there { began + TICK } else { began };
         let is_older = Stat::of(path).is_none_or(|stat| stat.is_older_than(latest));
         if is_older { now } else { Self { content: Content::Unknown, stat: None, ..now } }
     }
 }
 
-/// A hash of the names, sizes and times of all files below `dir`, without hidden ones and without
-/// directories that cargo made. `None` if there are too many, or if one cannot be read.
+/// A hash of the names, sizes and times of all files below `dir`, without hidden ones and without directories
+/// that cargo made. `None` if there are too many, or if one cannot be read.
 fn tree_hash(dir: &Path) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
     let entries = WalkDir::new(dir).min_depth(1).sort_by_file_name().into_iter();

@@ -1,4 +1,4 @@
-//! Notes of compiler calls: `note-compilers.sh` writes them while cargo runs, and they are read here.
+//! The notes of compiler calls. `note-compilers.sh` writes them while cargo runs, and this file reads them.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
 
-/// The variables that only apply to the run of cargo that is noted.
+/// The variables that only apply to the noted run of cargo.
 const PASSING: [&str; 4] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "RUSTC_WRAPPER", NOTES_DIR];
 
 /// A compiler call, with everything that is needed to repeat it.
@@ -33,28 +33,28 @@ pub(super) struct Invocation {
 #[derive(Debug)]
 pub(super) struct Noted {
     pub invocation: Invocation,
-    /// When the compiler began, or slightly before.
+    /// When the compiler began, or slightly earlier.
     pub began: SystemTime,
-    /// Whether the compiler was not run.
+    /// Whether the call was held back, so that the compiler did not run.
     pub is_held: bool,
 }
 
-/// The file in a directory of notes that has the plugin's own compiler call held back.
+/// The file in a directory of notes that asks to hold back the plugin's own compiler call.
 const HOLD: &str = "hold";
-/// The file there that says that this happened.
+/// The file in it that says that the call was held back.
 const HELD: &str = "held";
 
 /// The directory for the notes of one run of cargo. It is removed when dropped, unless it is to stay.
 #[derive(Debug)]
 pub(crate) struct Notes {
     dir: tempfile::TempDir,
-    /// For the directory of each package, its [settings](super::guard::settings) before cargo ran.
+    /// The [settings](super::guard::settings) of each package, by its directory, before cargo ran.
     pub(super) settings: BTreeMap<PathBuf, String>,
 }
 
 impl Notes {
-    /// Makes the run of `command`, a cargo command, leave notes below `dir`, which nothing else uses.
-    /// With `stay` they are kept; with `hold` the plugin's own compiler call is noted, but not made.
+    /// Makes the run of `command`, a cargo command, leave notes below `dir`, which nothing else uses. With
+    /// `stay` they are kept. With `hold`, the plugin's own compiler call is noted, but not made.
     pub(super) fn attach(
         command: &mut Command,
         dir: &Path,
@@ -79,9 +79,9 @@ impl Notes {
         self.dir.path()
     }
 
-    /// Forgets that the plugin's call was held back.
+    /// Removes the note that the plugin's call was held back.
     pub(crate) fn begin_holding(&self) {
-        // It is not there, as a rule.
+        // Usually there is none.
         let _ = fs::remove_file(self.dir().join(HELD));
     }
 
@@ -101,7 +101,7 @@ impl Notes {
     }
 }
 
-/// Reads the note of a call: a file `*.args` at `path`, and the files `*.env` and `*.dir` beside it.
+/// Reads the note of a call: the file `*.args` at `path`, and the files `*.env` and `*.dir` beside it.
 fn noted(path: &Path) -> Option<Noted> {
     let began = fs::metadata(path.with_extension("dir")).ok()?.modified().ok()?;
     // The first two arguments are the shell and the script.
@@ -125,7 +125,7 @@ pub(super) fn texts(bytes: &[u8]) -> Option<Vec<String>> {
     texts.map(|text| String::from_utf8(text.to_vec()).ok()).collect()
 }
 
-/// The changes that turn this process's environment into `theirs`, the one of the compiler.
+/// The changes that turn this process's environment into `theirs`, the environment of the compiler.
 fn changes(theirs: BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
     let is_ours = |(name, value): &(&String, &String)| env::var(name).ok().as_ref() == Some(value);
     let gone = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
@@ -152,7 +152,7 @@ impl Invocation {
         values.filter_map(|value| value.strip_prefix(name)?.strip_prefix('=')).next_back()
     }
 
-    /// The crates that it names with `--extern`, and the paths of their libraries.
+    /// The crates that the call names with `--extern`, and the paths of their libraries.
     pub(super) fn externs(&self) -> impl Iterator<Item = (&str, &Path)> {
         let named = self.args.windows(2).filter(|pair| pair[0] == "--extern");
         named.filter_map(|pair| {

@@ -1,4 +1,5 @@
-//! Keeps outlines of the sources that units were compiled from, so that the next build can tell what changed.
+//! Keeps outlines of the sources from which units were compiled, so that the next build can tell what
+//! changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,10 +16,10 @@ use crate::outline::{ChangedItem, ItemChange, Outline, SourceChanges};
 const OUTLINES: &str = "outlines.json";
 /// The version of the format. Outlines of another version count as missing.
 const FORM: u32 = 1;
-/// A larger file has no outline: some program has written it.
+/// A file larger than this has no outline, because a program has generated it.
 const MOST_BYTES: u64 = 2 << 20;
 
-/// Outlines by the hash of the file; `None` for a file that is no Rust.
+/// Outlines by the hash of the file; `None` for a file that is not Rust.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outlines {
     form: u32,
@@ -29,7 +30,7 @@ pub(super) struct Outlines {
 }
 
 impl Outlines {
-    /// Reads those of the record in `dir`; none if they cannot be read.
+    /// Reads the outlines of the record in `dir`; empty if they cannot be read.
     pub(super) fn load(dir: &Path) -> Self {
         let outlines = fs::read(dir.join(OUTLINES)).ok();
         let outlines = outlines.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
@@ -61,12 +62,12 @@ impl Outlines {
         }
     }
 
-    /// Forgets all but the files with these hashes.
+    /// Removes all outlines except those with these hashes.
     pub(super) fn keep(&mut self, hashes: &BTreeSet<&str>) {
         self.files.retain(|hash, _| hashes.contains(hash.as_str()));
     }
 
-    /// What changed in the sources of a unit; `None` if that is not known.
+    /// The changes in the sources of a unit; `None` if they are not known.
     pub(super) fn changes(&self, before: &Compiled, now: &Compiled) -> Option<SourceChanges> {
         let (then, files) = (hashes_of(before)?, hashes_of(now)?);
         if before.env != now.env {
@@ -93,7 +94,8 @@ impl Outlines {
     }
 }
 
-/// The hashes of what a unit was compiled from; `None` if it was not, or if something is not known.
+/// The hashes of the sources from which a unit was compiled; `None` if it was not compiled, or if a hash is
+/// not known.
 fn hashes_of(compiled: &Compiled) -> Option<BTreeMap<&PathBuf, &str>> {
     let hash = |input: &super::Input| !input.is_absent() && input.hash().is_none();
     if compiled.outputs.is_empty() || compiled.inputs.iter().any(hash) {

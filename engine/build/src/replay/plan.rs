@@ -11,7 +11,7 @@ use crate::PluginPackage;
 /// What has to be done to bring a plugin up to date.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// Nothing: it is up to date.
+    /// Do nothing: the plugin is up to date.
     Nothing,
     /// Compile these units, each after those that it depends on.
     Replay(Vec<UnitId>),
@@ -53,7 +53,7 @@ pub(super) fn plan(record: &Record, package: &PluginPackage, seen: &mut Seen) ->
     if units.is_empty() { Plan::Nothing } else { Plan::Replay(units) }
 }
 
-/// Which guard has changed, in words; `None` if none has.
+/// The guard that has changed, as the end of a sentence; `None` if none has.
 fn changed_guard(plugin: &Plugin) -> Option<String> {
     let changed = plugin.guards.iter().find(|guard| !guard.has_same_content(&guard.look_again()));
     if let Some(changed) = changed {
@@ -67,7 +67,7 @@ fn changed_guard(plugin: &Plugin) -> Option<String> {
 /// Whether a unit has to be compiled again. `outdated` are the units that will be compiled before it.
 ///
 /// # Errors
-/// The reason, in words, if a library changed that only cargo compiles.
+/// The text says why, if a library changed that only cargo compiles.
 fn is_outdated(
     record: &Record,
     unit: &Unit,
@@ -86,8 +86,8 @@ fn is_outdated(
         let needed = unit_id_of(&library.path).and_then(|id| record.units.get_key_value(id));
         match needed {
             Some((id, needed)) => {
-                // That unit's own files were checked in its turn. Here it counts whether it was
-                // compiled since.
+                // The own files of that unit were checked before. Here it matters whether it was compiled
+                // since.
                 let is_it = |output: &Output| output.is_same(library);
                 is_outdated |=
                     outdated.contains(id.as_str()) || !needed.compiled.outputs.iter().any(is_it);
@@ -103,8 +103,7 @@ fn has_other_variables(unit: &Unit) -> bool {
     unit.compiled.env.iter().any(|(name, value)| unit.invocation.variable(name) != *value)
 }
 
-/// The path to which the unit of `library` was compiled last. A recorded call names the path that
-/// cargo used.
+/// The path to which the unit of `library` was compiled last. A recorded call names the path that cargo used.
 pub(super) fn resolve<'a>(record: &'a Record, library: &'a Path) -> &'a Path {
     let unit = unit_id_of(library).and_then(|id| record.units.get(id));
     let name = library.file_name().and_then(|name| name.to_str());

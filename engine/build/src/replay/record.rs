@@ -1,5 +1,5 @@
-//! The record of a way to build, a file that is kept between builds: which units the plugins are
-//! compiled from, and how each was compiled last.
+//! The record of a way to build. It is a file that is kept between builds, with the units from which the
+//! plugins are compiled, and how each was compiled last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,14 +15,14 @@ use crate::{Diagnostic, atomic_file};
 /// The version of the record's format. A record of another version counts as empty.
 const FORM: u32 = 3;
 
-/// The name of a unit, after which its files are named: the crate's name, and a hash that tells it
+/// The name of a unit, after which its files are named: the crate's name, and a hash that distinguishes it
 /// from other units of that name.
 pub(crate) type UnitId = String;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Record {
     form: u32,
-    /// By package name.
+    /// The plugins, by package name.
     pub plugins: BTreeMap<String, Plugin>,
     pub units: BTreeMap<UnitId, Unit>,
 }
@@ -31,23 +31,24 @@ pub(super) struct Record {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plugin {
     pub root: UnitId,
-    /// All units that it is compiled from, including the root.
+    /// All units from which it is compiled, including the root.
     pub units: Vec<UnitId>,
     /// The library that cargo linked last; `None` if cargo's call was held back.
     pub cargo_library: Option<Stat>,
     /// The files other than sources that decide what cargo does.
     pub guards: Vec<Input>,
-    /// Those of them that the plugin's author can change, with directories: what a watcher looks at.
+    /// Those guards that the plugin's author can change, including directories. Watchers watch these.
     #[serde(default)]
     pub read: BTreeSet<PathBuf>,
-    /// The variables for whose changes build scripts ask to run again.
+    /// The variables for which build scripts ask to be run again when they change.
     pub env: BTreeMap<String, Option<String>>,
-    /// Why every build of it has to run cargo, in words; `None` if only changes need that.
+    /// Why every build of it has to run cargo; `None` if only changes need that.
     #[serde(default)]
     pub always: Option<String>,
     #[serde(default)]
     pub behind: BehindCargo,
-    /// Whether the record is not of the plugin as cargo has it now. What is known of its units still is.
+    /// Whether the record does not describe the plugin's current state for cargo. The records of its units
+    /// are still valid.
     #[serde(default)]
     pub is_dropped: bool,
     /// The compiler's diagnostics for crates that only cargo compiles.
@@ -59,8 +60,8 @@ pub(super) struct Plugin {
     pub build_id: Option<String>,
 }
 
-/// The packages of the plugin's author on which something depends that only cargo compiles: a
-/// procedural macro, a build script, or a package of somebody else.
+/// The packages of the plugin's author that are used by something that only cargo compiles: a procedural
+/// macro, a build script, or a package of another author.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct BehindCargo {
     /// The [settings](super::guard::settings) of all packages for which this is known.
@@ -68,8 +69,8 @@ pub(super) struct BehindCargo {
     pub dirs: BTreeSet<PathBuf>,
 }
 
-/// What the build scripts of a run of cargo printed: the hash of it, by the directory that cargo gave
-/// the script for its files.
+/// A hash of the output of each build script in a run of cargo, by the directory that cargo gave the script
+/// for its files.
 pub(super) type Told = BTreeMap<PathBuf, String>;
 
 /// A library crate of the plugin's author, or the plugin itself.
@@ -86,7 +87,8 @@ pub(super) struct Unit {
     pub package_dir: PathBuf,
     /// The [settings](super::guard::settings) for which the call is valid.
     pub settings: String,
-    /// The output of the build scripts for which the call is valid: what they print can be part of it.
+    /// The hashes of the output of the build scripts for which the call is valid: what they print can be part
+    /// of the call.
     pub told: Told,
     /// The compiler's diagnostics when it was compiled last.
     pub diagnostics: Vec<Diagnostic>,
@@ -96,7 +98,8 @@ pub(super) struct Unit {
     pub by_cargo: Option<Compiled>,
 }
 
-/// What a unit was last compiled from, and the files that resulted; no files if it was not compiled yet.
+/// The files from which a unit was last compiled, and the resulting files; no files if it was not compiled
+/// yet.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Compiled {
     pub inputs: Vec<Input>,
@@ -105,12 +108,12 @@ pub(super) struct Compiled {
     /// The libraries that it was compiled against.
     pub externs: Vec<Output>,
     pub outputs: Vec<Output>,
-    /// The libraries that its linker was given; none if it was not linked, or by cargo.
+    /// The libraries that its linker was given; empty if it was not linked, or was linked by cargo.
     #[serde(default)]
     pub libraries: Vec<PathBuf>,
 }
 
-/// A compiled file as it was when it had just been written.
+/// A compiled file in the state in which it was just written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Output {
     pub path: PathBuf,
@@ -134,15 +137,15 @@ impl Output {
 }
 
 impl Unit {
-    /// Whether the recorded call is the one that cargo would make now that build scripts told this. Some
-    /// other run of cargo in the same target directory may have run them since.
+    /// Whether the recorded call is the one that cargo would make now, after build scripts have printed this.
+    /// Another run of cargo in the same target directory may have run them since.
     pub(super) fn is_valid_for(&self, told: &Told) -> bool {
         told.iter().all(|(dir, now)| self.told.get(dir).is_none_or(|then| then == now))
     }
 }
 
 impl Compiled {
-    /// Whether a source has changed since.
+    /// Whether a source has changed since then.
     pub(super) fn has_other_inputs(&self) -> bool {
         self.inputs.iter().any(|input| !input.has_same_content(&input.look_again()))
     }
@@ -155,7 +158,7 @@ impl Compiled {
 }
 
 impl Record {
-    /// Reads the record at `path`; an empty one if there is none that can be read.
+    /// Reads the record at `path`; an empty one if there is none, or if it cannot be read.
     pub(super) fn load(path: &Path) -> Self {
         fs::read(path).map(|bytes| Self::read(&bytes)).unwrap_or_default()
     }
@@ -172,8 +175,8 @@ impl Record {
         atomic_file::write(path, &serde_json::to_vec(self)?)
     }
 
-    /// The units that `plugin` is compiled from, each after those that it depends on. If they depend
-    /// on each other in a circle, which only a broken record says, one of them comes too early.
+    /// The units from which `plugin` is compiled, each after those on which it depends. If they depend on
+    /// each other in a circle, which happens only in a broken record, one of them comes too early.
     pub(super) fn in_order<'a>(&'a self, plugin: &'a Plugin) -> Vec<(&'a str, &'a Unit)> {
         let (mut order, mut begun) = (Vec::new(), BTreeSet::new());
         for id in &plugin.units {
@@ -191,8 +194,8 @@ impl Record {
         order
     }
 
-    /// The unit `id` and those that it depends on, the first one last; `None` if the unit was visited
-    /// before, or is not recorded.
+    /// The unit `id` and those on which it depends, with `id` last; `None` if the unit was visited before, or
+    /// is not recorded.
     fn begin<'a>(
         &'a self,
         id: &str,

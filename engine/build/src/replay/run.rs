@@ -1,5 +1,5 @@
-//! Repeats recorded compiler calls side by side, each as soon as the libraries that it needs are there,
-//! and as many at once as there are jobs.
+//! Repeats recorded compiler calls side by side. Each begins as soon as the libraries that it needs exist,
+//! and no more run at once than there are jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
@@ -28,7 +28,7 @@ pub(super) struct Replayed {
     pub began: Moment,
     pub diagnostics: Vec<Diagnostic>,
     pub outputs: Vec<PathBuf>,
-    /// How long it took since the run began.
+    /// How long it took from the beginning of the run.
     pub elapsed: Duration,
     /// How long its linker took; `None` if it was not linked.
     pub linking: Option<Duration>,
@@ -72,7 +72,7 @@ pub(super) fn run(
     })
 }
 
-/// Leaves out what was compiled against the beginning of a library that did not come about at last.
+/// Leaves out units that were compiled against the metadata of a library whose compilation failed later.
 fn complete(replayed: Vec<Replayed>, run: &Side<'_>) -> Vec<Replayed> {
     let mut done: BTreeSet<UnitId> = BTreeSet::new();
     let mut whole = Vec::new();
@@ -94,9 +94,9 @@ struct Board {
 
 #[derive(Debug, Default)]
 struct BoardState {
-    /// The file names of libraries that other units can be compiled against.
+    /// The file names of libraries against which other units can be compiled.
     ready: BTreeSet<String>,
-    /// The units that do not come about.
+    /// The units that could not be compiled.
     failed: BTreeSet<UnitId>,
 }
 
@@ -106,7 +106,7 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// Waits until all `libraries` are ready; `false` if the unit of one of them does not come about.
+    /// Waits until all `libraries` are ready; `false` if the unit of one of them could not be compiled.
     fn wait_for(&self, libraries: &[&Path]) -> bool {
         let names: Vec<_> = libraries.iter().filter_map(|path| file_name(path)).collect();
         let units: Vec<_> = libraries.iter().filter_map(|path| unit_id_of(path)).collect();
@@ -120,7 +120,7 @@ impl Board {
     }
 }
 
-/// Reports on the board that a unit does not come about, if it is dropped before `done` is set: after an
+/// Reports on the board that a unit could not be compiled, if this is dropped before `done` is set: after an
 /// error or a panic.
 struct FailsUnlessDone<'a> {
     board: &'a Board,
@@ -144,10 +144,10 @@ struct Side<'a> {
     /// All units of this run.
     units: &'a BTreeSet<&'a str>,
     dir: &'a Path,
-    /// Where compiler calls are written to, for the user to read.
+    /// The directory to which compiler calls are written for the user.
     calls: Option<&'a Path>,
     board: &'a Board,
-    /// Limits how many compilers and threads of theirs run; `None` if one compiler runs by itself.
+    /// Limits how many compilers and compiler threads run; `None` if only one compiler runs.
     server: Option<&'a jobserver::Client>,
     at_link: &'a AtLink<'a>,
 }
@@ -160,7 +160,7 @@ impl Side<'_> {
         named.filter_map(|(_, path)| unit_id_of(path)).filter(|id| self.units.contains(id))
     }
 
-    /// The unit `id`, and those that it depends on.
+    /// The unit `id`, and those on which it depends.
     fn with_needed<'u>(&'u self, id: &'u str) -> BTreeSet<&'u str> {
         let (mut all, mut open) = (BTreeSet::new(), vec![id]);
         while let Some(id) = open.pop() {
@@ -181,7 +181,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Compiles the unit; `None` if that fails. Then a run of cargo reports why.
+    /// Compiles the unit; `None` if that fails. Then a run of cargo reports the reason.
     fn compile(&self, cancel: &Cancel) -> Option<Replayed> {
         let mut outcome = FailsUnlessDone { board: self.run.board, id: self.id, done: false };
         let replayed = self.try_compile(cancel).ok().flatten()?;
@@ -241,8 +241,8 @@ impl Job<'_> {
         linker
     }
 
-    /// The libraries of this run that it needs. For a library that is only compiled against this is
-    /// its metadata (`.rmeta`), which is there early; for linking it is the whole library.
+    /// The libraries of this run that it needs. If a library is only compiled against, this is its metadata
+    /// (`.rmeta`), which exists early; for linking, it is the whole library.
     fn awaited(&self) -> Vec<&Path> {
         let needed = self.invocation.externs().map(|(_, path)| path);
         needed.filter(|path| self.is_of_run(path)).collect()
@@ -252,8 +252,8 @@ impl Job<'_> {
         unit_id_of(library).is_some_and(|id| self.run.units.contains(id))
     }
 
-    /// The recorded call, with `place` as its output directory, and with the paths at which the
-    /// libraries that it needs are now.
+    /// The recorded call, with `place` as its output directory, and with the current paths of the libraries
+    /// that it needs.
     fn command(&self, place: &Path) -> Command {
         let Invocation { program, args, dir, env } = self.invocation;
         let mut command = Command::new(program);
@@ -267,7 +267,7 @@ impl Job<'_> {
         if let Some(server) = self.run.server {
             server.configure(&mut command);
         }
-        // The compiler prints this when it begins to link; it has no other effect.
+        // The compiler prints the arguments when it begins to link; the option has no other effect.
         command.args(["--print", "link-args"]);
         for dir in self.search_dirs() {
             command.arg("-L").arg(format!("dependency={}", dir.display()));
@@ -284,8 +284,8 @@ impl Job<'_> {
         command
     }
 
-    /// The value of an `--extern`, such as `api=/…/libapi-0123456789abcdef.rmeta`, with the path at
-    /// which the library is now.
+    /// The value of an `--extern`, such as `api=/…/libapi-0123456789abcdef.rmeta`, with the current path of
+    /// the library.
     fn resolve(&self, named: &str) -> String {
         let Some((name, path)) = named.split_once('=') else { return named.to_owned() };
         let path = Path::new(path);
@@ -296,8 +296,8 @@ impl Job<'_> {
         format!("{name}={}", path.display())
     }
 
-    /// The directories of those units that it depends on and that were compiled without cargo. The
-    /// compiler looks there for the libraries that its libraries depend on.
+    /// The directories of those units on which it depends and that were compiled without cargo. The compiler
+    /// searches them for the libraries on which its libraries depend.
     fn search_dirs(&self) -> BTreeSet<PathBuf> {
         let (run, needed) = (self.run, self.run.with_needed(self.id));
         let now = needed.iter().filter(|id| run.units.contains(**id));
@@ -326,7 +326,7 @@ impl Job<'_> {
                     heard.diagnostics.extend(diagnostic);
                 }
                 Ok(Message::FutureIncompat(_)) => {}
-                // Then cargo runs, and shows whatever it is.
+                // Then cargo runs, and reports the problem.
                 Err(_) => heard.is_strange = true,
             }
         }
@@ -334,12 +334,12 @@ impl Job<'_> {
     }
 }
 
-/// What a compiler reported.
+/// The messages of a compiler.
 #[derive(Debug, Default)]
 struct Heard {
     diagnostics: Vec<Diagnostic>,
     outputs: Vec<PathBuf>,
-    /// A line was not a message.
+    /// Whether a line was not a message.
     is_strange: bool,
 }
 

@@ -1,22 +1,23 @@
-//! File systems that do not tell of all changes: those on which somebody else writes too, such as another
-//! machine, the host of a virtual machine, or a program.
+//! File systems that do not report all changes, because other systems write to them, too: another machine,
+//! the host of a virtual machine, or a program.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// The types of such file systems; of a type with a dot, such as `fuse.sshfs`, the part before it.
+/// The types of such file systems. For a type with a dot, such as `fuse.sshfs`, the part before the dot
+/// counts.
 const SILENT: [&str; 16] = [
     "9p", "afs", "beegfs", "ceph", "cifs", "drvfs", "fuse", "fuseblk", "lustre", "nfs", "nfs4",
     "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs",
 ];
 
-/// The type of the file system on which `path` lies, by `mounts` as `/proc/self/mountinfo` lists them,
-/// if it may not tell of all changes.
+/// The type of the file system that contains `path`, if it may not report all changes. `mounts` has the form
+/// of `/proc/self/mountinfo`.
 pub(super) fn silent_file_system(path: &Path, mounts: &[u8]) -> Option<String> {
     let lines = mounts.split(|byte| *byte == b'\n');
     let holding = lines.filter_map(mount).filter(|(place, _)| path.starts_with(place));
-    // Of two at the same place the later one hides the other.
+    // Of two mounts at the same place, the later one hides the other.
     let (_, kind) = holding.max_by_key(|(place, _)| place.as_os_str().len())?;
     let class = kind.split('.').next().unwrap_or_default();
     SILENT.contains(&class).then_some(kind)
@@ -31,7 +32,7 @@ fn mount(line: &[u8]) -> Option<(PathBuf, String)> {
     Some((unescaped(place), kind))
 }
 
-/// A path in which spaces and the like are written as `\040`.
+/// A path in which spaces and similar characters are written as `\040`.
 fn unescaped(text: &[u8]) -> PathBuf {
     let (mut bytes, mut rest) = (Vec::new(), text);
     while let Some((first, more)) = rest.split_first() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{IncludedFiles, PluginPackage, reads};
 
-/// The names of the plugins that something belongs to.
+/// The names of the plugins to which something belongs.
 type Owners = BTreeSet<String>;
 
 #[derive(Debug, Default)]
@@ -17,13 +17,13 @@ pub(super) struct Sources {
     /// The root directories of workspaces, with their plugins.
     workspaces: BTreeMap<PathBuf, Owners>,
     target_dirs: BTreeSet<PathBuf>,
-    /// The included files of each plugin: the plugin's name, its directory, which files.
+    /// The included files of each plugin: the plugin's name, its directory, and the expressions.
     included: Vec<(String, PathBuf, IncludedFiles)>,
     /// The files and directories that builds have read, with the plugins that were built from them.
     read: BTreeMap<PathBuf, Owners>,
-    /// The hashes of those contents that a build has noted.
+    /// The hashes of the contents that builds have noted.
     hashes: BTreeMap<PathBuf, String>,
-    /// The lists of what builds have read: the plugin's name, the path of its list.
+    /// The lists of the files that builds have read: the plugin's name, and the path of its list.
     lists: Vec<(String, PathBuf)>,
 }
 
@@ -48,7 +48,7 @@ impl Sources {
         sources
     }
 
-    /// Reads again what builds have read.
+    /// Reads the lists of the files that builds have read again.
     pub(super) fn read_lists(&mut self) {
         self.read.clear();
         self.hashes.clear();
@@ -57,7 +57,7 @@ impl Sources {
                 if self.target_dirs.iter().any(|dir| real(&path).starts_with(dir)) {
                     continue;
                 }
-                // A link counts, and what it leads to.
+                // Both a link and its target count.
                 for path in [resolved(&path), real(&path)] {
                     self.hashes.extend(hash.clone().map(|hash| (path.clone(), hash)));
                     self.read.entry(path).or_default().insert(plugin.clone());
@@ -85,7 +85,7 @@ impl Sources {
         self.lists.iter().any(|(_, list)| list == path)
     }
 
-    /// The plugins for which a build has read all of a directory that contains `path`.
+    /// The plugins for which a build has read all files of a directory that contains `path`.
     pub(super) fn owners_of_read_dir(&self, path: &Path) -> Owners {
         let is_inside = |target: &PathBuf| path.starts_with(target);
         if is_temporary(path) || self.target_dirs.iter().any(is_inside) {
@@ -154,20 +154,20 @@ impl Sources {
     }
 }
 
-/// Whether a file is a Rust source or a manifest. Temporary files of editors are not, even if their
-/// names end in `.rs`.
+/// Whether a file is a Rust source or a manifest. Temporary files of editors are neither, even if their names
+/// end in `.rs`.
 fn is_source_file(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(OsStr::to_str) else { return false };
     !is_temporary(path) && (name.ends_with(".rs") || name == "Cargo.toml")
 }
 
-/// Whether a file is one that editors leave for a moment.
+/// Whether a file is one that editors create for a moment.
 fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     name.starts_with(['.', '#', '~']) || name.ends_with('~') || name == "4913"
 }
 
-/// The path without links; `path` itself if there is nothing.
+/// The path without links; `path` itself if nothing exists there.
 pub(super) fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -1,4 +1,4 @@
-//! The watched directories, which are kept in step with those that exist.
+//! The watched directories. They are kept up to date with the directories that exist.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -17,29 +17,28 @@ pub(super) struct Tree {
     rewatch: Rewatch,
     sources: Sources,
     watched: BTreeSet<PathBuf>,
-    /// Whether a build has written what it has read, which is not taken up yet.
+    /// Whether a build has written its list of read files, which was not read yet.
     has_new_lists: bool,
-    /// The content of the sources when they were last looked at, by path without links: its hash;
-    /// `None` if there is no file.
+    /// The hash of each source when it was last read, by its path without links; `None` if there is no file.
     known: HashMap<PathBuf, Option<blake3::Hash>>,
 }
 
-/// Whether to watch a directory once more that is watched already.
+/// Whether to watch a directory again that is already watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rewatch {
-    /// Another directory may have come in its place, and the system watches directories, and not paths.
+    /// Another directory may have replaced it, and the system watches directories, not paths.
     Always,
-    /// Its paths are looked at again and again. To begin anew would lose what changed since the last look.
+    /// Its path is scanned at intervals. Starting again would lose the changes since the last scan.
     Never,
 }
 
 /// What changes have touched.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    /// The plugins some of whose directories came or went.
+    /// The plugins with directories that were added or removed.
     pub owners: BTreeSet<String>,
-    /// The sources that were written, with the plugins that are built from them. Their content may be
-    /// what it was.
+    /// The sources that were written, with the plugins that are built from them. Their content may be the
+    /// same as before.
     pub files: BTreeMap<PathBuf, BTreeSet<String>>,
 }
 
@@ -93,7 +92,7 @@ impl Tree {
         self.watch_read()
     }
 
-    /// Watches what builds have read, and the lists of that.
+    /// Watches the files that builds have read, and the lists of these files.
     fn watch_read(&mut self) -> notify::Result<()> {
         let lists: BTreeSet<_> = self.sources.list_dirs().map(Path::to_owned).collect();
         for dir in lists.iter().filter(|dir| dir.is_dir()) {
@@ -112,12 +111,12 @@ impl Tree {
         Ok(())
     }
 
-    /// Looks at the content of a source, if it is not known yet.
+    /// Reads the content of a source, if it is not known yet.
     fn know(&mut self, path: &Path) {
         self.known.entry(resolved(path)).or_insert_with_key(|path| content(path));
     }
 
-    /// Whether the content of a source is another one than when it was last looked at.
+    /// Whether the content of a source differs from when it was last read.
     pub(super) fn has_changed(&mut self, path: &Path) -> bool {
         let now = content(path);
         let before = self.known.insert(path.to_owned(), now);
@@ -164,12 +163,12 @@ impl Tree {
         touched
     }
 
-    /// Whether lists of what builds have read wait to be taken up.
+    /// Whether lists of read files wait to be read.
     pub(super) fn has_new_lists(&self) -> bool {
         self.has_new_lists
     }
 
-    /// Reads again what builds have read, and watches it. Returns what may have changed since.
+    /// Reads the lists of read files again, and watches the files. Returns those that may have changed since.
     pub(super) fn take_up_lists(&mut self) -> Touched {
         self.has_new_lists = false;
         self.sources.read_lists();
@@ -178,8 +177,8 @@ impl Tree {
         touched
     }
 
-    /// Called when `dir` appeared: the files in it for which a build has looked. While it was missing, it
-    /// could not be watched.
+    /// Called when `dir` appeared. Returns the files in it that a build has looked for. While `dir` was
+    /// missing, it could not be watched.
     fn read_in(&mut self, dir: &Path) -> BTreeMap<PathBuf, BTreeSet<String>> {
         let read = self.sources.read().filter(|path| path.parent() == Some(dir));
         let read: Vec<_> = read.map(Path::to_owned).collect();
@@ -196,8 +195,8 @@ impl Tree {
         owned.collect()
     }
 
-    /// The files that a build has read and that were not watched yet: they may have changed since. Those
-    /// that are watched are not compared, for their changes are reported.
+    /// The files that a build has read and that were not watched yet, so they may have changed since. Watched
+    /// files are not compared, because their changes are reported.
     fn compare_with_reads(&mut self) -> Touched {
         let mut touched = Touched::default();
         let hashes = self.sources.hashes().filter(|(path, _)| !self.known.contains_key(*path));
@@ -257,8 +256,8 @@ impl Tree {
         owners
     }
 
-    /// Watches what is not watched yet. An error cannot be reported to anybody from here; the next
-    /// change tries again.
+    /// Watches everything that is not watched yet. An error cannot be reported from here; the next change
+    /// tries again.
     fn watch_again(&mut self) {
         let _ = self.watch_all();
     }
@@ -298,7 +297,7 @@ impl Tree {
                 self.watched.insert(dir.to_owned());
                 Ok(())
             }
-            // It was removed just now, which the watch of its parent reports.
+            // The directory was removed just now, which the watch of its parent reports.
             Err(_) if !dir.exists() => Ok(()),
             Err(error) => Err(error),
         }

@@ -120,7 +120,7 @@ fn a_live_prefix_is_written_where_cargo_finds_it() {
 
     workspace.write(".cargo/config.toml", "env = { HOTSWAP_LIVE_PREFIX = \"mine_\" }\n");
     let error = link_statically_with(&world, &out, Some("job_")).unwrap_err().to_string();
-    assert!(error.contains("sets HOTSWAP_LIVE_PREFIX to `mine_` already"), "{error}");
+    assert!(error.contains("already sets HOTSWAP_LIVE_PREFIX to `mine_` for all"), "{error}");
     assert!(link_statically_with(&world, &out, Some("mine_")).is_ok());
 }
 
@@ -164,7 +164,7 @@ fn what_cannot_be_done_is_said() {
     let dependency = "hotswap-plugin.path = \"../hotswap-plugin\"";
     workspace.package("shared", dependency, "[lib]\ncrate-type = [\"cdylib\"]");
     let error = link_statically(&workspace.path("shared"), &out).unwrap_err().to_string();
-    assert!(error.contains("its library is a shared one only: add \"lib\""), "{error}");
+    assert!(error.contains("it is only a shared library: add \"lib\""), "{error}");
 
     link_statically(&workspace.path("world"), &out).unwrap();
     let error = unlink_statically(&workspace.path("cat"), &out).unwrap_err().to_string();
@@ -173,7 +173,7 @@ fn what_cannot_be_done_is_said() {
     let edited = read(&workspace, "static-plugins/Cargo.toml").replace("[dependencies]", "[deps]");
     workspace.write("static-plugins/Cargo.toml", &edited);
     let error = link_statically(&workspace.path("cat"), &out).unwrap_err().to_string();
-    assert!(error.contains("edited since, and cannot be read any more"), "{error}");
+    assert!(error.contains("edited afterwards and cannot be read any more"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The settings of an engine, and how it is made of them.
+//! The settings of an engine, and how the engine is built from them.
 
 use std::{
     any::Any,
@@ -27,10 +27,10 @@ use crate::{
     version::{expectations::Expectations, registration::Registration, tasks::Runtime, threads},
 };
 
-/// How long a lifecycle step may take unless the host says otherwise.
+/// The default of the longest time that a step of a load may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sets up an engine: [`Engine::builder`] makes one, [`build`](Self::build) starts the engine.
+/// Sets up an engine. [`Engine::builder`] makes one; [`build`](Self::build) starts the engine.
 ///
 /// ```no_run
 /// use std::{convert::Infallible, time::Duration};
@@ -72,8 +72,8 @@ pub struct EngineBuilder {
     hooks: Hooks,
 }
 
-/// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
-/// sets for the host it starts, or else `default`.
+/// The directory in which a host looks for artifacts: the value of `HOTSWAP_PLUGIN_DIR`, which a console sets
+/// for the host that it starts, or otherwise `default`.
 pub fn plugin_dir_from_env(default: impl Into<PathBuf>) -> PathBuf {
     env::var_os(hotswap_protocol::env::PLUGIN_DIR).map_or_else(|| default.into(), PathBuf::from)
 }
@@ -102,7 +102,7 @@ impl EngineBuilder {
         }
     }
 
-    /// An engine that takes all from its environment.
+    /// An engine whose settings all come from its environment.
     pub(super) fn from_env() -> Self {
         let Places { plugin_dir, store_dir } = Places::of_this_program();
         let store_dir = env::var_os(env_names::STORE_DIR).map(PathBuf::from).or(store_dir);
@@ -115,30 +115,31 @@ impl EngineBuilder {
         Self { linked: Some(plugins), ..Self::new(PathBuf::new()) }
     }
 
-    /// Loads these plugins only, and reads only their files: what else is in the plugin directory may be
-    /// broken, or for another host. If some are missing, the load is refused; the error lists all of them,
-    /// and what there is.
+    /// Loads only these plugins, and reads only their files: other files in the plugin directory may be
+    /// broken, or belong to another host. If some plugins are missing, the load is refused; the error lists
+    /// the missing plugins and those that were found.
     ///
-    /// A plugin's file is the one with its name (`world.so`). Only if there is none are the other files
-    /// asked for their names.
+    /// The file of a plugin is the one with its name (`world.so`). Only if there is no such file are the
+    /// other files read for the names in them.
     pub fn only<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.only = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Where `hotswap build` keeps earlier artifacts, for [`Engine::rollback`]; none by default.
+    /// The directory in which `hotswap build` keeps earlier artifacts, for [`Engine::rollback`]; none by
+    /// default.
     pub fn store(mut self, dir: impl Into<PathBuf>) -> Self {
         self.store_dir = Some(dir.into());
         self
     }
 
-    /// How long a lifecycle step may take before the load is undone; 30 s by default.
+    /// The longest time that a step may take before the load is undone; 30 s by default.
     pub fn step_timeout(mut self, timeout: Duration) -> Self {
         self.step_timeout = timeout;
         self
     }
 
-    /// How long a replaced version is kept at least, also when nothing uses it; 0 by default.
+    /// How long a replaced version is kept at least, even if nothing uses it; 0 by default.
     pub fn free_delay(mut self, delay: Duration) -> Self {
         self.free_delay = delay;
         self
@@ -157,23 +158,26 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether a load is published that breaks what the host's own code expects; it is not by default.
+    /// Whether a load is published although it breaks an expectation of the host's own code; `false` by
+    /// default.
     ///
-    /// The host expects what it uses with Rust types: the functions that it asked for as a
-    /// [`Func`](crate::Func), also where it has the handle no more; the live functions that it called through a
-    /// [`LiveFuncs`](crate::LiveFuncs); and the interfaces of the objects that it found: exported, or registered. What holds now, and would not afterwards, makes a load
-    /// fail with [`LoadCause::HostExpects`](crate::LoadCause::HostExpects). To get such a load published, the
-    /// host is built and started again, with the new types. A plugin that is unloaded on request breaks
-    /// nothing.
+    /// The host expects whatever it uses with Rust types:
+    /// - the functions that it requested as a [`Func`](crate::Func), even if it has dropped the handle;
+    /// - the live functions that it called through a [`LiveFuncs`](crate::LiveFuncs);
+    /// - the interfaces of the exported or registered objects that it found.
     ///
-    /// With `true` such a load is published all the same, and the log says what it breaks.
+    /// If an expectation is met now and would not be met afterwards, the load fails with
+    /// [`LoadCause::HostExpects`](crate::LoadCause::HostExpects). To get such a load published, build the
+    /// host with the new types, and restart it. Unloading a plugin on request breaks no expectation.
+    ///
+    /// With `true`, such a load is published nevertheless, and the log says what it breaks.
     pub fn publish_breaking(mut self, publish: bool) -> Self {
         self.publish_breaking = publish;
         self
     }
 
-    /// Provides an object for plugins to import under a name, as they import what another plugin exports. It
-    /// is dropped with the engine.
+    /// Provides an object that plugins can import by `name`, in the same way as an object that another plugin
+    /// exports. The object is dropped with the engine.
     ///
     /// ```no_run
     /// use hotswap_engine::{Engine, plugin::interface};
@@ -198,7 +202,7 @@ impl EngineBuilder {
     /// # }
     /// ```
     ///
-    /// A load is refused where a plugin imports the name as another interface, or has the name itself.
+    /// A load is refused if a plugin imports `name` as another interface, or has the name itself.
     pub fn provide<I, T>(mut self, name: &str, object: T) -> Self
     where
         I: ObjectOf<T> + ?Sized,
@@ -212,19 +216,20 @@ impl EngineBuilder {
         self
     }
 
-    /// Takes a version back that fails too often while it serves: the plugin's version before it is loaded
-    /// again, as by [`Engine::rollback`], and the build that failed is held back until there is another one.
-    /// Off by default.
+    /// Takes a version back if its calls fail too often while it serves: the version before it is loaded
+    /// again, as by [`Engine::rollback`], and the failed build is kept back until there is another build. Off
+    /// by default.
     ///
-    /// Calls of functions count, by name, by type, live and `async`. The log says what happens, and so does an
-    /// event, [`GuardTripped`](hotswap_protocol::Event::GuardTripped). A plugin is taken back once between two
-    /// builds: if the version before it fails too, that one stays.
+    /// All calls of functions count: by name, by type, live and `async`. The log reports it, and so does the
+    /// event [`GuardTripped`](hotswap_protocol::Event::GuardTripped). A plugin is taken back at most once
+    /// between two builds: if the version before it fails too, it stays.
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guard = Some(guard);
         self
     }
 
-    /// The host's own object. The factory is called for each generation with the previous one's.
+    /// Gives each generation an object of the host's. `make` is called for each generation with the object of
+    /// the previous one.
     pub fn extension<E>(mut self, make: impl Fn(Option<&E>) -> E + Send + Sync + 'static) -> Self
     where
         E: Serialize + Any + Send + Sync,
@@ -233,9 +238,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Where the engine copies artifacts to, and loads them from; a directory beside the console's
-    /// sockets by default. Nobody but this user may be able to change it, and it must not be mounted
-    /// `noexec`.
+    /// The directory to which the engine copies artifacts before it loads them; by default a directory beside
+    /// the sockets of consoles. No other user may be able to change it, and it must not be mounted `noexec`.
     ///
     /// If the directory cannot be used, or is full, the copies are kept in memory, and the log says why.
     pub fn stage_in(mut self, dir: impl Into<PathBuf>) -> Self {
@@ -292,27 +296,27 @@ impl EngineBuilder {
 
     /// Called when a version waits for threads to run its thread-locals' destructors.
     ///
-    /// A host whose threads live long without calling plugins wakes them here, so that each calls
-    /// [`checkpoint`](crate::checkpoint).
+    /// If a host has threads that live long without calling plugins, this callback must wake them, so that
+    /// each calls [`checkpoint`](crate::checkpoint).
     pub fn wake_threads(mut self, wake: impl Fn() + Send + Sync + 'static) -> Self {
         self.wake.push(Box::new(wake));
         self
     }
 
-    /// Vouches for a shared library that plugins need or open: by its name, as `hotswap inspect` shows
-    /// it, such as `libfoo.so.1`.
+    /// Trusts a shared library that plugins need or open. `name` is the library's name as `hotswap inspect`
+    /// shows it, such as `libfoo.so.1`.
     ///
-    /// A version that uses a library besides libc's own is kept mapped when it ends, since the library
-    /// may have a thread that runs its code, a callback, or a key with a destructor in it, and nobody
-    /// sees these. To vouch is to promise that the library keeps no pointer into a plugin beyond the
-    /// call: no thread, callback, key or text. Where that is not so, the host crashes after a reload.
+    /// A version that uses a library other than those of libc stays mapped when it ends. The library may have
+    /// a thread that runs the version's code, a callback, or a key with a destructor in it, and the engine
+    /// cannot see these. By trusting the library you promise that it keeps no pointer into a plugin beyond
+    /// the call: no thread, callback, key or text. If this is not true, the host crashes after a reload.
     pub fn trust_library(mut self, name: impl Into<String>) -> Self {
         self.trusted.push(name.into());
         self
     }
 
-    /// Gives plugins a tokio runtime for their tasks (`hotswap_plugin::rt`), and makes its workers pass
-    /// a checkpoint whenever a version waits for them.
+    /// Gives plugins a tokio runtime for their tasks (`hotswap_plugin::rt`). Its workers pass a checkpoint
+    /// whenever a version waits for them.
     #[cfg(feature = "tokio")]
     pub fn tokio(mut self, runtime: tokio::runtime::Handle) -> Self {
         self.runtime = Some(Arc::new(crate::engine::tokio_workers::Tokio(runtime.clone())));
@@ -321,14 +325,14 @@ impl EngineBuilder {
 
     /// Makes the engine. Nothing is loaded yet.
     ///
-    /// An engine with a [console](Self::console) takes artifacts and earlier builds from the directories
-    /// that `HOTSWAP_PLUGIN_DIR` and `HOTSWAP_STORE` name, if they are set: the console that starts a host
-    /// builds into these. What differs from the host's own directories is logged.
+    /// An engine with a [console](Self::console) takes artifacts and earlier builds from the directories that
+    /// `HOTSWAP_PLUGIN_DIR` and `HOTSWAP_STORE` name, if they are set: the console that starts a host builds
+    /// into these. If they differ from the host's own directories, this is logged.
     ///
     /// # Errors
-    /// When a thread cannot be made, or the console's socket at the path that
-    /// [`ConsoleSocket::at`](crate::ConsoleSocket::at) names. A host whose runtime directory cannot be
-    /// used runs without a console; the log says why.
+    /// If a thread cannot be started, or the socket cannot be made at the path that
+    /// [`ConsoleSocket::at`](crate::ConsoleSocket::at) names. If the host's runtime directory cannot be used,
+    /// the host runs without a console, and the log says why.
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, trusted, .. } = self;
@@ -400,14 +404,14 @@ impl EngineBuilder {
     }
 }
 
-/// The directory that a console names for the host it starts; it builds into that one, so it counts
-/// before the host's `own`. `None` if no console names one.
+/// The directory that a console names for the host that it starts. It takes precedence over the host's `own`,
+/// because the console builds into it. `None` if no console names one.
 fn handed_over(variable: &str, what: &str, own: Option<&Path>) -> Option<PathBuf> {
     let handed_over = env::var_os(variable).map(PathBuf::from)?;
     let absolute = |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     if let Some(own) = own.filter(|own| absolute(own) != absolute(&handed_over)) {
         tracing::info!(
-            "{what} are taken from {}, which {variable} names, and not from {}, which the host names",
+            "{what} are taken from {}, which {variable} names, instead of {}, which the host names",
             handed_over.display(),
             own.display()
         );

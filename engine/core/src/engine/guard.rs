@@ -1,4 +1,4 @@
-//! Takes back the versions that trip the guard.
+//! Takes back versions whose calls fail more often than the guard allows.
 
 use std::{
     fmt, io,
@@ -14,13 +14,13 @@ use hotswap_protocol::{Event, GuardTrip, clock, version_label};
 use super::Inner;
 use crate::version::guard::{Guard, Post, Trip};
 
-/// A guard and what it will tell: the receiver is for [`stand`].
+/// A guard, and the receiver of its reports for [`stand`].
 pub(super) fn post(guard: Guard) -> (Arc<Post>, Receiver<Trip>) {
     let (sender, trips) = mpsc::channel();
     (Arc::new(Post::new(guard, sender)), trips)
 }
 
-/// Starts the thread that takes back what trips the guard. It ends when the engine and its versions have.
+/// Starts the thread that takes versions back. It ends when the engine and its versions have ended.
 pub(super) fn stand(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()> {
     let inner = Arc::downgrade(inner);
     let watch = move || {
@@ -33,19 +33,19 @@ pub(super) fn stand(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()>
 }
 
 impl Inner {
-    /// Goes back to what served before a version that failed too often: if it is patched, to the version as it
-    /// was loaded, and else to the version before, once between two builds.
+    /// Goes back to what served before a version that failed too often. If the version is patched, that is
+    /// the version as it was loaded; otherwise it is the version before it, at most once between two builds.
     fn take_back(&self, trip: &Trip) {
         let Some((ordinal, artifact)) = self.spare_for(trip) else {
             self.tell(trip, None);
             tracing::error!(
-                "{trip}; it stays, since there is no version that the guard may go back to"
+                "{trip}; it keeps serving, since there is no version that the guard may go back to"
             );
             return;
         };
         self.tell(trip, Some(ordinal));
         tracing::error!("{trip}; going back to the build of v{ordinal}");
-        // The log and events tell what comes of it.
+        // The outcome is in the log and in events.
         match artifact {
             Ok(artifact) => drop(self.roll_back_to(artifact, Some((trip.ordinal, trip.face)))),
             Err(error) => tracing::error!("{error}"),

@@ -1,4 +1,4 @@
-//! The engine proper: what its handles share.
+//! The part of the engine that all its handles share.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -13,7 +13,7 @@ use std::{
 
 use super::{ShutdownReport, hooks::Hooks};
 use crate::{
-    ConsoleSocket, EngineError, Events, Generation, LoadedPlugin,
+    ConsoleSocket, EngineError, Events, Generation, Leftover, LoadedPlugin,
     event::EventHub,
     image::step_thread::EngineId,
     load::{
@@ -32,7 +32,6 @@ use crate::{
         expectations::Expectations,
         face::FaceNumber,
         guard::{Post, Trip},
-        holders::texts,
         lease::{Lease, LeaseKind},
         list::VersionList,
         steps,
@@ -49,18 +48,18 @@ use hotswap_protocol::{
     clock::now_ms,
 };
 
-/// How long a request to free a version waits for the reaper to look at it, so that the answer tells
-/// what came of it. It takes microseconds, unless the plugin's `on_free` or a drop takes longer.
+/// How long a request to free a version waits for the reaper, so that the answer contains the outcome. This
+/// takes microseconds, unless the plugin's `on_free` or a drop takes longer.
 const FREE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The engine proper.
+/// The part of the engine that all its handles share.
 pub(crate) struct Inner {
     host: Mutex<HostInfo>,
     settings: Settings,
     current: Arc<Current>,
     /// How many loads have been published.
     loads: AtomicU64,
-    /// The last loads, for consoles that connect later; the oldest first.
+    /// The last loads, the oldest first, for consoles that connect later.
     reloads: Mutex<VecDeque<PastReload>>,
     load_state: Mutex<LoadState>,
     /// The plugins that a rollback keeps at an earlier build, as of the last load.
@@ -83,7 +82,7 @@ pub(crate) struct Inner {
     is_shut_down: AtomicBool,
 }
 
-/// What an engine is made of.
+/// The parts from which an engine is made.
 pub(super) struct Parts {
     pub host: HostInfo,
     pub settings: Settings,
@@ -148,7 +147,7 @@ impl Inner {
         Ok(())
     }
 
-    /// What distinguishes this engine from others.
+    /// The id that distinguishes this engine from others.
     pub fn id(&self) -> EngineId {
         self.reaper.engine()
     }
@@ -157,7 +156,7 @@ impl Inner {
         self.current.load()
     }
 
-    /// Where the generation that serves is found.
+    /// The cell with the generation that serves.
     pub fn current_cell(&self) -> &Arc<Current> {
         &self.current
     }
@@ -179,7 +178,7 @@ impl Inner {
         &self.events
     }
 
-    /// What a load goes by, and where it loads into.
+    /// The settings and the state that a load uses.
     pub fn load_context(&self) -> LoadContext<'_> {
         LoadContext {
             settings: &self.settings,
@@ -202,7 +201,7 @@ impl Inner {
         }
     }
 
-    /// What there is to know of the host. Its directories may have been made again since it started.
+    /// The facts about the host. Its directories may have been made again since it started.
     fn host(&self) -> HostInfo {
         let mut host = self.lock_host().clone();
         host.staging_dir = self.staging.dir();
@@ -229,14 +228,16 @@ impl Inner {
         self.roll_back_to(artifact, None)
     }
 
-    /// The target that a rollback of a patched plugin has if it names none: the version as it was loaded.
+    /// The target of a rollback that names only a patched plugin: the version as it was loaded. `None` if the
+    /// plugin is not patched.
     fn base_of(&self, plugin: &str) -> Option<String> {
         let current = self.current();
         let serving = current.find(plugin).ok().filter(|it| it.face() != FaceNumber::BASE)?;
         Some(format!("{}@{}", serving.version().name(), serving.version().ordinal))
     }
 
-    /// Loads one plugin from this artifact; with `replacing`, only if that face of that version of it serves.
+    /// Loads one plugin from `artifact`. With `replacing`, this happens only if that face of that version
+    /// serves.
     pub fn roll_back_to(
         &self,
         artifact: Inspected,
@@ -245,7 +246,7 @@ impl Inner {
         self.load_as(Request::Rollback { artifact: Box::new(artifact), replacing }, None, None)
     }
 
-    /// The version that the guard may go back to, and its artifact.
+    /// The version to which the guard may go back, and its artifact.
     pub fn spare_for(&self, trip: &Trip) -> Option<(u32, Result<Inspected, EngineError>)> {
         if trip.face != FaceNumber::BASE {
             let (target, store) =
@@ -258,7 +259,7 @@ impl Inner {
         Some((spare.ordinal, spare.inspected(&self.staging)))
     }
 
-    /// What a reload would do now.
+    /// The plan of a reload now.
     pub fn plan(&self, params: PlanParams) -> Result<ReloadPlan, EngineError> {
         let PlanParams { latest, prune, apply } = params;
         let request = match (apply, prune, latest) {
@@ -272,7 +273,7 @@ impl Inner {
         load::plan(&self.load_context(), &state, request)
     }
 
-    /// Loads, with data for the plugins, or what was given last.
+    /// Loads, with `data` for the plugins, or with the data of the last load.
     pub fn load_as(
         &self,
         request: Request,
@@ -286,7 +287,7 @@ impl Inner {
         let result = self.load_locked(&mut state, request, data, callback);
         drop(loading);
         if self.is_shut_down() {
-            // A shutdown that was asked for inside the load could not wait for it.
+            // A shutdown that was requested inside the load could not wait for the load.
             self.retire_all();
         }
         result
@@ -370,7 +371,7 @@ impl Inner {
         result
     }
 
-    /// Keeps what came of a load, among the last ones.
+    /// Keeps the outcome of a load in the list of the last loads.
     fn remember(&self, at_ms: u64, end: ReloadEnd) {
         let mut reloads = self.reloads.locked();
         if reloads.len() >= MAX_RELOADS {
@@ -412,7 +413,7 @@ impl Inner {
             _ => {
                 version.cancel_tasks();
                 version.hurry();
-                // The caller may be what it waits for.
+                // The version may wait for the calling thread.
                 checkpoint();
                 if !self.reaper.is_here() {
                     self.reaper.wait(&version, FREE_PATIENCE);
@@ -446,7 +447,8 @@ impl Inner {
     pub fn snapshot(&self) -> Snapshot {
         let current = self.current();
         let mut versions = self.versions.all();
-        // Those that serve in load order, then the others by name; each one's versions newest first.
+        // Plugins that serve come in load order, then the others by name. The versions of a plugin come
+        // newest first.
         let place = |version: &Version| {
             let mut serving = current.versions.iter().map(Lease::version);
             serving.position(|other| other.name() == version.name()).unwrap_or(usize::MAX)
@@ -467,12 +469,12 @@ impl Inner {
     }
 
     pub fn vault_snapshot(&self) -> VaultSnapshot {
-        // Looking runs code of whoever owns the values, and so must not hold the whole generation.
+        // Reading values runs code of their owners, so it must not keep the whole generation in use.
         let (generation, extension) = {
             let current = self.current();
             (current.generation(), current.extension.clone())
         };
-        // First: what changes meanwhile is looked at again.
+        // This comes first, so that whatever changes meanwhile is read again.
         let changes = self.store.changes();
         let (data_bag, data_bag_len) = self.store.data_bag_infos();
         let (slots, slots_len) = self.store.registration_infos();
@@ -500,10 +502,10 @@ impl Inner {
         self.is_shut_down.store(true, Ordering::Release);
         let ended = self.events.subscribe();
         self.events.send(Event::ShuttingDown { at_ms: now_ms() });
-        // A load that runs ends first, and does not publish any more; none begins afterwards.
+        // A running load ends first, and is not published any more. No load begins afterwards.
         let patience = if self.is_inside_load() { Instant::now() } else { deadline };
         let Some(loads) = self.lock_loads_until(patience) else {
-            return ShutdownReport { held: vec!["a load that has not ended".into()] };
+            return ShutdownReport { held: vec![Leftover::Load] };
         };
         self.retire_all();
         drop(loads);
@@ -512,7 +514,7 @@ impl Inner {
             version.hurry();
         }
         checkpoint();
-        // What a version does at its end is not waited for by itself.
+        // The steps of a version's end are not waited for on the reaper's own thread.
         while !self.versions.unfinished().is_empty() && !self.reaper.is_here() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || ended.recv_timeout(left).is_err() {
@@ -525,18 +527,20 @@ impl Inner {
         drop(listener);
         if mapped.is_empty() {
             self.end_reaper();
-            // Here, and not when the engine drops: a console's request may hold it until the process
-            // is gone.
+            // The directory is removed here, and not when the engine is dropped: a console's request may keep
+            // the engine until the process is gone.
             self.staging.remove();
         }
-        let held = mapped
-            .iter()
-            .map(|version| format!("{version}: {}", texts(&version.holders()).join(", ")));
+        let held = mapped.iter().map(|version| Leftover::Version {
+            plugin: version.name().to_string(),
+            version: version.ordinal,
+            holders: version.holders(),
+        });
         ShutdownReport { held: held.collect() }
     }
 
     fn lock_loads_until(&self, deadline: Instant) -> Option<MutexGuard<'_, LoadState>> {
-        /// How often to look whether the load has ended; there is no event for that.
+        /// How often to check whether the load has ended; there is no event for it.
         const LOOK: Duration = Duration::from_millis(5);
         loop {
             match self.load_state.try_lock() {
@@ -567,7 +571,7 @@ impl Inner {
 
     fn end_reaper(&self) {
         self.reaper.stop();
-        // A shutdown that the reaper's own log events ask for cannot wait for it.
+        // A shutdown that a log event of the reaper requests cannot wait for the reaper.
         let thread = self.lock_reaper_thread().take();
         if let Some(thread) = thread.filter(|_| !self.reaper.is_here()) {
             let _ = thread.join();
@@ -579,7 +583,7 @@ impl Inner {
     }
 }
 
-/// While this lives its thread loads.
+/// Marks the thread that loads, as long as it lives.
 struct Loading<'a>(&'a Inner);
 
 impl Drop for Loading<'_> {
@@ -589,7 +593,7 @@ impl Drop for Loading<'_> {
 }
 
 impl Drop for Inner {
-    /// A shutdown that could not wait for a load left the versions serving.
+    /// Retires the versions that a shutdown left serving because it could not wait for the load.
     fn drop(&mut self) {
         self.retire_all();
     }
@@ -668,7 +672,7 @@ impl Served for Inner {
     }
 }
 
-/// A plugin as a console shows it, given its versions, newest first.
+/// A plugin as consoles show it. `versions` are its versions, newest first.
 fn plugin_info(
     versions: &[Arc<Version>],
     current: &Generation,

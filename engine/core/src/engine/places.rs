@@ -1,15 +1,15 @@
-//! Where a host's plugins lie if nobody says it.
+//! The default directories of a host's plugins and builds.
 
 use std::{
     env,
     path::{Path, PathBuf},
 };
 
-/// How far above a program cargo's target directory is at most:
+/// The largest number of levels between a program and cargo's target directory above it:
 /// `target/x86_64-unknown-linux-gnu/debug/examples/host`.
 const MAX_LEVELS: usize = 4;
 
-/// Where an engine takes its artifacts from.
+/// The directories from which an engine takes its artifacts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Places {
     pub plugin_dir: PathBuf,
@@ -17,17 +17,17 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Those of this program.
+    /// The directories for this program.
     pub fn of_this_program() -> Self {
         env::current_exe()
             .map_or_else(|_| Self::beside(Path::new("")), |program| Self::of(&program))
     }
 
-    /// For a program in cargo's target directory, where a console builds its host's plugins; for another
-    /// one, the directory `plugins` beside it.
+    /// For a program in cargo's target directory, the directories into which a console builds the plugins of
+    /// that host; for any other program, the directory `plugins` beside it.
     fn of(program: &Path) -> Self {
         let dirs = program.ancestors().skip(1).take(MAX_LEVELS);
-        // Cargo marks its target directory with this file, but not one that was there before it.
+        // Cargo marks target directories that it has created with this file.
         let is_target = |dir: &&Path| {
             dir.join("CACHEDIR.TAG").is_file() || dir.join("hotswap/plugins").is_dir()
         };

@@ -1,4 +1,4 @@
-//! A tokio runtime as the engine uses it: its workers pass checkpoints, and it drives plugins' tasks.
+//! The host's tokio runtime: makes its workers pass checkpoints, and runs the tasks of plugins.
 
 use std::{
     sync::{Arc, Condvar, Mutex},
@@ -13,12 +13,12 @@ use crate::{
     version::tasks::{BoxFuture, Runtime, TaskHandle},
 };
 
-/// How long a worker waits for the others, so that each takes one task. An idle runtime needs some
-/// ten microseconds; a worker that is busy passes a checkpoint when it calls a plugin next, or when
-/// the host's `on_thread_park` does.
+/// How long a worker waits for the others, so that each takes one task. In an idle runtime, ten microseconds
+/// or so are enough. A worker that is busy passes a checkpoint when it next calls a plugin, or in the host's
+/// `on_thread_park`.
 const MEETING: Duration = Duration::from_millis(2);
 
-/// Spawns a task for every worker, and holds each worker for a moment until all have one.
+/// Spawns a task for every worker. Each task blocks its worker for a moment, until all workers have one.
 pub(crate) fn wake(runtime: &Handle) {
     let workers = runtime.metrics().num_workers();
     let meeting = Arc::new((Mutex::new(0_usize), Condvar::new()));
@@ -35,7 +35,7 @@ pub(crate) fn wake(runtime: &Handle) {
     }
 }
 
-/// Drives plugins' tasks.
+/// Runs the tasks of plugins.
 pub(crate) struct Tokio(pub Handle);
 
 impl Runtime for Tokio {
@@ -44,7 +44,7 @@ impl Runtime for Tokio {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture {
-        // A sleep belongs to the runtime in which it is made.
+        // A sleep belongs to the runtime in which it is created.
         let _entered = self.0.enter();
         Box::pin(tokio::time::sleep(duration))
     }

@@ -1,4 +1,5 @@
-//! The descriptors that an image's code opened: which are open still, and what they are.
+//! The descriptors that the code of an image opened: which of them are still open, and what kind of
+//! descriptor each is.
 
 use std::{
     collections::HashMap,
@@ -17,20 +18,20 @@ use hotswap_protocol::OpenDescriptor;
 
 use crate::lock::Lock as _;
 
-/// Whose a descriptor is; nothing else has the number.
+/// Identifies the image that opened a descriptor. No two images have the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OpenerId(u64);
 
 impl OpenerId {
-    /// An id that nobody has.
+    /// A new id.
     pub fn new() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// The descriptors that images opened, by number. One that was closed stays here until its number is used
-/// again by an image; what else has the number by then is another file.
+/// The descriptors that images opened, by number. An entry of a closed descriptor stays until an image uses
+/// its number again. If other code uses the number, the file ids differ.
 static OPENED: Mutex<Option<HashMap<c_int, Opened>>> = Mutex::new(None);
 
 struct Opened {
@@ -41,7 +42,7 @@ struct Opened {
 /// The device and the inode of a file.
 type FileId = (u64, u64);
 
-/// Makes one of the system calls that open descriptors, and remembers what it opened.
+/// Makes a system call that opens descriptors, and remembers what it opened.
 ///
 /// # Safety
 /// The arguments are those of the call.
@@ -73,8 +74,8 @@ fn is_duplicating(command: c_long) -> bool {
 }
 
 fn remember(by: OpenerId, descriptor: c_int) {
-    /// How often to look whether the lock is free. In a process between fork and exec, another thread
-    /// may have had it for good.
+    /// How often to check whether the lock is free. In a process between fork and exec, another thread may
+    /// hold it forever.
     const LOOKS: usize = 10_000;
 
     let Some(file) = file_of(descriptor) else { return };
@@ -87,18 +88,18 @@ fn remember(by: OpenerId, descriptor: c_int) {
     }
 }
 
-/// The file that a descriptor is open for; `None` if it is not open.
+/// The device and the inode of the file that a descriptor refers to; `None` if it is not open.
 pub(super) fn file_of(descriptor: c_int) -> Option<FileId> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the system fills what the pointer is to.
+    // SAFETY: the system writes to the place that the pointer leads to.
     let code = unsafe { libc::fstat(descriptor, status.as_mut_ptr()) };
-    // SAFETY: if it succeeds, it has filled all of it.
+    // SAFETY: if the call succeeds, it has filled the whole place.
     (code == 0)
         .then(|| unsafe { status.assume_init() })
         .map(|status| (status.st_dev, status.st_ino))
 }
 
-/// The descriptors that an image opened and that are open still, sorted by number.
+/// The descriptors that the image opened and that are still open, sorted by number.
 pub(super) fn still_open(by: OpenerId) -> Vec<OpenDescriptor> {
     let mut own: Vec<c_int> = {
         let mut opened = OPENED.locked();
@@ -111,7 +112,7 @@ pub(super) fn still_open(by: OpenerId) -> Vec<OpenDescriptor> {
     own.into_iter().map(described).collect()
 }
 
-/// What a descriptor is open for, as far as the system tells.
+/// What a descriptor refers to, as far as the system says.
 fn described(number: c_int) -> OpenDescriptor {
     let link = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
     let link = link.to_string_lossy();
@@ -133,7 +134,8 @@ fn described(number: c_int) -> OpenDescriptor {
 
 /// The kind and the address of a socket.
 fn socket(number: c_int) -> (String, String) {
-    // SAFETY: it is not closed here; asking a socket of another kind for its address is an error.
+    // SAFETY: the descriptor is not closed here. Asking a socket of another kind for its address returns an
+    // error.
     let inet = ManuallyDrop::new(unsafe { TcpListener::from_raw_fd(number) });
     if let Ok(address) = inet.local_addr() {
         let kind = if is_stream(number) { "tcp" } else { "udp" };
@@ -149,7 +151,7 @@ fn socket(number: c_int) -> (String, String) {
 fn is_stream(number: c_int) -> bool {
     let mut kind: c_int = 0;
     let mut size = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: the two pointers are to locals of those sizes.
+    // SAFETY: both pointers lead to locals of these sizes.
     let code = unsafe {
         libc::getsockopt(
             number,

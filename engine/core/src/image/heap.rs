@@ -1,8 +1,8 @@
-//! What a version has allocated and nobody has freed: told where the host allocates with
-//! [`Allocator`].
+//! The memory that a version has allocated and that is not freed yet. It is counted if the host allocates
+//! with [`Allocator`].
 //!
-//! What an image allocates is freed by whoever has it last, another version or the host, so each block
-//! says whose it is: behind its end, where only its allocator looks.
+//! Memory that an image allocates is freed by its last owner, which may be another version or the host. So
+//! each block names the version that allocated it, behind its end, where only the allocator reads.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -19,18 +19,18 @@ use std::{
     },
 };
 
-/// What a freed version has left on the heap is not told if it is less, in bytes: every version leaves as
-/// much, since an image's own `std` has some words for each thread that was in it.
+/// The smallest number of bytes that is reported as left on the heap by a freed version. Every version leaves
+/// less than this, since the `std` of an image keeps some words for each thread that was in it.
 pub(crate) const MEANS_NOTHING: u64 = 1024;
 
-/// An allocator for hosts that want to know what each version has on the heap.
+/// An allocator for hosts that want to know how much memory each version has on the heap.
 ///
-/// A console then shows of every version how much of what its code allocated nobody has freed yet, the
-/// version itself or whoever it was handed to: while it serves, and also after it was freed, when it is
-/// mostly what its statics had.
+/// A console then shows, for every version, how much of the memory that its code allocated is not freed yet,
+/// by the version itself or by whoever took it over. It shows this while the version serves, and also after
+/// it was freed, when the rest is mostly what its statics had.
 ///
-/// Each block takes eight bytes more, and what plugins allocate and free is counted in a word of the
-/// version, which all its threads write. A version leaves eight bytes for good.
+/// Each block takes eight bytes more. Each allocation of a plugin changes one counter of its version, which
+/// all threads of the version share. A version leaves eight bytes that are never freed.
 ///
 /// ```
 /// #[global_allocator]
@@ -38,41 +38,43 @@ pub(crate) const MEANS_NOTHING: u64 = 1024;
 /// # fn main() {}
 /// ```
 ///
-/// It hands on to the system's allocator, or to the one it is made [`over`](Self::over). In a program that has
-/// Rust's standard library from a shared library, as one with a dependency of the crate type `dylib` has, it does
-/// no more than that: that library allocates by itself, without telling whose a block is, and what it allocated
-/// is freed here.
+/// It forwards to the system's allocator, or to the one that is passed to [`over`](Self::over). In a program
+/// that uses Rust's standard library as a shared library, for example because of a dependency of the crate
+/// type `dylib`, it only forwards: the shared library allocates without naming an owner, and its blocks are
+/// freed here.
 #[derive(Debug, Default)]
 pub struct Allocator<A = System>(A);
 
 impl Allocator {
-    /// Allocates from the system.
+    /// Allocates with the system's allocator.
     pub const fn new() -> Self {
         Self(System)
     }
 }
 
 impl<A> Allocator<A> {
-    /// Allocates from another allocator.
+    /// Allocates with another allocator.
     pub const fn over(allocator: A) -> Self {
         Self(allocator)
     }
 }
 
-/// How much of what a version allocated is there, in bytes. It stays for good: so may the last block.
+/// How many bytes a version has allocated that are not freed. It is never freed itself, since the last block
+/// may never be.
 #[derive(Debug, Default)]
 pub(crate) struct HeapUse(AtomicUsize);
 
-/// Whose a block is; none of the host's own. It lies behind the block's last byte.
+/// The version to which a block belongs; `None` for blocks of the host. It is stored behind the block's last
+/// byte.
 type BlockOwner = Option<&'static HeapUse>;
 
 thread_local! {
-    /// Whose what this thread allocates is.
+    /// The version for which this thread allocates.
     static ALLOCATES_FOR: Cell<BlockOwner> = const { Cell::new(None) };
 }
 
 impl HeapUse {
-    /// For another version; `None` if nobody would count.
+    /// A counter for another version; `None` if nothing would be counted.
     pub fn new() -> BlockOwner {
         static IS_COUNTED: OnceLock<bool> = OnceLock::new();
         let new: &'static Self = IS_COUNTED.get().is_none_or(|counted| *counted).then(leak)?;
@@ -83,7 +85,7 @@ impl HeapUse {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Runs an allocation for its version.
+    /// Runs an allocation in the name of this version.
     pub fn allocate<T>(&'static self, allocate: impl FnOnce() -> T) -> T {
         let before = ALLOCATES_FOR.replace(Some(self));
         let allocated = allocate();
@@ -91,7 +93,7 @@ impl HeapUse {
         allocated
     }
 
-    /// Whether the program's allocator is ours.
+    /// Whether the program's allocator is an [`Allocator`].
     fn sees_allocations(&'static self) -> bool {
         let block = self.allocate(|| black_box(Box::new(0_u64)));
         let sees = self.bytes() > 0;
@@ -112,9 +114,10 @@ fn leak() -> &'static HeapUse {
     Box::leak(Box::default())
 }
 
-/// Whether all that the program allocates has an owner: whether its standard library is a part of it.
+/// Whether every block that the program allocates has an owner, that is, whether the standard library is
+/// linked into the program.
 fn has_owners() -> bool {
-    /// 0 as long as nobody has looked.
+    /// 0 until the question was asked.
     static ANSWER: AtomicU8 = AtomicU8::new(0);
     const YES: u8 = 1;
     const NO: u8 = 2;
@@ -122,7 +125,7 @@ fn has_owners() -> bool {
         0 => {
             let of_std = std::env::current_dir as fn() -> io::Result<PathBuf> as *const c_void;
             let ours = has_owners as fn() -> bool as *const c_void;
-            // The first look is that of the first allocation, which nothing comes before.
+            // The first question comes with the first allocation of the program.
             let answer = if base(of_std) == base(ours) { YES } else { NO };
             ANSWER.store(answer, Ordering::Relaxed);
             answer == YES
@@ -131,18 +134,18 @@ fn has_owners() -> bool {
     }
 }
 
-/// Where the program or library is mapped that has this address. It allocates nothing.
+/// The start of the mapping of the program or library that contains this address. It allocates nothing.
 fn base(address: *const c_void) -> usize {
     let mut found: MaybeUninit<libc::Dl_info> = MaybeUninit::zeroed();
-    // SAFETY: the place is that of a `Dl_info`, for which zeroes are a value.
+    // SAFETY: the place is for a `Dl_info`, for which zeros are a valid value.
     unsafe {
         libc::dladdr(address, found.as_mut_ptr());
         found.assume_init().dli_fbase as usize
     }
 }
 
-// SAFETY: each request goes to the allocator that upholds the contract, for a block that is longer by
-// an owner, if blocks have owners; what the caller sees of it is as long as it asked for.
+// SAFETY: each request is forwarded to an allocator that upholds the contract. If blocks have owners, the
+// block is longer by an owner; the caller sees the length that it requested.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !has_owners() {
@@ -150,9 +153,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
             return unsafe { self.0.alloc(layout) };
         }
         let Some(longer) = with_owner(layout) else { return ptr::null_mut() };
-        // SAFETY: the layout is that of the caller, and longer.
+        // SAFETY: the layout is that of the caller, made longer.
         let block = unsafe { self.0.alloc(longer) };
-        // SAFETY: the block was just allocated with a place for the owner.
+        // SAFETY: the block was just allocated with room for the owner.
         unsafe { own(block, layout.size()) }
     }
 
@@ -178,12 +181,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
         let (Some(longer), Some(new_longer)) = (with_owner(layout), new_longer) else {
             return ptr::null_mut();
         };
-        // SAFETY: by the caller's promise `alloc` made the block, with an owner behind its last byte.
+        // SAFETY: by the caller's promise, `alloc` made the block, with an owner behind its last byte.
         let owner = unsafe { owner_place(block, layout.size()).read_unaligned() };
-        // SAFETY: the caller's promise; the block is longer by an owner, before and after.
+        // SAFETY: by the caller's promise. The block is longer by an owner, before and after.
         let moved = unsafe { self.0.realloc(block, longer, new_longer.size()) };
         if !moved.is_null() {
-            // SAFETY: the block has a place for the owner there now.
+            // SAFETY: the block now has room for the owner there.
             unsafe { owner_place(moved, new_size).write_unaligned(owner) };
             if let Some(owner) = owner {
                 owner.add(new_size);
@@ -202,7 +205,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
         if let Some(owner) = unsafe { owner_place(block, layout.size()).read_unaligned() } {
             owner.sub(layout.size());
         }
-        // SAFETY: a layout that was made longer once can be again; the block is of that length.
+        // SAFETY: a layout that was made longer once can be made longer again, and the block has that length.
         unsafe { self.0.dealloc(block, with_owner(layout).unwrap_unchecked()) };
     }
 }
@@ -213,7 +216,7 @@ fn with_owner(layout: Layout) -> Option<Layout> {
     Layout::from_size_align(size, layout.align()).ok()
 }
 
-/// Where the owner of a block of a size is.
+/// The place of the owner of a block with `size` bytes.
 ///
 /// # Safety
 /// The block is longer than its size by an owner.
@@ -222,10 +225,10 @@ unsafe fn owner_place(block: *mut u8, size: usize) -> *mut BlockOwner {
     unsafe { block.add(size).cast() }
 }
 
-/// Makes a new block this thread's version's.
+/// Sets the owner of a new block to the version for which this thread allocates.
 ///
 /// # Safety
-/// As for [`owner_place`], where the block is not null.
+/// As for [`owner_place`], unless the block is null.
 unsafe fn own(block: *mut u8, size: usize) -> *mut u8 {
     if !block.is_null() {
         let owner = ALLOCATES_FOR.get();
@@ -245,7 +248,7 @@ mod tests {
         let allocator = Allocator::new();
         let most = isize::MAX as usize;
         let aligned = |size| Layout::from_size_align(size, 32).unwrap();
-        // SAFETY: the layouts are no longer than a layout may be, and the block is of the first.
+        // SAFETY: both layouts have allowed sizes, and the block has the first layout.
         unsafe {
             assert!(allocator.alloc(aligned(most - 31)).is_null());
             assert!(allocator.alloc_zeroed(aligned(most - 31)).is_null());

@@ -1,4 +1,4 @@
-//! What an image may ask of its host.
+//! The functions of the host that an image may call.
 
 use std::{
     alloc::{self, Layout},
@@ -23,27 +23,25 @@ use hotswap_plugin::{
 use super::{Outside, heap::HeapUse};
 use crate::slots::{self, Entered};
 
-/// What an image may ask for that concerns threads; see [`HostServices`].
+/// The services for an image that concern threads; see [`HostServices`].
 pub(crate) trait ThreadServices {
-    /// Keeps a destructor for this thread to run; says whether it does.
+    /// Keeps a destructor that this thread runs later. Returns whether it could.
     fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) -> bool;
 
-    /// Makes a key for a value per thread; `None` if there is none to have.
+    /// Makes a key for a value per thread; `None` if there are too many keys.
     fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32>;
 
-    /// Forgets a key; says whether there was one.
+    /// Forgets a key. Returns whether it existed.
     fn delete_key(&self, key: u32) -> bool;
 
-    /// Sets this thread's value of a key; says whether there is such a key.
+    /// Sets this thread's value of a key. Returns whether the key exists.
     fn set_key(self: &Arc<Self>, key: u32, value: *mut c_void) -> bool;
 
     /// This thread's value of a key; null if there is none.
     fn key_value(self: &Arc<Self>, key: u32) -> *mut c_void;
 
-    /// Starts a thread.
-    ///
     /// # Safety
-    /// The pointers are what POSIX asks of `pthread_create`.
+    /// The pointers are valid arguments of `pthread_create`.
     unsafe fn start_thread(
         self: &Arc<Self>,
         native: *mut c_void,
@@ -53,40 +51,40 @@ pub(crate) trait ThreadServices {
     ) -> c_int;
 }
 
-/// What an image may ask for. Whoever answers outlives the image.
+/// The services for an image. The implementor outlives the image.
 pub(crate) trait HostServices: ThreadServices + Send + Sync + Sized + 'static {
-    /// What others may have of the image.
+    /// What the image has given to code outside it.
     fn outside(&self) -> &Arc<Outside>;
 
-    /// Where its memory is counted, if it is.
+    /// The counter of its memory; `None` if memory is not counted.
     fn heap(&self) -> Option<&'static HeapUse>;
 
-    /// Notes for consoles, until dropped, that the image is being opened.
+    /// Shows consoles that the image is being opened, until the result is dropped.
     fn note_opening(&self) -> Option<Entered>;
 
-    /// Notes for consoles that this thread is about to end the process.
+    /// Shows consoles that this thread is about to end the process.
     fn note_exit(&self);
 
     /// Starts a task on the host's runtime.
     fn spawn(self: &Arc<Self>, name: &str, task: RawFuture) -> Result<()>;
 
-    /// A future that ends after a while.
+    /// A future that ends after `duration`.
     fn sleep(self: &Arc<Self>, duration: Duration) -> Result<RawFuture>;
 
-    /// Owns an object that the image has just made, and lends it.
+    /// Takes ownership of an object that the image has just made, and lends it.
     fn lend(self: &Arc<Self>, object: RawObject, interface: &str) -> Result<RawLease>;
 
     /// Counts a panic in a method of an object that the image has given out.
     fn object_panicked(&self, method: &str, report: &PanicReport);
 
-    /// The level that the host's log takes at most: 0 none, 1 error … 5 trace.
+    /// The most verbose level that the host's log takes: 0 none, 1 error … 5 trace.
     fn max_log_level() -> u8;
 
     /// Writes an event to the host's log.
     fn log(&self, event: LogEvent);
 }
 
-/// The table for one image. Its context is a reference to whoever answers.
+/// The table for one image. Its context is a reference to the services.
 pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
     HostTable {
         context: Arc::as_ptr(owner).cast(),
@@ -124,11 +122,11 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
     }
 }
 
-/// Whoever a context names, without owning it.
+/// The services to which a context refers, without taking ownership.
 ///
 /// # Safety
-/// The context is of a table for an `H` that is alive. It is while code in its image runs: the engine
-/// holds every version whose image is open.
+/// The context belongs to a table for an `H` that is alive. It is alive while code in its image runs: the
+/// engine keeps every version whose image is open.
 unsafe fn owner<H>(context: HostContext) -> ManuallyDrop<Arc<H>> {
     // SAFETY: `host_table` took the pointer from an `Arc`; not dropping it leaves the count alone.
     ManuallyDrop::new(unsafe { Arc::from_raw(context.cast()) })
@@ -244,7 +242,7 @@ unsafe extern "C" fn get_variable<H: HostServices>(
     // SAFETY: as POSIX says, it is a text; the image passes its own context.
     let (name, owner) = unsafe { (os_text(name), owner::<H>(context)) };
     let value = end_panic(|| env::var_os(name)).ok().flatten();
-    // What the environment has holds no zero.
+    // A value in the environment contains no zero.
     let value = value.and_then(|value| CString::new(value.into_vec()).ok());
     value.map_or(ptr::null_mut(), |value| owner.outside().keep_variable(value).cast_mut())
 }
@@ -257,7 +255,7 @@ unsafe extern "C" fn set_variable(
     if name.is_null() {
         return invalid();
     }
-    // SAFETY: as POSIX says, both are texts, the second one perhaps null.
+    // SAFETY: as POSIX says, both are texts; the second one may be null.
     let (name, value) = unsafe { (os_text(name), (!value.is_null()).then(|| os_text(value))) };
     change_variable(name, value, replace != 0)
 }
@@ -281,14 +279,14 @@ unsafe extern "C" fn clear_variables() -> c_int {
     codes.min().unwrap_or(0)
 }
 
-/// Sets or removes a variable under the lock of the host's `std`; as libc does, zero is success.
+/// Sets or removes a variable under the lock of the host's `std`. Returns zero on success, as libc does.
 fn change_variable(name: &OsStr, value: Option<&OsStr>, replace: bool) -> c_int {
     if name.is_empty() || name.as_bytes().contains(&b'=') {
         return invalid();
     }
     let change = || match value {
-        // SAFETY: `std` has a lock, and this is the host's; whoever goes past it has promised that
-        // nobody else does so meanwhile.
+        // SAFETY: `std` has a lock, and this is the `std` of the host. Code that bypasses the lock has
+        // promised that nothing else uses the environment meanwhile.
         None => unsafe { env::remove_var(name) },
         // SAFETY: as above.
         Some(value) if replace || env::var_os(name).is_none() => unsafe {
@@ -296,21 +294,21 @@ fn change_variable(name: &OsStr, value: Option<&OsStr>, replace: bool) -> c_int 
         },
         Some(_) => {}
     };
-    // `std` panics where memory is short.
+    // `std` panics if it is out of memory.
     if end_panic(change).is_ok() { 0 } else { -1 }
 }
 
-/// What libc answers to what cannot be the name of a variable.
+/// The result of libc for a text that cannot be the name of a variable.
 fn invalid() -> c_int {
     // SAFETY: the place is this thread's own.
     unsafe { *libc::__errno_location() = libc::EINVAL };
     -1
 }
 
-/// A text of C.
+/// A C string.
 ///
 /// # Safety
-/// It ends with a zero, and is there for as long as `'a`.
+/// It ends with a zero, and is valid for as long as `'a`.
 unsafe fn os_text<'a>(text: *const c_char) -> &'a OsStr {
     // SAFETY: the caller's promise.
     OsStr::from_bytes(unsafe { CStr::from_ptr(text) }.to_bytes())
@@ -331,14 +329,14 @@ unsafe extern "C" fn signal_action<H: HostServices>(
     }
 }
 
-/// Writes to the log which signal the image has begun to handle.
+/// Logs which signal the image has begun to handle.
 fn tell_of_signal<H: HostServices>(owner: &H) {
     let Some(signal) = owner.outside().take_newly_handled() else { return };
     owner.log(LogEvent {
         level: 2,
         target: env!("CARGO_CRATE_NAME").to_owned(),
         message: format!(
-            "the plugin handles {signal} in place of the host, until it ends; it is better to leave \
+            "the plugin handles {signal} in place of the host until it ends; it is better to leave \
              signals to the host"
         ),
         file: None,
@@ -352,7 +350,7 @@ unsafe extern "C" fn signal_handler<H: HostServices>(
     signal: c_int,
     handler: usize,
 ) -> usize {
-    // SAFETY: zeros are an action; the image passes its own context, and what POSIX asks for.
+    // SAFETY: zeros are a valid action; the image passes its own context, and valid arguments.
     unsafe {
         let mut action: libc::sigaction = zeroed();
         action.sa_sigaction = handler;
@@ -368,7 +366,7 @@ unsafe extern "C" fn signal_handler<H: HostServices>(
     }
 }
 
-/// Where the host runs, an image's calls go to libc.
+/// The functions of libc itself: where the host calls them, no hook comes between.
 const LOADER: LoaderTable = LoaderTable {
     open: libc::dlopen,
     open_in: libc::dlmopen,
@@ -389,7 +387,7 @@ unsafe extern "C" fn symbol_found<H: HostServices>(
     name: *const c_char,
     address: *const c_void,
 ) -> bool {
-    // SAFETY: zeros are such a record, which the call fills where it finds something.
+    // SAFETY: zeros are a valid record, which the call fills if it finds something.
     let file = unsafe {
         let mut found: libc::Dl_info = zeroed();
         let is_found = libc::dladdr(address, &raw mut found) != 0 && !found.dli_fname.is_null();
@@ -464,7 +462,7 @@ unsafe extern "C" fn sleep<H: HostServices>(
 unsafe extern "C" fn ends_process<H: HostServices>(context: HostContext) {
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
-    // Without the note it ends all the same.
+    // The process also ends without the note.
     let _ = end_panic(|| owner.note_exit());
 }
 
@@ -475,7 +473,7 @@ unsafe extern "C" fn object_panicked<H: HostServices>(
 ) {
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
-    // Where it cannot be counted there is nobody to tell.
+    // If it cannot be counted, there is nobody to report this to.
     let _ = end_panic(|| owner.object_panicked(method, report));
 }
 
@@ -489,7 +487,7 @@ unsafe extern "C" fn lend<H: HostServices>(
     guard(|| owner.lend(object, interface))
 }
 
-/// Runs what is the host's; its panic must not reach the image.
+/// Runs code of the host. Its panic must not reach the image.
 fn guard<T>(f: impl FnOnce() -> Result<T>) -> Answer<T> {
     let panicked = |panic| Err(Error::msg(format_args!("the host's runtime panicked: {panic}")));
     Answer::from_result(end_panic(f).unwrap_or_else(panicked))
@@ -506,6 +504,6 @@ unsafe extern "C" fn max_log_level<H: HostServices>() -> u8 {
 unsafe extern "C" fn log_event<H: HostServices>(context: HostContext, event: LogEvent) {
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
-    // The host's subscriber is the host author's code, and its panic must not reach the image.
+    // The host's subscriber is code of the host's author, and its panic must not reach the image.
     let _ = end_panic(|| owner.log(event));
 }

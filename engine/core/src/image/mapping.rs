@@ -1,4 +1,4 @@
-//! What the loader and the system know of a mapped file.
+//! What the loader and the system know about a mapped file.
 
 use std::{
     ffi::{CStr, c_int, c_void},
@@ -9,30 +9,31 @@ use std::{
     ptr,
 };
 
-/// Where the loader has mapped a file, from its first byte to its last; `None` if it has not.
+/// The address range in which the loader has mapped a file, from its first byte to its last; `None` if it has
+/// not.
 pub(super) fn mapping(path: &Path) -> Option<Range<usize>> {
     loaded(path).map(|loaded| loaded.range())
 }
 
-/// What the loader knows of a file that it has mapped.
+/// What the loader knows about a file that it has mapped.
 pub(super) struct Loaded {
-    /// Where its address 0 lies.
+    /// The address at which the file's address 0 is mapped.
     pub bias: usize,
-    /// Where its segments lie, and what may be done there.
+    /// The ranges of its segments, with their access rights.
     pub segments: Vec<(Range<usize>, u32)>,
-    /// The number of its thread-locals; 0 if it has none.
+    /// The TLS module number of the file; 0 if it has no thread-locals.
     pub thread_locals: usize,
 }
 
 impl Loaded {
-    /// From its first byte to its last.
+    /// The range from its first byte to its last.
     pub fn range(&self) -> Range<usize> {
         let ranges = self.segments.iter().map(|(range, _)| range.clone());
         ranges.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 
-    /// Where an address in the file lies, if so many bytes from there on are in one segment, which may be used
-    /// so.
+    /// Where an address of the file is mapped, if the next `bytes` bytes lie in one segment that has the
+    /// rights `flags`.
     pub fn address(&self, address: u64, bytes: usize, flags: u32) -> Option<usize> {
         let start = self.bias.wrapping_add(usize::try_from(address).ok()?);
         let end = start.checked_add(bytes)?;
@@ -43,7 +44,7 @@ impl Loaded {
     }
 }
 
-/// What the loader knows of a file; nothing if it has not mapped it.
+/// What the loader knows about a file; `None` if it has not mapped it.
 pub(super) fn loaded(path: &Path) -> Option<Loaded> {
     struct Search<'a> {
         path: &'a [u8],
@@ -55,7 +56,7 @@ pub(super) fn loaded(path: &Path) -> Option<Loaded> {
         _size: usize,
         data: *mut c_void,
     ) -> c_int {
-        // SAFETY: the loader passes a valid record and the pointer given below.
+        // SAFETY: the loader passes a valid record, and the pointer from below.
         let (info, search) = unsafe { (&*info, &mut *data.cast::<Search<'_>>()) };
         if info.dlpi_name.is_null() {
             return 0;
@@ -87,13 +88,13 @@ pub(super) fn loaded(path: &Path) -> Option<Loaded> {
     search.found
 }
 
-/// A signal whose handler lies in a mapping, by its number: the system would call into what is gone.
+/// The number of a signal whose handler lies in a mapping: the system would call unmapped code.
 pub(super) fn handled_signal(mapping: &Range<usize>) -> Option<c_int> {
     (1..=libc::SIGRTMAX()).find(|signal| {
         let mut action = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: with no new action the call only writes the present one.
+        // SAFETY: without a new action, the call only writes the present one.
         let code = unsafe { libc::sigaction(*signal, ptr::null(), action.as_mut_ptr()) };
-        // SAFETY: where it succeeds it has written the action.
+        // SAFETY: if the call succeeds, it has written the action.
         code == 0 && mapping.contains(&unsafe { action.assume_init() }.sa_sigaction)
     })
 }

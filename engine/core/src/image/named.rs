@@ -1,4 +1,4 @@
-//! The file that an image is opened from.
+//! The file from which an image is opened.
 
 use std::{
     fs::{self, File},
@@ -9,28 +9,29 @@ use std::{
 
 use crate::{artifact::Facts, os};
 
-/// A copy that was inspected, and may be opened under its name.
+/// A copy that was inspected, and that can be opened under its name.
 pub(crate) struct Named {
     pub copy: Copied,
     pub facts: Facts,
-    /// Keeps the artifact in the store, if it is there, as long as its copy is of use.
+    /// Locks the stored build, if the artifact is in the store, as long as its copy is used.
     pub stored: Option<File>,
 }
 
-/// A copy of an artifact in the staging directory, removed when dropped; or one in memory.
+/// A copy of an artifact, in the staging directory or in memory. A file in the directory is removed when this
+/// is dropped.
 pub(crate) struct Copied {
     path: PathBuf,
-    /// The file, if it is one in memory. The path leads through its descriptor.
+    /// The file, if it is in memory. The path leads through its descriptor.
     in_memory: Option<File>,
 }
 
 impl Copied {
-    /// The copy at a path, which is there.
+    /// The copy at `path`, which exists.
     pub fn at(path: PathBuf) -> Self {
         Self { path, in_memory: None }
     }
 
-    /// The copy in a file in memory.
+    /// The copy in a memory file.
     pub fn in_memory(file: File) -> Self {
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         Self { path, in_memory: Some(file) }
@@ -40,7 +41,7 @@ impl Copied {
         &self.path
     }
 
-    /// The same copy under the name `named`. A file in memory has no name, and gets another path.
+    /// The same copy under the name `named`. A memory file has no name, and gets another path.
     pub fn renamed(&self, named: &Path) -> io::Result<Self> {
         match &self.in_memory {
             Some(file) => file.try_clone().map(Self::in_memory),
@@ -48,7 +49,7 @@ impl Copied {
         }
     }
 
-    /// Nothing is written to the copy any more.
+    /// Notes that nothing is written to the copy any more.
     pub fn is_written(&self) {
         if let Some(file) = &self.in_memory {
             let _ = os::keep_content(file);
@@ -57,8 +58,8 @@ impl Copied {
 }
 
 impl Drop for Copied {
-    /// The copy goes with the image; on Linux a mapped file may be unlinked, but whoever looks
-    /// into the directory should see what is loaded.
+    /// The copy is removed with its image. On Linux, a mapped file could be unlinked earlier, but the
+    /// directory should show what is loaded.
     fn drop(&mut self) {
         if self.in_memory.is_none() {
             let _ = fs::remove_file(&self.path);

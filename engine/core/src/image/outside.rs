@@ -1,7 +1,7 @@
-//! What an image has given others outside of it, and what so decides whether it may be unmapped.
+//! The references to an image that code outside it may have. They decide whether the image may be unmapped.
 //!
-//! The image's hooks report it. What they report is remembered for good: a pointer that nobody has now may
-//! have been copied before.
+//! The hooks of the image report it. Reports are never forgotten: a pointer that nobody has now may have been
+//! copied before.
 
 use std::{
     collections::HashSet,
@@ -30,28 +30,30 @@ use crate::lock::Lock as _;
 /// One more than the highest number of a signal.
 const SIGNALS: usize = 65;
 
-/// What others may have of an image.
+/// The references to an image that code outside it may have.
 pub(crate) struct Outside {
-    /// The file that it is mapped from.
+    /// The file from which it is mapped.
     file: OnceLock<PathBuf>,
-    /// What its descriptors are found by.
+    /// The id by which its descriptors are found.
     opener: OpenerId,
-    /// Where it has mapped its own file, as what resolves a backtrace does, and how long that is.
+    /// Where it has mapped its own file: addresses and sizes. Code that resolves backtraces does this.
     own_mappings: Mutex<Vec<(usize, usize)>>,
-    /// Where the image lies; not known while its constructors run.
+    /// The address range of the image; not known while its constructors run.
     mapping: OnceLock<Range<usize>>,
-    /// Where the patches of the image lie.
+    /// The address ranges of the patches of the image.
     patches: [OnceLock<Range<usize>>; MAX_PATCHES],
-    /// The image is being unmapped: what its finalisers leave would be called when it is gone.
+    /// Whether the image is being unmapped. Anything that its finalisers register would be called after it is
+    /// gone.
     closing: AtomicBool,
     signals: Signals,
-    /// The lowest number of an unseen function that it has looked up; `usize::MAX` where none.
+    /// Of the functions in `artifact::unseen`, the lowest number of one that it has looked up; `usize::MAX` if
+    /// it has looked up none.
     unseen: AtomicUsize,
-    /// The first thing besides, as a reason.
+    /// The first other reason to keep it.
     kept: OnceLock<KeepReason>,
-    /// The libraries that the host vouches for.
+    /// The libraries that the host trusts.
     trusted: Vec<String>,
-    /// What `getenv` has answered: C code may keep that for as long as it likes.
+    /// The results of `getenv`: C code may keep them for as long as it likes.
     variables: Mutex<HashSet<Box<CStr>>>,
 }
 
@@ -72,38 +74,39 @@ impl Outside {
         }
     }
 
-    /// Says what the image is about to be mapped from.
+    /// Sets the file from which the image is about to be mapped.
     pub fn set_file(&self, file: &Path) {
         let _ = self.file.set(file.to_owned());
     }
 
-    /// Says where the image lies.
+    /// Sets the address range of the image.
     pub fn set_mapping(&self, mapping: Range<usize>) {
         let _ = self.mapping.set(mapping);
     }
 
-    /// Says where a patch of the image lies.
+    /// Adds the address range of a patch of the image.
     pub fn add_patch(&self, mapping: Range<usize>) {
         let mut free = self.patches.iter().filter(|place| place.get().is_none());
         free.next().into_iter().for_each(|place| drop(place.set(mapping.clone())));
     }
 
-    /// Whether a pointer leads into the image or a patch of it, as far as is known.
+    /// Whether a pointer may lead into the image or a patch of it. Also true as long as the range of the
+    /// image is not known.
     fn may_be_inside(&self, address: usize) -> bool {
         self.mapping.get().is_none() || self.mappings().any(|mapping| mapping.contains(&address))
     }
 
-    /// Where the image and its patches lie.
+    /// The address ranges of the image and its patches.
     fn mappings(&self) -> impl Iterator<Item = &Range<usize>> {
         self.mapping.get().into_iter().chain(self.patches.iter().map_while(OnceLock::get))
     }
 
-    /// From now on nothing is kept of the image: its finalisers run.
+    /// From now on, nothing that the image registers is accepted: its finalisers run.
     pub fn begin_close(&self) {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// It was not unmapped after all, and may run on.
+    /// The image was not unmapped after all, and may run on.
     pub fn end_close(&self) {
         self.closing.store(false, Ordering::Release);
     }
@@ -112,14 +115,15 @@ impl Outside {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Why the image must stay mapped, if so.
+    /// Why the image must stay mapped; `None` if it may be unmapped.
     pub fn keep_reason(&self) -> Option<KeepReason> {
         let unseen = unseen::reason(self.unseen.load(Ordering::Acquire));
         let kept = unseen.or_else(|| self.kept.get().cloned());
         kept.or_else(|| self.signals.keep_reason(self.mappings()))
     }
 
-    /// Remembers a reason to stay mapped; says whether there may be one still.
+    /// Remembers a reason to stay mapped. Returns false if the image is being unmapped, when no new reason
+    /// may come up.
     fn keep(&self, why: impl FnOnce() -> KeepReason) -> bool {
         if self.is_closing() {
             return false;
@@ -128,13 +132,13 @@ impl Outside {
         true
     }
 
-    /// The image has opened a library; says whether it may.
+    /// Notes that the image has opened a library. Returns whether it may use the library.
     pub fn library_opened(&self, file: &CStr) -> bool {
         let path = Path::new(OsStr::from_bytes(file.to_bytes()));
         if self.is_own(path) {
             return self.keep(|| {
-                let why = "it has opened itself once more, so the loader keeps it; as some libraries do to \
-                           stay, which can be built without that";
+                let why = "it has opened itself once more, so the loader keeps it; some libraries do this to stay \
+                           loaded, and can be built without it";
                 KeepReason::new(KeepKind::OpenedItself, why)
             });
         }
@@ -142,8 +146,8 @@ impl Outside {
         is_covered(&name) || self.trusts(&name) || self.keep(|| has_opened(&name))
     }
 
-    /// The image has looked a symbol up, and found it in a file (`None` if it is in no file's code or
-    /// data); says whether it may.
+    /// Notes that the image has looked up a symbol. `file` is the file with the symbol; `None` if no file has
+    /// it in its code or data. Returns whether the image may use the symbol.
     pub fn symbol_found(&self, name: &CStr, file: Option<&CStr>) -> bool {
         let symbol = name.to_string_lossy();
         if let Some(number) = unseen::number(&symbol) {
@@ -156,7 +160,7 @@ impl Outside {
         let Some(file) = file else { return true };
         let file = Path::new(OsStr::from_bytes(file.to_bytes()));
         let library = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-        // The kernel's own has no file; its functions keep nothing.
+        // The library of the kernel (vDSO) has no file; its functions keep nothing.
         let is_kernels = library.starts_with("linux-vdso");
         self.is_own(file)
             || is_covered(&library)
@@ -173,15 +177,15 @@ impl Outside {
             })
     }
 
-    /// The image gives libc a pointer to keep; says whether it may.
+    /// Notes that the image gives libc a pointer to keep. Returns whether it may.
     pub fn pointer_given(&self, function: &str, pointer: *const c_void) -> bool {
         if pointer.is_null() || !self.may_be_inside(pointer.addr()) {
             return true;
         }
         self.keep(|| {
             let why = format!(
-                "it has given libc memory of its own with `{function}`, which libc keeps; give it \
-                 memory of the heap"
+                "it has given libc memory of its own with `{function}`, which libc keeps; give libc \
+                 memory from the heap"
             );
             KeepReason::new(KeepKind::GaveMemory, why).symbol(function)
         })
@@ -195,7 +199,7 @@ impl Outside {
         self.trusted.iter().any(|trusted| trusted == library)
     }
 
-    /// Sets an action for the image.
+    /// Sets the action of a signal for the image.
     ///
     /// # Safety
     /// As POSIX says of `sigaction`.
@@ -205,7 +209,7 @@ impl Outside {
         action: *const libc::sigaction,
         old: *mut libc::sigaction,
     ) -> c_int {
-        // SAFETY: null, or valid as the caller says.
+        // SAFETY: the pointer is null or valid, as the caller says.
         let handler = unsafe { action.as_ref() }.map(|action| action.sa_sigaction);
         let own = handler.filter(|handler| {
             !matches!(*handler, libc::SIG_DFL | libc::SIG_IGN) && self.may_be_inside(*handler)
@@ -228,7 +232,7 @@ impl Outside {
         unsafe { descriptors::open(self.opener, number, arguments) }
     }
 
-    /// The descriptors that the image opened and that are open still.
+    /// The descriptors that the image opened and that are still open.
     pub fn descriptors(&self) -> Vec<OpenDescriptor> {
         descriptors::still_open(self.opener)
     }
@@ -270,15 +274,16 @@ impl Outside {
         unsafe { libc::munmap(address, size) }
     }
 
-    /// Unmaps what the image has mapped of its own file: it is gone, and so is whoever could look at that.
+    /// Unmaps the image's mappings of its own file. The image is gone, and so is all code that could read
+    /// them.
     pub fn unmap_own_file(&self) {
         for (start, size) in std::mem::take(&mut *self.own_mappings.locked()) {
-            // SAFETY: the mapping was made by the image for itself, which is gone.
+            // SAFETY: the image made the mapping for itself, and is gone.
             unsafe { libc::munmap(ptr::with_exposed_provenance_mut(start), size) };
         }
     }
 
-    /// The name of a signal that the image has begun to handle, and of which nothing was said yet.
+    /// Takes the name of a signal that the image has begun to handle and that was not reported yet.
     pub fn take_newly_handled(&self) -> Option<String> {
         match self.signals.news.swap(0, Ordering::Relaxed) {
             0 => None,
@@ -286,13 +291,13 @@ impl Outside {
         }
     }
 
-    /// Lets the host handle again what the image, which has ended or is about to, handles.
+    /// Gives the signals that the image handles back to the host. The image has ended or is about to.
     pub fn put_signals_back(&self) {
         self.signals.put_back();
     }
 
-    /// Keeps what a variable of the environment is, for as long as the image may look at it. The same
-    /// text is kept once.
+    /// Keeps the value of an environment variable for as long as the image may read it. Equal values are kept
+    /// once.
     pub fn keep_variable(&self, value: CString) -> *const c_char {
         let mut variables = self.variables();
         if let Some(kept) = variables.get(value.as_c_str()) {
@@ -311,7 +316,7 @@ impl Outside {
 
 fn has_opened(library: &str) -> KeepReason {
     let why = format!(
-        "it has opened {library} itself, which may have pointers into it that nobody sees (threads, \
+        "it has opened {library} itself, which may keep pointers into it that the engine cannot see (threads, \
          callbacks, keys); {}",
         instead_of(library)
     );
@@ -321,20 +326,21 @@ fn has_opened(library: &str) -> KeepReason {
 /// The signals that an image handles. Also set in a handler, and in a process between fork and exec:
 /// no lock is taken.
 struct Signals {
-    /// The handler of its own that the image has set last, by signal; 0 where it has set none, or put
-    /// back what was there.
+    /// The last handler of its own that the image has set for each signal; 0 if it has set none, or has
+    /// restored the previous one.
     handlers: [AtomicUsize; SIGNALS],
-    /// Somebody else has set one since, and may call the image's: handlers form chains.
+    /// Whether other code has set a handler since then, which may call the handler of the image: handlers
+    /// form chains.
     chained: [AtomicBool; SIGNALS],
-    /// What the image found when it set a handler of its own.
+    /// The action that the image found when it set a handler of its own.
     found: [FoundAction; SIGNALS],
-    /// The signal whose handler the image has set last, and of which nothing was said yet; 0 if there is
+    /// The last signal for which the image has set a handler and that was not reported yet; 0 if there is
     /// none.
     news: AtomicUsize,
 }
 
-/// An action that an image found, in parts, since no lock may be taken. Of the mask, it has the signals
-/// that there are.
+/// An action that an image found, in separate parts, since no lock may be taken. Of its mask, it has only the
+/// signals that exist.
 #[derive(Default)]
 struct FoundAction {
     handler: AtomicUsize,
@@ -346,7 +352,7 @@ impl FoundAction {
     fn set(&self, action: &libc::sigaction) {
         self.handler.store(action.sa_sigaction, Ordering::Relaxed);
         self.flags.store(action.sa_flags, Ordering::Relaxed);
-        // SAFETY: a set of signals is longer than one word, which has the signals that there are.
+        // SAFETY: a set of signals has more than one word, and its first word has all signals that exist.
         let mask = unsafe { (&raw const action.sa_mask).cast::<u64>().read_unaligned() };
         self.mask.store(mask, Ordering::Relaxed);
     }
@@ -363,7 +369,7 @@ impl FoundAction {
     }
 }
 
-/// The handlers of images that have ended, by signal, and what each of these has found.
+/// The handlers of images that have ended: the signal, the handler, and the action that the image found.
 static ENDED: Mutex<Vec<(usize, usize, libc::sigaction)>> = Mutex::new(Vec::new());
 
 impl Default for Signals {
@@ -378,7 +384,7 @@ impl Default for Signals {
 }
 
 impl Signals {
-    /// Sets an action whose handler is the image's `own`, or another (0).
+    /// Sets an action. `own` is its handler if that belongs to the image, and 0 otherwise.
     ///
     /// # Safety
     /// As POSIX says of `sigaction`.
@@ -415,8 +421,9 @@ impl Signals {
         code
     }
 
-    /// Puts back what the image has found, where its handler is still set. What it has found may be the
-    /// handler of an image that has ended since: then it is what that one has found.
+    /// Restores the actions that the image found, for all signals whose handler is still that of the image.
+    /// If the found handler belongs to an image that has ended since, the action is restored that the ended
+    /// image had found.
     fn put_back(&self) {
         let mut ended = ENDED.locked();
         for at in 1..SIGNALS {
@@ -448,7 +455,8 @@ impl Signals {
         }
     }
 
-    /// Why an image must stay mapped for its signals; also where it has set a handler past its hooks.
+    /// Why an image must stay mapped because of its signals, including handlers that it set without its
+    /// hooks.
     fn keep_reason<'a>(
         &self,
         mut mappings: impl Iterator<Item = &'a Range<usize>>,
@@ -457,8 +465,8 @@ impl Signals {
         if let Some(at) = find(&|at| self.chained[at].load(Ordering::Acquire)) {
             let signal = signal_name(at);
             let why = format!(
-                "somebody has set a handler of {signal} after its own, and may still call that one; a \
-                 plugin leaves signals to its host"
+                "other code has replaced its handler of {signal}, and may still call it; a plugin should leave \
+                 signals to its host"
             );
             return Some(KeepReason::new(KeepKind::ChainedSignal, why).signal(signal));
         }
@@ -466,14 +474,14 @@ impl Signals {
         let set = set.or_else(|| usize::try_from(mappings.find_map(handled_signal)?).ok())?;
         let signal = signal_name(set);
         let why = format!(
-            "the handler of {signal} lies in it; a plugin that sets one puts back in `on_free` what was \
-             there"
+            "the handler of {signal} lies in it; a plugin that sets a handler must restore the previous one in \
+             `on_free`"
         );
         Some(KeepReason::new(KeepKind::HandlesSignal, why).signal(signal))
     }
 }
 
-/// `SIGWINCH`, or by number where there is no name.
+/// The name of a signal, such as `SIGWINCH`, or its number if it has no name.
 pub(super) fn signal_name(signal: usize) -> String {
     const NAMES: [&str; 31] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",

@@ -11,28 +11,28 @@ use hotswap_plugin::__private::FunctionRef;
 use super::mapping::Loaded;
 use crate::artifact::patch::{Fixup, Form, Header, PAGE, Patch, Target};
 
-/// How many patches are loaded beside one image.
+/// The largest number of patches that are loaded beside one image.
 pub(crate) const MAX_PATCHES: usize = 32;
 
-/// How far from each other a place in a patch and what it refers to may lie at most.
+/// The largest distance between a place in a patch and what it refers to.
 const REACH: usize = i32::MAX as usize;
 
 unsafe extern "C" {
-    // The unwinder's, which `std` links.
+    // A function of the unwinder, which `std` links.
     fn __register_frame(begin: *const u8);
     fn __deregister_frame(begin: *const u8);
 }
 
-/// A patch that is mapped. It stays so until `unmap`: whoever has run its code may have pointers into it.
+/// A mapped patch. It stays mapped until `unmap`, because code that it ran may have left pointers into it.
 pub(crate) struct MappedPatch {
     start: NonNull<u8>,
     bytes: usize,
-    /// Where its frame descriptions begin, if it has any.
+    /// Where its frame descriptions begin; `None` if it has none.
     frames: Option<usize>,
     functions: Vec<usize>,
 }
 
-// SAFETY: nothing is written to what is mapped.
+// SAFETY: nothing is written to the mapping.
 unsafe impl Send for MappedPatch {}
 // SAFETY: as above.
 unsafe impl Sync for MappedPatch {}
@@ -44,15 +44,15 @@ pub(crate) enum NotMapped {
     Linked,
     /// The loader does not know the image of its base.
     NoBase,
-    /// There is no place near its base.
+    /// There is no room near its base.
     NoRoom,
-    /// It refers to this address, which its base does not have, or not so.
+    /// It refers to this address, which its base does not have, or not with the needed rights.
     OutsideBase(u64),
-    /// Its base has no thread-locals, and it refers to them.
+    /// It refers to thread-locals, and its base has none.
     NoThreadLocals,
-    /// What it refers to from this offset is too far away.
+    /// The target of the fixup at this offset is too far away.
     TooFar(u32),
-    /// The system does not map it.
+    /// The system refused to map it.
     System(io::Error),
 }
 
@@ -63,21 +63,25 @@ impl fmt::Display for NotMapped {
             Self::NoBase => f.write_str("the loader does not say where its base lies"),
             Self::NoRoom => f.write_str("there is no room for it within 2 GiB of its base"),
             Self::OutsideBase(address) => {
-                write!(f, "it refers to {address:#x} in its base, where there is no such thing")
+                write!(
+                    f,
+                    "it refers to the address {address:#x}, which does not exist in its base or lacks the needed access rights"
+                )
             }
             Self::NoThreadLocals => {
                 f.write_str("it refers to thread-locals, and its base has none")
             }
             Self::TooFar(at) => {
-                write!(f, "what it refers to at {at:#x} is more than 2 GiB away")
+                write!(f, "the target of the reference at {at:#x} is more than 2 GiB away")
             }
-            Self::System(error) => write!(f, "the system does not map it: {error}"),
+            Self::System(error) => write!(f, "the system refused to map it: {error}"),
         }
     }
 }
 
 impl MappedPatch {
-    /// Maps a patch near its base, fills in what depends on where both lie, and lets panics unwind through it.
+    /// Maps a patch near its base, fills in the fixups, and registers its frame descriptions, so that panics
+    /// can unwind through it.
     pub(super) fn map(patch: &Patch, base: &Loaded) -> Result<Self, NotMapped> {
         let Header { code, frames, fixups, functions, .. } = &patch.header;
         let bytes = patch.content.len().next_multiple_of(PAGE).max(PAGE);
@@ -87,7 +91,7 @@ impl MappedPatch {
         for fixup in fixups {
             fill_in(&mut content, fixup, start, base)?;
         }
-        // SAFETY: the region is as long, was mapped to be written to, and nobody else knows it.
+        // SAFETY: the region has this length, was mapped as writable, and is not known to other code.
         unsafe {
             ptr::copy_nonoverlapping(content.as_ptr(), region.start.as_ptr(), content.len());
         }
@@ -101,7 +105,8 @@ impl MappedPatch {
             functions: functions.iter().copied().map(size).collect(),
         };
         if let Some(frames) = mapped.frames() {
-            // SAFETY: `Patch::read` has seen that they end, and they stay until they are taken back.
+            // SAFETY: `Patch::read` has checked that the descriptions have an end mark, and they stay until
+            // they are deregistered.
             unsafe { __register_frame(frames) };
         }
         Ok(mapped)
@@ -112,13 +117,13 @@ impl MappedPatch {
         self.bytes
     }
 
-    /// Where it lies.
+    /// The address range of the patch.
     pub fn range(&self) -> Range<usize> {
         let start = self.start.addr().get();
         start..start + self.bytes
     }
 
-    /// The functions that it brings.
+    /// The functions that it contains.
     pub fn functions(&self) -> Vec<FunctionRef> {
         let at = |offset: &usize| FunctionRef::at(self.start.as_ptr().wrapping_add(*offset).cast());
         self.functions.iter().map(at).collect()
@@ -128,20 +133,20 @@ impl MappedPatch {
         self.frames.map(|at| self.start.as_ptr().wrapping_add(at).cast_const())
     }
 
-    /// Unmaps it.
+    /// Unmaps the patch.
     ///
     /// # Safety
-    /// Nothing runs in it, or leads into it.
+    /// No code runs in it, and no pointer leads into it.
     pub unsafe fn unmap(self) {
         if let Some(frames) = self.frames() {
-            // SAFETY: they were registered when it was mapped.
+            // SAFETY: the descriptions were registered when the patch was mapped.
             unsafe { __deregister_frame(frames) };
         }
         drop(Region { start: self.start, bytes: self.bytes });
     }
 }
 
-/// Writes what a place in the content refers to.
+/// Writes the target of a fixup to its place in the content.
 fn fill_in(
     content: &mut [u8],
     fixup: &Fixup,
@@ -152,13 +157,13 @@ fn fill_in(
     let outside = |address| NotMapped::OutsideBase(address);
     let address = match target {
         Target::Own(offset) => start + size(offset),
-        // What ends with the image has its end as its address.
+        // An address may be the end of the image.
         Target::Base(address) => base.address(address, 0, 0).ok_or_else(|| outside(address))?,
         Target::Bound(address) => {
             let place = base.address(address, size_of::<usize>(), libc::PF_R);
             let place =
                 ptr::with_exposed_provenance::<usize>(place.ok_or_else(|| outside(address))?);
-            // SAFETY: so many bytes there are readable, and the image stays mapped meanwhile.
+            // SAFETY: this many bytes are readable there, and the image stays mapped meanwhile.
             unsafe { place.read_unaligned() }
         }
         Target::ThreadLocals if base.thread_locals == 0 => return Err(NotMapped::NoThreadLocals),
@@ -181,7 +186,7 @@ fn fill_in(
 }
 
 fn size(offset: u32) -> usize {
-    // The platforms that can load anything have addresses of 64 bits.
+    // All platforms that can load anything have 64-bit addresses.
     offset as usize
 }
 
@@ -192,12 +197,12 @@ struct Region {
 }
 
 impl Region {
-    /// Maps so many bytes where nothing is mapped, as near to a base as there is room.
+    /// Maps `bytes` bytes where nothing is mapped, as near to the base as possible.
     fn near(base: &Range<usize>, bytes: usize) -> Result<Self, NotMapped> {
         let maps = fs::read_to_string("/proc/self/maps").map_err(NotMapped::System)?;
         for place in places(&maps, base, bytes) {
             let wanted = ptr::with_exposed_provenance_mut(place);
-            // SAFETY: the mapping is a new one, and takes no place where something is.
+            // SAFETY: the mapping is new, and replaces no other mapping.
             let mapped = unsafe {
                 libc::mmap(
                     wanted,
@@ -210,7 +215,7 @@ impl Region {
             };
             if mapped == libc::MAP_FAILED {
                 match io::Error::last_os_error() {
-                    // Somebody else was faster.
+                    // Another thread has taken the place.
                     error if error.raw_os_error() == Some(libc::EEXIST) => continue,
                     error => return Err(NotMapped::System(error)),
                 }
@@ -218,7 +223,7 @@ impl Region {
             mapped.expose_provenance();
             let start = NonNull::new(mapped.cast()).ok_or(NotMapped::NoRoom)?;
             let region = Self { start, bytes };
-            // A system that does not know the flag takes the place for a wish.
+            // A system that does not know the flag treats the address as a hint.
             if mapped == wanted {
                 return Ok(region);
             }
@@ -231,7 +236,7 @@ impl Region {
             return Ok(());
         }
         let start = self.start.as_ptr().wrapping_add(part.start);
-        // SAFETY: the part is one of the region's, of whole pages, which nobody else knows yet.
+        // SAFETY: the part consists of whole pages of the region, which is not known to other code yet.
         match unsafe { libc::mprotect(start.cast(), part.len(), protection) } {
             0 => Ok(()),
             _ => Err(NotMapped::System(io::Error::last_os_error())),
@@ -248,19 +253,20 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this one's, and nothing leads into it any more.
+        // SAFETY: this owns the mapping, and no pointer leads into it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 
-/// Where so many bytes could be mapped beside a base, the nearest first: at the near end of each gap that is
-/// large enough, and not more than [`REACH`] from end to end.
+/// The addresses near a base where `bytes` bytes could be mapped, the nearest first. There is one for each
+/// gap that is large enough, at the end of the gap nearest to the base. Base and mapping together span at
+/// most [`REACH`].
 fn places(maps: &str, base: &Range<usize>, bytes: usize) -> Vec<usize> {
     let mapped = maps.lines().filter_map(|line| {
         let (range, _) = line.split_once(' ')?;
         let (start, end) = range.split_once('-')?;
         let number = |text| usize::from_str_radix(text, 16).ok();
-        // A stack grows downwards into the gap below it.
+        // A stack grows down into the gap below it.
         Some((number(start)?, number(end)?, line.ends_with("[stack]")))
     });
     let mut places = Vec::new();
@@ -308,7 +314,7 @@ mod tests {
         assert!(places("nonsense\n", &BASE, 0x1000).is_empty());
     }
 
-    /// What a fixup at offset 8 writes, of a patch at `start`.
+    /// What a fixup at offset 8 of a patch at `start` writes.
     fn filled(
         start: usize,
         base: &Loaded,

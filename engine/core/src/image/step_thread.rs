@@ -1,4 +1,4 @@
-//! The thread that opens images and runs the steps of one load, which can be given up.
+//! The thread that opens images and runs the steps of one load. A load can give it up.
 
 use std::{
     cell::Cell,
@@ -12,31 +12,31 @@ use crate::{EngineError, LoadCause, Step};
 
 /// The thread that runs the steps of one load.
 ///
-/// A step is the plugin author's code and may never return. Then the load fails and the thread is
-/// left behind; it leases the version it is in. Otherwise the thread ends with the load, and with it
-/// what the steps left in its thread-locals.
+/// A step is code of the plugin's author and may never return. Then the load fails, and the thread is left
+/// behind with a lease of its version. Otherwise the thread ends with the load, so its thread-locals end,
+/// too.
 pub(crate) struct StepThread {
     jobs: Sender<Job>,
     timeout: Duration,
     engine: EngineId,
 }
 
-/// Which engine a thread or a version belongs to.
+/// The engine to which a thread or a version belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EngineId(pub usize);
 
 thread_local! {
-    /// The engine whose steps this thread runs, or was left behind by.
+    /// The engine whose steps this thread runs, or which has left it behind.
     static RUNS_STEPS_OF: Cell<Option<EngineId>> = const { Cell::new(None) };
 }
 
-/// Notes, until dropped, that this thread runs what a load of an engine waits for, or what the loader's
-/// lock is held for.
+/// Marks this thread, until the result is dropped, as one for which a load of an engine waits, or which holds
+/// the loader's lock.
 pub(crate) fn inside(engine: EngineId) -> Inside {
     Inside(RUNS_STEPS_OF.replace(Some(engine)))
 }
 
-/// A note that this thread is inside a load.
+/// Marks a thread that is inside a load.
 pub(crate) struct Inside(Option<EngineId>);
 
 impl Drop for Inside {
@@ -52,8 +52,8 @@ pub(crate) fn runs_steps_of() -> Option<EngineId> {
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// How long either side looks for what the other is about to send before it sleeps. Most steps take
-/// less, and waking a thread on an idle processor takes longer than they do: some 40 µs each way.
+/// How long each side polls for a message before it sleeps. Most steps take less than this, and waking a
+/// thread on an idle processor takes longer: some 40 µs each way.
 const LOOK: Duration = Duration::from_micros(50);
 
 impl StepThread {
@@ -75,20 +75,20 @@ impl StepThread {
         }
     }
 
-    /// Another thread for steps of the same load, where this one may be stuck.
+    /// Another thread for steps of the same load, in case this one is stuck.
     pub fn another(&self) -> Result<Self, EngineError> {
         Self::start(self.timeout, self.engine)
     }
 
-    /// How long a step may take.
+    /// The longest time that a step may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Runs something that is no step of a version yet; `None` if it does not return in time. What it
-    /// answers afterwards is left as it is.
+    /// Runs a function that is not a step of a version; `None` if it does not return in time. If it returns
+    /// later, its result is leaked.
     pub fn run_bare<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        // Left as it is also where it comes just as nobody waits any more.
+        // The result is also leaked if it arrives just when the wait ends.
         let (answer, answered) = channel::<ManuallyDrop<T>>();
         let job = move || drop(answer.send(ManuallyDrop::new(f())));
         self.jobs.send(Box::new(job)).ok()?;
@@ -96,7 +96,7 @@ impl StepThread {
         answered.ok().map(ManuallyDrop::into_inner)
     }
 
-    /// Hands the thread something to run; an error if the thread is gone.
+    /// Sends a job to the thread; an error if the thread is gone.
     pub fn send(&self, job: Job) -> Result<(), Gone> {
         self.jobs.send(job).map_err(|_| Gone)
     }
@@ -105,7 +105,7 @@ impl StepThread {
 /// The thread has ended.
 pub(crate) struct Gone;
 
-/// Takes what is there, or comes in a moment.
+/// Receives a message that is already there, or arrives in a moment.
 pub(crate) fn look<T>(receiver: &Receiver<T>) -> Result<T, TryRecvError> {
     let begun = Instant::now();
     loop {

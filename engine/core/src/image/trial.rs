@@ -1,8 +1,8 @@
-//! Opens a file first in a process of its own, which may end by it.
+//! Opens a file in another process first, in case opening it ends the process.
 //!
-//! A constructor that crashes, a library that aborts, or one that never returns would take the host with it,
-//! or its loader's lock. The process is a fork of the host, since the file needs the host around it; it runs
-//! nothing but the loader.
+//! A constructor that crashes, or a library that aborts, would end the host. A constructor that never returns
+//! would keep the loader's lock. The other process is a fork of the host, since the file needs the host
+//! around it. It runs only the loader.
 
 use std::{
     ffi::{CString, c_int},
@@ -18,21 +18,21 @@ use std::{
 
 use crate::os;
 
-/// What came of a trial.
+/// The result of a trial.
 pub(super) enum Trial {
-    /// The file was opened, or refused by the loader, which then says why; or the system has no process
-    /// to try it in.
+    /// The file was opened, or the loader refused it, which the host will see as well; or the system could
+    /// not start a process.
     Harmless,
-    /// The process ended; how.
+    /// The process ended; the text says how.
     Ended(String),
-    /// The process did not come back in time.
+    /// The process did not end in time.
     RunsOn,
 }
 
-/// Tries to open a file, for at most so long.
+/// Tries to open a file, for at most `patience`.
 ///
-/// A lock that another thread of the host holds at the moment of the fork is held for ever in the child. So a
-/// child that does not come back is no proof, and there is a second one.
+/// A lock that another thread of the host holds at the moment of the fork is never released in the child. So
+/// a child that does not end proves nothing, and a second one is started.
 pub(super) fn open(path: &Path, patience: Duration) -> Trial {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Trial::Harmless };
     match open_once(&path, patience / 2) {
@@ -43,8 +43,8 @@ pub(super) fn open(path: &Path, patience: Duration) -> Trial {
 
 fn open_once(path: &CString, patience: Duration) -> Trial {
     let Ok((reader, writer)) = pipe() else { return Trial::Harmless };
-    // SAFETY: the child calls only what may be called in the child of a process with several threads, and
-    // the loader, whose lock and allocator the system makes fit for that.
+    // SAFETY: the child only calls functions that are allowed in a fork of a process with several threads,
+    // and the loader, whose lock and allocator the system makes usable in the child.
     match unsafe { libc::fork() } {
         -1 => Trial::Harmless,
         // SAFETY: this is the child.
@@ -56,16 +56,16 @@ fn open_once(path: &CString, patience: Duration) -> Trial {
     }
 }
 
-/// What the child does.
+/// The code of the child.
 ///
 /// # Safety
-/// The process is a child that nobody else uses.
+/// The process is a fork that runs no other code.
 unsafe fn try_and_exit(path: &CString, writer: c_int) -> ! {
     const CRASHES: [c_int; 5] =
         [libc::SIGABRT, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
-    // SAFETY: the pointers are to locals, and the path ends with a zero.
+    // SAFETY: the pointers lead to locals, and the path ends with a zero.
     unsafe {
-        // What the host does when it crashes is not to be done here.
+        // The host's own crash handlers must not run here.
         for signal in CRASHES {
             libc::signal(signal, libc::SIG_DFL);
         }
@@ -81,12 +81,12 @@ unsafe fn try_and_exit(path: &CString, writer: c_int) -> ! {
 fn watch(child: libc::pid_t, mut reader: PipeReader, patience: Duration) -> Trial {
     let is_in_time = os::wait_to_read(reader.as_fd(), patience);
     if !is_in_time {
-        // SAFETY: the child was not waited for, so the number is its own.
+        // SAFETY: nobody has waited for the child yet, so the number is still its own.
         unsafe { libc::kill(child, libc::SIGKILL) };
     }
     let has_opened = is_in_time && reader.read(&mut [0]).is_ok_and(|read| read == 1);
     let mut status = 0;
-    // SAFETY: the pointer is to a local.
+    // SAFETY: the pointer leads to a local.
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
     match (has_opened, is_in_time) {
         (true, _) => Trial::Harmless,

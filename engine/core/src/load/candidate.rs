@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{EngineError, Step, serve::generation::Generation};
 
-/// A file in the plugin directory, read only where it is not known.
+/// A file in the plugin directory, which is read only if it is not known yet.
 pub(super) enum Candidate {
     Known { found: Found, plugin: PluginName, build_id: BuildId },
     Read(Box<Inspected>),
@@ -44,7 +44,7 @@ impl Candidate {
         }
     }
 
-    /// The file, read now if it was not.
+    /// The inspected file. It is read now if it was not read before.
     pub fn inspected(
         self,
         staging: &Staging,
@@ -67,8 +67,8 @@ pub(super) fn inspect(
     phases.time(Step::Inspect, None, || staged.inspect())
 }
 
-/// What a load may load of the files that were found, sorted by name. If the host asks for some plugins
-/// `only`, it is these, and each must be there, or serve already.
+/// The files that a load may use, sorted by name. If the host asks for some plugins `only`, only these are
+/// returned, and each must be found or serve already.
 pub(super) fn candidates(
     state: &LoadState,
     found: Vec<Found>,
@@ -99,8 +99,8 @@ fn candidate(
     inspect(found, staging, phases).map(|inspected| Candidate::Read(Box::new(inspected)))
 }
 
-/// The plugins that the host asks for. Whatever lies beside them may be broken, or somebody else's: other
-/// files are looked into only if no file has the name of such a plugin.
+/// The files of the plugins that the host asks for. Other files may be broken, or belong to something else:
+/// they are read only if no file has the name of such a plugin.
 fn wanted_candidates(
     state: &LoadState,
     found: Vec<Found>,
@@ -141,7 +141,7 @@ fn wanted_candidates(
     }
 }
 
-/// Whether a file may be that of a plugin that the host asks for, as far as is known without reading it.
+/// Whether a file may belong to a plugin that the host asks for, as far as this is known without reading it.
 pub(super) fn may_be_wanted(state: &LoadState, found: &Found, only: &[String]) -> bool {
     match state.known(found) {
         Some(known) => only.iter().any(|name| known.plugin.is(name)),
@@ -149,7 +149,7 @@ pub(super) fn may_be_wanted(state: &LoadState, found: &Found, only: &[String]) -
     }
 }
 
-/// The plugins that the host asks for and that are not among these.
+/// The plugins that the host asks for and that are not in `there`.
 pub(super) fn missing<'a, 'b>(
     only: &'a [String],
     there: impl Iterator<Item = &'b PluginName> + Clone,
@@ -158,7 +158,7 @@ pub(super) fn missing<'a, 'b>(
     only.iter().map(String::as_str).filter(|name| !is_there(name)).collect()
 }
 
-/// What the host asks for, in the text of an error about the first plugin that is missing.
+/// The names of the plugins that the host asks for, for an error about the first missing one.
 pub(super) fn asked_for(missing: &[&str]) -> String {
     match missing {
         [_] => "it".to_owned(),
@@ -166,13 +166,13 @@ pub(super) fn asked_for(missing: &[&str]) -> String {
     }
 }
 
-/// The text of the error about the first plugin that is missing: all that are, and what there is.
+/// The text of the error about the first missing plugin: all that are missing, and all that were found.
 fn missing_text(missing: &[&str], mut there: Vec<String>, passed_over: &[String]) -> String {
     there.sort();
     there.dedup();
     let there = if there.is_empty() { "no plugin".to_owned() } else { there.join(", ") };
     let asked = asked_for(missing);
-    let mut text = format!("the host asks for {asked}, but there is only: {there}");
+    let mut text = format!("the host asks for {asked}; found: {there}");
     if !passed_over.is_empty() {
         text += &format!("; not recognised as plugins: {}", passed_over.join(", "));
     }

@@ -1,4 +1,4 @@
-//! What a load goes by, and where it loads into.
+//! The settings and the state that a load uses.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,18 +26,18 @@ use crate::{
 
 use super::stage::Staging;
 
-/// What every load of an engine goes by.
+/// The settings of all loads of an engine.
 pub(crate) struct Settings {
-    /// The plugins that are linked into this program, if it runs on those.
+    /// The plugins that are linked into this program; `None` if plugins are loaded from artifacts.
     pub linked: Option<Vec<&'static StaticPlugin>>,
     pub store_dir: Option<PathBuf>,
     pub only: Option<Vec<String>>,
     pub step_timeout: Duration,
     pub extension: ExtensionFactory,
     pub on_reload: Vec<OnReload>,
-    /// What the host provides for plugins to import.
+    /// The objects that the host provides for plugins to import.
     pub services: Vec<Arc<Registration>>,
-    /// Whether a load is published that breaks what the host's own code expects.
+    /// Whether a load is published although it breaks an expectation of the host's own code.
     pub publish_breaking: bool,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Settings {
 pub(crate) type OnReload =
     Box<dyn Fn(&Generation, &Generation) -> Result<(), BoxError> + Send + Sync>;
 
-/// What one load goes by, and where it loads into.
+/// The settings and the state that one load uses.
 pub(crate) struct LoadContext<'a> {
     pub settings: &'a Settings,
     pub plugin_dir: PathBuf,
@@ -55,7 +55,7 @@ pub(crate) struct LoadContext<'a> {
     pub versions: &'a VersionList,
     pub reaper: &'a ReaperHandle,
     pub services: Services,
-    /// Set when the engine shuts down, also while the load runs.
+    /// Set when the engine shuts down, even while a load runs.
     pub is_shut_down: &'a AtomicBool,
 }
 
@@ -85,7 +85,7 @@ impl LoadContext<'_> {
         })
     }
 
-    /// Calls the host's callbacks, that of the engine and that of one reload.
+    /// Calls the host's callbacks: the one of the engine, and the one of this reload.
     pub fn call_back(
         &self,
         new: &Generation,
@@ -93,7 +93,7 @@ impl LoadContext<'_> {
         callback: Option<&mut Callback<'_>>,
     ) -> Result<(), EngineError> {
         let both = || -> Result<(), EngineError> {
-            // The error is the host's own, and so is its text.
+            // The error is the host's own, with the host's own text.
             let told = |error: BoxError| {
                 let causes = std::iter::successors(error.source(), |cause| cause.source());
                 let causes = causes.map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! Who imports whom: whether it can be satisfied, and in which order plugins load.
+//! The imports between plugins: whether each can be satisfied, and the order in which plugins load.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{
     version::{Version, registration::Registration},
 };
 
-/// Checks every import, and returns the versions ordered so that dependencies come first; beyond
-/// that, by name.
+/// Checks every import, and returns the versions in an order in which dependencies come first. Otherwise the
+/// order is by name.
 pub(crate) fn resolve(
     versions: &[Arc<Version>],
     services: &[Arc<Registration>],
@@ -20,7 +20,7 @@ pub(crate) fn resolve(
     by_name.sort_by(|a, b| a.name().cmp(b.name()));
     for version in &by_name {
         if service(services, version.name().as_str()).is_some() {
-            let message = "the host provides a service of this name; one of the two needs another";
+            let message = "the host provides a service of this name; rename one of the two";
             return Err(EngineError::load(version.name(), Step::Import, message));
         }
         expect_imports(version, &by_name, services)?;
@@ -32,17 +32,17 @@ pub(crate) fn resolve(
     Ok(order.done)
 }
 
-/// The version that an import of this name is about.
+/// The version that an import names.
 fn provider<'a>(versions: &'a [Arc<Version>], name: &str) -> Option<&'a Arc<Version>> {
     versions.iter().find(|version| version.name().is(name))
 }
 
-/// What the host provides under this name.
+/// The object that the host provides under this name.
 fn service<'a>(services: &'a [Arc<Registration>], name: &str) -> Option<&'a Arc<Registration>> {
     services.iter().find(|service| same_plugin(&service.name, name))
 }
 
-/// The object that an import takes; `None` if it takes none.
+/// The object for an import; `None` if it takes no object.
 pub(crate) fn object_for(
     versions: &[Arc<Version>],
     services: &[Arc<Registration>],
@@ -55,7 +55,8 @@ pub(crate) fn object_for(
     }
 }
 
-/// The names of the running plugins that import an object of one of these, also by way of others.
+/// The names of the running plugins that import an object of a changed plugin, directly or through other
+/// plugins.
 pub(crate) fn dependents(running: &[Arc<Version>], changed: &[PluginName]) -> Vec<PluginName> {
     let mut affected = changed.to_vec();
     let mut dependents = Vec::new();
@@ -101,11 +102,11 @@ fn expect_imports(
             let there: Vec<_> = there.chain(services.iter().map(|it| it.name.as_str())).collect();
             let asks = if import.shape.is_some() { "imports" } else { "loads after" };
             return refuse(format!(
-                "it {asks} `{name}`, and there is no such plugin; there are {}",
+                "it {asks} `{name}`, but there is no such plugin; there are {}",
                 there.join(", ")
             ));
         };
-        // For the order alone the other need not export anything, nor stay.
+        // If only the order matters, the other plugin need not export anything, nor stay.
         let Some(shape) = &import.shape else { continue };
         let Some(export) = provider.export() else {
             return refuse(format!(
@@ -126,15 +127,15 @@ fn expect_imports(
         }
         if !version.is_reloadable() && provider.is_reloadable() {
             return refuse(format!(
-                "it is not reloadable, but imports {provider}, which is; a reload of that would \
-                 leave it with the old one"
+                "it is not reloadable, but imports {provider}, which is; a reload of {provider} would \
+                 leave it with the old version"
             ));
         }
     }
     Ok(())
 }
 
-/// A walk from each version to what it imports.
+/// A walk from each version to the versions that it imports.
 struct Order<'a> {
     versions: &'a [Arc<Version>],
     path: Vec<&'a Arc<Version>>,

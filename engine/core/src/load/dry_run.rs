@@ -1,4 +1,4 @@
-//! What a reload would do, found out without doing it.
+//! What a reload would do, without doing it.
 
 use hotswap_protocol::{LoadedArtifact, NewArtifact, Outcome, PlannedPlugin, ReloadPlan};
 
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{EngineError, version::lease::Lease};
 
-/// Looks what there is in the plugin directory and asks the running versions whether they may be
-/// replaced. Nothing is opened, and nothing is remembered.
+/// Reads the plugin directory and asks the running versions whether they may be replaced. Nothing is opened,
+/// and nothing is remembered.
 pub(crate) fn plan(
     context: &LoadContext<'_>,
     state: &LoadState,

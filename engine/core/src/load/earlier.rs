@@ -1,4 +1,4 @@
-//! Earlier artifacts, for rollbacks: images that are still mapped, and the store of builds.
+//! Earlier artifacts for rollbacks, from images that are still mapped and from the store of builds.
 
 use std::{
     collections::BTreeSet,
@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-/// The directory where `hotswap build` keeps artifacts: that of `HOTSWAP_STORE`, which a console sets
-/// for the host it starts, or else `default`.
+/// The directory in which `hotswap build` keeps artifacts: the value of `HOTSWAP_STORE`, which a console sets
+/// for the host that it starts, or otherwise `default`.
 pub fn store_dir_from_env(default: impl Into<PathBuf>) -> PathBuf {
     env::var_os(hotswap_protocol::env::STORE_DIR).map_or_else(|| default.into(), PathBuf::from)
 }
@@ -40,7 +40,7 @@ pub(crate) fn find_earlier(
     staging: &Staging,
 ) -> Result<Inspected, EngineError> {
     let Some((plugin, wanted)) = target.rsplit_once('@') else {
-        let message = "say what to go back to: NAME@VERSION or NAME@BUILD-ID";
+        let message = "name the version to go back to: NAME@VERSION or NAME@BUILD-ID";
         return Err(EngineError::load(target, Step::Find, message));
     };
     let refuse = |message: String| EngineError::load(plugin, Step::Find, message);
@@ -69,7 +69,7 @@ pub(crate) fn find_earlier(
     from_store(&name, &build, store, staging).map_err(refuse)?
 }
 
-/// The version of a plugin that is named so.
+/// The version of a plugin that `wanted` names.
 fn named_by<'a>(wanted: &VersionRef, of_plugin: &[&'a Arc<Version>]) -> Option<&'a Arc<Version>> {
     let is_it = |version: &&&Arc<Version>| match wanted {
         VersionRef::Ordinal(ordinal) => version.ordinal == *ordinal,
@@ -78,7 +78,7 @@ fn named_by<'a>(wanted: &VersionRef, of_plugin: &[&'a Arc<Version>]) -> Option<&
     of_plugin.iter().find(is_it).copied()
 }
 
-/// Why there is no version of this number.
+/// Why no version has this number.
 fn not_loaded(
     wanted: &VersionRef,
     versions: &[Arc<Version>],
@@ -90,10 +90,10 @@ fn not_loaded(
         return format!("no plugin of this name was loaded; there are {known}");
     }
     let known: Vec<_> = of_plugin.iter().map(|version| format!("v{}", version.ordinal)).collect();
-    format!("there is no {wanted} of it in this host; there are {}", known.join(", "))
+    format!("this host has no {wanted} of it; there are {}", known.join(", "))
 }
 
-/// How long each phase of a build took, as its store has it; empty if that does not make sense.
+/// How long each phase of a build took, as its store says; empty if that makes no sense.
 pub(crate) fn build_phases(store: &Path, facts: &Facts) -> Vec<PhaseTiming> {
     let stored = layout::stored_path(store, &facts.name, facts.build_id);
     let told = File::open(layout::stored_phases(&stored)).map(layout::read_phases);
@@ -101,8 +101,8 @@ pub(crate) fn build_phases(store: &Path, facts: &Facts) -> Vec<PhaseTiming> {
     told.unwrap_or_default().into_iter().map(own).collect()
 }
 
-/// Keeps whoever cleans up the store from removing this build, as long as the file is open: they
-/// remove only what they can lock for themselves. Nothing where the build is not in the store.
+/// Keeps programs that clean up the store from removing this build while the result is open: they remove only
+/// builds that they can lock. `None` if the build is not in the store.
 pub(crate) fn keep_stored(store: Option<&Path>, facts: &Facts) -> Option<File> {
     let stored = layout::stored_path(store?, &facts.name, facts.build_id);
     if !stored.exists() {
@@ -111,11 +111,11 @@ pub(crate) fn keep_stored(store: Option<&Path>, facts: &Facts) -> Option<File> {
     let lock = layout::stored_lock(&stored);
     let lock = File::options().create(true).truncate(false).write(true).open(lock).ok()?;
     lock.try_lock_shared().ok()?;
-    // Whoever cleaned up had the lock until the build was gone.
+    // A program that cleans up holds the lock until the build is removed.
     stored.exists().then_some(lock)
 }
 
-/// The artifact of a version whose image is mapped: the copy that it was loaded from.
+/// The artifact of a version whose image is mapped: the copy from which it was loaded.
 fn still_mapped(
     version: &Arc<Version>,
     staging: &Staging,
@@ -131,7 +131,7 @@ fn still_mapped(
     }))
 }
 
-/// The artifact in the store whose build id begins so; the error in words when there is none.
+/// The artifact in the store whose build id begins with `wanted`; otherwise the text of an error.
 fn from_store(
     plugin: &PluginName,
     wanted: &VersionRef,
@@ -142,7 +142,7 @@ fn from_store(
     let dir = layout::store_dir(store, plugin);
     let entries = fs::read_dir(&dir)
         .map_err(|error| format!("no build of {plugin} is stored in {}: {error}", dir.display()))?;
-    // The locks of builds that are loaded lie beside them.
+    // The locks of loaded builds lie beside them.
     let builds = entries.filter_map(|entry| stored_build(entry.ok()?.path()));
     let mut found: Vec<_> = builds.filter(|(_, id)| wanted.is_build(*id)).collect();
     match (found.pop(), found.is_empty()) {
@@ -155,12 +155,12 @@ fn from_store(
     }
 }
 
-/// A file in a store that is named as a build.
+/// A file in a store that is named after a build.
 fn stored_build(path: PathBuf) -> Option<(PathBuf, BuildId)> {
     layout::stored_id(&path).map(|id| (path, id))
 }
 
-/// Refuses a file that is another build than the one it was found as: its name alone says nothing.
+/// Refuses a file that contains another build than its name says.
 fn expect_build(
     inspected: Inspected,
     plugin: &PluginName,
@@ -172,7 +172,7 @@ fn expect_build(
         return Ok(inspected);
     }
     let message = format!(
-        "{} is not build {expected} of {plugin}, as its name says: it holds {found} of {name}; remove \
+        "{} should be build {expected} of {plugin} by its name, but it contains {found} of {name}; remove \
          the file and build that version again",
         path.display()
     );

@@ -13,7 +13,7 @@ use hotswap_protocol::same_plugin;
 
 use crate::{EngineError, LoadCause, Step};
 
-/// A file in the plugin directory that claims to be an artifact.
+/// A file in the plugin directory whose name is that of an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub path: PathBuf,
@@ -30,9 +30,9 @@ pub(crate) struct FileIdentity {
     changed: (i64, i64),
 }
 
-/// Lists the files whose name ends like a shared library's, sorted by name. Hidden ones are left
-/// out: that is how files in the making are named. If the host asks for some plugins `only`, what is no
-/// file is an error only where its name is that of such a plugin.
+/// Lists the files whose names end like that of a shared library, sorted by name. Hidden files are left out,
+/// since files that are being written have such names. If the host asks for some plugins `only`, a name that
+/// is not a file is an error only if it is the name of such a plugin.
 pub(crate) fn find(dir: &Path, only: Option<&[String]>) -> Result<Vec<Found>, EngineError> {
     let refuse = |error: io::Error| {
         let advice = match error.kind() {
@@ -62,25 +62,26 @@ pub(crate) fn find(dir: &Path, only: Option<&[String]>) -> Result<Vec<Found>, En
             Err(_) => {}
         }
     }
-    // All are in one directory, so the text says the order: comparing paths looks at each part.
+    // All files are in one directory, so their whole paths are compared as text: this is faster than
+    // comparing paths part by part.
     found.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
     Ok(found)
 }
 
-/// The artifacts at these paths. At least one, for a host is never asked to retire all it has by a list that
-/// was lost.
+/// The artifacts at these paths. There must be at least one, so that a lost list does not make a host retire
+/// all plugins.
 pub(super) fn named(paths: &[PathBuf]) -> Result<Vec<Found>, EngineError> {
     if paths.is_empty() {
         return Err(EngineError::load_of_all(Step::Find, "the request names no artifact"));
     }
     if let Some(relative) = paths.iter().find(|path| !path.is_absolute()) {
-        let message = "the request names it by a path that is not absolute";
+        let message = "the request names it by a relative path; an absolute path is expected";
         return Err(EngineError::load(relative.display().to_string(), Step::Find, message));
     }
     paths.iter().map(|path| Found::regular(path)).collect()
 }
 
-/// Whether a file's name is that of one of these plugins: `world.so`.
+/// Whether the file has the name of one of these plugins: `world.so`.
 pub(super) fn is_named_after_one(path: &Path, plugins: &[String]) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str());
     stem.is_some_and(|stem| plugins.iter().any(|plugin| same_plugin(stem, plugin)))
@@ -99,7 +100,7 @@ impl Found {
         Ok(Self { path: path.to_owned(), identity: FileIdentity::of(&metadata) })
     }
 
-    /// The artifact at a path that is known already.
+    /// The artifact at a known path.
     pub fn at(path: &Path) -> Result<Self, EngineError> {
         let metadata = fs::metadata(path).map_err(|error| {
             let message = format!("cannot read it: {error}");
@@ -110,12 +111,12 @@ impl Found {
     }
 }
 
-/// The path that leads to an open file of a process: `self`, or a number.
+/// The path that leads to an open file of a process, which is `self` or a number.
 pub(super) fn path_of(file: &File, process: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{process}/fd/{}", file.as_raw_fd()))
 }
 
-/// A path's last part, for messages.
+/// The last part of a path, for messages.
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }

@@ -1,5 +1,5 @@
-//! Plugins that have what only one version may have: the old version lets go of it before the new one
-//! takes it, and no call runs between.
+//! Plugins with a resource that only one version may have: the old version releases it before the new one
+//! takes it, and no call runs in between.
 
 use std::{
     sync::Arc,
@@ -21,23 +21,23 @@ use crate::{
     },
 };
 
-/// How often to look whether what is waited for has come: there is no event for the end of a call.
+/// How often to check whether all calls have ended: there is no event for the end of a call.
 const LOOK: Duration = Duration::from_micros(50);
 
-/// A version that has handed over, or is about to, and whose calls are held back. Dropping it lets them
+/// A version that has handed over, or is about to, while its calls are held up. If this is dropped, the calls
 /// run in that version again.
 pub(super) struct HandOver {
     old: Lease,
     current: Arc<Current>,
     begun: Instant,
-    /// Whether the plugin's `hand_over` was called, and has returned.
+    /// Whether the plugin's `hand_over` was called and has returned.
     has_let_go: bool,
     /// Whether calls go on to the version that serves.
     has_passed: bool,
 }
 
 impl HandOver {
-    /// Lets a version hand over, if it is one that does.
+    /// Makes a version hand over, if it is one that hands over.
     pub fn begin(
         context: &LoadContext<'_>,
         old: &Lease,
@@ -58,7 +58,7 @@ impl HandOver {
         this.current.expect_slow_calls(true);
         let result = this.wait_for_calls(steps.timeout()).and_then(|()| {
             let answer = steps.run(old, Step::HandOver, |image| image.hand_over());
-            // A step that did not return is in the version still.
+            // A step that did not return is still in the version.
             this.has_let_go = !matches!(&answer, Err(error) if error.is_timed_out());
             answer
         });
@@ -91,8 +91,8 @@ impl HandOver {
         Ok(())
     }
 
-    /// The load was published: the calls that were held back run in the version that serves. Returns the
-    /// plugin's version that handed over, and how long calls had to wait at most.
+    /// Called after the load was published: the calls that were held up run in the version that serves.
+    /// Returns the version that handed over, and how long calls had to wait at most.
     pub fn pass(mut self) -> (Arc<Version>, Duration) {
         let (current, name) = (Arc::downgrade(&self.current), self.old.version().name().clone());
         let serving = move || {
@@ -106,8 +106,8 @@ impl HandOver {
         (old, self.begun.elapsed())
     }
 
-    /// The load failed, and with it these versions: waits until the new one has let go, and lets the old
-    /// one take back what it let go of.
+    /// Called after the load and the versions `failed` have failed: waits until the new version has released
+    /// everything, and lets the old one take back what it released.
     pub fn undo(self, failed: &[Arc<Version>], steps: &StepThread) {
         let deadline = Instant::now() + steps.timeout();
         let name = self.old.version().name();
@@ -122,7 +122,7 @@ impl HandOver {
     fn take_back(self, steps: &StepThread) {
         let version = self.old.version();
         if self.has_let_go {
-            // The load's own thread may be in a step that does not return.
+            // The thread of the load may be in a step that does not return.
             let taken = steps
                 .another()
                 .and_then(|steps| steps.run(&self.old, Step::TakeBack, |image| image.take_back()));

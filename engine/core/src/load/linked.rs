@@ -10,7 +10,7 @@ use crate::{
     image::Image,
 };
 
-/// A plugin of this very program, and what it is known by.
+/// A plugin of this program, and its facts.
 pub(crate) struct Linked {
     pub plugin: &'static StaticPlugin,
     pub facts: Facts,
@@ -21,7 +21,7 @@ impl Linked {
         let facts = Facts {
             name,
             crate_version: plugin.crate_version().to_owned(),
-            // No artifact, and so none of its own.
+            // There is no artifact, so the build id is zero.
             build_id: BuildId::from_bytes([0; 16]),
             source: None,
             toolchain: own_toolchain(),
@@ -66,7 +66,7 @@ pub(crate) fn select(
     linked.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
     let twins = linked.windows(2).find(|pair| pair[0].facts.name == pair[1].facts.name);
     if let Some([twin, _]) = twins {
-        let message = "two plugins of this name are linked into this program; name one";
+        let message = "two plugins of this name are linked into this program; rename one, or list it only once";
         return Err(EngineError::load(&twin.facts.name, Step::Find, message));
     }
     Ok(linked)

@@ -1,4 +1,4 @@
-//! Patches: other code for some functions of a version that serves, instead of another version.
+//! Patches: new code for some functions of a version that serves, instead of a new version.
 
 use std::{
     env::consts::DLL_EXTENSION,
@@ -31,37 +31,37 @@ use crate::{
     },
 };
 
-/// The largest file that is read: the content, and a header that describes each few bytes of it.
+/// The largest patch file that is read: the content, and a header that describes every few bytes of it.
 const MAX_FILE_BYTES: u64 = 32 * MAX_BYTES as u64;
 
-/// How a version comes to the code of another build.
+/// How a version can get the code of another build.
 pub(super) enum Way {
-    /// By a face that it has already.
+    /// Through a face that it already has.
     Face(FaceNumber),
-    /// By a patch that is to be loaded.
+    /// Through a patch that has to be loaded.
     Patch(Box<Patch>),
 }
 
-/// Why a plugin is loaded as a whole, though there is a patch for it.
+/// Why a plugin is loaded as a whole although there is a patch for it.
 #[derive(Debug)]
 pub(crate) enum NotPatched {
     /// The file cannot be read.
     Unreadable(io::Error),
-    /// The file is no patch that can be loaded.
+    /// The file is not a usable patch.
     File(PatchError),
-    /// It is made for another build than the one that serves.
+    /// The patch was made for another build than the one that serves.
     OtherBase { base: BuildId, serving: BuildId },
-    /// The version has as many patches as it may.
+    /// The version has the largest allowed number or size of patches.
     Full,
-    /// It cannot be mapped.
+    /// The patch cannot be mapped.
     NotMapped(NotMapped),
-    /// Its functions do not describe themselves.
+    /// The functions of the patch cannot be described.
     Undescribed(EngineError),
-    /// It brings a function that its base does not have.
+    /// The patch has a function that its base does not have.
     UnknownFunction(String),
-    /// It changes what a function says of itself.
+    /// The patch changes the description of a function.
     OtherFunction(String),
-    /// The plugin imports one that changes.
+    /// The plugin imports a plugin that changes.
     ImportsChange,
 }
 
@@ -79,33 +79,34 @@ impl fmt::Display for NotPatched {
             Self::File(error) => write!(f, "the patch cannot be loaded: {error}"),
             Self::OtherBase { base, serving } => write!(
                 f,
-                "the patch is for a version of build {base}, and the one that serves is of build {serving}"
+                "the patch is for a version of build {base}, but the version that serves is of build {serving}"
             ),
             Self::Full => write!(
                 f,
-                "the version has as many patches as it may: {MAX_PATCHES}, or {} KiB of them",
+                "the version has the allowed maximum of patches: {MAX_PATCHES} patches or {} KiB",
                 MAX_BYTES / 1024
             ),
             Self::NotMapped(error) => write!(f, "the patch cannot be loaded: {error}"),
             Self::Undescribed(error) => {
-                write!(f, "the functions of the patch do not describe themselves: {error}")
+                write!(f, "the functions of the patch cannot be described: {error}")
             }
             Self::UnknownFunction(name) => {
                 write!(
                     f,
-                    "the patch has the function {name}, which the version that serves has not"
+                    "the patch has the function {name}, which the version that serves does not have"
                 )
             }
             Self::OtherFunction(name) => write!(
                 f,
                 "{name} has another signature, schema or doc in the patch than in the version that serves"
             ),
-            Self::ImportsChange => f.write_str("a plugin that it imports is loaded anew"),
+            Self::ImportsChange => f.write_str("a plugin that it imports changes"),
         }
     }
 }
 
-/// How the version that serves comes to the code of an artifact, if it need not be replaced for that.
+/// How the version that serves can get the code of an artifact without being replaced; `None` if it must be
+/// replaced.
 pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way>, NotPatched> {
     let (version, build) = (running.version(), artifact.facts.build_id);
     if let Some(face) = version.faces.of_build(build) {
@@ -113,7 +114,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
     }
     let Some(patch) = beside(&artifact.found)? else { return Ok(None) };
     if patch.header.build != build {
-        // It was left by another build.
+        // The patch was left by another build.
         return Ok(None);
     }
     let way = way_by(running, patch)?;
@@ -138,7 +139,7 @@ pub(super) fn way_by(running: &Lease, patch: Patch) -> Result<Way, NotPatched> {
     })
 }
 
-/// The patch that lies beside an artifact.
+/// The patch beside an artifact; `None` if there is none.
 fn beside(artifact: &Found) -> Result<Option<Patch>, NotPatched> {
     match read(&artifact.path.with_extension(PATCH_EXTENSION)) {
         Err(NotPatched::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -155,8 +156,8 @@ pub(crate) fn read(path: &Path) -> Result<Patch, NotPatched> {
     Patch::read(&bytes).map_err(NotPatched::File)
 }
 
-/// Loads a patch beside the version that serves, and makes a face of it. The version keeps the patch until it is
-/// freed, also where it comes to no face: its code has run then.
+/// Loads a patch beside the version that serves, and makes a face of it. The version keeps the patch until it
+/// is freed, even if no face is made: code of the patch has run by then.
 pub(super) fn load(
     running: &Lease,
     patch: &Patch,

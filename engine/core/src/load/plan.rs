@@ -1,4 +1,4 @@
-//! What a reload is to do with each plugin.
+//! What a reload does with each plugin.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,36 +30,36 @@ use crate::{
     },
 };
 
-/// What is to be done with each plugin. One that is not in it stays as it is.
+/// What a load does with each plugin. A plugin that is not in the plan is left unchanged.
 pub(super) struct Plan {
     plugins: Vec<Planned>,
     /// Where the artifacts come from.
     from: From,
 }
 
-/// Where the artifacts of a plan come from.
+/// The origin of the artifacts of a plan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
     PluginDir,
-    /// From an earlier version or the store.
+    /// From an earlier version or from the store.
     Earlier,
-    /// From the paths that the request names.
+    /// From the paths in the request.
     Named,
     /// Nowhere: there is a patch, and its artifact is still being linked.
     Patch,
 }
 
-/// What is to be done with one plugin.
+/// What a load does with one plugin.
 pub(super) struct Planned {
     pub name: PluginName,
-    /// The version that serves, if one does.
+    /// The version that serves; `None` if none does.
     pub running: Option<Running>,
     pub action: Action,
-    /// Why it is loaded as a whole, though there is a patch for it.
+    /// Why it is loaded as a whole although there is a patch for it.
     pub not_patched: Option<NotPatched>,
 }
 
-/// A version that serves, and which face of it.
+/// A version that serves, and the face of it that serves.
 pub(super) struct Running {
     pub version: Arc<Version>,
     face: FaceNumber,
@@ -75,7 +75,7 @@ impl Running {
     }
 }
 
-/// What is to be done with a plugin.
+/// An action for one plugin.
 pub(super) enum Action {
     /// Load it from this artifact, and retire the version that serves.
     Load(Box<Inspected>),
@@ -85,25 +85,25 @@ pub(super) enum Action {
     /// Load it once more from the very artifact that runs, since it imports a plugin that changes.
     Rebind {
         artifact: Box<Inspected>,
-        /// The file in the plugin directory, if that is what runs.
+        /// The file in the plugin directory, if that is the artifact that runs.
         found: Option<Found>,
     },
-    /// Attach it: it is linked into this program.
+    /// Attach it, since it is linked into this program.
     Link(Box<Linked>),
-    /// Nothing: this file in the plugin directory is what runs.
+    /// Do nothing: this file in the plugin directory is the artifact that runs.
     Keep(Found),
-    /// Nothing: a rollback keeps the plugin back.
+    /// Do nothing: a rollback keeps the plugin back.
     Hold,
-    /// Nothing: the version that serves says that it may not be replaced.
+    /// Do nothing: the version that serves refuses to be replaced.
     Refuse,
-    /// Retire the version that serves: its file is gone, and whoever asks for the load wants it so.
+    /// Retire the version that serves: its file is gone, and the request asked for this.
     Remove,
-    /// Nothing: its file is gone, which alone unloads nothing.
+    /// Do nothing: its file is gone, but this alone does not unload a plugin.
     Miss,
 }
 
 impl Planned {
-    /// What becomes of the plugin, in the report's word.
+    /// The outcome of the plugin in the report.
     pub fn outcome(&self) -> Outcome {
         match (&self.action, &self.running) {
             (Action::Load(_), Some(_)) => Outcome::Ok,
@@ -118,7 +118,7 @@ impl Planned {
         }
     }
 
-    /// The artifact that is to be loaded, if one is.
+    /// The artifact that is to be loaded; `None` if there is none.
     pub fn artifact(&self) -> Option<&Inspected> {
         match &self.action {
             Action::Load(artifact) | Action::Rebind { artifact, .. } => Some(artifact),
@@ -126,7 +126,7 @@ impl Planned {
         }
     }
 
-    /// The artifact, if it is of another build than what runs.
+    /// The artifact, if it is another build than the one that runs.
     pub fn new_artifact(&self) -> Option<&Inspected> {
         match &self.action {
             Action::Load(artifact) | Action::Patch { artifact: Some(artifact), .. } => {
@@ -136,7 +136,7 @@ impl Planned {
         }
     }
 
-    /// Makes it be patched so.
+    /// Turns loading the plugin into patching it, by `way`.
     fn face_by(&mut self, way: Way) {
         if let Action::Patch { by, .. } = &mut self.action {
             *by = way;
@@ -154,7 +154,7 @@ impl Planned {
         Ok(())
     }
 
-    /// The version that ends with this load, if one does.
+    /// The version that ends with this load; `None` if none does.
     fn ending(&self) -> Option<&Arc<Version>> {
         match self.action {
             Action::Load(_) | Action::Rebind { .. } | Action::Remove => {
@@ -193,7 +193,7 @@ impl Plan {
         }
     }
 
-    /// Loads the patches that are to be published; what cannot be patched is loaded as a whole.
+    /// Loads the patches that are to be published. A plugin that cannot be patched is loaded as a whole.
     pub fn load_patches(
         &mut self,
         current: &Generation,
@@ -216,7 +216,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The faces that versions get which serve on.
+    /// The new faces of versions that keep serving.
     pub fn faces(&self) -> impl Iterator<Item = (&Arc<Version>, FaceNumber)> {
         self.plugins.iter().filter_map(|planned| match (&planned.action, &planned.running) {
             (Action::Patch { by: Way::Face(face), .. }, Some(running)) => {
@@ -226,7 +226,7 @@ impl Plan {
         })
     }
 
-    /// The face that a version has when this is published.
+    /// The face that a version has after this plan is published.
     pub fn face_of(&self, version: &Version, current: &Generation) -> FaceNumber {
         let planned = self.faces().find(|(other, _)| std::ptr::eq(Arc::as_ptr(other), version));
         let serving = current.versions.iter().find(|it| std::ptr::eq(&**it.version(), version));
@@ -234,7 +234,7 @@ impl Plan {
         face.or_else(|| serving.map(Lease::face)).unwrap_or(FaceNumber::BASE)
     }
 
-    /// Loads what is linked into this program, once.
+    /// Plans the first load of the plugins that are linked into this program.
     fn linked(
         context: &LoadContext<'_>,
         plugins: &[&'static StaticPlugin],
@@ -252,7 +252,7 @@ impl Plan {
         Ok(Self { plugins: linked.collect(), from: From::PluginDir })
     }
 
-    /// Loads one plugin from an earlier artifact.
+    /// Plans to load one plugin from an earlier artifact.
     fn rollback(
         artifact: Box<Inspected>,
         replacing: Option<(u32, FaceNumber)>,
@@ -332,7 +332,7 @@ impl Plan {
             is_wanted && state.known(found).is_none()
         };
         if found.iter().any(is_new) {
-            // There may well be steps to run; the thread starts while the files are inspected.
+            // The thread for steps starts while the files are inspected, as there are probably steps to run.
             steps.thread()?;
         }
         let candidates = candidates(state, found, only, current, context.staging, phases)?;
@@ -365,7 +365,7 @@ impl Plan {
         Ok(Self { plugins, from })
     }
 
-    /// Loads anew what imports a plugin that changes, from the very artifact that runs.
+    /// Plans to load again the plugins that import a changed plugin, from the artifacts that run.
     pub fn rebind_dependents(
         &mut self,
         current: &Generation,
@@ -387,7 +387,7 @@ impl Plan {
                 continue;
             }
             if !is_reloadable(dependent, steps)? {
-                let message = "it imports a plugin that changes, but may not be replaced itself";
+                let message = "it imports a plugin that changes, but its running version refuses to be replaced";
                 return Err(EngineError::load(&name, Step::Reloadable, message));
             }
             let found = match at.map(|at| self.plugins.swap_remove(at).action) {
@@ -406,7 +406,7 @@ impl Plan {
             let artifact = inspect(artifact_of(dependent)?, staging, phases)?;
             if artifact.facts.build_id != dependent.build_id() {
                 let message = format!(
-                    "it imports a plugin that changes, and build {} of it, whose code it has, is gone: build \
+                    "it imports a plugin that changes, so it must be loaded again, but its build {} is gone: build \
                      it again",
                     dependent.build_id()
                 );
@@ -434,7 +434,7 @@ impl Plan {
         &self.plugins
     }
 
-    /// What is to be done with a plugin; `None` if nothing is planned, and it stays as it is.
+    /// The plan for a plugin; `None` if it is left unchanged.
     pub fn of(&self, name: &PluginName) -> Option<&Planned> {
         self.plugins.iter().find(|planned| planned.name == *name)
     }
@@ -444,7 +444,7 @@ impl Plan {
         self.plugins.iter().filter_map(Planned::ending).cloned().collect()
     }
 
-    /// What became of each plugin, given the generation that serves now.
+    /// The outcome of each plugin, given the generation that serves now.
     pub fn outcomes(&self, serving: &Generation, phases: &Phases) -> Vec<PluginOutcome> {
         let serving = serving.versions.iter().map(|lease| {
             let (version, planned) = (lease.version(), self.of(lease.version().name()));
@@ -483,19 +483,20 @@ impl Plan {
         missing.map(|planned| &planned.name)
     }
 
-    /// The plugin that a rollback took back, and the build that it left.
+    /// The plugin that a rollback took back, and the build from which it went back; `None` if this is not a
+    /// rollback.
     pub fn rolled_back_from(&self) -> Option<(&PluginName, BuildId)> {
         let is_it = |planned: &&Planned| planned.new_artifact().is_some();
         let planned = self.plugins.iter().find(is_it).filter(|_| self.from == From::Earlier)?;
         Some((&planned.name, planned.running.as_ref()?.build_id()))
     }
 
-    /// Whether its files are those of the plugin directory.
+    /// Whether its files are from the plugin directory.
     pub fn is_of_plugin_dir(&self) -> bool {
         self.from == From::PluginDir
     }
 
-    /// The files in the plugin directory that are what runs, with their plugins and builds.
+    /// The files in the plugin directory that contain the builds that run, with their plugins and builds.
     pub fn known_files(&self) -> impl Iterator<Item = (&Found, &PluginName, BuildId)> {
         self.plugins.iter().filter_map(|Planned { name, running, action, .. }| match action {
             Action::Load(new) | Action::Patch { artifact: Some(new), .. } => {
@@ -513,8 +514,8 @@ impl Plan {
         self.new_artifacts().map(|new| &new.facts.name)
     }
 
-    /// How long building what is newly loaded took. What an earlier build is brought back from was
-    /// not built for this.
+    /// How long building the newly loaded artifacts took. An artifact from an earlier build was not built for
+    /// this load.
     pub fn build_phases(&self, store: &Path) -> Vec<PhaseTiming> {
         let built = self.new_artifacts().filter(|_| self.from == From::PluginDir);
         built.flat_map(|new| earlier::build_phases(store, &new.facts)).collect()
@@ -525,7 +526,7 @@ impl Plan {
     }
 }
 
-/// What is to be done with a plugin whose file is in the plugin directory.
+/// The action for a plugin whose file is in the plugin directory.
 fn action(
     candidate: Candidate,
     holds: bool,
@@ -556,7 +557,7 @@ fn action(
 }
 
 fn not_reloadable(name: &PluginName) -> EngineError {
-    let message = "its running version says that it may not be replaced";
+    let message = "its running version refuses to be replaced";
     EngineError::load(name, Step::Reloadable, message)
 }
 
@@ -564,7 +565,7 @@ fn is_reloadable(running: &Lease, steps: &mut Steps) -> Result<bool, EngineError
     steps.thread()?.run(running, Step::Reloadable, |image| image.reloadable())
 }
 
-/// The artifact whose code a version has, to be loaded as a whole.
+/// The artifact with the code of a version, to load it as a whole.
 fn artifact_of(running: &Lease) -> Result<Found, EngineError> {
     let face = running.version().faces.get(running.face());
     match face.and_then(Face::artifact) {
@@ -573,8 +574,8 @@ fn artifact_of(running: &Lease) -> Result<Found, EngineError> {
     }
 }
 
-/// The path by which another process finds the artifact whose code a version has; `None` if it is linked into
-/// this program.
+/// The path by which another process can open the artifact with the code of a version; `None` if the plugin
+/// is linked into this program.
 pub(super) fn file_for_others(running: &Lease) -> Option<PathBuf> {
     let face = running.version().faces.get(running.face());
     match face.and_then(Face::artifact) {
@@ -585,7 +586,7 @@ pub(super) fn file_for_others(running: &Lease) -> Option<PathBuf> {
     }
 }
 
-/// The file that a version was loaded from, to be loaded once more.
+/// The file from which a version was loaded, to load it again.
 pub(super) fn file_of(running: &Lease) -> Result<Found, EngineError> {
     Found::at(running.image().file().ok_or(EngineError::StaticallyLinked)?)
 }

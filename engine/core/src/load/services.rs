@@ -1,4 +1,4 @@
-//! What a version's image may ask for, answered.
+//! The host services for the image of a version.
 
 use std::{mem, sync::Arc, time::Duration};
 

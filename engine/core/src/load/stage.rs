@@ -1,11 +1,11 @@
-//! Copies artifacts into a private directory, from where alone they are loaded.
+//! Copies artifacts into a private directory. Artifacts are only loaded from there.
 //!
-//! The loader answers with the old image when it knows a path or an inode, and a file that is
-//! overwritten while it is mapped kills the process. So every load gets a copy of its own, under a
-//! name that was never used before in this process. That copy is what is inspected: what was checked
-//! is what is loaded, whatever becomes of the file it came from.
+//! If the loader knows a path or an inode already, it returns the old image. And if a file is overwritten
+//! while it is mapped, the process crashes. So every load gets a copy of its own, under a name that was never
+//! used before in this process. The copy is inspected, and exactly this copy is loaded, whatever happens to
+//! the original file.
 //!
-//! Where there is no such directory, no room in it, or no code of its files may run, the copy is a sealed
+//! If there is no such directory, no room in it, or if code of its files must not run, the copy is a sealed
 //! file in memory.
 
 use std::{
@@ -36,29 +36,30 @@ use crate::{
     runtime_dir::{named_dir, runtime_dir},
 };
 
-/// No plugin is larger; a larger file is a mistake, and not worth the memory to find out.
+/// The largest file that is read. No plugin is larger; a larger file is a mistake, and should not fill the
+/// memory.
 const MAX_FILE_BYTES: u64 = 2 << 30;
 
-/// The name of the file in a staging directory that its owner keeps locked while it lives.
+/// The name of the file in a staging directory that its owner keeps locked as long as it lives.
 const LOCK: &str = "owner.lock";
 
-/// Where this process stages. Dropping it removes the directory.
+/// The place where this process stages. Dropping it removes the directory.
 pub(crate) struct Staging {
-    /// The directory that the host names for it, if it names one.
+    /// The directory that the host names for this; `None` if it names none.
     parent: Option<PathBuf>,
     /// The directory of this process; `None` if it cannot have one.
     own: Mutex<Option<Own>>,
-    /// Whether the log says that copies are kept in memory.
+    /// Whether the log already says that copies are kept in memory.
     is_told: AtomicBool,
 }
 
-/// A staging directory of this process's own.
+/// The staging directory of this process.
 struct Own {
     dir: PathBuf,
     lock: File,
 }
 
-/// A copy of an artifact, of which nothing is known yet.
+/// A copy of an artifact that was not inspected yet.
 pub(crate) struct Staged {
     found: Found,
     copy: Copied,
@@ -73,8 +74,8 @@ pub(crate) struct Inspected {
 }
 
 impl Staging {
-    /// Makes a directory for this process, in `parent` or in the runtime directory, and removes those
-    /// whose owners are gone. If it cannot, copies are kept in memory.
+    /// Makes a directory for this process, in `parent` or in the runtime directory, and removes directories
+    /// whose owners are gone. If there can be no directory, copies are kept in memory.
     pub fn new(parent: Option<PathBuf>) -> Self {
         let staging = Self { parent, own: Mutex::default(), is_told: AtomicBool::new(false) };
         if let Err(why) = staging.own_dir() {
@@ -83,14 +84,15 @@ impl Staging {
         staging
     }
 
-    /// Where the copies are, for whoever looks at them from outside.
+    /// The directory with the copies, for information.
     pub fn dir(&self) -> PathBuf {
         let own = self.own.locked();
         let in_memory = || PathBuf::from(format!("/proc/{}/fd", process::id()));
         own.as_ref().map_or_else(in_memory, |own| own.dir.clone())
     }
 
-    /// Removes the directory, if it still is the one that was made; nothing is staged or mapped any more.
+    /// Removes the directory, if it is still the one that was made. Nothing must be staged or mapped any
+    /// more.
     pub fn remove(&self) {
         if let Some(own) = self.own.locked().as_ref().filter(|own| own.is_there()) {
             let _ = fs::remove_dir_all(&own.dir);
@@ -119,7 +121,9 @@ impl Staging {
                 Ok(Staged { found, copy, content })
             }
             Err(error) => {
-                let message = format!("cannot copy it: {why}; nor into memory: {error}; {WAY_OUT}");
+                let message = format!(
+                    "cannot copy it: {why}; nor can it be copied into memory: {error}; {WAY_OUT}"
+                );
                 Err(failed(message, error))
             }
         }
@@ -150,7 +154,7 @@ impl Staging {
         }
     }
 
-    /// The directory of this process. It is made again if somebody has removed it.
+    /// The directory of this process. It is made again if it was removed.
     fn own_dir(&self) -> Result<PathBuf, String> {
         let mut own = self.own.locked();
         if let Some(own) = own.as_ref().filter(|own| own.is_there()) {
@@ -166,14 +170,14 @@ impl Staging {
         Ok(dir)
     }
 
-    /// Says once that copies are kept in memory.
+    /// Logs once that copies are kept in memory.
     fn tell(&self, why: &str) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             tracing::warn!("artifacts are staged in memory, since {why}; {WAY_OUT}");
         }
     }
 
-    /// Gives the copy the name that version `version` will be loaded by; it starts with the plugin's.
+    /// Gives the copy the name by which version `version` is loaded. The name begins with that of the plugin.
     pub fn name(&self, inspected: &Inspected, version: u32) -> Result<Named, EngineError> {
         let Inspected { facts, copy, .. } = inspected;
         let file = format!(
@@ -182,7 +186,7 @@ impl Staging {
             facts.build_id.to_string(),
             env::consts::DLL_EXTENSION
         );
-        // Beside the copy: the directory may have been made again since.
+        // The new name is beside the copy, since the directory may have been made again meanwhile.
         let named = copy.path().with_file_name(file);
         match copy.renamed(&named) {
             Ok(copy) => Ok(Named { copy, facts: facts.clone(), stored: None }),
@@ -195,14 +199,14 @@ impl Staging {
     }
 }
 
-/// What to do if there is no directory to stage in.
-const WAY_OUT: &str = "`EngineBuilder::stage_in` names another directory";
+/// What to do if there is no usable directory for staging.
+const WAY_OUT: &str = "set another directory with `EngineBuilder::stage_in`";
 
 /// Why an artifact was not copied into the staging directory.
 enum NotCopied {
-    /// Its file changes at the moment.
+    /// The file is being written to.
     Changes(io::Error),
-    /// There is no directory for the copy, or no room in it; why.
+    /// There is no directory for the copy, or no room in it. The text says which.
     NoPlace(String),
 }
 
@@ -218,11 +222,11 @@ fn copy_into_memory(source: &File, size: u64, name: &str) -> io::Result<(Copied,
     Ok((copy, file))
 }
 
-/// Copies a file of `size` bytes; an error of the kind `InvalidData` if it has other than these.
+/// Copies a file of `size` bytes. The error has the kind `InvalidData` if the file has another size.
 fn copy_content(source: &File, size: u64, copy: &mut File) -> io::Result<()> {
     let mut source = source;
     source.seek(SeekFrom::Start(0))?;
-    // One byte more than there was says that there is more now.
+    // If one byte more than expected can be read, the file has grown.
     match io::copy(&mut source.take(size + 1), copy)? {
         copied if copied == size => Ok(()),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is being written to")),
@@ -244,7 +248,7 @@ impl Own {
         made.map(|(dir, lock)| Self { dir, lock })
     }
 
-    /// Whether the directory is the one that was made.
+    /// Whether the directory is still the one that was made.
     fn is_there(&self) -> bool {
         is_at(&self.lock, &self.dir.join(LOCK))
     }
@@ -265,14 +269,14 @@ impl Staged {
             let plugin = inspected.facts.name.as_str();
             tracing::warn!(
                 plugin,
-                "{plugin} is built with `panic = \"abort\"`, as this host is: a panic in it ends the host; \
-                 leave that out of the profiles of both"
+                "{plugin} is built with `panic = \"abort\"`, like this host: a panic in it ends the host; \
+                 remove that setting from the profiles of both"
             );
         }
         Ok(inspected)
     }
 
-    /// As [`inspect`](Self::inspect), where nothing is lost if a panic ends the process.
+    /// Inspects like [`inspect`](Self::inspect), for a process in which a panic may end the process.
     pub fn inspect_to_look(self) -> Result<Inspected, EngineError> {
         let inspected = self.read()?;
         let panic_strategy = inspected.facts.toolchain.panic_strategy.clone();
@@ -283,7 +287,7 @@ impl Staged {
     fn read(self) -> Result<Inspected, EngineError> {
         let Self { found, copy, content } = self;
         let file = file_name(&found.path);
-        // SAFETY: nobody writes to the copy, which lies where only this user can come.
+        // SAFETY: nobody writes to the copy, which only this user can reach.
         let content = unsafe { MmapOptions::new().populate().map(&content) };
         let content = content.map_err(|error| {
             let message = format!("cannot map its copy: {error}");
@@ -296,7 +300,7 @@ impl Staged {
 }
 
 impl Inspected {
-    /// Refuses what another toolchain built than this one.
+    /// Refuses a file that was built with another toolchain than this program.
     fn expect_fits(&self, toolchain: &Toolchain) -> Result<(), EngineError> {
         match self.facts.toolchain.misfit(toolchain) {
             Some(misfit) => {
@@ -308,10 +312,10 @@ impl Inspected {
     }
 }
 
-/// The panic strategy with which nothing is caught.
+/// The panic strategy with which panics cannot be caught.
 const ABORT: &str = "abort";
 
-/// The name that a file gives itself, of which nothing is checked; `None` if it gives none.
+/// The name in the file, without any check; `None` if it has none.
 pub(crate) fn claimed_name(found: &Found) -> Option<PluginName> {
     let mut content = Vec::new();
     open(found).ok()?.take(MAX_FILE_BYTES).read_to_end(&mut content).ok()?;
@@ -326,10 +330,10 @@ fn open(found: &Found) -> io::Result<File> {
     File::open(&found.path)
 }
 
-/// Makes a staging directory that nobody else has, and locks it.
+/// Makes a staging directory that no other process has, and locks it.
 ///
-/// A process of the same id may have one of the same name, where two containers share the directory; and
-/// one that died here may have left one. Neither is touched: the next name is taken.
+/// Another process with the same id may have a directory of this name, if two containers share the parent. A
+/// process that died may also have left one. Neither is touched: the next name is taken.
 fn make_own(parent: &Path) -> io::Result<(PathBuf, File)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -345,8 +349,8 @@ fn make_own(parent: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
-/// Locks a directory that was just made; `None` if a host that starts at the same moment has taken it for
-/// an orphan.
+/// Locks a directory that was just made; `None` if another host that starts at the same moment has removed it
+/// as an orphan.
 fn lock_own(dir: &Path) -> io::Result<Option<File>> {
     let path = dir.join(LOCK);
     let lock = match File::create_new(&path) {
@@ -360,15 +364,15 @@ fn lock_own(dir: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether a file is what a path leads to.
+/// Whether the path leads to this file.
 fn is_at(file: &File, path: &Path) -> bool {
     let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let there = fs::symlink_metadata(path).ok().map(place);
     there.is_some() && there == file.metadata().ok().map(place)
 }
 
-/// Removes the staging directories of processes that were killed: nobody holds their lock. What has
-/// another name, or is no directory, is nobody's staging directory.
+/// Removes the staging directories of processes that were killed: their locks are free. Entries with other
+/// names, and entries that are not directories, are left alone.
 fn remove_orphans(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
@@ -379,7 +383,7 @@ fn remove_orphans(parent: &Path) {
     }
 }
 
-/// `4125-0`
+/// Whether the name has the form `4125-0`.
 fn is_staging_name(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.split_once('-').is_some_and(|(pid, count)| is_number(pid) && is_number(count))
@@ -388,13 +392,13 @@ fn is_staging_name(name: &str) -> bool {
 fn remove_orphan(dir: &Path) {
     let path = dir.join(LOCK);
     match File::open(&path) {
-        // The lock is held until the directory is gone.
+        // The lock is held until the directory is removed.
         Ok(lock) if lock.try_lock().is_ok() && is_at(&lock, &path) => {
             let _ = fs::remove_dir_all(dir);
         }
         Ok(_) => {}
-        // Its owner died before it made the lock, or is about to; then it makes another directory. With
-        // anything in it, it stays.
+        // Its owner died before it made the lock, or is about to make it; in the latter case the owner makes
+        // another directory. A directory that is not empty stays.
         Err(_) => {
             let _ = fs::remove_dir(dir);
         }

@@ -1,4 +1,4 @@
-//! The new versions of a load that is under way, from opening to publishing.
+//! The new versions of a running load, from opening to publishing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,20 +35,20 @@ use crate::{
     },
 };
 
-/// A version that handed over, and how long its calls waited at most.
+/// A version that handed over, and the longest time that a call of it waited.
 pub(super) type Waited = (Arc<Version>, Duration);
 
-/// The new versions of a load that is under way. Dropping it before the publish undoes it.
+/// The new versions of a running load. Dropping this before the publish undoes the load.
 pub(super) struct Load<'steps> {
     steps: &'steps StepThread,
     versions: Vec<Lease>,
-    /// All versions of the generation to be, dependencies first.
+    /// All versions of the new generation, dependencies first.
     order: Vec<Arc<Version>>,
     live: Arc<LiveTable>,
     overlay: Arc<Overlay>,
     /// The versions that have handed over to new ones.
     handed_over: Vec<HandOver>,
-    /// Why it failed, if it did.
+    /// Why it failed; `None` if it has not.
     failure: Option<Failure>,
     published: bool,
 }
@@ -94,7 +94,8 @@ impl<'steps> Load<'steps> {
             steps.run(lease, Step::OnLoad, move |image| image.on_load(&data))
         })?;
         self.hand_over(context, plan, phases)?;
-        // Before any on_init: that may call live functions of plugins that are initialised after it.
+        // This comes before every `on_init`, which may call live functions of plugins whose own `on_init`
+        // runs later.
         self.each(phases, Step::OnInit, |lease| {
             let vault = View::for_version(context.store, lease.version(), &self.overlay);
             let context = steps.run(lease, Step::OnInit, move |image| image.prepare(vault))?;
@@ -104,12 +105,12 @@ impl<'steps> Load<'steps> {
         self.each(phases, Step::OnInit, |lease| {
             steps.run(lease, Step::OnInit, |image| image.on_init())
         })?;
-        // What the versions have registered in their steps.
+        // Checks what the versions have registered in their steps.
         self.meet_expectations(context, true)
     }
 
-    /// Refuses what breaks the expectations of the host's own code. What is registered is known only when the
-    /// steps have run.
+    /// Refuses what breaks expectations of the host's own code. Registrations are known only after the steps
+    /// have run.
     fn meet_expectations(
         &self,
         context: &LoadContext<'_>,
@@ -143,7 +144,7 @@ impl<'steps> Load<'steps> {
         }
     }
 
-    /// Lets the versions hand over that are replaced and have what only one may have.
+    /// Makes the replaced versions hand over that have a resource which only one version may have.
     fn hand_over(
         &mut self,
         context: &LoadContext<'_>,
@@ -183,7 +184,7 @@ impl<'steps> Load<'steps> {
         Ok(())
     }
 
-    /// Asks each version what it has, gives and takes.
+    /// Asks each version for its functions, exports and imports.
     fn declare(&self, phases: &mut Phases) -> Result<(), EngineError> {
         let steps = self.steps;
         let created =
@@ -213,7 +214,7 @@ impl<'steps> Load<'steps> {
         Ok(())
     }
 
-    /// Takes one step of each version.
+    /// Runs one step of each version.
     fn each<T>(
         &self,
         phases: &mut Phases,
@@ -225,7 +226,7 @@ impl<'steps> Load<'steps> {
         self.versions.iter().map(timed).collect()
     }
 
-    /// Checks what everybody imports, brings the versions into load order, and hands over.
+    /// Checks all imports, sorts the versions into load order, and hands the imported objects over.
     fn bind(
         &mut self,
         context: &LoadContext<'_>,
@@ -263,7 +264,7 @@ impl<'steps> Load<'steps> {
         error
     }
 
-    /// Makes the new versions serve; returns the generation, and what became of the DataBag.
+    /// Makes the new versions serve. Returns the generation, and the outcomes of the values in the DataBag.
     pub fn publish(
         mut self,
         context: &LoadContext<'_>,
@@ -282,7 +283,8 @@ impl<'steps> Load<'steps> {
         let view = View::for_callbacks(context.store, &self.overlay);
         let new = Generation::new(number, versions, self.live.clone(), extension, view);
         context.call_back(&new, current, callback).map_err(|error| self.failed(error))?;
-        // A callback may have taken so long that a shutdown has given up waiting, or be one.
+        // A callback may have taken so long that a shutdown has given up waiting, or it may itself have shut
+        // the engine down.
         if context.is_shut_down() {
             return Err(self.failed(EngineError::ShutDown));
         }
@@ -297,7 +299,8 @@ impl<'steps> Load<'steps> {
                 version.serve(linked);
             }
             plan.faces().for_each(|(version, face)| version.serve_face(face));
-            // Before the old generation goes: the reaper may free these as soon as it does.
+            // This comes before the old generation is dropped: from then on the reaper may free these
+            // versions.
             retire_together(&ending);
             move || old.is_read()
         };
@@ -333,7 +336,7 @@ impl<'steps> Load<'steps> {
     }
 }
 
-/// Versions of a generation in the order in which that loaded them.
+/// Sorts versions of a generation into the order in which the generation loaded them.
 fn in_load_order(mut versions: Vec<Arc<Version>>, generation: &Generation) -> Vec<Arc<Version>> {
     let place = |version: &Arc<Version>| {
         generation.versions.iter().position(|lease| Arc::ptr_eq(lease.version(), version))
@@ -342,14 +345,14 @@ fn in_load_order(mut versions: Vec<Arc<Version>>, generation: &Generation) -> Ve
     versions
 }
 
-/// Makes the instance, and asks what there is to call.
+/// Makes the instance, and asks for the functions and the live types.
 fn create(image: &Image) -> Answer<(Vec<DescribedFunction>, Vec<LiveTypeDescription>)> {
     image.create().then(|()| {
         image.describe().then(|functions| image.describe_types().map(|types| (functions, types)))
     })
 }
 
-/// Makes a version of an artifact: names its copy, and opens that.
+/// Makes a version from an artifact: names its copy, and opens it.
 pub(crate) fn open_version(
     context: &LoadContext<'_>,
     inspected: &Inspected,
@@ -380,7 +383,7 @@ fn link_version(
 ) -> Result<Lease, EngineError> {
     let (facts, plugin) = (linked.facts.clone(), linked.plugin);
     let (version, opened) = phases.time(Step::Open, Some(&linked.facts.name), || {
-        // It allocates as the program does that it is linked into.
+        // The plugin allocates like the program into which it is linked.
         let origin = Origin { size_bytes: 0, modified: None };
         Version::open(facts, ordinal, origin, None, context.services.clone(), |version| {
             Image::link(plugin, version)
@@ -408,7 +411,7 @@ fn opened_version(
     }
 }
 
-/// Asks what a version exports, and keeps it with the version, also when nobody waits any more.
+/// Asks for the export of a version, and keeps it with the version, even if nobody waits for it any more.
 pub(crate) fn keep_export(image: &Image, version: &Arc<Version>) -> Answer<()> {
     image.export().then(|object| {
         let Some(object) = object else { return Answer::Ok(()) };
@@ -430,7 +433,7 @@ impl Drop for Load<'_> {
             message: "the load was abandoned".into(),
             causes: Vec::new(),
         });
-        // The last one first: what was loaded later may use what was loaded earlier.
+        // In reverse order: a version that was loaded later may use one that was loaded earlier.
         let versions: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
         leave_together(&versions);
         while let Some(lease) = self.versions.pop() {

@@ -1,4 +1,4 @@
-//! Keeps the newest log records, and hands them to consoles.
+//! Keeps the newest log records, and passes them to consoles.
 
 use std::{
     collections::VecDeque,
@@ -19,16 +19,16 @@ use tracing_subscriber::{Layer, layer::Context};
 use super::{linked, reemit::EVENT_NAME};
 use crate::lock::Lock as _;
 
-/// How many records a console that attaches can ask for.
+/// The largest number of earlier records that a console can request.
 const BACKLOG: usize = 2000;
 
-/// How many records wait for one console; what does not fit is counted.
+/// The largest number of records that wait for one console. Further records are dropped and counted.
 const QUEUE: usize = 4096;
 
 /// The longest message or field that is kept, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
 
-/// A layer through which consoles see the host's log.
+/// A layer of a `tracing` subscriber that lets consoles read the host's log.
 ///
 /// ```
 /// use tracing_subscriber::prelude::*;
@@ -112,7 +112,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// The process's log records and the consoles that follow them.
+/// The log records of the process, and the consoles that follow them.
 pub(crate) fn hub() -> &'static LogHub {
     static HUB: LogHub =
         LogHub(Mutex::new(Records { newest: VecDeque::new(), last_seq: 0, followers: Vec::new() }));
@@ -145,7 +145,7 @@ impl LogHub {
         records.newest.push_back(record);
     }
 
-    /// Follows the log from `backlog` records ago on; says how many of these there are.
+    /// Follows the log, beginning with up to `backlog` earlier records. Returns their number.
     pub fn follow(&self, backlog: usize) -> (Arc<LogQueue>, usize) {
         let mut records = self.lock();
         let skip = records.newest.len().saturating_sub(backlog);
@@ -182,7 +182,7 @@ impl LogQueue {
         }
     }
 
-    /// Adds a record, or counts it when there is no room: a slow console never slows the host.
+    /// Adds a record, or counts it as dropped if there is no room: a slow console never slows the host down.
     fn push(&self, record: LogRecord) {
         let mut waiting = self.lock();
         if waiting.records.len() >= QUEUE {
@@ -193,7 +193,8 @@ impl LogQueue {
         self.changed.notify_one();
     }
 
-    /// Waits for records; `None` if the queue was closed. Also returns how many were dropped since.
+    /// Waits for records, and returns them with the number of records that were dropped since the last call;
+    /// `None` if the queue was closed.
     pub fn take(&self) -> Option<(VecDeque<LogRecord>, u64)> {
         let mut waiting = self.lock();
         while waiting.records.is_empty() && !waiting.closed {
@@ -206,7 +207,7 @@ impl LogQueue {
         Some((records, self.dropped.swap(0, Ordering::Relaxed)))
     }
 
-    /// Ends the wait of whoever takes.
+    /// Ends the wait in [`take`](Self::take).
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();

@@ -1,4 +1,5 @@
-//! Which plugin an event is of, where plugins are linked into the host and log as it does.
+//! The plugin to which an event belongs, if plugins are linked into the host and so log through the host's
+//! `tracing`.
 
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
@@ -6,10 +7,10 @@ use hotswap_plugin::StaticPlugin;
 
 use crate::version::Version;
 
-/// The linked plugins: the name of the crate, which is how the targets of its events begin.
+/// The linked plugins, by the name of their crate. The targets of their events begin with that name.
 static LINKED: RwLock<Vec<(&'static str, Weak<Version>)>> = RwLock::new(Vec::new());
 
-/// Takes the events of a plugin's crate for those of this version from now on.
+/// Attributes the events of a plugin's crate to this version from now on.
 pub(crate) fn plugin_is_linked(plugin: &StaticPlugin, version: &Arc<Version>) {
     let name = plugin.crate_name();
     let mut linked = LINKED.write().unwrap_or_else(PoisonError::into_inner);
@@ -17,7 +18,7 @@ pub(crate) fn plugin_is_linked(plugin: &StaticPlugin, version: &Arc<Version>) {
     linked.push((name, Arc::downgrade(version)));
 }
 
-/// The plugin and version that an event with this target is of.
+/// The plugin and version to which an event with this target belongs.
 pub(super) fn whose(target: &str) -> Option<(String, u32)> {
     let krate = target.split("::").next().unwrap_or(target);
     let linked = LINKED.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Writes a plugin's log events to the host's subscriber.
+//! Forwards the log events of plugins to the host's subscriber.
 
 use std::{
     collections::HashMap,
@@ -14,20 +14,20 @@ use tracing_core::{
 use crate::lock::Lock as _;
 use crate::version::Version;
 
-/// The name of these events' metadata; nothing else has it.
+/// The name in the metadata of these events, which no other events have.
 pub(super) const EVENT_NAME: &str = "hotswap plugin event";
 
-/// The most fields that a `tracing` event can have.
+/// The largest number of fields that a `tracing` event can have.
 const MAX_FIELDS: usize = 32;
 
 /// The fields that every event has, before its own.
 const OWN_FIELDS: [&str; 4] = ["message", "plugin", "version", "patch"];
 
-/// How many kinds of event are kept apart. Beyond it, events lose their file, line and fields' names;
-/// so a plugin that makes them up cannot fill the memory.
+/// The largest number of kinds of events that are kept apart. Events of further kinds lose their file, line
+/// and names of fields. So a plugin that makes up kinds of events cannot fill the memory.
 const MAX_KINDS: usize = 8192;
 
-/// The level that the host's log takes at most: 0 none, 1 error … 5 trace.
+/// The most verbose level that the host's log takes: 0 none, 1 error … 5 trace.
 pub(crate) fn max_level() -> u8 {
     match LevelFilter::current().into_level() {
         None => 0,
@@ -39,7 +39,7 @@ pub(crate) fn max_level() -> u8 {
     }
 }
 
-/// Writes an event inside the caller's span, with the plugin and version that it is of.
+/// Emits an event inside the caller's span, with the plugin and version to which it belongs.
 pub(crate) fn emit(version: &Version, mut event: LogEvent) {
     fold_surplus(&mut event);
     let metadata = interned(&event);
@@ -75,7 +75,7 @@ fn dispatch(
     subscriber.event(&Event::new(metadata, &metadata.fields().value_set(&values)));
 }
 
-/// Puts the fields that are too many for `tracing` into the message.
+/// Moves the fields that are too many for `tracing` into the message.
 fn fold_surplus(event: &mut LogEvent) {
     let room = MAX_FIELDS - OWN_FIELDS.len();
     while event.fields.len() > room {
@@ -84,7 +84,7 @@ fn fold_surplus(event: &mut LogEvent) {
     }
 }
 
-/// A field's value as `tracing` takes it.
+/// The value of a field, in a form that `tracing` accepts.
 enum FieldText<'a> {
     Plain(&'a dyn field::Value),
     Json(field::DisplayValue<serde_json::Value>),
@@ -110,7 +110,7 @@ impl<'a> FieldText<'a> {
     }
 }
 
-/// What makes two events of one kind.
+/// The properties in which events of one kind agree.
 #[derive(PartialEq, Eq, Hash, Clone)]
 struct EventKind {
     level: u8,
@@ -120,8 +120,8 @@ struct EventKind {
     fields: Vec<String>,
 }
 
-/// The metadata of an event's kind. It lives as long as the process, and so is kept by content: a
-/// reload that brings the same code again adds nothing.
+/// The metadata of a kind of events. It lives as long as the process. Equal kinds share one, so a reload that
+/// brings the same code again adds nothing.
 fn interned(event: &LogEvent) -> &'static Metadata<'static> {
     static KINDS: OnceLock<Mutex<HashMap<EventKind, &'static Metadata<'static>>>> = OnceLock::new();
     let mut kind = EventKind {
@@ -139,14 +139,14 @@ fn interned(event: &LogEvent) -> &'static Metadata<'static> {
     kinds.entry(kind.clone()).or_insert_with(|| leak(kind))
 }
 
-/// A field that is named like one of ours gets another name.
+/// Renames a field whose name is one of [`OWN_FIELDS`].
 fn field_name(name: &str) -> String {
     if OWN_FIELDS.contains(&name) { format!("field.{name}") } else { name.to_owned() }
 }
 
-/// Makes metadata, which `tracing` wants for as long as the process.
+/// Makes metadata that lives as long as the process, as `tracing` requires.
 fn leak(kind: EventKind) -> &'static Metadata<'static> {
-    /// `tracing` tells kinds of events apart by the address of such a thing.
+    /// `tracing` tells kinds of events apart by the address of their callsite.
     struct Site(OnceLock<Metadata<'static>>);
 
     impl Callsite for Site {

@@ -1,4 +1,4 @@
-//! The differences between what two artifacts declare.
+//! The differences between the declarations of two artifacts.
 
 use hotswap_plugin::{FunctionDescription, ImportRequest, LiveTypeDescription, schema_changes};
 use hotswap_protocol::{ArtifactChange, ChangeKind, ChangedItem};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Contents, export_info};
 
 impl Contents {
-    /// What a reload from this artifact to another one of the plugin would change.
+    /// The changes that a reload from this artifact to `new` would bring. Both are artifacts of one plugin.
     pub fn changes_to(&self, new: &Self) -> Vec<ArtifactChange> {
         let mut changes = self.function_changes(new);
         changes.extend(self.live_type_changes(new));
@@ -89,30 +89,30 @@ impl Contents {
                 breaking().or_else(|| (was != now).then(|| Difference::both(was, now)))
             },
         );
-        // Asking for less breaks nothing.
+        // A new version that imports less breaks nothing.
         let is_removed = |change: &&mut ArtifactChange| change.change == ChangeKind::Removed;
         changes.iter_mut().filter(is_removed).for_each(|change| change.is_breaking = false);
         changes
     }
 }
 
-/// The interface that an import asks for; of one for the order alone the word for that.
+/// The interface that an import asks for, or a text for an import that only sets the order.
 fn interface_name(import: &ImportRequest) -> &str {
     import.shape.as_ref().map_or("order alone", |shape| &shape.name)
 }
 
-/// How something differs between two artifacts.
+/// The difference between an item of one artifact and the same item of another.
 #[derive(Debug, PartialEq)]
 struct Difference {
-    /// In words.
+    /// The difference as text.
     text: String,
-    /// Both sides, if they can be put into a word each.
+    /// Both sides, if each can be expressed in one word.
     sides: Option<(String, String)>,
     is_breaking: bool,
 }
 
 impl Difference {
-    /// One that breaks, between these two.
+    /// A breaking difference between two texts.
     fn both(was: &str, now: &str) -> Self {
         let sides = Some((was.to_owned(), now.to_owned()));
         Self { sides, ..Self::breaking(format!("was `{was}`, now `{now}`")) }
@@ -130,21 +130,21 @@ impl Difference {
     }
 }
 
-/// Something that is new; `now` says what it is, if there is more to say than its name.
+/// A new item. `now` describes it, if there is more to say than its name.
 fn added(item: ChangedItem, name: &str, now: String) -> ArtifactChange {
     let (detail, now) = in_words(item, now);
     let (name, change) = (name.to_owned(), ChangeKind::Added);
     ArtifactChange { item, name, change, detail, was: None, now, is_breaking: false }
 }
 
-/// Something that is gone, which breaks whoever used it.
+/// An item that is gone, which breaks its users.
 fn removed(item: ChangedItem, name: &str, was: String) -> ArtifactChange {
     let (detail, was) = in_words(item, was);
     let (name, change) = (name.to_owned(), ChangeKind::Removed);
     ArtifactChange { item, name, change, detail, was, now: None, is_breaking: true }
 }
 
-/// One side of a change, and the same as data, if there is anything to say.
+/// One side of a change, as text and as data; the data is `None` if there is nothing to say.
 fn in_words(item: ChangedItem, side: String) -> (String, Option<String>) {
     match item {
         _ if side.is_empty() => (side, None),
@@ -153,7 +153,7 @@ fn in_words(item: ChangedItem, side: String) -> (String, Option<String>) {
     }
 }
 
-/// Pairs what two artifacts have by name; `differ` says how a pair differs.
+/// Pairs the items of two artifacts by name. `differ` returns the difference of a pair.
 fn paired<T>(
     item: ChangedItem,
     old: &[T],
@@ -178,8 +178,8 @@ fn paired<T>(
     changes
 }
 
-/// What changed in the shapes of a function's arguments and its result, and whether arguments that
-/// fitted may not, or a result may not be read as before.
+/// The changes in the schemas of a function's arguments and its result. They are breaking if arguments that
+/// were accepted may be refused, or if code may not be able to read the new result.
 fn shape_difference(old: &FunctionDescription, new: &FunctionDescription) -> Option<Difference> {
     let mut texts = Vec::new();
     let mut is_breaking = false;
@@ -189,9 +189,9 @@ fn shape_difference(old: &FunctionDescription, new: &FunctionDescription) -> Opt
         texts.extend(changes.iter().map(|change| format!("in `{}`, {}", new.name, change.text)));
     }
     let (old, new) = (parse(&old.returns), parse(&new.returns));
-    // Of a result it is the caller who reads the new one as the old one.
+    // The caller reads the new result as the old one.
     is_breaking |= schema_changes(&new, &old).iter().any(|change| change.is_breaking);
-    // That something must be there is for whoever gives a value, and nobody gives a result.
+    // Whether a field is required only matters to code that provides a value, and callers provide no result.
     let results = schema_changes(&old, &new).into_iter().map(|change| change.read_text());
     texts.extend(results.map(|text| format!("in the result, {text}")));
     let difference = || Difference { text: texts.join(", "), sides: None, is_breaking };
@@ -202,14 +202,14 @@ fn parse(schema: &str) -> Value {
     serde_json::from_str(schema).unwrap_or_default()
 }
 
-/// What changed in a live type, and whether data of the old one may not be read as the new one: a
-/// field that must be there was added, or a field's schema is another.
+/// The changes in a live type. They are breaking if data of the old type may be unreadable as the new one: a
+/// required field was added, or the schema of a field changed.
 fn live_type_difference(old: &LiveTypeDescription, new: &LiveTypeDescription) -> Difference {
     let changes = schema_changes(&parse(&old.schema), &parse(&new.schema));
     let is_breaking = changes.iter().any(|change| change.is_breaking);
     let texts: Vec<_> = changes.iter().map(|change| change.text.as_str()).collect();
     let text = match texts.as_slice() {
-        [] => "its schema is another".into(),
+        [] => "its schema changed".into(),
         texts => texts.join(", "),
     };
     Difference { text, sides: None, is_breaking }

@@ -1,4 +1,4 @@
-//! Calls made in artifacts that no host serves from.
+//! Calls of functions in artifacts, without a host that serves them.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -10,23 +10,24 @@ use crate::{
     server::{self, Call, Given},
 };
 
-/// Artifacts that are loaded in this process as a host loads them, to make calls in them.
+/// Artifacts that are loaded in this process as a host would load them, to call their functions.
 ///
-/// All steps of a load run, and nothing of a host is there but an empty Vault. The process is to end without
-/// letting go of them: what `on_free` would undo was never the host's.
+/// All steps of a load run, but nothing of a host is there except an empty Vault. The process should end
+/// without dropping this: an `on_free` would undo things that were never done in a host.
 #[derive(Debug)]
 pub struct Replay {
     engine: Engine,
 }
 
-/// What a call gave.
+/// The outcome of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replayed {
-    /// How long it took, in nanoseconds; `None` if it failed, or was not made.
+    /// How long the call took, in nanoseconds; `None` if it failed, or was not made.
     pub elapsed_ns: Option<u64>,
-    /// What it gave.
+    /// The outcome.
     pub outcome: PinnedOutcome,
-    /// Equal where two builds of this crate's version gave the same, also where that is too large to be kept.
+    /// A digest of the outcome. Outcomes of two builds of this crate's version are equal if their digests
+    /// are, even if they are too large to be kept.
     pub digest: u64,
 }
 
@@ -34,17 +35,17 @@ impl Replay {
     /// Loads these artifacts.
     ///
     /// # Errors
-    /// As [`Engine::load`]: also where a plugin needs something that only its host has.
+    /// As for [`Engine::load`]. Also if a plugin needs something that only its host has.
     pub fn load(artifacts: Vec<PathBuf>) -> Result<Self, EngineError> {
         let engine = Engine::builder("").build()?;
         engine.inner().load_as(Request::Exactly(artifacts), None, None)?;
         Ok(Self { engine })
     }
 
-    /// Calls a function as often as asked, as a console has it called.
+    /// Calls a function as often as requested, in the way in which consoles call functions.
     ///
     /// # Errors
-    /// When there is no such function, or the call fails.
+    /// If there is no such function, or the call fails.
     pub fn invoke(&self, call: &InvokeParams) -> Result<InvokeResult, WireError> {
         server::invoke(self.engine.inner(), call, &Arc::new(Call::default()))
     }

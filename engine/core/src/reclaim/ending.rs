@@ -1,8 +1,8 @@
-//! The end of a version, step by step, and the threads that run what a plugin does then.
+//! The steps of a version's end, and the threads that run them.
 //!
-//! Each step may run the plugin's code, which may block for good. So the reaper runs none of it: it
-//! hands a version to a thread that ends versions one after the other, in the order in which they
-//! came, and starts another such thread when that one does not come back.
+//! Each step may run the plugin's code, which may block forever. So the reaper runs none of them: it hands a
+//! version to an ender, a thread that ends one version after the other in the order in which they came. If an
+//! ender does not return in time, another one is started.
 
 use std::{
     collections::VecDeque,
@@ -27,11 +27,11 @@ use crate::{
     version::{Version, life::Stage, threads::checkpoint},
 };
 
-/// How long what a version does at its end may keep the next one waiting. It takes microseconds,
-/// unless the plugin waits for something.
+/// How long the end of one version may delay that of the next. An end takes microseconds, unless the plugin
+/// waits for something.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What is to be done on a thread that may be given up.
+/// A job for an ender, which may never finish it.
 pub(crate) enum Work {
     /// Take a version as far towards its end as it can go.
     Advance(Arc<Version>),
@@ -41,36 +41,36 @@ pub(crate) enum Work {
     Checkpoint,
 }
 
-/// Where a version has to go from here.
+/// How a version continues from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nowhere until a message comes: it is over, or one of its threads or tasks runs.
+    /// Not until a message comes: it has ended, or one of its threads or tasks runs.
     Nothing,
-    /// Threads have destructors of it to run.
+    /// When threads have run destructors of it.
     Threads,
-    /// The host's code panicked: on from the step after.
+    /// At once, with the next step: code of the host panicked.
     Again,
 }
 
-/// A piece of work that was done: by which thread, and what became of the version.
+/// A finished job: the thread that did it, and how the version continues.
 pub(crate) struct Done {
     by: u64,
     pub version: Option<(Arc<Version>, Next)>,
 }
 
-/// The thread that ends versions, and what waits for it.
+/// The current ender, and the jobs that wait for it.
 pub(crate) struct Enders {
     store: Arc<Store>,
     waiting: VecDeque<Work>,
     current: Option<Ender>,
-    /// The number of the thread that was started last.
+    /// The number of the last ender that was started.
     last: u64,
 }
 
 struct Ender {
     number: u64,
     work: Sender<Work>,
-    /// Since when it has been at work, if it is.
+    /// Since when it has been busy; `None` if it is idle.
     busy: Option<Instant>,
 }
 
@@ -79,13 +79,13 @@ impl Enders {
         Self { store, waiting: VecDeque::new(), current: None, last: 0 }
     }
 
-    /// Does some work after all that was given before, unless that takes too long.
+    /// Adds a job after all earlier ones. It is done earlier if one of them takes too long.
     pub fn give(&mut self, work: Work, reaper: &ReaperHandle) {
         self.waiting.push_back(work);
         self.go_on(reaper);
     }
 
-    /// Takes note that some work is done, and goes on with the next.
+    /// Notes that a job is finished, and starts the next one.
     pub fn done(&mut self, done: &Done, reaper: &ReaperHandle) {
         if let Some(ender) = self.current.as_mut().filter(|ender| ender.number == done.by) {
             ender.busy = None;
@@ -93,7 +93,7 @@ impl Enders {
         self.go_on(reaper);
     }
 
-    /// When to look whether the thread is to be given up; `None` if nothing waits for it.
+    /// When to check whether the ender takes too long; `None` if no job waits for it.
     pub fn look_at(&self) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
@@ -102,13 +102,13 @@ impl Enders {
         Some(busy.unwrap_or_else(Instant::now) + PATIENCE)
     }
 
-    /// Hands over what waits, if there is a thread for it.
+    /// Starts the waiting jobs, if there is an ender for them.
     pub fn go_on(&mut self, reaper: &ReaperHandle) {
         while !self.waiting.is_empty() {
             let busy = self.current.as_ref().and_then(|ender| ender.busy);
             match busy {
                 Some(since) if since.elapsed() < PATIENCE => return,
-                // Its channel ends with this, and so it ends when it comes back.
+                // This closes its channel, so it ends when it returns.
                 Some(_) => self.current = None,
                 None => {}
             }
@@ -125,8 +125,8 @@ impl Enders {
         }
     }
 
-    /// Starts a thread; `None` if the system has none to give, and then the versions stay mapped until
-    /// it has.
+    /// Starts an ender; `None` if the system cannot start a thread. Then the versions stay mapped until it
+    /// can.
     fn start(&mut self, reaper: &ReaperHandle) -> Option<Ender> {
         self.last += 1;
         let (work, received) = channel();
@@ -151,11 +151,12 @@ impl Enders {
     }
 }
 
-/// Does some work; returns the version that it was about, and where that has to go.
+/// Does a job. Returns the version that it was about, and how that version continues.
 fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
     match work {
         Work::Advance(version) => {
-            // The host's code may run in here: its log's subscriber, and what wakes its threads.
+            // Code of the host may run in here: the subscriber of its log, and its callback that wakes
+            // threads.
             let next = end_panic(|| advance(&version, store));
             let next = next.unwrap_or_else(|_| {
                 version.pass_step();
@@ -174,16 +175,17 @@ fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
     }
 }
 
-/// Takes a version, which nobody can enter any more, as far towards its end as it can go.
+/// Takes a version that nobody can enter any more as far towards its end as it can go.
 ///
-/// Each step may run the plugin's code, which may start threads and leave thread-locals. Then this
-/// is called again when those end.
+/// Each step may run the plugin's code, which may start threads and leave thread-locals. Then this function
+/// is called again when they have ended.
 fn advance(version: &Arc<Version>, store: &Store) -> Next {
     if !version.stage().is_ending() {
         version.advance(Stage::OnFree);
         version.cancel_tasks();
         on_free(version);
-        // A thread that waits for signals may never end, and the version with it: the host has them back now.
+        // A thread that waits for signals may never end, and so the version would not either. So the signals
+        // go back to the host now.
         version.outside().put_signals_back();
         version.advance(Stage::AfterOnFree);
     }
@@ -206,12 +208,12 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
     if version.stage() == Stage::Draining {
         version.advance(Stage::Detaching);
         let noted = version.note(Activity::DropPlugin);
-        // SAFETY: the reaper has handed the version to this thread alone, and it has ended.
+        // SAFETY: the reaper has handed the version to this thread only, and it has ended.
         unsafe { version.detach() };
         drop(noted);
         version.advance(Stage::Detached);
     }
-    // The drop of the instance may have started a thread, or touched thread-locals.
+    // Dropping the instance may have started a thread, or touched thread-locals.
     if let Some(next) = has_to_drain(version) {
         return next;
     }
@@ -220,18 +222,19 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
         version.end(Ending::Kept(why.clone()));
         return Next::Nothing;
     }
-    // SAFETY: the reaper has handed the version to this thread alone; it was detached and has ended.
-    // It is closed, so no lease can come but of its own code, and no thread runs that any more.
+    // SAFETY: the reaper has handed the version to this thread only; it was detached and has ended. It is
+    // closed, so only its own code could make a lease, and no thread runs its code any more.
     let closed = unsafe { version.close() };
     report(version, closed);
     Next::Nothing
 }
 
-/// What to wait for while threads run in the version, or have destructors of it to run.
+/// What the version has to wait for while threads run in it, or have destructors of it to run; `None` if
+/// there are no such threads.
 fn has_to_drain(version: &Arc<Version>) -> Option<Next> {
     version.run_destructors();
     let pinned = version.threads.pinned();
-    // SAFETY: the reaper has handed the version to this thread alone, and its image is open.
+    // SAFETY: the reaper has handed the version to this thread only, and its image is open.
     unsafe { version.image() }.end_opener(&pinned);
     if version.threads.is_pinned() {
         return Some(Next::Threads);
@@ -239,10 +242,10 @@ fn has_to_drain(version: &Arc<Version>) -> Option<Next> {
     (!version.has_ended_unpinned()).then_some(Next::Nothing)
 }
 
-/// Runs a version's `on_free`, which nobody but its own threads can be beside.
+/// Runs the `on_free` of a version. Only the version's own threads may run at the same time.
 fn on_free(version: &Arc<Version>) {
     let _noted = version.note(Activity::OnFree);
-    // SAFETY: the reaper has handed the version to this thread alone.
+    // SAFETY: the reaper has handed the version to this thread only.
     match unsafe { version.image() }.on_free() {
         Answer::Ok(()) => {}
         Answer::Err(error) => tracing::debug!("{version}: on_free did not run: {error}"),
@@ -256,7 +259,7 @@ fn on_free(version: &Arc<Version>) {
     }
 }
 
-/// Says what became of a version.
+/// Records and logs how a version ended.
 fn report(version: &Arc<Version>, closed: Option<Closed>) {
     let ending = match (closed, version.failure()) {
         (Some(Closed::Unmapped), None) => {

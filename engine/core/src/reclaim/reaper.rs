@@ -1,7 +1,7 @@
-//! Sees to it that versions which nothing uses any more are freed.
+//! Makes sure that versions are freed when nothing uses them any more.
 //!
-//! The reaper's thread decides, and runs nothing of a plugin; what a plugin does at its end runs on
-//! the threads of [`Enders`].
+//! The reaper's thread makes the decisions, and runs no code of a plugin. What a plugin does at its end runs
+//! on the threads of [`Enders`].
 
 use std::{
     cell::Cell,
@@ -28,17 +28,17 @@ use crate::{
     version::{Version, reclaimer::Reclaimer},
 };
 
-/// Reaches the reaper from wherever a lease ends.
+/// Sends messages to the reaper, from any place where a lease ends.
 #[derive(Clone)]
 pub(crate) struct ReaperHandle(Arc<Mailbox>);
 
 struct Mailbox {
     messages: Sender<Message>,
-    /// Whether the reaper is asked to look again already, and has not begun to.
+    /// Whether the reaper was asked to look again, and has not begun yet.
     looks_again: AtomicBool,
 }
 
-/// Something that goes as soon as no call reads it any more.
+/// Something that is dropped as soon as no call reads it any more.
 pub(crate) trait Readable: Send {
     /// Whether a call is still reading it.
     fn is_read(&self) -> bool;
@@ -47,37 +47,37 @@ pub(crate) trait Readable: Send {
 enum Message {
     /// A version may have become unused.
     Consider(Arc<Version>),
-    /// A generation was replaced, and a call is still reading it.
+    /// A generation was replaced, but a call is still reading it.
     Keep(Box<dyn Readable>),
-    /// A call has ended that somebody was waiting for.
+    /// A call has ended for which the reaper was waiting.
     LookAgain,
-    /// Something that a plugin made is to be dropped, where that keeps nobody waiting.
+    /// Drop something that a plugin made, on a thread that nobody waits for.
     Drop(Box<dyn FnOnce() + Send>),
-    /// Some work of the plugins' own is done.
+    /// An ender has finished a job.
     Done(Done),
-    /// Somebody waits until a version went as far as it can go.
+    /// A thread waits until a version has gone as far towards its end as it can.
     Answer(Arc<Version>, Sender<()>),
-    /// Nothing comes any more.
+    /// No more messages will come.
     Stop,
 }
 
-/// How long to wait before a generation that a call was reading is looked at again.
+/// How long to wait before checking again whether a call still reads a replaced generation.
 const LOOK_AT_REPLACED: Duration = Duration::from_millis(2);
 
-/// How long to wait before threads that have destructors to run are woken again, at first and
-/// after long: the longer a version has waited for them, the less waking them once more helps.
+/// How long to wait before waking threads again that have destructors to run: the shortest and the longest
+/// pause. The longer a version has waited for them, the less waking them once more helps.
 const WAKE_AGAIN: Duration = Duration::from_millis(500);
 const WAKE_RARELY: Duration = Duration::from_secs(30);
 
-/// How long a version waits at most until those that were loaded later, and left with it, have begun to
-/// end. That takes microseconds, unless such a one takes long to end itself.
+/// The longest time that a version waits until the versions that were loaded later, and left together with
+/// it, have begun to end. This takes microseconds, unless one of them takes long to end.
 const TURN: Duration = Duration::from_secs(1);
 
 /// Called when a version begins to drain, so that the host can make its threads pass a checkpoint.
 pub(crate) type WakeThreads = Box<dyn Fn() + Send + Sync>;
 
 impl Waiter for Mailbox {
-    /// Asks the reaper to look again, once until it does.
+    /// Asks the reaper to look again. Further calls have no effect until it does.
     fn look_again(&self) -> bool {
         let is_asked = self.looks_again.swap(true, Ordering::AcqRel);
         is_asked || self.messages.send(Message::LookAgain).is_ok()
@@ -86,7 +86,7 @@ impl Waiter for Mailbox {
 
 impl Reclaimer for ReaperHandle {
     fn consider(&self, version: &Arc<Version>) {
-        // The reaper is gone only when the process ends; then the image stays mapped, which is safe.
+        // The reaper is gone only when the process ends. Then the image stays mapped, which is safe.
         let _ = self.0.messages.send(Message::Consider(version.clone()));
     }
 }
@@ -95,25 +95,27 @@ impl ReaperHandle {
     /// Takes over a generation that a call is still reading.
     pub fn keep(&self, generation: Box<dyn Readable>) {
         if let Err(SendError(message)) = self.0.messages.send(Message::Keep(generation)) {
-            // Nobody is there to look when the call has gone on; then it stays, which is safe.
+            // There is no reaper to check whether the call has gone on. So the generation stays, which is
+            // safe.
             mem::forget(message);
         }
     }
 
-    /// Drops something that a plugin made on a thread that nobody waits for.
+    /// Drops something that a plugin made, on a thread that nobody waits for.
     pub fn drop_later(&self, drop: impl FnOnce() + Send + 'static) {
-        // As above: where the reaper is gone it stays, which is safe.
+        // As above: without a reaper it stays, which is safe.
         if let Err(SendError(message)) = self.0.messages.send(Message::Drop(Box::new(drop))) {
             mem::forget(message);
         }
     }
 
-    /// The engine, of which there is one for each reaper.
+    /// The engine of this reaper. Each engine has one.
     pub fn engine(&self) -> EngineId {
         EngineId(Arc::as_ptr(&self.0).addr())
     }
 
-    /// Whether this thread is the reaper's, or ends versions for it: then it must not wait for it.
+    /// Whether this thread is the reaper's, or ends versions for it. Such a thread must not wait for the
+    /// reaper.
     pub fn is_here(&self) -> bool {
         HERE.get() == Arc::as_ptr(&self.0)
     }
@@ -123,8 +125,8 @@ impl ReaperHandle {
         WeakReaper(Arc::downgrade(&self.0))
     }
 
-    /// Waits until the reaper has handled every message sent before this call, and the version went as far
-    /// as it can go, for at most `patience`.
+    /// Waits until the reaper has handled every message that was sent before this call, and the version has
+    /// gone as far towards its end as it can, for at most `patience`.
     pub fn wait(&self, version: &Arc<Version>, patience: Duration) {
         let (answer, answered) = channel();
         if self.0.messages.send(Message::Answer(version.clone(), answer)).is_ok() {
@@ -137,7 +139,7 @@ impl ReaperHandle {
     }
 }
 
-/// Reaches the reaper as long as there is one.
+/// Sends messages to the reaper as long as it exists.
 pub(crate) struct WeakReaper(Weak<Mailbox>);
 
 impl WeakReaper {
@@ -146,7 +148,7 @@ impl WeakReaper {
         HERE.set(self.0.as_ptr());
     }
 
-    /// Tells the reaper what was done; says whether there is a reaper.
+    /// Reports a finished job. Returns whether the reaper exists.
     pub fn tell(&self, done: Done) -> bool {
         let reaper = self.0.upgrade();
         reaper.is_some_and(|reaper| reaper.messages.send(Message::Done(done)).is_ok())
@@ -154,7 +156,7 @@ impl WeakReaper {
 }
 
 thread_local! {
-    /// The mailbox of the reaper that this thread works for, to be compared only.
+    /// The mailbox of the reaper for which this thread works. It is only compared.
     static HERE: Cell<*const Mailbox> = const { Cell::new(ptr::null()) };
 }
 
@@ -191,17 +193,17 @@ pub(crate) fn start(
 
 struct Reaper {
     enders: Enders,
-    /// The versions that the enders have, and whether each is to be considered again then.
+    /// The versions that enders have, and whether each has to be considered again afterwards.
     ending: Vec<(Arc<Version>, bool)>,
-    /// Whoever waits, and for which of these.
+    /// The threads that wait, and the version for which each waits.
     answers: Vec<(Arc<Version>, Sender<()>)>,
     free_delay: Duration,
     wake: Vec<WakeThreads>,
-    /// The versions that are kept for a while, and until when.
+    /// The versions that are kept for some time, with the end of that time.
     waiting: Vec<(Instant, Arc<Version>)>,
-    /// The versions whose turn to end it is not yet, and until when each waits for that.
+    /// The versions that must wait for others to end first, with the time until which each waits.
     in_turn: Vec<(Instant, Arc<Version>)>,
-    /// The versions that only calls keep.
+    /// The versions that only calls keep in use.
     called: Vec<Arc<Version>>,
     /// The generations that calls are still reading.
     replaced: Vec<Box<dyn Readable>>,
@@ -211,7 +213,7 @@ struct Reaper {
 impl Reaper {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
-            // Before the next message, for there may always be one.
+            // This comes before the next message, since messages may never stop coming.
             self.consider_those_that_waited();
             match self.next(messages) {
                 Ok(Message::Consider(version)) => {
@@ -257,8 +259,8 @@ impl Reaper {
         due.iter().for_each(|(_, version)| self.consider(version));
     }
 
-    /// A call that was reading a generation may have gone on to a version of it, without leaving its
-    /// slot: no message comes of that.
+    /// Checks the replaced generations. A call that was reading a generation may have gone on to a version of
+    /// it without leaving its slot, which sends no message.
     fn look_at_replaced(&mut self) {
         for generation in mem::take(&mut self.replaced) {
             self.keep(generation);
@@ -288,7 +290,7 @@ impl Reaper {
         if version.is_finished() || !version.leases().has_no_entry() {
             return;
         }
-        // Once nothing leads to the version any more, no call can begin, but one may still run.
+        // When nothing leads to the version any more, no call can begin, but one may still run.
         if slots::is_held(Arc::as_ptr(version)) {
             self.wait_for_calls(version);
             return;
@@ -301,7 +303,7 @@ impl Reaper {
         }
     }
 
-    /// Whether it is a version's turn to end; if not, it waits for that, but not for ever.
+    /// Whether the version may end now. If not, it waits for others, but not forever.
     fn may_end_now(&mut self, version: &Arc<Version>) -> bool {
         let at = self.in_turn.iter().position(|(_, waiting)| Arc::ptr_eq(waiting, version));
         let until = at.map_or_else(|| Instant::now() + TURN, |at| self.in_turn.swap_remove(at).0);
@@ -313,7 +315,7 @@ impl Reaper {
         false
     }
 
-    /// Lets a version that nobody can enter any more go on towards its end.
+    /// Continues the end of a version that nobody can enter any more.
     fn end(&mut self, version: &Arc<Version>) {
         let mut ending = self.ending.iter_mut();
         match ending.find(|(ending, _)| Arc::ptr_eq(ending, version)) {
@@ -330,13 +332,13 @@ impl Reaper {
     }
 
     fn with_mailbox(&mut self, f: impl FnOnce(&mut Enders, &ReaperHandle)) {
-        // Whoever has sent something, or has a version, has the mailbox.
+        // Every sender of a message, and every version, has the mailbox.
         if let Some(mailbox) = self.mailbox.upgrade() {
             f(&mut self.enders, &ReaperHandle(mailbox));
         }
     }
 
-    /// Goes on with a version that an ender has taken as far as it could.
+    /// Continues with a version that an ender has taken as far as it could.
     fn done(&mut self, done: Done) {
         self.with_mailbox(|enders, reaper| enders.done(&done, reaper));
         let Some((version, next)) = done.version else { return };
@@ -355,13 +357,13 @@ impl Reaper {
         }
         let mut answers = mem::take(&mut self.answers);
         for (_, answer) in answers.extract_if(.., |(awaited, _)| Arc::ptr_eq(awaited, &version)) {
-            // Whoever waited may have lost patience.
+            // The waiting thread may have given up.
             let _ = answer.send(());
         }
         self.answers = answers;
     }
 
-    /// Answers when a version that is ending went as far as it can go.
+    /// Answers when a version that is ending has gone as far as it can.
     fn answer(&mut self, version: Arc<Version>, answer: Sender<()>) {
         if self.ending.iter().any(|(ending, _)| Arc::ptr_eq(ending, &version)) {
             self.answers.push((version, answer));
@@ -370,7 +372,7 @@ impl Reaper {
         }
     }
 
-    /// Considers a version again at a time; at the earlier one if it was to wait already.
+    /// Considers a version again at the time `until`. If it already waits, the earlier time counts.
     fn wait(&mut self, version: &Arc<Version>, until: Instant) {
         let mut waiting = self.waiting.iter_mut();
         match waiting.find(|(_, waiting)| Arc::ptr_eq(waiting, version)) {
@@ -388,14 +390,16 @@ impl Reaper {
 
     fn wait_for_threads(&mut self, version: &Arc<Version>) {
         version.wait_for_threads();
-        // A thread that was busy just now may be idle for long afterwards.
+        // A thread that was busy just now may be idle for a long time afterwards.
         let waited = version.since_leaving().unwrap_or_default();
         self.wait(version, Instant::now() + (waited / 8).clamp(WAKE_AGAIN, WAKE_RARELY));
         slots::ask_all_threads();
         self.give(Work::Checkpoint);
         for wake in &self.wake {
             if end_panic(wake).is_err() {
-                tracing::error!("what the host wakes its threads with panicked");
+                tracing::error!(
+                    "the host's callback that wakes its threads (`EngineBuilder::wake_threads`) panicked"
+                );
             }
         }
     }

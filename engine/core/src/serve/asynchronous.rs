@@ -16,15 +16,15 @@ use hotswap_plugin::{
 use super::error::CallError;
 use crate::version::{counts, lease::Lease, tasks::report_waker, threads::checkpoint};
 
-/// A call of an `async` function that has begun; it ends on the version that it began on.
+/// A call of an `async` function that has begun. It ends on the version on which it began.
 ///
-/// Each poll catches the plugin's panics. Dropping it before it has ended cancels the call.
+/// Each poll catches the plugin's panics. Dropping the call before it has ended cancels it.
 pub(crate) struct AsyncCall<T = Value> {
-    // Dropped first; then the lease may let the image go.
+    // Dropped first: afterwards the lease may let the image be unmapped.
     future: ForeignFuture<T>,
     function: String,
     place: usize,
-    /// When it began, if it is timed.
+    /// When it began; `None` if it is not timed.
     begun: counts::Begun,
     lease: Lease,
 }
@@ -47,12 +47,12 @@ impl<T> AsyncCall<T> {
         &self.function
     }
 
-    /// What keeps the version in use until the call ends.
+    /// The lease that keeps the version in use until the call ends.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 
-    /// Waits for the end on this thread.
+    /// Blocks this thread until the call ends.
     pub fn wait(self) -> Result<T, CallError> {
         struct Unpark(Thread);
 

@@ -1,4 +1,4 @@
-//! Calls of plugins' functions by name.
+//! Calls of plugin functions by name.
 
 use hotswap_plugin::{FunctionDescription, Value, abi::Answer};
 use serde::de::DeserializeOwned;
@@ -10,7 +10,7 @@ use crate::version::{
     turnstile::Through,
 };
 
-/// Calls a function of a leased version; an `async` one is waited for on this thread.
+/// Calls a function of a leased version. If it is `async`, this thread waits for its result.
 pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
     match begin(lease, name, args) {
         Begun::Ended(result) => result,
@@ -18,11 +18,11 @@ pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value,
     }
 }
 
-/// As `invoke`, with a lease that is the call's own.
+/// Calls a function like `invoke`, with a lease of its own.
 pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
     let mut in_use = InUse::by(lease);
     while in_use.turnstile.is_shut() {
-        // Whoever hands over waits for calls, and not for handles.
+        // A version that hands over waits for calls, and not for handles.
         let handle = in_use.lease(LeaseKind::Handle);
         drop(in_use);
         match handle.version().turnstile.wait() {
@@ -40,9 +40,9 @@ pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<
     }
 }
 
-/// A call that was begun.
+/// A call that has begun.
 pub(crate) enum Begun {
-    /// The function answered at once.
+    /// The function has returned at once.
     Ended(Result<Value, CallError>),
     /// It is `async`. In a box, so that the answer of one that is not need not be moved with room for it.
     Running(Box<AsyncCall>),
@@ -64,7 +64,7 @@ pub(crate) fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
     }
 }
 
-/// Calls a function of the version that serves; an `async` one is waited for on this thread.
+/// Calls a function of the version that serves. If it is `async`, this thread waits for its result.
 pub(crate) fn invoke_serving<T: DeserializeOwned>(
     current: &Current,
     plugin: &str,
@@ -86,7 +86,7 @@ pub(crate) fn invoke_serving<T: DeserializeOwned>(
     match begun {
         Begun::Ended(result) => read(version.faced(), result?),
         Begun::Running(call) => {
-            // It has a lease of its own.
+            // The call has a lease of its own.
             drop(version);
             let lease = call.lease().another(LeaseKind::Handle);
             read(lease.faced(), call.wait()?)
@@ -94,7 +94,7 @@ pub(crate) fn invoke_serving<T: DeserializeOwned>(
     }
 }
 
-/// Calls a function of a version that is in use, and counts that.
+/// Calls a function of a version that is in use, and counts the call.
 fn run(
     version: &InUse,
     name: &str,

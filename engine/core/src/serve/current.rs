@@ -1,4 +1,4 @@
-//! The generation that serves: replaced with one pointer store, entered without a lock.
+//! The generation that serves. It is replaced by storing one pointer, and entered without a lock.
 
 use std::{
     mem::ManuallyDrop,
@@ -24,11 +24,11 @@ use crate::{
 
 /// The generation that serves.
 pub(crate) struct Current {
-    /// From an `Arc`, one count of which is this one's.
+    /// The pointer came from an `Arc`; this owns one count of it.
     generation: AtomicPtr<Generation>,
-    /// The tag of the generation that serves. Changed after the pointer, and
-    /// before anything of the old generation is let go: whoever has taken hold of a version of it, and then
-    /// sees the tag unchanged, has it.
+    /// The tag of the generation that serves. It is changed after the pointer, and before anything of the old
+    /// generation is dropped. So whoever has a hold on a version of the generation, and then sees the tag
+    /// unchanged, may use the version.
     tag: AtomicU64,
     reaper: ReaperHandle,
     expectations: Arc<Expectations>,
@@ -41,7 +41,7 @@ impl Current {
         Self { generation, tag, reaper, expectations }
     }
 
-    /// What the host expects of the versions that serve.
+    /// The expectations of the host for the versions that serve.
     pub fn expectations(&self) -> &Expectations {
         &self.expectations
     }
@@ -50,31 +50,31 @@ impl Current {
     pub fn load(&self) -> Arc<Generation> {
         let Some(entered) = Entered::new() else { return self.load_shared() };
         let generation = entered.protect(&self.generation);
-        // SAFETY: see `counted`; the slot holds the generation until the count is taken.
+        // SAFETY: see `counted`. The slot holds the generation until the count is taken.
         let handle = unsafe { counted(generation) };
-        // The caller may hold locks, under which no plugin's code may run.
+        // The caller may have locks, under which no code of a plugin may run.
         entered.leave_quietly();
         handle
     }
 
     fn load_shared(&self) -> Arc<Generation> {
         let (generation, _hold) = slots::protect_shared(&self.generation);
-        // SAFETY: see `counted`; the hold lasts until the count is taken.
+        // SAFETY: see `counted`. The hold lasts until the count is taken.
         unsafe { counted(generation) }
     }
 
-    /// Makes another generation serve. Calls on the old one go on.
+    /// Makes another generation serve. Calls on the old one continue.
     pub fn publish(&self, new: Arc<Generation>) -> Replaced {
         let tag = new.number.tag();
         let old = self.generation.swap(Arc::into_raw(new).cast_mut(), Ordering::AcqRel);
         self.tag.store(tag, Ordering::Release);
-        // SAFETY: the pointer came from `Arc::into_raw`, and its count is handed on.
+        // SAFETY: the pointer came from `Arc::into_raw`, and its count is passed on.
         let old = unsafe { Arc::from_raw(old) };
         Replaced { generation: ManuallyDrop::new(old), reaper: self.reaper.clone() }
     }
 
-    /// Whether calls must look into the generation, where they see which versions hold them back: until
-    /// the next publish, or until that is taken back.
+    /// Makes calls look into the generation, where they see which versions hold their calls up. This lasts
+    /// until the next publish, or until it is switched off.
     pub fn expect_slow_calls(&self, slow: bool) {
         /// The tag of no generation.
         const NONE: u64 = u64::MAX;
@@ -88,9 +88,9 @@ impl Current {
         self.tag.load(Ordering::Acquire)
     }
 
-    /// Enters a version of the generation that serves. `find` picks it, and the place of the function
-    /// that is to be called. It may be asked again: if the version hands over, the call waits, and then
-    /// enters the one that serves.
+    /// Enters a version of the generation that serves. `find` picks the version and the place of the
+    /// function. It may be called again: if the version hands over, the call waits, and then enters the
+    /// version that serves.
     pub fn enter<T, E>(
         &self,
         find: impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
@@ -111,8 +111,8 @@ impl Current {
         find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
     ) -> Result<(InUse, T), E> {
         let Some(entered) = Entered::new() else { return self.enter_counted(find) };
-        // SAFETY: the slot holds the generation, and with it the versions, until it holds one of
-        // these instead.
+        // SAFETY: the slot holds the generation, and so its versions, until it holds one of these versions
+        // instead.
         let (serving, place, found) = find(unsafe { &*entered.protect(&self.generation) })?;
         let (version, face) = (Arc::as_ptr(serving.version()), serving.face());
         entered.hold(version, face.note(place));
@@ -120,7 +120,7 @@ impl Current {
         Ok((unsafe { InUse::by_slot(version, face, entered) }, found))
     }
 
-    /// As `enter`, for a call that has no slot.
+    /// Enters like `enter`, for a call that has no slot.
     fn enter_counted<T, E>(
         &self,
         find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
@@ -146,14 +146,14 @@ unsafe fn counted(generation: *mut Generation) -> Arc<Generation> {
 impl Drop for Current {
     fn drop(&mut self) {
         let last = self.generation.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: the pointer came from `Arc::into_raw`; nobody enters what is being dropped, and who
-        // entered has borrowed it until now.
+        // SAFETY: the pointer came from `Arc::into_raw`. Nobody can enter while this is dropped, and
+        // everybody who has entered has borrowed it until now.
         drop(unsafe { Arc::from_raw(last) });
     }
 }
 
-/// A generation that was replaced. Calls may still be reading it: when dropped, it is kept until they
-/// have gone on.
+/// A generation that was replaced. Calls may still be reading it. When this is dropped, the generation is
+/// kept until they have gone on.
 pub(crate) struct Replaced {
     generation: ManuallyDrop<Arc<Generation>>,
     reaper: ReaperHandle,
@@ -175,7 +175,7 @@ impl Deref for Replaced {
 
 impl Drop for Replaced {
     fn drop(&mut self) {
-        // SAFETY: taken once, here.
+        // SAFETY: it is taken only here.
         let generation = unsafe { ManuallyDrop::take(&mut self.generation) };
         if slots::is_held(Arc::as_ptr(&generation)) {
             let (generation, reaper) = (ManuallyDrop::new(generation), self.reaper.clone());

@@ -1,4 +1,4 @@
-//! Why a call did not answer with a value.
+//! Why a call returned no value.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use hotswap_protocol::{ErrorKind, WireError, version_label};
 
 use crate::{EngineError, error::write_with_causes, version::face::Faced};
 
-/// Why a call did not answer with a value.
+/// Why a call returned no value.
 ///
-/// [`Display`](fmt::Display) shows the message, [`Debug`](fmt::Debug) the causes too, a line each. The error
-/// is one word, so that the answer of a call that succeeds need not be larger than its value.
+/// [`Display`](fmt::Display) shows the message; [`Debug`](fmt::Debug) also shows the causes, one per line.
+/// The error has the size of one pointer, so that the result of a call need not be larger than its value.
 #[derive(Clone)]
 pub struct CallError(Box<Reason>);
 
@@ -26,13 +26,13 @@ struct Reason {
 }
 
 impl CallError {
-    /// Whose fault it is: of the caller (`UnknownFunction`, `BadArgument`), or of the function
-    /// (`PluginError`, `Panic`).
+    /// The kind of the error, which says whether the caller is at fault (`UnknownFunction`, `BadArgument`) or
+    /// the function (`PluginError`, `Panic`).
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What the function said, without its name.
+    /// The message of the function, without the function's name.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -42,7 +42,7 @@ impl CallError {
         &self.0.causes
     }
 
-    /// The error as the console's protocol has it.
+    /// The error in the console protocol.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.0.kind, self.to_string());
         wire.plugin = Some(self.0.plugin.clone()).filter(|plugin| !plugin.is_empty());
@@ -73,7 +73,7 @@ impl CallError {
         Self::of(called, function, ErrorKind::Signature, &Error::msg(why))
     }
 
-    /// No plugin has a live function of that name.
+    /// No plugin has a live function of this name.
     #[cold]
     pub(crate) fn no_live_function(name: &str, known: &[&str]) -> Self {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -89,7 +89,7 @@ impl CallError {
         }))
     }
 
-    /// The plugin is not there.
+    /// The plugin does not serve any more.
     pub(crate) fn gone(plugin: &str, function: &str, error: &EngineError) -> Self {
         Self(Box::new(Reason {
             kind: ErrorKind::UnknownPlugin,
@@ -141,7 +141,7 @@ fn refused(called: Faced<'_>, name: &str, error: Error) -> CallError {
         PluginErrorKind::UnknownFunction => {
             let known = called.version.function_names();
             let message = if known.is_empty() {
-                format!("{error}; it declares none")
+                format!("{error}; it declares no functions")
             } else {
                 format!("{error}; it has {}", known.join(", "))
             };

@@ -8,10 +8,10 @@ use std::{
 use hotswap_plugin::__private::{Bounds, Cut, look};
 use serde::Serialize;
 
-/// An object of the host's, made anew for each generation.
+/// An object of the host, which is made for each generation.
 pub(crate) trait ExtensionObject: Any + Send + Sync {
     fn type_name(&self) -> &'static str;
-    /// A bounded part of it as JSON, and what is left out.
+    /// A part of the object as JSON of bounded size, and what was left out.
     fn look(&self, bounds: Bounds) -> (serde_json::Value, Vec<Cut>);
 }
 
@@ -27,7 +27,7 @@ impl<E: Serialize + Any + Send + Sync> ExtensionObject for E {
     }
 }
 
-/// Makes a generation's object, given the previous generation's.
+/// Makes the object of a generation from the object of the previous generation.
 pub(crate) type ExtensionFactory =
     Box<dyn Fn(Option<&dyn ExtensionObject>) -> Arc<dyn ExtensionObject> + Send + Sync>;
 

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The number of a generation: 1 for that of the first load.
+/// The number of a generation. The first load makes number 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct GenerationNumber(u64);
 
@@ -37,7 +37,7 @@ impl GenerationNumber {
         self.0
     }
 
-    /// The number plus one, so that 0 is free for "not known".
+    /// The number plus one, so that 0 can stand for "not known".
     pub fn tag(self) -> u64 {
         self.0 + 1
     }
@@ -45,8 +45,8 @@ impl GenerationNumber {
 
 /// A consistent set of versions, one of each plugin. It never changes: a reload publishes another one.
 ///
-/// A handle to it, from [`Engine::current`](crate::Engine::current), keeps all its versions in use.
-/// Hold one as long as you need a consistent set, and no longer.
+/// A handle to it, from [`Engine::current`](crate::Engine::current), keeps all its versions in use. Keep a
+/// handle as long as you need a consistent set, and no longer.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -74,7 +74,7 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// A generation of these versions, in load order.
+    /// A generation of these versions, which are in load order.
     pub(crate) fn new(
         number: GenerationNumber,
         versions: Vec<Lease>,
@@ -86,20 +86,20 @@ impl Generation {
         Self { number, versions, live, extension, view, vault }
     }
 
-    /// The number of the generation: 1 for that of the first load, 0 for the empty one before it.
+    /// The number of the generation: 1 for the generation of the first load, 0 for the empty one before it.
     pub fn generation(&self) -> u64 {
         self.number.get()
     }
 
-    /// The plugin of a name, without regard to case.
+    /// The plugin named `name`, in whatever case.
     ///
     /// # Errors
-    /// When there is none; the message lists those there are.
+    /// If there is none. The message lists the plugins of the generation.
     pub fn plugin(&self, name: &str) -> Result<LoadedPlugin, EngineError> {
         self.find(name).map(|lease| LoadedPlugin(lease.another(LeaseKind::Handle)))
     }
 
-    /// The live function of a name.
+    /// The live function named `name`.
     pub(crate) fn live_function(
         &self,
         name: &str,
@@ -116,14 +116,14 @@ impl Generation {
         self.versions.iter().find(|lease| lease.version().name() == name)
     }
 
-    /// The version of a plugin, by its name without regard to case.
+    /// The version of a plugin, by the plugin's name in whatever case.
     pub(crate) fn find(&self, name: &str) -> Result<&Lease, EngineError> {
         let mut versions = self.versions.iter();
         let found = versions.find(|lease| lease.version().name().is(name));
         found.ok_or_else(|| self.unknown(name))
     }
 
-    /// The error that lists which plugins there are.
+    /// The error that lists the plugins of the generation.
     #[cold]
     pub(crate) fn unknown(&self, name: &str) -> EngineError {
         EngineError::UnknownPlugin {
@@ -145,8 +145,8 @@ impl Generation {
 
     /// Calls a function of every plugin that has it, in load order.
     ///
-    /// One plugin's error or panic is logged, and the others still run. Returns each plugin's name
-    /// and what it answered; plugins without the function are left out.
+    /// If a plugin returns an error or panics, this is logged, and the others still run. Returns the name and
+    /// the result of each plugin; plugins without the function are left out.
     pub fn invoke_each(
         &self,
         function: &str,
@@ -155,7 +155,7 @@ impl Generation {
         invoke_all(self.versions.iter(), function, args)
     }
 
-    /// As [`invoke_each`](Self::invoke_each), in reverse order.
+    /// Does the same as [`invoke_each`](Self::invoke_each), in reverse order.
     pub fn invoke_each_backward(
         &self,
         function: &str,
@@ -164,21 +164,21 @@ impl Generation {
         invoke_all(self.versions.iter().rev(), function, args)
     }
 
-    /// The Vault as the host sees it. In a callback before the generation is published it shows what the
-    /// load has brought, and what is written goes with the load.
+    /// The host's handle to the Vault. In a callback before the generation is published, it shows the changes
+    /// of the load, and changes through it are undone with the load.
     pub fn vault(&self) -> &Vault {
         &self.vault
     }
 
-    /// The host's own object, if it is an `E`.
+    /// The host's own object; `None` if it is not an `E`.
     pub fn extension<E: Any>(&self) -> Option<&E> {
         (self.extension.as_ref() as &dyn Any).downcast_ref()
     }
 
-    /// What plugins registered in the Extension for an interface, sorted by name.
+    /// The objects that plugins registered in the Extension for an interface, sorted by name.
     ///
     /// # Errors
-    /// When a plugin's idea of the interface is another; the message says what differs.
+    /// If a plugin was built with another version of the interface. The message says what differs.
     pub fn registered<I: Interface + ?Sized>(&self) -> Result<Vec<Registered<I>>, EngineError> {
         let shape = I::shape();
         let mut registered = Vec::new();
@@ -206,7 +206,7 @@ impl fmt::Debug for Generation {
 }
 
 impl Drop for Generation {
-    /// Lets go of the version that was loaded last first.
+    /// Drops the versions in reverse load order.
     fn drop(&mut self) {
         while self.versions.pop().is_some() {}
     }
@@ -254,12 +254,12 @@ impl LoadedPlugin {
         self.0.version().ordinal
     }
 
-    /// Which patch of that version this handle has the code of, from 1; `None` for the version as it was loaded.
+    /// The number of the patch whose code this handle calls, from 1; `None` for the version as it was loaded.
     pub fn patch(&self) -> Option<u32> {
         self.0.face().told()
     }
 
-    /// Whether it said at its load that a newer artifact may replace it. A reload asks it again.
+    /// Whether the version said during its load that it may be replaced. A reload asks it again.
     pub fn is_reloadable(&self) -> bool {
         self.inner().is_reloadable()
     }
@@ -270,14 +270,14 @@ impl LoadedPlugin {
         self.0.image().file()
     }
 
-    /// What there is to say of the version besides its state: what holds it once it was replaced, or why its
-    /// image stays mapped; empty if that is nothing.
+    /// A text about the version besides its state: what keeps it in use after it was replaced, or why its
+    /// image stays mapped. It is empty if there is nothing to say.
     pub fn note(&self) -> String {
         self.inner().info().remark.unwrap_or_default()
     }
 
-    /// The object that the plugin exports as an `I`; `None` if it exports nothing. The object keeps the version
-    /// in use.
+    /// The object that the plugin exports, as an `I`; `None` if it exports nothing. The object keeps the
+    /// version in use.
     ///
     /// ```no_run
     /// # use hotswap_engine::plugin::interface;
@@ -292,8 +292,8 @@ impl LoadedPlugin {
     /// ```
     ///
     /// # Errors
-    /// If the plugin exports another interface, or its idea of the interface is another; the message says what
-    /// differs.
+    /// If the plugin exports another interface, or was built with another version of the interface. The
+    /// message says what differs.
     pub fn export<I: Interface + ?Sized>(&self) -> Result<Option<Leased<I>>, EngineError> {
         let Some(export) = self.inner().export() else { return Ok(None) };
         let shape = I::shape();
@@ -304,12 +304,12 @@ impl LoadedPlugin {
         Ok(export.lend())
     }
 
-    /// Calls a function and reads its result as a `T`. An `async` function is waited for on this
-    /// thread.
+    /// Calls a function and reads its result as a `T`. If the function is `async`, this thread waits for its
+    /// result.
     ///
     /// # Errors
-    /// When there is no such function, an argument does not fit, the function fails or panics, or
-    /// its result is no `T`.
+    /// If there is no such function, an argument does not fit, the function fails or panics, or its result is
+    /// not a `T`.
     pub fn invoke<T: DeserializeOwned>(
         &self,
         function: &str,
@@ -322,15 +322,15 @@ impl LoadedPlugin {
     /// Calls a function.
     ///
     /// # Errors
-    /// As for [`invoke`](Self::invoke), but for the result.
+    /// As for [`invoke`](Self::invoke), except that the result always fits.
     pub fn invoke_value(&self, function: &str, args: &[Value]) -> Result<Value, CallError> {
         by_name::invoke(&self.0, function, args)
     }
 
-    /// Calls a function, without blocking the thread while an `async` one waits.
+    /// Calls a function. While an `async` function waits, it does not block a thread.
     ///
-    /// The call ends on this version, also when another one serves meanwhile; dropping the future
-    /// cancels it.
+    /// The call ends on this version, even if another one serves by then. Dropping the future cancels the
+    /// call.
     ///
     /// # Errors
     /// As for [`invoke`](Self::invoke).
@@ -346,7 +346,7 @@ impl LoadedPlugin {
         value.to().map_err(|error| CallError::bad_result(self.0.faced(), function, &error))
     }
 
-    /// The same handle, which says to whoever asks that a console has it.
+    /// The same handle, marked as one that a console has.
     pub(crate) fn held_by_console(self) -> Self {
         Self(self.0.named(LeaseName::Console))
     }

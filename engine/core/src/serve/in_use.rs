@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// A version that a call on this thread uses: while this lives the image is mapped.
+/// A version that a call on this thread uses. While this lives, the image is mapped.
 pub(crate) struct InUse {
     version: *const Version,
     face: FaceNumber,
@@ -49,19 +49,19 @@ impl InUse {
         Borrowed { in_use: Self { version, face: lease.face(), _by: by }, _lease: lease }
     }
 
-    /// A call that a lease of its own keeps.
+    /// A call with a lease of its own.
     pub fn by(lease: Lease) -> Self {
         let (version, face) = (Arc::as_ptr(lease.version()), lease.face());
         Self { version, face, _by: By::Lease(Counted::new(), lease) }
     }
 
-    /// Counts a call of the function of a place.
+    /// Counts a call of the function at `place`.
     #[inline(always)]
     pub fn begin_call(&self, place: usize) -> counts::Begun {
         self.counts()?.begin(slots::this_thread(), place)
     }
 
-    /// Ends a call that was counted.
+    /// Ends a counted call.
     #[inline(always)]
     pub fn end_call(&self, place: usize, begun: counts::Begun) {
         self.end_counted(self.face, place, begun);
@@ -73,9 +73,9 @@ impl InUse {
         Faced { version: self, face: self.face }
     }
 
-    /// A lease of its own, for what outlives the call.
+    /// A lease for something that outlives the call.
     pub fn lease(&self, kind: LeaseKind) -> Lease {
-        // SAFETY: the pointer came from an `Arc` whose value is alive: the version is in use.
+        // SAFETY: the pointer came from an `Arc` that is alive, because the version is in use.
         let version = unsafe {
             Arc::increment_strong_count(self.version);
             Arc::from_raw(self.version)
@@ -83,7 +83,7 @@ impl InUse {
         Lease::of_entered(&version, kind).facing(self.face)
     }
 
-    /// The function of a place, in the face that the call meets.
+    /// The function at `place`, in the face of this call.
     #[inline(always)]
     pub fn function_ref(&self, place: usize) -> Option<FunctionRef> {
         self.faces.get(self.face)?.target(place).map(|target| target.function)
@@ -92,8 +92,7 @@ impl InUse {
     /// The image, which is open as long as the version is in use.
     #[inline(always)]
     pub fn image(&self) -> &Image {
-        // SAFETY: the reaper closes an image only when no slot holds the version and there is no
-        // lease of it.
+        // SAFETY: the reaper closes an image only if no slot holds the version and there is no lease of it.
         unsafe { (*self.version).image() }
     }
 }
@@ -103,7 +102,8 @@ impl Deref for InUse {
 
     #[inline(always)]
     fn deref(&self) -> &Version {
-        // SAFETY: the engine holds every version whose image is open, and it is while it is in use.
+        // SAFETY: the engine keeps every version whose image is open, and the image is open while the version
+        // is in use.
         unsafe { &*self.version }
     }
 }
@@ -114,7 +114,7 @@ impl fmt::Debug for InUse {
     }
 }
 
-/// As [`InUse`], by way of a lease that is borrowed meanwhile.
+/// Like [`InUse`], through a lease that is borrowed meanwhile.
 pub(crate) struct Borrowed<'lease> {
     in_use: InUse,
     _lease: &'lease Lease,

@@ -1,4 +1,4 @@
-//! Live functions and types: found by name in the newest generation.
+//! Live functions and types, which are found by name in the newest generation.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,21 +27,21 @@ pub(crate) struct LiveTable {
     types: BTreeMap<String, Weak<Version>>,
 }
 
-/// Where a live function is.
+/// The place of a live function.
 struct LiveFunction {
     version: Weak<Version>,
     face: FaceNumber,
-    /// Which of the generation's versions that is.
+    /// The index of the version in the generation.
     at: usize,
-    /// Which of the version's functions it is.
+    /// The index of the function in the version.
     place: usize,
 }
 
 impl LiveTable {
-    /// The table of a generation with these versions, in load order, each with the face that it has there.
+    /// The table of a generation with these versions, in load order, each with its face in that generation.
     ///
     /// # Errors
-    /// When two plugins have a function, or a type, of one name.
+    /// If two plugins have a live function, or a live type, of the same name.
     pub fn of(
         versions: &[Arc<Version>],
         face_of: impl Fn(&Version) -> FaceNumber,
@@ -65,7 +65,7 @@ impl LiveTable {
         Ok(table)
     }
 
-    /// Where a function is: which of the generation's versions has it, and which of that one's it is.
+    /// The place of a function: the index of its version in the generation, and its index in that version.
     pub fn place(&self, name: &str) -> Option<(usize, usize)> {
         self.functions.get(name).map(|function| (function.at, function.place))
     }
@@ -77,7 +77,7 @@ impl LiveTable {
         names
     }
 
-    /// The table as a console shows it.
+    /// The table in the form of the console protocol.
     pub fn snapshot(&self, generation: u64) -> LiveSnapshot {
         let functions = self.function_names().into_iter().filter_map(|name| {
             let LiveFunction { version, place, .. } = self.functions.get(name)?;
@@ -127,7 +127,7 @@ impl LiveCalls for LiveTable {
     }
 }
 
-/// Reads data as the live type of a version, and writes it anew.
+/// Reads data as the live type of a version, and serialises it again.
 fn renew(lease: &Lease, name: &str, data: &Data) -> Result<Data> {
     let version = lease.version();
     let live = version.live_types().iter().find(|live| live.name == name);
@@ -159,7 +159,7 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
 fn taken(version: &Version, what: &str, name: &str, other: &Weak<Version>) -> EngineError {
     let other = other.upgrade().map(|other| other.to_string()).unwrap_or_default();
     let message = format!(
-        "the live {what} `{name}` is also in {other}; a live name belongs to one plugin of a generation"
+        "the live {what} `{name}` is also in {other}; in a generation, only one plugin may have a live name"
     );
     EngineError::load(version.name(), Step::Live, message)
 }

@@ -1,4 +1,4 @@
-//! Functions called with Rust types, followed across reloads.
+//! Functions that are called with Rust types and follow reloads.
 
 mod asynchronous;
 mod expected;
@@ -24,9 +24,9 @@ pub use asynchronous::{AsyncFunc, FuncCall};
 use expected::Expected;
 use known::Known;
 
-/// A function pointer type that names a function's parameters and result: `fn(f32) -> String`.
+/// A function pointer type that names the parameters and the result of a function: `fn(f32) -> String`.
 ///
-/// Function pointers with up to eight parameters implement it. All types are `Shared` and borrow
+/// Function pointers with up to eight parameters implement it. All types must be `Shared`, and must borrow
 /// nothing:
 ///
 /// ```compile_fail,E0277
@@ -36,7 +36,7 @@ use known::Known;
 /// }
 /// ```
 ///
-/// There is no need to implement it for other types. Doing so is safe: the engine compares the types
+/// There is no need to implement it for other types. Doing so would be safe: the engine compares the types
 /// themselves.
 pub trait Signature {
     /// The parameters, as a tuple.
@@ -45,12 +45,13 @@ pub trait Signature {
     type Result: Shared;
 }
 
-/// A plugin's function, called with Rust types.
+/// A plugin's function that is called with Rust types.
 ///
-/// It follows every reload: each call goes to the version that serves. A reload that would change or remove
-/// the function is refused while there is a `Func` of it, unless
-/// [`publish_breaking`](crate::EngineBuilder::publish_breaking) says otherwise. Then, and when the plugin is
-/// unloaded, calls answer an error that shows both signatures, until another reload brings the function back.
+/// It follows every reload: each call goes to the version that serves. While a `Func` exists, a reload that
+/// would change the signature of the function or remove it is refused, unless
+/// [`publish_breaking`](crate::EngineBuilder::publish_breaking) is set. If such a reload is published, or the
+/// plugin is unloaded, calls return an error that shows both signatures, until another reload brings the
+/// function back.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -87,8 +88,8 @@ impl<F: Signature> Func<F> {
     /// Calls the function with its arguments as a tuple.
     ///
     /// # Errors
-    /// When the plugin or the function is gone or has another signature now, and when the function
-    /// fails or panics.
+    /// If the plugin or the function is gone, or the function has another signature now, or it fails or
+    /// panics.
     #[inline]
     pub fn call_with(&self, args: F::Args) -> Result<F::Result, CallError> {
         let Some(call) = self.known.enter(&self.current, |_, _| true) else {
@@ -98,8 +99,8 @@ impl<F: Signature> Func<F> {
         unsafe { self.expected.run(&call, &self.name, call.target, args) }
     }
 
-    /// As `call_with`, where the function is not known, the call is timed, or no slot is at hand that
-    /// needs no fence.
+    /// Calls like `call_with`, if the place of the function is not known, the call is timed, or no slot can
+    /// be used without a fence.
     #[cold]
     fn call_timed(&self, args: F::Args) -> Result<F::Result, CallError> {
         let (version, (place, target)) = self.current.enter(|serving| {
@@ -113,7 +114,7 @@ impl<F: Signature> Func<F> {
         result
     }
 
-    /// The function in the generation that serves; remembers where it is.
+    /// The function in the generation that serves. Its place is remembered.
     fn search<'a>(&self, serving: &'a Generation) -> Result<Found<'a>, CallError> {
         let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
         self.known.set(serving.number, found.lease, found.place, found.target);
@@ -155,22 +156,22 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Plugins' live functions of one signature, each found by its name when it is called.
+/// The live functions with one signature. Each call finds its function by name.
 ///
-/// A name is looked up in the generation that serves then, so a job that was queued before a reload
-/// runs the newest code. A reload that would give another signature to a name that was called is refused, as
-/// for a [`Func`]; one that removes a name is not.
+/// The name is looked up in the generation that serves at the time of the call, so a job that was queued
+/// before a reload runs the newest code. After a name was called, a reload that would give it another
+/// signature is refused, as for a [`Func`]. A reload that removes the name is not refused.
 pub struct LiveFuncs<F> {
     current: Arc<Current>,
     expected: Expected<F>,
-    /// Where functions were found last, each in one of two places that its name's hash says. One for
-    /// which both are taken is looked up each time.
+    /// The places where functions were found last. The hash of a name gives two places for it. A function for
+    /// which both are taken is looked up in each call.
     known: Box<[Known; KNOWN]>,
-    /// The names that were called: what has one of them is to keep its types.
+    /// The names that were called. A live function with one of these names must keep its types.
     announced: Mutex<BTreeSet<String>>,
 }
 
-/// How many places a [`LiveFuncs`] has for what it knows.
+/// The number of places that a [`LiveFuncs`] remembers.
 const KNOWN: usize = 64;
 
 impl<F: Signature> LiveFuncs<F> {
@@ -180,11 +181,11 @@ impl<F: Signature> LiveFuncs<F> {
         Self { current, expected: Expected::new(false), known, announced }
     }
 
-    /// Calls the live function of a name with its arguments as a tuple.
+    /// Calls the live function named `name` with its arguments as a tuple.
     ///
     /// # Errors
-    /// When no plugin has a live function of that name, or it has another signature; and when the
-    /// function fails or panics.
+    /// If no plugin has a live function of that name, or the function has another signature, or it fails or
+    /// panics.
     #[inline]
     pub fn call(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
         let is_it = |version: &Version, place| version.function_name(place) == Some(name);
@@ -197,7 +198,7 @@ impl<F: Signature> LiveFuncs<F> {
         unsafe { self.expected.run(&call, &name, call.target, args) }
     }
 
-    /// As `call`, where [`Func`]'s `call_timed` is needed.
+    /// Calls like `call`, in the cases of `call_timed` of [`Func`].
     #[cold]
     fn call_timed(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
         let (version, (place, target)) = self.current.enter(|serving| {

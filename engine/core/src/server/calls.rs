@@ -1,4 +1,4 @@
-//! Calls of plugins' functions for a console: timed, repeated and cancelled.
+//! Calls of plugin functions for consoles. They can be timed, repeated and cancelled.
 
 use std::{
     collections::HashMap,
@@ -32,19 +32,19 @@ pub(crate) struct Call {
 struct State {
     is_woken: bool,
     is_cancelled: bool,
-    /// Set once the function runs, and is one that runs to its end whatever is asked.
+    /// Set while the function runs and cannot be cancelled.
     must_end: bool,
 }
 
 impl Calls {
-    /// A call begins. One that has the id of another cannot be cancelled.
+    /// Notes that a call begins. A call with the id of another one cannot be cancelled.
     pub fn begin(&self, id: u64) -> Arc<Call> {
         let call = Arc::new(Call::default());
         self.lock().entry(id).or_insert_with(|| call.clone());
         call
     }
 
-    /// A call was answered.
+    /// Notes that a call was answered.
     pub fn end(&self, id: u64, call: &Arc<Call>) {
         let mut calls = self.lock();
         if calls.get(&id).is_some_and(|it| Arc::ptr_eq(it, call)) {
@@ -52,7 +52,7 @@ impl Calls {
         }
     }
 
-    /// A call never began.
+    /// Notes that a call never began.
     pub fn forget(&self, id: u64) {
         self.lock().remove(&id);
     }
@@ -87,18 +87,18 @@ impl Call {
         Ok(())
     }
 
-    /// Begins one call of the function, unless all is cancelled.
+    /// Begins one call of the function, unless the request was cancelled.
     fn go_on(&self, is_async: bool, is_last: bool) -> Result<(), WireError> {
         let mut state = self.lock();
         if state.is_cancelled {
             return Err(cancelled());
         }
-        // Between two calls there is always a place to stop.
+        // Between two calls it is always possible to stop.
         state.must_end = !is_async && is_last;
         Ok(())
     }
 
-    /// Polls a future to its end, or drops it when it is cancelled.
+    /// Polls a future to its end, or drops it when the call is cancelled.
     fn wait<T>(self: &Arc<Self>, future: impl Future<Output = T>) -> Result<T, WireError> {
         let waker = Waker::from(self.clone());
         let mut future = pin!(future);
@@ -133,14 +133,15 @@ fn cancelled() -> WireError {
     WireError::new(ErrorKind::Cancelled, "the call was cancelled")
 }
 
-/// Calls a function as often as asked, and another version's in turn with it where that is asked.
+/// Calls a function as often as requested. If another version is requested as well, it is called in turn with
+/// the first.
 pub(crate) fn invoke(
     engine: &dyn Served,
     params: &InvokeParams,
     call: &Arc<Call>,
 ) -> Result<InvokeResult, WireError> {
     if !(1..=MAX_REPEAT).contains(&params.repeat) {
-        let message = format!("`repeat` is {}, and must be 1 to {MAX_REPEAT}", params.repeat);
+        let message = format!("`repeat` is {}, but must be 1 to {MAX_REPEAT}", params.repeat);
         return Err(WireError::new(ErrorKind::BadArgument, message));
     }
     let mut first = Callee::find(engine, &params.plugin, params)?;
@@ -163,7 +164,7 @@ pub(crate) fn invoke(
     Ok(InvokeResult { beside: beside.map(Box::new), ..first.result() })
 }
 
-/// A function that is called some times, and what its calls gave.
+/// A function that is called several times, and the outcome of its calls.
 struct Callee<'a> {
     plugin: LoadedPlugin,
     function: &'a str,
@@ -193,7 +194,7 @@ impl<'a> Callee<'a> {
         })
     }
 
-    /// Calls it once; `is_last_of_round` says that nothing is called after it with this number.
+    /// Calls it once. `is_last_of_round` says that no other version is called after it in this round.
     fn call(
         &mut self,
         call: &Arc<Call>,
@@ -232,7 +233,7 @@ impl<'a> Callee<'a> {
     }
 }
 
-/// Calls a function of this version once; the error says that the call was cancelled.
+/// Calls a function of this version once. The error says that the call was cancelled.
 pub(super) fn call_once(
     plugin: &LoadedPlugin,
     params: &PinParams,
@@ -245,10 +246,10 @@ pub(super) fn call_once(
     once(plugin, &params.function, &args, is_async.then_some(call))
 }
 
-/// What a call gave, and how many nanoseconds it took.
+/// The outcome of a call, and how many nanoseconds it took.
 pub(super) type Answer = (Result<Json, CallError>, u64);
 
-/// One call; of an `async` function one that can be cancelled.
+/// Makes one call. If the function is `async`, the call can be cancelled.
 fn once(
     plugin: &LoadedPlugin,
     function: &str,
@@ -263,7 +264,7 @@ fn once(
     Ok((answer, u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)))
 }
 
-/// The arguments as the function's parameters want them.
+/// Converts the arguments to the types of the function's parameters.
 fn arguments(plugin: &LoadedPlugin, function: &str, args: &[Json], lenient: bool) -> Vec<Value> {
     let schemas: Vec<Option<Json>> = match plugin.inner().function(function) {
         Some((_, function)) => {
@@ -279,8 +280,8 @@ fn arguments(plugin: &LoadedPlugin, function: &str, args: &[Json], lenient: bool
     args.collect()
 }
 
-/// What a text from a command line stands for: JSON, or else the text itself. For a parameter that
-/// takes text, anything but a JSON string is the text itself, so `42` stays `42`.
+/// The value of a text from a command line: JSON, or otherwise the text itself. For a parameter that takes
+/// text, anything but a JSON string is the text itself, so `42` stays the text `42`.
 fn from_text(arg: &Json, schema: Option<&Json>) -> Json {
     let Json::String(text) = arg else { return arg.clone() };
     let parsed = serde_json::from_str::<Json>(text);
@@ -299,7 +300,7 @@ fn from_text(arg: &Json, schema: Option<&Json>) -> Json {
     }
 }
 
-/// Whether a schema names a type.
+/// Whether a schema accepts a type.
 fn takes(schema: &Json, type_name: &str) -> bool {
     match schema.get("type") {
         Some(Json::String(one)) => one == type_name,

@@ -1,4 +1,5 @@
-//! One console's connection: a thread that reads requests, one that writes, one a request.
+//! The connection of one console: one thread reads requests, one writes answers, and each request has a
+//! thread.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -20,13 +21,13 @@ use serde_json::Value as Json;
 use super::{calls::Calls, held::Held, outbox::Outbox, request, served::Served};
 use crate::{Events, lock::Lock as _, log};
 
-/// How many requests of one console may be worked on at once.
+/// The largest number of requests of one console that are handled at the same time.
 const MAX_IN_FLIGHT: usize = 16;
 
-/// How long a write may take before the console counts as gone.
+/// How long a write may take before the console is considered gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a thread that waits for events looks whether its console is still there.
+/// How often a thread that waits for events checks whether its console is still there.
 const EVENT_WAIT: Duration = Duration::from_secs(1);
 
 /// The open connections, so that they can be ended with the engine.
@@ -93,7 +94,7 @@ struct Console {
     following: Option<Following>,
 }
 
-/// The log that a console follows; dropping it ends that.
+/// The log that a console follows. Dropping this stops it.
 struct Following(Arc<log::LogQueue>);
 
 impl Drop for Following {
@@ -102,7 +103,7 @@ impl Drop for Following {
     }
 }
 
-/// Counts the requests that are being worked on.
+/// Counts the requests that are being handled.
 #[derive(Default)]
 struct InFlight {
     count: Mutex<usize>,
@@ -110,7 +111,7 @@ struct InFlight {
 }
 
 impl InFlight {
-    /// One more, unless there are too many; the ticket is one less when it is dropped.
+    /// Counts one more request; `None` if there are too many. Dropping the ticket counts one less.
     fn begin(self: &Arc<Self>) -> Option<Ticket> {
         let mut count = self.count.locked();
         if *count >= MAX_IN_FLIGHT {
@@ -120,7 +121,7 @@ impl InFlight {
         Some(Ticket(self.clone()))
     }
 
-    /// Waits until all are answered, or the console is gone.
+    /// Waits until all requests are answered, or the console is gone.
     fn wait_until_none(&self, outbox: &Outbox) {
         let mut count = self.count.locked();
         while *count > 0 && !outbox.has_ended() {
@@ -151,7 +152,7 @@ impl Console {
                 return Ok(());
             }
             if line.len() > MAX_LINE_BYTES {
-                self.refuse(None, format!("a line has {MAX_LINE_BYTES} bytes at most"));
+                self.refuse(None, format!("a line can have at most {MAX_LINE_BYTES} bytes"));
                 return Ok(());
             }
             if line.last() != Some(&b'\n') {
@@ -163,7 +164,7 @@ impl Console {
         }
     }
 
-    /// Takes a request; says whether to go on.
+    /// Handles a request. Returns whether to read another one.
     fn take(&mut self, line: &[u8]) -> bool {
         let RequestLine { id, request, .. } = match serde_json::from_slice(line) {
             Ok(request) => request,
@@ -185,8 +186,8 @@ impl Console {
             }
             Request::Hello(hello) => {
                 let message = format!(
-                    "the console speaks protocol {}, this host {PROTOCOL_VERSION}; use the console \
-                     of the host's version",
+                    "the console speaks protocol {}, but this host speaks protocol {PROTOCOL_VERSION}; use the console \
+                     that belongs to the host's version",
                     hello.protocol
                 );
                 self.answer(id, Err(WireError::new(ErrorKind::Protocol, message)));
@@ -222,10 +223,12 @@ impl Console {
         }
     }
 
-    /// Works on a request on a thread of its own, so that a long call holds up nothing else.
+    /// Handles a request on a thread of its own, so that a long call delays nothing else.
     fn work(&self, engine: Arc<dyn Served>, id: u64, request: Request) {
         let Some(ticket) = self.in_flight.begin() else {
-            let message = format!("{MAX_IN_FLIGHT} requests are being worked on; wait for one");
+            let message = format!(
+                "{MAX_IN_FLIGHT} requests of this console are being handled; wait until one is answered"
+            );
             self.answer(id, Err(WireError::new(ErrorKind::Internal, message)));
             return;
         };
@@ -235,12 +238,12 @@ impl Console {
             _ => Arc::default(),
         };
         let started = spawn(move || {
-            // The host's code may run in here: its log's subscriber, its Extension.
+            // Code of the host may run in here: the subscriber of its log, and its Extension.
             let answer = end_panic(|| request::answer(&engine, request, &call));
             calls.end(id, &call);
             drop(engine);
             let answer = answer.unwrap_or_else(|panic| {
-                let message = format!("the host panicked over the request: {panic}");
+                let message = format!("the host panicked while it handled the request: {panic}");
                 Err(WireError::new(ErrorKind::Internal, message))
             });
             send_answer(&outbox, Some(id), answer);
@@ -248,7 +251,7 @@ impl Console {
         });
         if started.is_none() {
             self.calls.forget(id);
-            let error = WireError::new(ErrorKind::Internal, "the host has no thread left");
+            let error = WireError::new(ErrorKind::Internal, "the host cannot start another thread");
             self.answer(id, Err(error));
         }
     }
@@ -279,10 +282,11 @@ impl Console {
     }
 }
 
-/// Queues an answer; one that is too long for a line is answered with that.
+/// Queues an answer. If it is too long for a line, an error is sent instead.
 fn send_answer(outbox: &Outbox, id: Option<u64>, answer: Result<Json, WireError>) {
     let line = line(&ResponseLine::new(id, answer)).or_else(|bytes| {
-        let message = format!("the answer has {bytes} bytes, and a line {MAX_LINE_BYTES} at most");
+        let message =
+            format!("the answer has {bytes} bytes, but a line can have at most {MAX_LINE_BYTES}");
         line(&ResponseLine::new(id, Err(WireError::new(ErrorKind::Internal, message))))
     });
     if let Ok(line) = line {
@@ -290,8 +294,8 @@ fn send_answer(outbox: &Outbox, id: Option<u64>, answer: Result<Json, WireError>
     }
 }
 
-/// Sends events until the console is gone. One that has fallen so far behind that it missed events
-/// is let go, so that it knows.
+/// Sends events until the console is gone. If a console has fallen so far behind that it missed events, the
+/// connection is closed, so that the console notices.
 fn forward_events(events: &Events, outbox: &Outbox) {
     loop {
         match events.recv_timeout(EVENT_WAIT) {
@@ -308,7 +312,7 @@ fn forward_events(events: &Events, outbox: &Outbox) {
     }
 }
 
-/// Sends log records as the console takes them; a slow console makes this thread wait, nobody else.
+/// Sends log records as fast as the console reads them. A slow console delays only this thread.
 fn forward_log(queue: &log::LogQueue, outbox: &Outbox) {
     while let Some((records, count)) = queue.take() {
         let dropped = (count > 0).then_some(Notification::Dropped { count });
@@ -322,7 +326,7 @@ fn forward_log(queue: &log::LogQueue, outbox: &Outbox) {
     }
 }
 
-/// A message as a line; when it is longer than a line may be, how long it is.
+/// A message as a line; if the line would be too long, its length.
 fn line<T: Serialize>(message: &T) -> Result<String, usize> {
     let mut line = serde_json::to_string(message).map_err(|_| 0_usize)?;
     line.push('\n');
@@ -335,7 +339,7 @@ fn write_lines(mut stream: &UnixStream, outbox: &Outbox) {
             break;
         }
     }
-    // Ends the reader too.
+    // This ends the reader, too.
     outbox.close();
     let _ = stream.shutdown(Shutdown::Both);
 }

@@ -5,15 +5,15 @@ use hotswap_protocol::{ErrorKind, WireError};
 use super::served::Served;
 use crate::LoadedPlugin;
 
-/// How many versions one console may keep loaded.
+/// The largest number of versions that one console may keep loaded.
 const MAX_HELD: usize = 64;
 
-/// The versions that one console keeps loaded; dropping it lets all of them go.
+/// The versions that one console keeps loaded. Dropping this releases all of them.
 #[derive(Default)]
 pub(super) struct Held(Vec<LoadedPlugin>);
 
 impl Held {
-    /// Keeps a version loaded, `name@version`, or the one that serves, `name`.
+    /// Keeps a version loaded: `name@version`, or the serving version for `name`.
     pub fn hold(&mut self, engine: &dyn Served, target: &str) -> Result<(), WireError> {
         let plugin = engine.plugin(target).map_err(|error| error.to_wire())?;
         if self.position(&plugin).is_some() {
@@ -27,7 +27,7 @@ impl Held {
         Ok(())
     }
 
-    /// Lets a version go; one that is not held is let go already.
+    /// Releases a version. Nothing happens if it is not kept.
     pub fn release(&mut self, engine: &dyn Served, target: &str) -> Result<(), WireError> {
         let plugin = engine.plugin(target).map_err(|error| error.to_wire())?;
         if let Some(position) = self.position(&plugin) {

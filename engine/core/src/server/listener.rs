@@ -1,4 +1,4 @@
-//! Accepts consoles.
+//! Accepts connections of consoles.
 
 use std::{
     env, fs, io,
@@ -23,30 +23,31 @@ use hotswap_protocol::{SocketPath, env::CONSOLE, remove_dead_socket};
 use super::{connection, served::Served};
 use crate::{EngineError, lock::Lock as _, os, runtime_dir::runtime_dir};
 
-/// How many consoles may be attached at once.
+/// The largest number of consoles that may be attached at the same time.
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long to wait after a connection could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How often to look whether the socket is still there.
+/// How often to check whether the socket still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Where an engine listens for consoles.
+/// The socket at which an engine listens for consoles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsoleSocket {
     path: Option<PathBuf>,
 }
 
 impl ConsoleSocket {
-    /// Asks for a console when the environment variable `HOTSWAP_CONSOLE` does: `1`, or a path.
+    /// The socket that the environment variable `HOTSWAP_CONSOLE` requests: `1` for one in the runtime
+    /// directory, or a path. `None` if it requests none.
     pub fn from_env() -> Option<Self> {
         let value = env::var_os(CONSOLE).filter(|value| !value.is_empty() && value != "0")?;
         Some(if value == "1" { Self::in_runtime_dir() } else { Self::at(value) })
     }
 
-    /// A socket named after the process, where consoles look for hosts:
-    /// `$XDG_RUNTIME_DIR/hotswap/PID.sock`, or in `hotswap-UID` among the temporary files.
+    /// A socket that is named after the process, in the directory in which consoles look for hosts:
+    /// `$XDG_RUNTIME_DIR/hotswap/PID.sock`, or in `hotswap-UID` in the directory of temporary files.
     pub fn in_runtime_dir() -> Self {
         Self { path: None }
     }
@@ -56,32 +57,32 @@ impl ConsoleSocket {
         Self { path: Some(path.into()) }
     }
 
-    /// Whether the host names a path.
+    /// Whether the host has named a path.
     pub(crate) fn is_named(&self) -> bool {
         self.path.is_some()
     }
 }
 
-/// A listening socket. Dropping it removes it and ends its thread.
+/// A listening socket. Dropping this removes the socket and ends its thread.
 pub(crate) struct Listener {
     bound: Arc<Renewed>,
     stop: Arc<AtomicBool>,
     connections: Arc<connection::Connections>,
 }
 
-/// A socket that is made again if somebody removes it: a runtime directory may go while the host lives.
+/// A socket that is made again if it is removed: a runtime directory may be removed while the host lives.
 struct Renewed {
-    /// The path that the host names; `None` for one in the runtime directory.
+    /// The path that the host names; `None` for a socket in the runtime directory.
     named: Option<PathBuf>,
     bound: Mutex<Bound>,
-    /// Whether the log says that the socket cannot be made again.
+    /// Whether the log already says that the socket cannot be made again.
     is_told: AtomicBool,
 }
 
 /// A socket that is bound.
 struct Bound {
     path: PathBuf,
-    /// The device and the inode of the socket: what else is at its path by then stays.
+    /// The device and the inode of the socket. If something else is at its path later, that is left alone.
     place: Option<(u64, u64)>,
     socket: Arc<UnixListener>,
 }
@@ -91,7 +92,7 @@ impl Listener {
         self.bound.bound.locked().path.clone()
     }
 
-    /// Makes the socket again if somebody has removed it.
+    /// Makes the socket again if it was removed.
     pub fn renew(&self) {
         self.bound.renew();
     }
@@ -116,7 +117,7 @@ impl Renewed {
         Ok(Self { named, bound, is_told: AtomicBool::new(false) })
     }
 
-    /// Makes the socket again if there is nothing at its path any more.
+    /// Makes the socket again if nothing is at its path any more.
     fn renew(&self) {
         let mut bound = self.bound.locked();
         if bound.place.is_none() || place_of(&bound.path).is_some() {
@@ -125,14 +126,16 @@ impl Renewed {
         match Bound::new(self.named.as_deref()) {
             Ok(new) => {
                 let path = new.path.display();
-                tracing::warn!("the socket for consoles was removed; it is {path} from now on");
+                tracing::warn!("the socket for consoles was removed; from now on it is {path}");
                 self.is_told.store(false, Ordering::Relaxed);
-                // Whoever waits at the old one looks again.
+                // The thread that waits at the old socket looks again.
                 os::stop_accepting(&bound.socket);
                 *bound = new;
             }
             Err(error) if !self.is_told.swap(true, Ordering::Relaxed) => {
-                tracing::warn!("the socket for consoles was removed, and cannot be made: {error}");
+                tracing::warn!(
+                    "the socket for consoles was removed, and cannot be made again: {error}"
+                );
             }
             Err(_) => {}
         }
@@ -183,12 +186,12 @@ pub(crate) fn listen(
     }
 }
 
-/// The device and the inode of what is at a path.
+/// The device and the inode of the file at a path.
 fn place_of(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Binds the socket; one that a dead process left is removed first, and nothing else.
+/// Binds the socket. A socket that a dead process left is removed first; nothing else is removed.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     remove_dead_socket(path, os::user_id());
     let short = SocketPath::of(path)?;
@@ -205,7 +208,7 @@ fn in_use(path: &Path) -> &'static str {
     if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         "another process has a socket there; choose another path"
     } else {
-        "what is there is no socket, and is left alone; choose another path"
+        "the file there is not a socket, and is left alone; choose another path"
     }
 }
 
@@ -227,9 +230,9 @@ impl Accept {
             }
             match listener.accept() {
                 Ok((stream, _)) => self.admit(stream),
-                // It was shut down, to end or to be made again.
+                // The socket was shut down, to end or to be made again.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-                // Too many open files, most likely, and the connection stays to be accepted.
+                // Most likely there are too many open files; the connection stays to be accepted later.
                 Err(_) => thread::sleep(RETRY),
             }
         }
@@ -242,7 +245,7 @@ impl Accept {
         }
         if self.count.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
             self.count.fetch_sub(1, Ordering::AcqRel);
-            tracing::warn!("more than {MAX_CONNECTIONS} consoles; one was refused");
+            tracing::warn!("more than {MAX_CONNECTIONS} consoles are attached; one was refused");
             return;
         }
         let (engine, count) = (self.engine.clone(), self.count.clone());
@@ -258,7 +261,7 @@ impl Accept {
     }
 }
 
-/// Whether the peer is a process of this user's.
+/// Whether the peer is a process of this user.
 fn is_same_user(stream: &UnixStream) -> bool {
     os::peer_user_id(stream) == Some(os::user_id())
 }

@@ -7,13 +7,14 @@ use std::{
 
 use crate::lock::Lock as _;
 
-/// How many answers and events wait; a console that leaves more unread is let go.
+/// The largest number of answers and events that wait. A console that leaves more unread is disconnected.
 const CONTROL: usize = 1024;
 
-/// How many log lines wait here; the others wait, and are counted, in the log's own queue.
+/// The largest number of log lines that wait here. Further lines wait, and are counted, in the log's own
+/// queue.
 const LOGS: usize = 64;
 
-/// Two bounded queues and one writer. Answers and events go before log lines.
+/// Two bounded queues with one writer. Answers and events are written before log lines.
 #[derive(Default)]
 pub(super) struct Outbox {
     lines: Mutex<Lines>,
@@ -31,14 +32,13 @@ struct Lines {
 enum State {
     #[default]
     Open,
-    /// What waits is written, and no more.
+    /// The waiting lines are still written, but nothing is added.
     Ending,
     Closed,
 }
 
 impl Outbox {
-    /// Queues an answer or an event; says whether the console is still there. One that does not
-    /// read is not waited for.
+    /// Queues an answer or an event, without waiting. Returns whether the console is still there.
     pub fn send(&self, line: String) -> bool {
         let mut lines = self.lock();
         if lines.state != State::Open {
@@ -53,7 +53,7 @@ impl Outbox {
         lines.state == State::Open
     }
 
-    /// Queues a log line, and waits for room; says whether the console is still there.
+    /// Queues a log line, and waits for room. Returns whether the console is still there.
     pub fn send_log(&self, line: String) -> bool {
         let mut lines = self.lock();
         while lines.state == State::Open && lines.logs.len() >= LOGS {
@@ -85,17 +85,17 @@ impl Outbox {
         }
     }
 
-    /// Lets the writer write what waits, and end.
+    /// Makes the writer write the waiting lines, and end.
     pub fn end(&self) {
         self.leave(State::Ending);
     }
 
-    /// Ends the writer and whoever waits for room.
+    /// Ends the writer, and every thread that waits for room.
     pub fn close(&self) {
         self.leave(State::Closed);
     }
 
-    /// Whether nothing is taken any more.
+    /// Whether nothing is accepted any more.
     pub fn has_ended(&self) -> bool {
         self.lock().state != State::Open
     }

@@ -1,4 +1,5 @@
-//! Calls that are made again in each new version of their plugin, and compared with the version before.
+//! Pinned calls: calls that are repeated in each new version of their plugin, whose outcome is compared with
+//! the version before.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -33,13 +34,13 @@ struct State {
 
 struct Pin {
     call: PinnedCall,
-    /// Tells apart values that are too large to be kept.
+    /// A digest of the outcome, to compare outcomes that are too large to be kept.
     digest: u64,
     /// The call that runs.
     running: Option<Arc<Call>>,
 }
 
-/// What a call gave, before it is compared.
+/// The outcome of a call, before it is compared.
 pub(crate) struct Given {
     pub answer: PinnedAnswer,
     pub digest: u64,
@@ -51,7 +52,8 @@ impl Pins {
         hotswap_protocol::Pins { pins }
     }
 
-    /// Makes the call, and again in each version that is to come. One that is pinned already stays as it is.
+    /// Makes the call now, and again in each later version. Nothing changes if the same call is already
+    /// pinned.
     pub(super) fn add(
         self: &Arc<Self>,
         engine: &Arc<dyn Served>,
@@ -60,7 +62,7 @@ impl Pins {
     ) -> Result<PinnedCall, WireError> {
         if params.plugin.contains('@') {
             let message = format!(
-                "`{}` names a version, and a pinned call is made in each new one; name the plugin",
+                "`{}` names a version, but a pinned call is made in each new version; name the plugin",
                 params.plugin
             );
             return Err(refusal(message));
@@ -68,7 +70,7 @@ impl Pins {
         let size = serde_json::to_string(&params.args).map_or(usize::MAX, |text| text.len());
         if size > MAX_PINNED_BYTES {
             let message = format!(
-                "the arguments have {size} bytes, and those of a pinned call {MAX_PINNED_BYTES} at most"
+                "the arguments have {size} bytes; those of a pinned call can have at most {MAX_PINNED_BYTES}"
             );
             return Err(refusal(message));
         }
@@ -87,12 +89,12 @@ impl Pins {
         let call = self.lock().add(plugin.name(), params, given)?;
         self.watch(engine)?;
         engine.tell(Event::PinCalled { at_ms: now_ms(), pin: Box::new(call.clone()) });
-        // Of a reload that ended before the thread waited, nobody tells it.
+        // A reload may have ended before the thread began to wait. Nobody reports that one.
         self.call_anew(&Arc::downgrade(engine));
         Ok(call)
     }
 
-    /// No longer makes a call again; one that runs is cancelled if it can be.
+    /// Stops repeating a call. If it is running, it is cancelled if possible.
     pub(super) fn remove(
         &self,
         engine: &dyn Served,
@@ -110,7 +112,7 @@ impl Pins {
         let pin = state.pins.remove(position);
         drop(state);
         if let Some(running) = pin.running {
-            // One that is not `async` runs to its end.
+            // A call of a function that is not `async` runs to its end.
             let _ = running.cancel();
         }
         engine.tell(Event::Unpinned { at_ms: now_ms(), id: *id });
@@ -128,17 +130,21 @@ impl Pins {
             for _ in events.iter().filter(is_published) {
                 pins.call_anew(&engine);
             }
-            // The engine has ended, or this fell too far behind.
+            // The engine has ended, or this thread fell too far behind.
             pins.lock().is_watching = false;
         };
         let thread = thread::Builder::new().name("hotswap pins".into()).spawn(watch);
         thread.map(drop).map_err(|error| {
             self.lock().is_watching = false;
-            WireError::new(ErrorKind::Internal, format!("the host has no thread left: {error}"))
+            WireError::new(
+                ErrorKind::Internal,
+                format!("the host cannot start another thread: {error}"),
+            )
         })
     }
 
-    /// Makes the calls of which another version serves now, on a thread of their own: one may never return.
+    /// Makes the calls for whose plugin another version serves now. This happens on another thread, since a
+    /// call may never return.
     fn call_anew(self: &Arc<Self>, engine: &Weak<dyn Served>) {
         let (pins, engine) = (self.clone(), engine.clone());
         let call = move || {
@@ -149,12 +155,14 @@ impl Pins {
             }
         };
         if let Err(error) = thread::Builder::new().name("hotswap pins".into()).spawn(call) {
-            tracing::warn!("the pinned calls were not made again: no thread is left: {error}");
+            tracing::warn!(
+                "the pinned calls were not made again, since no thread could be started: {error}"
+            );
         }
     }
 
-    /// Calls the version that serves, and again where another one does by then: its reload found this call
-    /// running.
+    /// Calls the version that serves. If another version serves afterwards, it is called as well, because its
+    /// reload found this call running.
     fn call_one(&self, engine: &dyn Served, id: u64) {
         loop {
             let running = Arc::new(Call::default());
@@ -168,7 +176,7 @@ impl Pins {
         }
     }
 
-    /// What is to be called, unless the version that serves was called already, or is right now.
+    /// The call to make; `None` if the version that serves was called already, or is being called right now.
     fn begin(
         &self,
         engine: &dyn Served,
@@ -229,7 +237,7 @@ impl State {
         Ok(call)
     }
 
-    /// Takes what a call gave; `None` if it was unpinned meanwhile.
+    /// Stores the outcome of a call; `None` if the call was unpinned meanwhile.
     fn end(&mut self, id: u64, given: Given) -> Option<PinnedCall> {
         let pin = self.pin(id)?;
         pin.running = None;
@@ -248,7 +256,7 @@ impl Given {
             calls::call_once(plugin, params, running)
         });
         let given = given.unwrap_or_else(|panic| {
-            let message = format!("the host panicked over the call: {panic}");
+            let message = format!("the host panicked while it made the call: {panic}");
             Err(WireError::new(ErrorKind::Internal, message))
         });
         match given {
@@ -257,7 +265,8 @@ impl Given {
         }
     }
 
-    /// What a call gave. A failure is told without the version, so that those of two can be compared.
+    /// The outcome of a call. The text of a failure does not contain the version, so that the outcomes of two
+    /// versions can be compared.
     fn of_call(plugin: &LoadedPlugin, (answer, elapsed_ns): calls::Answer) -> Self {
         let answer = answer.map(|value| (value, elapsed_ns)).map_err(|error| {
             let mut wire = WireError::new(error.kind(), error.message());
@@ -267,7 +276,7 @@ impl Given {
         Self::of(plugin, answer)
     }
 
-    /// What a version gave, and how long that took.
+    /// The outcome of a version, and how long the call took.
     fn of(plugin: &LoadedPlugin, answer: Result<(Json, u64), WireError>) -> Self {
         let mut hasher = DefaultHasher::new();
         let (outcome, elapsed_ns) = match answer {
@@ -292,7 +301,7 @@ impl Given {
     }
 }
 
-/// Whether an answer is of the code that serves.
+/// Whether the answer comes from the code that serves.
 fn is_of(answer: &PinnedAnswer, plugin: &LoadedPlugin) -> bool {
     (answer.version, answer.patch) == (plugin.version(), plugin.patch())
 }
@@ -302,7 +311,7 @@ fn expect_no_effects(plugin: &LoadedPlugin, function: &str) -> Result<(), WireEr
     let function = plugin.inner().function(function).map(|(_, function)| function);
     let Some(function) = function.filter(|function| function.has_effects) else { return Ok(()) };
     Err(refusal(format!(
-        "{} {} says that `{}` has effects, so it is not called again by itself",
+        "{} {} says that `{}` has effects, so the call must not be repeated automatically",
         plugin.name(),
         version_label(plugin.version(), plugin.patch()),
         function.name
@@ -313,7 +322,7 @@ fn refusal(message: String) -> WireError {
     WireError::new(ErrorKind::Pin, message)
 }
 
-/// Bounds the text of an error that is kept.
+/// Shortens the text of an error that is kept.
 fn truncate(error: &mut WireError) {
     error.chain.truncate(8);
     for text in std::iter::once(&mut error.message).chain(&mut error.chain) {

@@ -10,7 +10,7 @@ use super::calls::{self, Call};
 use super::served::Served;
 use crate::EngineError;
 
-/// Does what is asked.
+/// Carries out a request.
 pub(super) fn answer(
     engine: &Arc<dyn Served>,
     request: Request,
@@ -38,7 +38,9 @@ pub(super) fn answer(
         | Request::Subscribe(_)
         | Request::Cancel(_)
         | Request::Hold(_)
-        | Request::Release(_) => Err(WireError::new(ErrorKind::BadRequest, "not expected here")),
+        | Request::Release(_) => {
+            Err(WireError::new(ErrorKind::BadRequest, "the host does not expect this request here"))
+        }
         _ => Err(WireError::new(ErrorKind::BadRequest, "this host does not know the request")),
     }
 }

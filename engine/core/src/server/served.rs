@@ -1,4 +1,4 @@
-//! What consoles may ask for.
+//! The services that consoles may request.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use hotswap_protocol::{
 use super::pins::Pins;
 use crate::{EngineError, Events, LoadedPlugin};
 
-/// Whoever answers consoles.
+/// The services that the engine provides to consoles.
 pub(crate) trait Served: Send + Sync {
     fn host_info(&self) -> HostInfo;
     fn subscribe(&self) -> Events;
-    /// Tells all who have subscribed.
+    /// Sends an event to all subscribers.
     fn tell(&self, event: Event);
     fn pins(&self) -> Arc<Pins>;
     fn snapshot(&self) -> Snapshot;
@@ -26,7 +26,7 @@ pub(crate) trait Served: Send + Sync {
     /// The plugin that a target names.
     fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError>;
 
-    /// Loads what changed; with `latest` also what a rollback holds.
+    /// Loads what changed; with `latest`, including plugins that a rollback keeps back.
     fn reload(&self, latest: bool) -> Result<ReloadReport, EngineError>;
     /// Loads what changed, and retires plugins whose artifact is gone.
     fn prune(&self, prune: PruneParams) -> Result<ReloadReport, EngineError>;

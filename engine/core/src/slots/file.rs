@@ -1,5 +1,5 @@
-//! Slots in a memory file, so that a console can read which calls were under way when this process
-//! has died. `hotswap_protocol::in_flight` says what is in it.
+//! Slots in a memory file, so that a console can read which calls were under way when this process died.
+//! `hotswap_protocol::in_flight` describes the layout.
 
 use std::{
     ffi::c_int,
@@ -44,17 +44,17 @@ pub(super) struct CallsFile {
 }
 
 impl CallsFile {
-    /// Makes the file, whose rows are nobody's yet.
+    /// Makes the file. No thread has a row yet.
     pub fn new() -> io::Result<Self> {
         let file = os::memory_file(c"hotswap-calls", FILE_BYTES as u64)?;
         file.write_all_at(&[&MAGIC[..], &process::id().to_ne_bytes()].concat(), 0)?;
         let start = map(ptr::null_mut(), libc::MAP_SHARED, Some(&file))?;
-        // SAFETY: the rows lie in the mapping, which stays for good and is aligned to pages, as they
-        // begin a page in it. Rows are atomics, and zeros are what these may be.
+        // SAFETY: the rows lie in the mapping, which is never unmapped. They begin at a page of it, so they
+        // are aligned. Rows are atomics, for which zeros are valid.
         let rows = unsafe { &*start.byte_add(ROWS_AT).cast::<Rows>() };
-        // The first belongs to no thread that would say whether it must.
+        // The first row belongs to no thread that could say whether it must fence.
         rows[0].begin(true, 0, [0; NAME_BYTES]);
-        // SAFETY: the handler does what may be done in a child of a process with several threads.
+        // SAFETY: the handler only does what is allowed in a child of a process with several threads.
         let code = unsafe { libc::pthread_atfork(None, None, Some(keep_apart)) };
         if code != 0 {
             return Err(io::Error::from_raw_os_error(code));
@@ -66,7 +66,7 @@ impl CallsFile {
         self.rows
     }
 
-    /// Where another process of this user can open it, while this one lives.
+    /// The path by which another process of this user can open the file while this process lives.
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd()).into()
     }
@@ -124,7 +124,7 @@ fn legend_text<'a>(plugin: &str, names: impl IntoIterator<Item = &'a str>) -> St
     text
 }
 
-/// What the legend says of an address; forgotten when dropped.
+/// An entry of the legend, which is removed when this is dropped.
 pub(crate) struct LegendEntry {
     file: &'static CallsFile,
     number: usize,
@@ -133,7 +133,7 @@ pub(crate) struct LegendEntry {
 impl LegendEntry {
     fn write(&self, content: &[u8]) {
         let at = LEGEND_AT + self.number * LEGEND_ENTRY_BYTES;
-        // A legend that lacks something is no reason to refuse a plugin.
+        // An incomplete legend is no reason to refuse a plugin.
         let _ = self.file.file.write_all_at(content, at as u64);
     }
 }
@@ -145,21 +145,21 @@ impl Drop for LegendEntry {
     }
 }
 
-/// Gives a forked child slots of its own: it must not let go what calls of its parent hold.
+/// Gives a forked child slots of its own: it must not release what calls of its parent hold.
 extern "C" fn keep_apart() {
     let Some(CallsFile { file, rows, .. }) = calls_file() else { return };
-    // SAFETY: the rows lie so far from the mapping's start.
+    // SAFETY: the rows begin at this distance from the start of the mapping.
     let start = unsafe { ptr::from_ref(*rows).byte_sub(ROWS_AT) }.cast_mut().cast();
     let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     if map(start, private, None).is_err() {
         process::abort();
     }
-    // What it fails to read is empty: the calls of threads that the child does not have.
-    // SAFETY: the mapping has just been made, is this long, and is this thread's alone.
+    // If reading fails, the rows stay empty, which is safe: they belong to threads of the parent.
+    // SAFETY: the mapping has just been made, has this length, and is only known to this thread.
     let _ = unsafe { libc::pread(file.as_raw_fd(), start, LEGEND_AT, 0) };
 }
 
-/// Maps what comes before the legend.
+/// Maps the part of the file before the legend.
 fn map(
     start: *mut libc::c_void,
     flags: c_int,
@@ -167,8 +167,8 @@ fn map(
 ) -> io::Result<*mut libc::c_void> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let descriptor = file.map_or(-1, |file| file.as_raw_fd());
-    // SAFETY: a mapping takes no memory that is used, but the one in a child which it replaces with
-    // the same.
+    // SAFETY: the mapping replaces no used memory, except in a child, where it replaces the mapping of the
+    // same file.
     let mapped = unsafe { libc::mmap(start, LEGEND_AT, access, flags, descriptor, 0) };
     if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(mapped) }
 }

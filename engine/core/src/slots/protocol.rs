@@ -1,42 +1,45 @@
-//! How a thread enters what another may be about to free, without a lock and without a fence.
+//! How a thread enters a version that another thread may be about to free, without a lock and without a
+//! fence.
 //!
-//! A thread writes the address that it is about to use into a slot of its own, and then looks once
-//! more whether that is still what is published. Whoever frees unpublishes first, and then
-//! looks into all slots. Between the two steps of the one lies a light barrier, between those of the other a
-//! heavy one: so either the thread sees that the address is not published any more, or the other
+//! The entering thread writes the address that it is about to use into a slot of its own, and then checks
+//! that the address is still published. The freeing thread first unpublishes the address, and then looks into
+//! all slots. Between its two steps, the entering thread has a light barrier and the freeing thread a heavy
+//! one. So either the entering thread sees that the address is not published any more, or the freeing thread
 //! sees it in the slot. This is a hazard pointer with an asymmetric barrier.
 //!
-//! The same pair of barriers wakes whoever waits for a slot to be left: a thread empties the slot and
-//! then looks for a wish; the waiter states the wish, for that slot alone, and then looks into the slot.
+//! The same pair of barriers wakes a thread that waits for a slot to be left. The leaving thread empties the
+//! slot, and then checks for a wish. The waiting thread states the wish, for this slot only, and then looks
+//! into the slot.
 
 use crate::sync::{AtomicI32, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier};
 
-/// How many calls of one thread may be nested before the next one is counted otherwise.
+/// The largest number of nested calls of one thread that use slots.
 pub(crate) const DEPTH: usize = 6;
 
-/// The wish that the thread pass a checkpoint, beside those for its slots.
+/// The bit that asks the thread to pass a checkpoint. It lies beside the bits for its slots.
 const CHECKPOINT: usize = 1 << DEPTH;
 
-/// No wish, but beside them, where leaving a slot looks anyhow: the thread must fence for itself.
+/// The bit that makes the thread fence by itself. It is not a wish, but leaving a slot reads this word
+/// anyway.
 const FENCE: usize = CHECKPOINT << 1;
 
-/// What one thread uses. Only that thread writes the slots; anybody may state a wish.
+/// The slots of one thread. Only that thread writes the slots; any thread may state a wish.
 ///
-/// The alignment is two cache lines, as processors fetch them in pairs: no two threads share one. A
-/// console reads this as `hotswap_protocol::in_flight` says.
+/// The alignment is two cache lines, which processors fetch in pairs, so that no two threads share one.
+/// Consoles read this structure as `hotswap_protocol::in_flight` describes it.
 #[repr(C, align(128))]
 pub(crate) struct ThreadSlots {
-    /// A bit for each slot that somebody waits for, [`CHECKPOINT`], and [`FENCE`], which the thread
-    /// sets before it first uses a slot.
+    /// A bit for each slot that somebody waits for, [`CHECKPOINT`], and [`FENCE`], which the thread sets
+    /// before it first uses a slot.
     wishes: AtomicUsize,
-    /// The system's number of the thread; 0 where the slots are nobody's.
+    /// The system's id of the thread; 0 if no thread has the slots.
     pub(super) thread_id: AtomicI32,
     pub(super) slots: [Slot; DEPTH],
-    /// The thread's name, for people to read.
+    /// The thread's name, for people.
     pub(super) name: [AtomicUsize; NAME_WORDS],
 }
 
-/// How long the system's names of threads are.
+/// The size of a thread's name in the system, in bytes.
 pub(crate) const NAME_BYTES: usize = 16;
 
 const NAME_WORDS: usize = NAME_BYTES / size_of::<usize>();
@@ -47,9 +50,9 @@ const NOTED: usize = 1;
 
 #[repr(C)]
 pub(crate) struct Slot {
-    /// The address in use; 0 when there is none.
+    /// The address in use; 0 if there is none.
     address: AtomicUsize,
-    /// What the thread does there, for people to read.
+    /// What the thread does there, for people.
     note: AtomicUsize,
 }
 
@@ -59,16 +62,17 @@ impl Slot {
         Self { address: AtomicUsize::new(0), note: AtomicUsize::new(0) }
     }
 
-    /// Holds an address instead of another, which is valid by what the slot held so far or by a lease.
+    /// Holds an address instead of the one before. It must be valid because of what the slot held before, or
+    /// because of a lease.
     #[inline(always)]
     pub fn hold(&self, address: usize, note: usize) {
         self.note.store(note, Ordering::Relaxed);
-        // Release: what was read under the former address is done. `is_held` acquires.
+        // Release: whatever was read through the former address is finished. `is_held` acquires.
         self.address.store(address, Ordering::Release);
     }
 
-    /// As `hold`, for an address that is valid only if the caller then sees that it is still
-    /// published. The thread says whether it [must fence](ThreadSlots::must_fence).
+    /// Works like `hold`, for an address that is valid only if the caller then sees that it is still
+    /// published. `must_fence` is the result of [`must_fence`](ThreadSlots::must_fence).
     #[inline(always)]
     pub fn try_hold(&self, address: usize, note: usize, must_fence: bool) {
         self.hold(address, note);
@@ -98,7 +102,7 @@ impl ThreadSlots {
         }
     }
 
-    /// As above; loom's atomics are no constants.
+    /// The same for loom, whose atomics cannot be made in a constant.
     #[cfg(loom)]
     pub fn new() -> Self {
         let slots = std::array::from_fn(|_| Slot {
@@ -113,7 +117,7 @@ impl ThreadSlots {
         }
     }
 
-    /// Makes the slots a thread's own.
+    /// Gives the slots to a thread.
     pub fn begin(&self, must_fence: bool, thread_id: i32, name: [u8; NAME_BYTES]) {
         self.wishes.store(if must_fence { FENCE } else { 0 }, Ordering::Relaxed);
         for (word, bytes) in self.name.iter().zip(name.chunks_exact(size_of::<usize>())) {
@@ -123,8 +127,8 @@ impl ThreadSlots {
         self.thread_id.store(thread_id, Ordering::Relaxed);
     }
 
-    /// Makes the slots nobody's. A thread that ended in the middle of calls has not left their slots;
-    /// this does. Says whether somebody waits for one of them.
+    /// Takes the slots from their thread. A thread that ended in the middle of calls has not left their
+    /// slots; this leaves them. Returns whether somebody waits for one of them.
     #[must_use]
     pub fn end(&self) -> bool {
         let mut is_awaited = false;
@@ -137,7 +141,7 @@ impl ThreadSlots {
         is_awaited
     }
 
-    /// The system's number of the thread; 0 where the slots are nobody's.
+    /// The system's id of the thread; 0 if no thread has the slots.
     pub fn thread_id(&self) -> i32 {
         self.thread_id.load(Ordering::Relaxed)
     }
@@ -147,21 +151,21 @@ impl ThreadSlots {
         self.wishes.load(Ordering::Relaxed) & FENCE != 0
     }
 
-    /// The slot of a call by how many calls it is nested in, fewer than [`DEPTH`].
+    /// The slot of a call that is nested in `depth` others, which must be fewer than [`DEPTH`].
     pub fn slot(&self, depth: usize) -> &Slot {
         &self.slots[depth]
     }
 
-    /// Takes hold of what is published; the address stays valid until the slot holds another or is
+    /// Protects the published pointer. The address stays valid until the slot holds another one, or is
     /// emptied.
     #[inline(always)]
     pub fn protect<T>(&self, slot: &Slot, published: &AtomicPtr<T>) -> *mut T {
         let mut seen = published.load(Ordering::Relaxed);
         loop {
-            // Release: what was done under the slot's former address is done. `is_held` acquires.
+            // Release: whatever was done through the slot's former address is finished. `is_held` acquires.
             slot.address.store(seen as usize, Ordering::Release);
             light_barrier(self.must_fence());
-            // Acquire: what the publisher wrote behind the pointer is there.
+            // Acquire: what the publisher wrote behind the pointer is visible.
             let again = published.load(Ordering::Acquire);
             if again == seen {
                 return seen;
@@ -170,34 +174,34 @@ impl ThreadSlots {
         }
     }
 
-    /// Empties a slot; says whether somebody waits for that, or for a checkpoint.
+    /// Empties a slot. Returns whether somebody waits for this, or for a checkpoint.
     #[inline(always)]
     #[must_use]
     pub fn leave(&self, slot: &Slot) -> bool {
-        // Release: what was done under the address is done. `is_held` acquires.
+        // Release: whatever was done through the address is finished. `is_held` acquires.
         slot.address.store(0, Ordering::Release);
         light_barrier(false);
         self.wishes.load(Ordering::Relaxed) != 0 && self.has_wish_after(slot)
     }
 
-    /// Looks closer, where leaving a slot saw something.
+    /// The closer check after leaving a slot has seen a bit.
     #[cold]
     fn has_wish_after(&self, slot: &Slot) -> bool {
         light_barrier(self.must_fence());
         self.wishes.load(Ordering::Relaxed) & (self.bit(slot) | CHECKPOINT) != 0
     }
 
-    /// The wish for a slot of these.
+    /// The bit for one of these slots.
     fn bit(&self, slot: &Slot) -> usize {
         self.slots.iter().position(|own| std::ptr::eq(own, slot)).map_or(0, |depth| 1 << depth)
     }
 
-    /// Whether somebody waits for a slot to be left. Takes the wish away.
+    /// Whether somebody waits for a slot to be left. Removes the wish.
     pub fn take_wish_for(&self, slot: &Slot) -> bool {
         self.take(self.bit(slot))
     }
 
-    /// Whether somebody waits for a checkpoint. Takes the wish away.
+    /// Whether somebody waits for a checkpoint. Removes the wish.
     pub fn take_wish_for_checkpoint(&self) -> bool {
         self.take(CHECKPOINT)
     }
@@ -212,7 +216,7 @@ impl ThreadSlots {
         self.wishes.load(Ordering::Relaxed) & CHECKPOINT != 0
     }
 
-    /// Asks the thread to pass a checkpoint when it leaves a slot next, or otherwise.
+    /// Asks the thread to pass a checkpoint when it next leaves a slot, or at another occasion.
     pub fn ask_for_checkpoint(&self) {
         self.wishes.fetch_or(CHECKPOINT, Ordering::Release);
     }
@@ -222,13 +226,13 @@ impl ThreadSlots {
         self.wishes.fetch_or(1 << slot, Ordering::AcqRel) & (1 << slot) != 0
     }
 
-    /// What the thread does at an address: the slots that hold it, and their notes.
+    /// What the thread does at an address: the indices of the slots that hold it, and their notes.
     pub fn notes_at(&self, address: usize) -> impl Iterator<Item = (usize, usize)> {
         let notes = self.slots_with(address).map(|at| {
             let note = self.slots[at].note.load(Ordering::Relaxed);
             (at, note, self.slots[at].address.load(Ordering::Acquire))
         });
-        // If it was left meanwhile, this may be the note of another call.
+        // If the slot was left meanwhile, the note may belong to another call.
         notes.filter(move |(.., now)| *now == address).map(|(at, note, _)| (at, note))
     }
 
@@ -245,16 +249,16 @@ impl ThreadSlots {
     }
 }
 
-/// Whether some thread holds an address that is not published any more, and that nobody can come by
-/// otherwise. The threads that hold it are asked to wake the waiter, and do so when they have left.
+/// Whether some thread holds an address that is not published any more and that nobody can reach otherwise.
+/// The threads that hold it are asked to wake the waiter after they have left it.
 ///
-/// `threads` returns the slots of all threads there are at that moment.
+/// `threads` returns the slots of all threads that exist at that moment.
 pub(crate) fn is_held<'a>(threads: impl Fn() -> &'a [ThreadSlots], address: usize) -> bool {
     loop {
-        // Whoever is not seen from here on sees that the address is not published any more; and whoever was
-        // asked before, and is seen, sees the wish when it leaves.
+        // A thread that is not seen from here on will see that the address is not published any more. A
+        // thread that is seen, and was asked before, will see the wish when it leaves.
         if !heavy_barrier() {
-            // Nothing is known; what is kept does no harm.
+            // Nothing is known; keeping the address does no harm.
             return true;
         }
         let mut is_held = false;
@@ -265,7 +269,7 @@ pub(crate) fn is_held<'a>(threads: impl Fn() -> &'a [ThreadSlots], address: usiz
                 all_know &= thread.ask_for(slot);
             }
         }
-        // One that was not asked yet may be leaving just now.
+        // A thread that was not asked before may be leaving just now.
         if !is_held || all_know {
             return is_held;
         }

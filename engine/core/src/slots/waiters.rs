@@ -1,7 +1,7 @@
-//! What happens when a slot is left: waiters are woken, and the thread does its duties for the versions
-//! that it has called.
+//! What happens when a slot is left: waiters are woken, and the thread does its duties for the versions that
+//! it has called.
 //!
-//! Slots know nothing of the floors above. Those register here.
+//! Slots know nothing of the floors above them. Those register here.
 
 use std::sync::{Mutex, OnceLock, Weak};
 
@@ -9,34 +9,35 @@ use crate::lock::Lock as _;
 
 /// Waits for calls to end.
 pub(crate) trait Waiter: Send + Sync {
-    /// A call has ended that somebody was waiting for. Returns whether the waiter is still there.
+    /// Called when a call has ended for which somebody was waiting. Returns whether the waiter still exists.
     fn look_again(&self) -> bool;
 }
 
-/// What a thread does besides its calls.
+/// The duties of a thread besides its calls.
 pub(crate) struct ThreadDuties {
     /// Claims slots for this thread, until its end.
     pub keep_slots: fn(),
-    /// Runs what waits for this thread.
+    /// Runs the destructors that wait for this thread.
     pub checkpoint: fn(),
 }
 
-/// Held weakly: a call that has ended does not know whose it was, and a waiter may be gone.
+/// The references are weak: a waiter may be gone, and a call that has ended does not know to which waiter it
+/// mattered.
 static WAITERS: Mutex<Vec<Weak<dyn Waiter>>> = Mutex::new(Vec::new());
 
 static DUTIES: OnceLock<ThreadDuties> = OnceLock::new();
 
-/// Tells the waiter from now on.
+/// Adds a waiter that is told from now on.
 pub(crate) fn add_waiter(waiter: Weak<dyn Waiter>) {
     WAITERS.locked().push(waiter);
 }
 
-/// Says what threads do; the first engine does so, before there is a call.
+/// Sets the duties of threads. The first engine does this, before there is a call.
 pub(crate) fn set_thread_duties(duties: ThreadDuties) {
     let _ = DUTIES.set(duties);
 }
 
-/// Tells all waiters that a slot was left which somebody was waiting for.
+/// Tells all waiters that a slot was left for which somebody was waiting.
 pub(super) fn look_again() {
     let mut all = WAITERS.locked();
     all.retain(|waiter| waiter.upgrade().is_some_and(|waiter| waiter.look_again()));

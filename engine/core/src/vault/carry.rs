@@ -1,4 +1,4 @@
-//! Values that a new version takes over from the one that it replaces.
+//! Values that a new version takes over from the version that it replaces.
 
 use std::{
     collections::BTreeMap,
@@ -26,29 +26,29 @@ use crate::{
     version::{Owner, Version},
 };
 
-/// A value that is to be taken over when its load is published.
+/// A value that is taken over when its load is published.
 #[derive(Clone)]
 pub(super) struct Carry {
-    /// The value, which is still the old version's.
+    /// The value, which still belongs to the old version.
     pub old: Arc<Cell>,
     /// The version that takes it over.
     pub new_owner: Owner,
     /// The new type.
     pub table: &'static CarryTable,
-    /// With another type: the new value.
+    /// The new value, if the type is another one.
     pub migrated: Option<Migrated>,
 }
 
-/// A value of another type, which the new version reads until the publish.
+/// The new value of another type, which the new version reads until the publish.
 #[derive(Clone)]
 pub(super) struct Migrated {
     pub cell: Arc<Cell>,
-    /// What of the old value is in it.
+    /// The parts of the old value that are in it.
     pub seen: Arc<Mutex<Seen>>,
 }
 
 impl Carry {
-    /// What the new version reads until the publish.
+    /// The cell that the new version reads until the publish.
     pub fn visible(&self) -> &Arc<Cell> {
         self.migrated.as_ref().map_or(&self.old, |migrated| &migrated.cell)
     }
@@ -56,26 +56,26 @@ impl Carry {
     /// Why it cannot be taken over any more.
     pub fn is_outdated(&self) -> EngineError {
         EngineError::publish(&Error::msg(format_args!(
-            "`{}` was set anew or removed while the load that takes it over was under way; reload \
+            "`{}` was replaced or removed while the load that takes it over was running; reload \
              again",
             self.old.key
         )))
     }
 
-    /// Why it cannot be changed until the publish.
+    /// Why it cannot be changed before the publish.
     pub fn read_only(&self) -> Error {
         let (key, old) = (&self.old.key, self.old.owner());
         Error::msg(format_args!(
-            "`{key}` is still {old}'s; until the load is published it can only be read"
+            "`{key}` still belongs to {old}; until the load is published it can only be read"
         ))
     }
 }
 
-/// How long the new version's calls wait, where they use a value whose type changed, for calls of the old
-/// version that are under way: what those change meanwhile is migrated too. Later changes are errors.
+/// How long calls of the new version that use a value with a new type wait for running calls of the old
+/// version. Changes that those make meanwhile are migrated, too. Later changes are errors.
 const LAST_CALLS: Duration = Duration::from_millis(50);
 
-/// Values that are locked, and ready to change hands. Dropping it leaves them as they were, unless they
+/// Values that are locked and ready to be handed over. Dropping this leaves them as they were, unless they
 /// were assigned.
 pub(super) struct Handover<'a> {
     values: Vec<Passing<'a>>,
@@ -86,18 +86,18 @@ pub(super) struct Handover<'a> {
 /// A value on its way from one version to another.
 struct Passing<'a> {
     carry: &'a Carry,
-    /// The value that changes hands, or, with another type, the new one: nobody uses it until it has
+    /// The value that is handed over; or, with another type, the new value, which nobody uses until it has
     /// the last changes.
     locked: LockedCell<'a>,
-    /// It may point into the new owner's image, and is still the old one's.
+    /// Whether the value may point into the new owner's image although it still belongs to the old one.
     is_rehomed: bool,
 }
 
 impl<'a> Handover<'a> {
-    /// Locks the values, for as long as a step may take at most. Those of another type catch up with what
-    /// changed since they were made, and the others are rehomed.
+    /// Locks the values, for at most as long as a step may take. Values with another type get the changes
+    /// since they were made; the others are rehomed.
     ///
-    /// A thread may use one value while it uses another, so none is held while one is waited for.
+    /// A thread may use one value while it uses another. So no lock is held while this waits for another one.
     pub fn prepare(
         store: &'a Store,
         carries: &'a BTreeMap<String, Carry>,
@@ -111,7 +111,9 @@ impl<'a> Handover<'a> {
             match Passing::lock_all(carries).map_err(|error| EngineError::publish(&error))? {
                 Ok(values) => break values,
                 Err(key) if Instant::now() >= deadline => {
-                    let in_use = Error::msg(format_args!("`{key}` is in use, and stayed so"));
+                    let in_use = Error::msg(format_args!(
+                        "`{key}` stayed in use, so it could not be taken over"
+                    ));
                     let cause = LoadCause::TimedOut { after: steps.timeout() };
                     return Err(EngineError::publish(&in_use).because(cause));
                 }
@@ -126,8 +128,8 @@ impl<'a> Handover<'a> {
         Ok(handover)
     }
 
-    /// Lets the values change hands; returns the cells of those that have another type now. Nothing
-    /// of a plugin runs.
+    /// Hands the values over. Returns the cells of those that have another type now. No code of a plugin
+    /// runs.
     pub fn assign(&mut self) -> Vec<Arc<Cell>> {
         let mut migrated = Vec::new();
         for value in &mut self.values {
@@ -143,29 +145,29 @@ impl<'a> Handover<'a> {
         migrated
     }
 
-    /// Brings the last changes into the values of another type, when the new versions serve. Their calls
-    /// wait for these values until then.
+    /// Brings the last changes into the values with another type, after the new versions began to serve.
+    /// Their calls wait for these values until then.
     pub fn finish(mut self, replaced: &[Arc<Version>], is_read: impl Fn() -> bool) {
         self.values.retain(|value| value.carry.migrated.is_some());
         if self.values.is_empty() {
             return;
         }
         wait_for_calls(replaced, is_read);
-        // Each is let go as soon as it is ready, and none waits for another's code.
+        // Each value is released as soon as it is ready, and none waits for code of another one.
         for mut value in mem::take(&mut self.values) {
             let steps = self.steps.another();
             if let Err(error) = steps.and_then(|steps| value.catch_up(self.store, &steps)) {
                 let key = &value.carry.old.key;
                 tracing::error!(
-                    "`{key}` lacks what was changed last while it was taken over: {error}"
+                    "`{key}` lacks the changes that were made last, while it was taken over: {error}"
                 );
             }
         }
     }
 }
 
-/// Waits until no call runs in these versions, or is about to, since it is reading the generation that
-/// was replaced; but no longer than [`LAST_CALLS`].
+/// Waits until no call runs in these versions, or is still reading the replaced generation, but for at most
+/// [`LAST_CALLS`].
 fn wait_for_calls(versions: &[Arc<Version>], is_read: impl Fn() -> bool) {
     let deadline = Instant::now() + LAST_CALLS;
     let is_called = |version: &Arc<Version>| {
@@ -177,14 +179,14 @@ fn wait_for_calls(versions: &[Arc<Version>], is_read: impl Fn() -> bool) {
 }
 
 impl Drop for Handover<'_> {
-    /// Gives the old versions back what was not assigned.
+    /// Gives the values that were not assigned back to the old versions.
     fn drop(&mut self) {
         for value in self.values.iter_mut().filter(|value| value.is_rehomed) {
-            // Not on the load's own thread, or another value's, which may be stuck.
+            // The thread of the load, or that of another value, may be stuck.
             let steps = self.steps.another();
             let given_back = steps.and_then(|steps| value.give_back(self.store, &steps));
             if let Err(error) = given_back {
-                tracing::error!("a value that a failed load was to take over: {error}");
+                tracing::error!("a failed load could not give a value back: {error}");
                 value.lose(self.store);
             }
         }
@@ -192,7 +194,7 @@ impl Drop for Handover<'_> {
 }
 
 impl Carry {
-    /// Lets a value of another type catch up with what changed, while the old one is in use.
+    /// Brings changes into a value with another type, while the old value is in use.
     fn catch_up_beside(&self, steps: &StepThread) -> Result<(), EngineError> {
         let Some(Migrated { cell, seen }) = self.migrated.clone() else { return Ok(()) };
         let (old, table) = (self.old.clone(), self.table);
@@ -207,7 +209,7 @@ impl Carry {
 }
 
 impl<'a> Passing<'a> {
-    /// Locks all values or none; the inner error is the key of one that somebody is using.
+    /// Locks all values or none. The inner error is the key of a value that is in use.
     fn lock_all(
         carries: &'a BTreeMap<String, Carry>,
     ) -> hotswap_plugin::Result<Result<Vec<Self>, &'a str>> {
@@ -222,7 +224,7 @@ impl<'a> Passing<'a> {
         Ok(Ok(all))
     }
 
-    /// Makes a value of the same type the new version's as a whole.
+    /// Rehomes a value of the same type wholly to the new version.
     fn rehome(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
         let table = self.carry.table;
         let new_version = lease(&self.carry.old, &self.carry.new_owner)?;
@@ -232,7 +234,7 @@ impl<'a> Passing<'a> {
         self.lend(store, steps, &new_version, rehome)
     }
 
-    /// Brings what changed last into a value of another type; then the old one is superseded.
+    /// Brings the last changes into a value with another type. Afterwards the old value is superseded.
     fn catch_up(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
         let Carry { old, new_owner, table, migrated } = self.carry.clone();
         let Some(Migrated { cell, seen }) = migrated else { return Ok(()) };
@@ -241,21 +243,21 @@ impl<'a> Passing<'a> {
         let caught_up = steps.run(&new_version, Step::Publish, move |_| {
             let mut seen = seen.locked();
             let done = old.last_look(&new_owner, LAST_CALLS, |old, changes| {
-                // SAFETY: both versions are leased; nobody changes the old value, and the new one was
-                // taken out of its cell.
+                // SAFETY: both versions are leased; nobody changes the old value, and the new one was taken
+                // out of its cell.
                 unsafe { seen.catch_up((old, changes), &mut new, table) }
             });
             Answer::Ok((new, done))
         });
         let (new, done) = caught_up.inspect_err(|_| {
-            // Its code has not come back, and has the value: the key can be set anew.
+            // Its code has not returned, and still has the value. The key can be set again.
             store.forget(&cell);
         })?;
         self.locked.put_back(new);
         refused(&new_version, done)
     }
 
-    /// Makes the value the old version's as a whole again.
+    /// Rehomes a value wholly to the old version again.
     fn give_back(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
         let old_version = lease(&self.carry.old, &self.carry.old.owner())?;
         // SAFETY: the step leases the owner.
@@ -263,7 +265,7 @@ impl<'a> Passing<'a> {
         self.lend(store, steps, &old_version, rehome)
     }
 
-    /// Runs code of a version with the value, which is lost where that does not return.
+    /// Runs code of a version with the value. If the code does not return, the value is lost.
     fn lend<T: Send + 'static>(
         &mut self,
         store: &Store,
@@ -272,7 +274,7 @@ impl<'a> Passing<'a> {
         f: impl FnOnce(&Value) -> hotswap_plugin::Result<T> + Send + 'static,
     ) -> Result<T, EngineError> {
         let cell = &self.carry.old;
-        // The value may point into its owner's image, whatever becomes of the load.
+        // The value may point into its owner's image, whatever happens to the load.
         let owner = cell.lease_of_owner();
         let value = self.locked.take().ok_or_else(|| self.carry.is_outdated())?;
         let lent = steps.run(version, Step::Publish, move |_| {
@@ -287,27 +289,30 @@ impl<'a> Passing<'a> {
         self.locked.put_back(value);
         let answer = answer.map_err(|error| {
             let old = cell.schema().name();
-            error.context(format_args!("`{}`: the value, a `{old}`, cannot change hands", cell.key))
+            error.context(format_args!(
+                "`{}`: the value, a `{old}`, cannot be handed over",
+                cell.key
+            ))
         });
         refused(version, answer)
     }
 
-    /// Lets go of a value that nobody may use any more, as if it had never been set.
+    /// Abandons a value that must not be used any more, as if it had never been set.
     fn lose(&mut self, store: &Store) {
         self.is_rehomed = false;
-        // It says in the log that it is left behind.
+        // Dropping it logs that it was left behind.
         drop(self.locked.take());
         store.forget(&self.carry.old);
     }
 }
 
-/// What code of a version answered during the publish.
+/// The result of code of a version that runs during the publish.
 fn refused<T>(version: &Lease, answer: hotswap_plugin::Result<T>) -> Result<T, EngineError> {
     let outcome = Answer::from_result(answer);
     EngineError::of_outcome(version.version().name(), Step::Publish, outcome)
 }
 
-/// A lease of the version that owns a value, or is about to.
+/// A lease of the version that owns a value, or is about to own it.
 fn lease(cell: &Cell, owner: &Owner) -> Result<Lease, EngineError> {
     let gone = || Error::msg(format_args!("`{}`: {owner} has ended meanwhile", cell.key));
     cell.lease_of(owner).ok_or_else(|| EngineError::publish(&gone()))

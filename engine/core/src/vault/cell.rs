@@ -28,54 +28,53 @@ use crate::{
 
 /// A value in the DataBag.
 ///
-/// Its drop, its JSON and its rehoming are code of the image that set it. So whoever uses it leases
-/// its owner first; and it is dropped explicitly, by [`destroy`](Self::destroy) or
-/// [`leave`](Self::leave), while the image is mapped: a forgotten reference to an empty cell is
-/// harmless.
+/// Its drop, its JSON and its rehoming are code of the image that set it. So users of the value lease its
+/// owner first. The value is dropped explicitly, by [`destroy`](Self::destroy) or [`leave`](Self::leave),
+/// while the image is mapped. A remaining reference to an empty cell is harmless.
 pub(super) struct Cell {
     pub key: String,
-    /// Its key, as a lease for it is called.
+    /// Its key, as the name of leases for it.
     label: Arc<str>,
-    /// Changes hands when a new version takes the value over.
+    /// The owner, which changes when a new version takes the value over.
     owner: Mutex<Owner>,
     schema: TypeSchema,
     content: RwLock<Content>,
-    /// The version that has a copy of another type, if so: then this one is not changed any more.
+    /// The version that has a copy with another type; once set, this value is not changed any more.
     superseded_by: OnceLock<String>,
-    /// Whether a copy of another type is published, and waits for the last changes of this one.
+    /// Whether a copy with another type is published, and waits for the last changes of this value.
     is_passing: AtomicBool,
     /// How often the value was changed.
     changes: AtomicU64,
     is_left: AtomicBool,
-    /// What keeps the owner mapped until a value that was left is dropped.
+    /// Keeps the owner mapped until a value that its owner has left is dropped.
     left_by: Mutex<Option<Lease>>,
 }
 
-/// What is behind a cell's lock.
+/// The content behind a cell's lock.
 pub(super) struct Content {
-    /// None once it was dropped.
+    /// `None` after it was dropped.
     value: Option<Value>,
 }
 
-/// The value proper, to be destroyed explicitly.
+/// The value itself, which has to be destroyed explicitly.
 pub(super) struct Value(RawValue);
 
-// SAFETY: `Shared` types are `Send + Sync`, and only such are stored.
+// SAFETY: `Shared` types are `Send + Sync`, and only values of such types are stored.
 unsafe impl Send for Value {}
 // SAFETY: as above.
 unsafe impl Sync for Value {}
 
-/// How much of a value a console is shown: it takes well below a millisecond, for which alone the
-/// value is locked.
+/// The bounds of a preview for a console. Making it takes well below a millisecond, in which the value is
+/// locked.
 pub(crate) const LOOKED_AT: Bounds =
     Bounds { bytes: 16 << 10, elements: 100, text: 1 << 10, passed_over: 10_000 };
 
-/// What is left out of a value, as the protocol has it.
+/// A part that was left out of a value, in the console protocol.
 pub(crate) fn told(cut: Cut) -> hotswap_protocol::Cut {
     hotswap_protocol::Cut { path: cut.path, shown: cut.shown, of: cut.of }
 }
 
-/// How long to wait between two attempts at locking what somebody is using.
+/// The pause between two attempts to lock a value that is in use.
 pub(super) const RETRY: Duration = Duration::from_millis(1);
 
 thread_local! {
@@ -84,7 +83,7 @@ thread_local! {
 }
 
 impl Cell {
-    /// A cell for a value that `owner`, whose image is mapped, just made.
+    /// A cell for a value that `owner`, whose image is mapped, has just made.
     pub fn new(key: &str, owner: Owner, value: RawValue) -> Result<Self> {
         let value = Value(value);
         // SAFETY: the table lies in the owner's image.
@@ -127,7 +126,7 @@ impl Cell {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Calls back with the value; says whether there was one.
+    /// Calls back with the value. Returns whether there was one.
     pub fn with(&self, by: &Owner, callback: &mut ValueCallback) -> Result<bool> {
         let Some(_lease) = self.lease(by) else { return Ok(false) };
         self.expect_type(callback)?;
@@ -145,21 +144,21 @@ impl Cell {
         Ok(true)
     }
 
-    /// Lets another image than the owner's change the value, or the owner's own.
+    /// Lets code of an image change the value: that of another image than the owner's, or the owner's own.
     fn change(
         &self,
         mut content: Writing<'_>,
         by: &Owner,
         callback: &mut ValueCallback,
     ) -> Result<bool> {
-        // The owner may be another than before the lock was had.
+        // The owner may have changed before the lock was taken.
         let Some(_lease) = self.lease(by) else { return Ok(false) };
         let Some(value) = content.value.as_ref() else { return Ok(false) };
         self.changed();
         let is_foreign = !same_owner(by, &self.owner());
         let mut done = Ok(());
         if is_foreign {
-            // What the caller takes out must not point at statics of the owner's image.
+            // Values that the caller takes out must not point to statics of the owner's image.
             // SAFETY: the type was checked, the caller runs, and the lock is held for writing.
             done = flatten(unsafe { (callback.rehome)(value.0.data) });
         }
@@ -167,32 +166,33 @@ impl Cell {
             // SAFETY: the type was checked, and the lock is held for writing.
             unsafe { (callback.run)(callback.context, value.0.data) };
             if is_foreign {
-                // What the caller wrote may point at statics of its image.
+                // Values that the caller wrote may point to statics of its image.
                 // SAFETY: the owner is leased, and the lock is held for writing.
                 done = flatten(unsafe { value.rehome() });
             }
         }
         let Err(error) = done else {
-            // Where that happened meanwhile, nobody reads the change.
+            // If the value was superseded meanwhile, nobody reads the change.
             return self.expect_current().map(|()| true);
         };
-        // Both images are mapped now, and later one may not be: what is half rehomed goes.
+        // Both images are mapped now, but one may be unmapped later. So a value that is half rehomed is
+        // dropped.
         let half = content.value.take();
         drop(content);
         half.into_iter().for_each(Value::destroy);
         Err(error.context(format_args!("`{}` is lost: its value points into two images", self.key)))
     }
 
-    /// Puts the value of another cell, which has the same type and which only the caller knows, in the
-    /// place of this one's. It is the owner's from now on.
+    /// Replaces the value by that of another cell, which has the same type and is known only to the caller.
+    /// From now on it belongs to the owner of this cell.
     pub fn assign(&self, by: &Owner, other: &Self) -> Result<()> {
         let replaced = self.swap(by, other);
-        // What is there now is the old value, which is the owner's to drop, or the new one.
+        // The other cell now has the old value, which its owner drops, or still the new one.
         other.destroy();
         replaced.map(drop)
     }
 
-    /// Exchanges the values; returns what keeps the owner mapped.
+    /// Exchanges the values. Returns the lease that keeps the owner mapped.
     fn swap(&self, by: &Owner, other: &Self) -> Result<Option<Lease>> {
         let _locked = self.lock_once()?;
         let (mut content, mut other) = (self.write(), other.write());
@@ -200,7 +200,7 @@ impl Cell {
         let lease = self.lease(by).ok_or_else(|| self.is_gone())?;
         let old = content.value.as_mut().ok_or_else(|| self.is_gone())?;
         let new = other.value.as_mut().ok_or_else(|| self.is_gone())?;
-        // SAFETY: both are of one type, as the caller has seen; the owner is leased, or runs.
+        // SAFETY: both have one type, as the caller has checked; the owner is leased, or its code runs.
         flatten(unsafe { new.rehome_as(old) })?;
         new.0.table = old.0.table;
         mem::swap(new, old);
@@ -212,8 +212,8 @@ impl Cell {
         Error::msg(format_args!("`{}` was removed meanwhile", self.key))
     }
 
-    /// Drops the value: now, or as soon as nobody uses it any more. Nobody waits for that, and the lease
-    /// keeps the owner mapped until then.
+    /// Drops the value, now or as soon as nobody uses it any more, without waiting. The lease keeps the owner
+    /// mapped until then.
     pub fn leave(&self, lease: Option<Lease>) {
         *self.left_by.locked() = lease;
         self.is_left.store(true, Ordering::Relaxed);
@@ -225,10 +225,10 @@ impl Cell {
         self.take_left().into_iter().for_each(Left::drop_now);
     }
 
-    /// Takes a value out that was left, if nobody uses it.
+    /// Takes out a value that was left, if nobody uses it.
     ///
-    /// Whoever leaves it sets the mark and then tries the lock; whoever uses it lets go of the lock and
-    /// then looks for the mark. With the fence between, one of the two sees the other.
+    /// Whoever leaves the value sets the mark and then tries the lock. Whoever uses it releases the lock and
+    /// then reads the mark. Because of the fence in between, one of the two sees the other.
     fn take_left(&self) -> Option<Left> {
         fence(Ordering::SeqCst);
         if !self.is_left.load(Ordering::Relaxed) {
@@ -244,8 +244,8 @@ impl Cell {
         Some(Left { value, lease })
     }
 
-    /// Notes that a copy of another type is published, which gets the last changes of this one: it is
-    /// changed in its place from now on, and neither displaced nor removed.
+    /// Notes that a copy with another type is published, which gets the last changes of this value. From now
+    /// on this value is only changed in its place, and neither displaced nor removed.
     pub fn pass(&self) {
         self.is_passing.store(true, Ordering::Release);
     }
@@ -254,12 +254,12 @@ impl Cell {
         self.is_passing.load(Ordering::Acquire)
     }
 
-    /// Lets the old version read the value, but not change it any more.
+    /// From now on the old version can read the value, but not change it.
     fn supersede(&self, by: &Owner) {
         let _ = self.superseded_by.set(by.to_string());
     }
 
-    /// Refuses a cell of which a version has a copy of another type.
+    /// Refuses a cell of which a version has a copy with another type.
     pub fn expect_current(&self) -> Result<()> {
         let Some(version) = self.superseded_by.get() else { return Ok(()) };
         let key = &self.key;
@@ -296,7 +296,7 @@ impl Cell {
         Some(Using { content: ManuallyDrop::new(content), cell: self })
     }
 
-    /// Locks the cell, to be taken over; `None` if it is in use.
+    /// Locks the cell in order to take its value over; `None` if it is in use.
     pub fn try_lock(&self) -> Result<Option<LockedCell<'_>>> {
         let locked = self.lock_once()?;
         let content = self.try_write();
@@ -307,27 +307,27 @@ impl Cell {
         }))
     }
 
-    /// The value as JSON, which must be there to be read as another type.
+    /// The value as JSON, from which it is read as another type.
     pub fn whole(&self) -> Result<String> {
         self.look(|value| {
             // SAFETY: the owner is leased, and nobody writes meanwhile.
             flatten(unsafe { value.to_json() }).map_err(|error| {
                 let old = self.schema.name();
                 error.context(format_args!(
-                    "`{}`: the old value, a `{old}`, cannot be told",
+                    "`{}`: the old value, a `{old}`, cannot be serialised",
                     self.key
                 ))
             })
         })
     }
 
-    /// Parts of the value; `None` if it is no map and no list.
+    /// Parts of the value; `None` if it is neither a map nor a list.
     pub fn parts(&self, wanted: &Wanted) -> Result<Option<Parts>> {
         // SAFETY: the owner is leased, and nobody writes meanwhile.
         self.look(|value| flatten(unsafe { value.parts(wanted) }))
     }
 
-    /// Runs `f` with the value, while nobody may change it.
+    /// Runs `f` with the value while nobody can change it.
     fn look<T>(&self, f: impl FnOnce(&Value) -> Result<T>) -> Result<T> {
         let _lease = self.lease(&Owner::Host).ok_or_else(|| self.is_gone())?;
         let _locked = self.lock_once()?;
@@ -335,11 +335,11 @@ impl Cell {
         f(content.value.as_ref().ok_or_else(|| self.is_gone())?)
     }
 
-    /// Runs `f` with the value, and the number of its changes, for the last time before a copy of another
-    /// type takes its place: from now on it is not changed any more.
+    /// Runs `f` with the value and the number of its changes, for the last time before a copy with another
+    /// type replaces it. From now on the value is not changed any more.
     ///
     /// # Errors
-    /// When somebody is changing it for longer than `patience`; to them that is an error.
+    /// If a thread is changing it for longer than `patience`. That thread gets an error.
     pub fn last_look<T>(
         &self,
         by: &Owner,
@@ -355,16 +355,16 @@ impl Cell {
             content = self.try_read();
         }
         self.supersede(by);
-        // Whoever was changing it until just now has done so, or sees that it is superseded.
+        // A thread that was changing it just now has finished, or sees that the value is superseded.
         let content = content.or_else(|| self.try_read());
         let (_lease, _locked) = (lease?, locked?);
         let content = content.ok_or_else(|| {
-            Error::msg(format_args!("`{}` is being changed, for longer than that", self.key))
+            Error::msg(format_args!("`{}` is being changed for longer than a load waits", self.key))
         })?;
         f(content.value.as_ref().ok_or_else(|| self.is_gone())?, self.changes())
     }
 
-    /// Changes a value that the version of `table` made, and that is being loaded.
+    /// Changes a value that the version of `table` has made, and that is being loaded.
     pub fn put_parts(
         &self,
         table: &CarryTable,
@@ -377,8 +377,8 @@ impl Cell {
         flatten(unsafe { value.change(table, parts, change) })
     }
 
-    /// Puts a whole value in the place of one of the same type, which the same version made, and which is
-    /// being loaded.
+    /// Replaces the value by another one of the same type. The same version has made both, and is being
+    /// loaded.
     pub fn put_whole(&self, value: RawValue) -> Result<()> {
         let mut content = self.write();
         let value = content.value.replace(Value(value));
@@ -387,7 +387,7 @@ impl Cell {
         value.map(Value::destroy).ok_or_else(|| self.is_gone())
     }
 
-    /// The value of another type that this one's JSON makes.
+    /// Makes a value of another type from this value's JSON.
     pub fn read_as(&self, table: &CarryTable, json: &str) -> Result<RawValue> {
         flatten((table.from_json)(json)).map_err(|error| {
             let old = self.schema.name();
@@ -397,7 +397,7 @@ impl Cell {
 
     /// Drops the value.
     ///
-    /// The caller is the reaper, for which the owner's image is still mapped, or has a lease of it.
+    /// The caller is the reaper, for which the owner's image is still mapped, or has a lease of the owner.
     pub fn destroy(&self) {
         let mut content = self.write();
         let value = content.value.take();
@@ -405,12 +405,12 @@ impl Cell {
         value.into_iter().for_each(Value::destroy);
     }
 
-    /// Whether this thread is using the value, and so cannot wait until nobody does.
+    /// Refuses to wait for the lock if this thread itself is using the value.
     pub fn expect_unlocked(&self) -> Result<()> {
         self.lock_once().map(drop)
     }
 
-    /// The value as a console shows it. Where the answer is full already, it is without its content.
+    /// The value in the form of the console protocol. If the answer is full already, the content is left out.
     pub fn info(&self, left_bytes: &mut usize) -> DataBagEntry {
         let bounds = Bounds { bytes: LOOKED_AT.bytes.min(*left_bytes), ..LOOKED_AT };
         let preview = self.preview(bounds).and_then(Result::ok);
@@ -433,7 +433,7 @@ impl Cell {
         entry
     }
 
-    /// A part of the value; `None` if it is being written right now.
+    /// A preview of the value; `None` if it is being written right now.
     fn preview(&self, bounds: Bounds) -> Option<Result<Preview>> {
         let _lease = self.lease(&Owner::Host)?;
         let _locked = self.lock_once().ok()?;
@@ -443,8 +443,8 @@ impl Cell {
         Some(flatten(unsafe { ((*value.0.table).preview)(value.0.data, bounds) }))
     }
 
-    /// Keeps the owner's image mapped while its value is used; the outer option is whether it still can
-    /// be. The owner's own code needs no lease: it runs.
+    /// Keeps the owner's image mapped while its value is used. The outer option is `None` if that is not
+    /// possible any more. The owner's own code needs no lease, because it runs.
     fn lease(&self, by: &Owner) -> Option<Option<Lease>> {
         loop {
             let owner = self.owner();
@@ -454,15 +454,15 @@ impl Cell {
             if let Some(lease) = self.lease_of(&owner) {
                 return Some(Some(lease));
             }
-            // It may have changed hands meanwhile.
+            // The owner may have changed meanwhile.
             if same_owner(&owner, &self.owner()) {
                 return None;
             }
         }
     }
 
-    /// Keeps the owner's image mapped until its value is dropped. The caller has seen that the owner has
-    /// not ended: one that is closed has its own threads, and this is as if one of them dropped it.
+    /// Keeps the owner's image mapped until its value is dropped. The caller has checked that the owner has
+    /// not ended. If the owner is closed, its own threads still run, and this acts like one of them.
     pub fn lease_to_drop(&self) -> Option<Lease> {
         let owner = self.owner();
         self.lease_of(&owner).or_else(|| match owner {
@@ -471,12 +471,12 @@ impl Cell {
         })
     }
 
-    /// A lease of the owner; none of the host, or of an owner that is closed.
+    /// A lease of the owner; `None` for the host, and for an owner that is closed.
     pub fn lease_of_owner(&self) -> Option<Lease> {
         self.lease_of(&self.owner())
     }
 
-    /// Keeps the image of a version mapped that owns the value, or is about to.
+    /// Keeps the image of a version mapped that owns the value, or is about to own it.
     pub fn lease_of(&self, owner: &Owner) -> Option<Lease> {
         let Owner::Version(version) = owner else { return None };
         let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
@@ -499,7 +499,7 @@ impl Cell {
             if locked.contains(&this) {
                 let key = &self.key;
                 return Err(Error::msg(format_args!(
-                    "this thread is using `{key}` already; finish that before using it again"
+                    "this thread is using `{key}` already; finish that use before the next one"
                 )));
             }
             locked.push(this);
@@ -508,7 +508,7 @@ impl Cell {
     }
 }
 
-/// The content of a cell, while its lock is held.
+/// The content of a cell while its lock is held.
 struct Using<'a, G> {
     content: ManuallyDrop<G>,
     cell: &'a Cell,
@@ -533,7 +533,7 @@ impl<G: DerefMut<Target = Content>> DerefMut for Using<'_, G> {
 
 impl<G> Drop for Using<'_, G> {
     fn drop(&mut self) {
-        // SAFETY: dropped once, here.
+        // SAFETY: it is dropped only here.
         unsafe { ManuallyDrop::drop(&mut self.content) };
         self.cell.drop_if_left();
     }
@@ -553,7 +553,7 @@ impl Left {
     }
 }
 
-/// A cell that nobody else uses, while it is taken over.
+/// A cell that is locked while its value is taken over.
 pub(super) struct LockedCell<'a> {
     cell: &'a Cell,
     content: ManuallyDrop<Writing<'a>>,
@@ -562,19 +562,19 @@ pub(super) struct LockedCell<'a> {
 
 impl Drop for LockedCell<'_> {
     fn drop(&mut self) {
-        // SAFETY: let go of once, here; the guard around it is never dropped itself.
+        // SAFETY: it is released only here, and the guard around it is never dropped itself.
         unsafe { ManuallyDrop::drop(&mut self.content.content) };
         if let Some(left) = self.cell.take_left() {
-            // A load has the cell, and does not wait for the owner's code.
+            // A load has the cell, and must not wait for the owner's code.
             let thread = thread::Builder::new().name("hotswap-drop".into());
-            // Where there is no thread to be had it stays, which is safe.
+            // If no thread can be started, the value stays, which is safe.
             let _ = thread.spawn(move || left.drop_now());
         }
     }
 }
 
 impl LockedCell<'_> {
-    /// Takes the value out, to be put back; `None` if it was dropped meanwhile.
+    /// Takes the value out, to put it back later; `None` if it was dropped meanwhile.
     pub fn take(&mut self) -> Option<Value> {
         self.content.value.take()
     }
@@ -583,7 +583,7 @@ impl LockedCell<'_> {
         self.content.value = Some(value);
     }
 
-    /// Makes the value another version's, whose type has the same schema.
+    /// Gives the value to another version, whose type has the same schema.
     pub fn hand_over(&mut self, to: &Owner, table: &'static CarryTable) {
         if let Some(value) = &mut self.content.value {
             value.0.table = &raw const table.value;
@@ -592,7 +592,7 @@ impl LockedCell<'_> {
     }
 }
 
-/// A note that this thread has a cell locked.
+/// Notes that this thread has a cell locked.
 struct Locked(*const Cell);
 
 impl Drop for Locked {
@@ -607,67 +607,67 @@ impl Value {
     /// # Safety
     /// The owner's image is mapped.
     pub unsafe fn to_json(&self) -> Answer<String> {
-        // SAFETY: as the caller says; nobody writes what is borrowed.
+        // SAFETY: the caller's promise; nobody writes the borrowed data.
         unsafe { ((*self.0.table).to_json)(self.0.data) }
     }
 
-    /// Parts of the value; `None` if it is no map and no list.
+    /// Parts of the value; `None` if it is neither a map nor a list.
     ///
     /// # Safety
     /// The owner's image is mapped, and nobody writes meanwhile.
     pub unsafe fn parts(&self, wanted: &Wanted) -> Answer<Option<Parts>> {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller's promise.
         unsafe { ((*self.0.table).parts)(self.0.data, wanted) }
     }
 
     /// Changes the value.
     ///
     /// # Safety
-    /// The version of `table` made it, and is mapped; the caller alone uses the value.
+    /// The version of `table` made the value and is mapped, and only the caller uses the value.
     pub unsafe fn change(
         &self,
         table: &CarryTable,
         parts: Option<RawValue>,
         change: &Change<'_>,
     ) -> Answer<()> {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller's promise.
         unsafe { (table.change)(self.0.data, parts, change) }
     }
 
-    /// Takes the place of a value that the same version made, and drops that.
+    /// Replaces the value by another one that the same version made, and drops the old one.
     pub fn replace(&mut self, by: RawValue) {
         mem::replace(self, Self(by)).destroy();
     }
 
-    /// Replaces pointers into other images by such into the owner's.
+    /// Replaces pointers into other images by pointers into the owner's image.
     ///
     /// # Safety
-    /// The owner's image is mapped, and the caller alone uses the value.
+    /// The owner's image is mapped, and only the caller uses the value.
     pub unsafe fn rehome(&self) -> Answer<()> {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller's promise.
         unsafe { ((*self.0.table).rehome)(self.0.data) }
     }
 
-    /// Replaces pointers into other images by such into that of another value's owner.
+    /// Replaces pointers into other images by pointers into the image of another value's owner.
     ///
     /// # Safety
-    /// The two are of one type, the other's owner is mapped, and the caller alone uses the value.
+    /// Both values have one type, the other's owner is mapped, and only the caller uses the value.
     unsafe fn rehome_as(&self, other: &Self) -> Answer<()> {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller's promise.
         unsafe { ((*other.0.table).rehome)(self.0.data) }
     }
 
-    /// Replaces pointers into other images by such into that of `table`.
+    /// Replaces pointers into other images by pointers into the image of `table`.
     ///
     /// # Safety
-    /// The image of `table` is mapped, its type has the schema of this value's, and the caller alone
-    /// uses the value.
+    /// The image of `table` is mapped, its type has the schema of this value, and only the caller uses the
+    /// value.
     pub unsafe fn rehome_to(&self, table: &CarryTable) -> Answer<()> {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller's promise.
         unsafe { (table.value.rehome)(self.0.data) }
     }
 
-    /// Drops the object. The image that set it is mapped, as `Cell` says.
+    /// Drops the object. The image that set it is mapped; see `Cell`.
     fn destroy(self) {
         // SAFETY: the owner's image is mapped; the object is forgotten below, and so dropped once.
         let dropped = unsafe { ((*self.0.table).drop)(self.0.data) };
@@ -679,7 +679,7 @@ impl Value {
 }
 
 impl Drop for Value {
-    /// Nobody said that the owner's image is still mapped, so the object is left as it is.
+    /// It is not known that the owner's image is still mapped, so the object is leaked.
     fn drop(&mut self) {
         tracing::error!("a value of the Vault was left behind by its owner, and leaks");
     }

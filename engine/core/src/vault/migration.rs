@@ -1,10 +1,10 @@
-//! A value of another type, made beside the version that uses the old one.
+//! Makes a value of another type beside the calls that use the old value.
 //!
-//! Reading a large value as another type takes long, and nobody is to wait for it. So a map or a list is
-//! read a few parts at a time while it is in use. What changed meanwhile is read again, as the digests of
-//! the parts show, until nobody changed it for as long as that took: then nothing is left for the end. A
-//! value that is changed all the time is compared once more in the end, under its lock. A value of any
-//! other type is read as a whole, and once more in the end if it changed.
+//! Reading a large value as another type takes long, and nobody should have to wait for it. So a map or a
+//! list is read a few parts at a time while it is in use. Parts that changed meanwhile, as their digests
+//! show, are read again, until nobody has changed the value for as long as that took: then nothing is left to
+//! do at the end. A value that changes all the time is compared once more at the end, under its lock. A value
+//! of any other type is read as a whole, and once more at the end if it has changed.
 
 use std::sync::Arc;
 
@@ -17,18 +17,19 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::cell::{Cell, Value};
 use crate::{error::flatten, version::Owner};
 
-/// How many parts are read at a time at least; of a large value it is one part in [`SLICES`].
+/// The smallest number of parts that are read at a time. Of a large value, one part in [`SLICES`] is read at
+/// a time.
 const SLICE: usize = 256;
 const SLICES: usize = 64;
 
-/// How often what changed is read again while the value is in use.
+/// The largest number of times that changed parts are read again while the value is in use.
 const ROUNDS: usize = 8;
 
-/// What of an old value is in the new one.
+/// The parts of an old value that are in the new one.
 pub(super) struct Seen {
     /// How often the old value had been changed before it was read.
     changes: u64,
-    /// What distinguishes its parts; `None` if it is read as a whole.
+    /// How its parts are identified; `None` if it is read as a whole.
     kind: Option<Kind>,
     /// What was read of a map or a set.
     keyed: Keyed,
@@ -102,22 +103,22 @@ impl Keyed {
 
 /// What an old value has that a new one does not have yet.
 struct Missing {
-    /// The places in the old value of what changed or is new.
+    /// The places, in the old value, of parts that changed or are new.
     places: Vec<usize>,
-    /// The keys of what the old value does not have any more.
+    /// The digests of the keys that the old value does not have any more.
     gone: FxHashSet<u64>,
     len: usize,
     is_shorter: bool,
 }
 
-/// What an old value had while nobody changed it.
+/// The parts of an old value while nobody changed it.
 struct There {
     /// The digests of the keys; none of a list.
     keys: Vec<u64>,
     len: usize,
 }
 
-/// Reads a value as another type, while it is in use.
+/// Reads a value as another type while it is in use.
 pub(super) fn make(old: &Cell, owner: &Owner, table: &CarryTable) -> Result<(Arc<Cell>, Seen)> {
     let kind = flatten((table.kind)())?;
     let mut seen =
@@ -145,7 +146,7 @@ pub(super) fn make(old: &Cell, owner: &Owner, table: &CarryTable) -> Result<(Arc
 }
 
 impl Seen {
-    /// Puts what comes after the first parts into the new value.
+    /// Puts all parts after the first ones into the new value.
     fn take_all(
         &mut self,
         old: &Cell,
@@ -159,7 +160,7 @@ impl Seen {
             let slice = from..from + SLICE.max(len / SLICES);
             let Some(parts) = old.parts(&Wanted::Range(slice))? else { break };
             if parts.digests.is_empty() {
-                // It has become shorter.
+                // The value has become shorter.
                 break;
             }
             let to = from + parts.digests.len();
@@ -170,13 +171,13 @@ impl Seen {
             (from, len) = (to, parts.len);
         }
         if self.kind != Some(Kind::List) && !self.has_the_keys_of(new)? {
-            // The new type writes keys otherwise, so they cannot be compared.
+            // The new type writes keys in another form, so they cannot be compared.
             self.kind = None;
         }
         Ok(())
     }
 
-    /// Reads again what changed, while the value is in use, until nothing changes for as long as it takes.
+    /// Reads changed parts again while the value is in use, until nothing changes for as long as that takes.
     pub fn catch_up_beside(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
         if self.kind.is_none() {
             return self.read_whole_again(old, new, table);
@@ -196,7 +197,8 @@ impl Seen {
         Ok(())
     }
 
-    /// Reads again what changed, a few parts at a time. Says what was there.
+    /// Reads changed parts again, a few at a time. Returns the parts that the old value has; `None` if it has
+    /// no parts any more.
     fn look_again(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<Option<There>> {
         let (mut from, mut there) = (0, There { keys: Vec::new(), len: 1 });
         let mut expected = Expected::default();
@@ -216,7 +218,7 @@ impl Seen {
         Ok(Some(there))
     }
 
-    /// Takes out of the new value what the old one does not have any more.
+    /// Removes the parts from the new value that the old value does not have any more.
     fn take_out(
         &mut self,
         there: &There,
@@ -245,7 +247,7 @@ impl Seen {
         Ok(())
     }
 
-    /// Reads a value as a whole again if it changed: so most of what does not fit undoes the load.
+    /// Reads a value as a whole again if it changed. So most values that do not fit undo the load.
     fn read_whole_again(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
         let changes = old.changes();
         if changes != self.changes {
@@ -255,7 +257,7 @@ impl Seen {
         Ok(())
     }
 
-    /// Reads what is at these places now: in a map that may be something else than a moment ago.
+    /// Reads the parts that are at these places now. In a map, these may be other parts than a moment ago.
     fn read_again(
         &mut self,
         mut places: Vec<usize>,
@@ -264,7 +266,8 @@ impl Seen {
         table: &CarryTable,
     ) -> Result<()> {
         if self.kind == Some(Kind::List) {
-            // Only what follows on what is there: in between the list may have been shorter.
+            // Only elements that follow on existing ones are added: the list may have been shorter in
+            // between.
             let mut len = self.by_place.len();
             places.retain(|place| {
                 len += usize::from(*place == len);
@@ -280,10 +283,10 @@ impl Seen {
         Ok(())
     }
 
-    /// Puts what is missing into the new value.
+    /// Puts the missing parts into the new value.
     ///
     /// # Safety
-    /// Both values' versions are mapped, and the caller alone uses the values.
+    /// The versions of both values are mapped, and only the caller uses the values.
     pub unsafe fn catch_up(
         &mut self,
         (old, changes): (&Value, u64),
@@ -294,7 +297,7 @@ impl Seen {
             return Ok(());
         }
         let now = match self.kind {
-            // SAFETY: the caller's promise; so below.
+            // SAFETY: the caller's promise. The same goes for the blocks below.
             Some(_) => flatten(unsafe { old.parts(&Wanted::ALL) })?,
             None => None,
         };
@@ -310,7 +313,7 @@ impl Seen {
             // SAFETY: see above.
             done = unsafe { put(old, new, table, (&places, len)) };
             if done.is_err() {
-                // One of them does not fit; the others need not be without their changes for it.
+                // One of the parts does not fit; the others can still get their changes.
                 for place in &places {
                     let len = len.min(place + 1).max(self.by_place.len());
                     // SAFETY: see above.
@@ -336,7 +339,7 @@ impl Seen {
         done
     }
 
-    /// What the old value has, as it is now, that the new one does not have.
+    /// The parts that the old value has now, and the new value lacks.
     fn missing(&self, now: &Parts) -> Missing {
         let (places, known) = self.differing(0, now, &mut Expected::default());
         let mut missing =
@@ -374,7 +377,7 @@ impl Seen {
         Ok(there.len == self.keyed.len() && there.digests.iter().all(is_known))
     }
 
-    /// What distinguishes a part from others.
+    /// The digest that identifies a part.
     fn key(&self, digest: &Digest) -> u64 {
         if self.kind == Some(Kind::Set) { digest.value } else { digest.key }
     }
@@ -398,17 +401,17 @@ impl Seen {
     }
 }
 
-/// Puts what is at some places of one value into another.
+/// Puts the parts at some places of one value into another value.
 ///
 /// # Safety
-/// Both values' versions are mapped, and the caller alone uses the values.
+/// The versions of both values are mapped, and only the caller uses the values.
 unsafe fn put(
     old: &Value,
     new: &Value,
     table: &CarryTable,
     (places, len): (&[usize], usize),
 ) -> Result<()> {
-    // SAFETY: the caller's promise; so below.
+    // SAFETY: the caller's promise. The same goes for the block below.
     let parts = flatten(unsafe { old.parts(&Wanted::At(places.to_vec())) })?.unwrap_or_default();
     let parts = flatten((table.from_json)(&parts.json))?;
     // SAFETY: see above.

@@ -1,4 +1,4 @@
-//! A view as what is behind the [`Vault`] of a plugin or of the host.
+//! Makes a view the implementation of the [`Vault`] of a plugin or of the host.
 
 use std::sync::Arc;
 

@@ -19,26 +19,26 @@ use crate::{
     version::{Owner, Version, expectations::Expectations, registration::Registration},
 };
 
-/// The Vault as one owner sees it; what a [`Vault`] refers to.
+/// The Vault as one owner sees it. A [`Vault`] refers to one.
 pub(crate) struct View {
     store: Arc<Store>,
     owner: Owner,
-    /// The load whose callbacks this is for; afterwards they see what everybody does.
+    /// The load whose callbacks this view is for. After the load, they see what everybody sees.
     load: Option<Arc<Overlay>>,
 }
 
 impl View {
-    /// The Vault for the host.
+    /// The view of the host.
     pub fn for_host(store: &Arc<Store>) -> Arc<Self> {
         Arc::new(Self { store: store.clone(), owner: Owner::Host, load: None })
     }
 
-    /// The Vault for the host as the callbacks of a load see it: what is written goes with the load.
+    /// The view of the host in the callbacks of a load. Changes through it belong to the load.
     pub fn for_callbacks(store: &Arc<Store>, load: &Arc<Overlay>) -> Arc<Self> {
         Arc::new(Self { store: store.clone(), owner: Owner::Host, load: Some(load.clone()) })
     }
 
-    /// The Vault for a version that is being loaded, and writes into its load's overlay until that is
+    /// The view of a version that is being loaded. It writes into the overlay of its load until the load is
     /// published.
     pub fn for_version(
         store: &Arc<Store>,
@@ -50,12 +50,12 @@ impl View {
         Arc::new(Self { store: store.clone(), owner, load: None }).vault()
     }
 
-    /// This view as plugins and hosts use it.
+    /// A handle to this view for plugins and hosts.
     pub fn vault(self: &Arc<Self>) -> Vault {
         table::vault(self.clone())
     }
 
-    /// What the host expects of what is registered.
+    /// The expectations of the host for registrations.
     pub fn expectations(&self) -> &Expectations {
         &self.store.expectations
     }
@@ -77,7 +77,7 @@ impl View {
         }
     }
 
-    /// What this owner sees beside the store.
+    /// The overlay that this owner sees besides the store; `None` if it sees none.
     fn overlay(&self) -> Option<Arc<Overlay>> {
         match self.sight() {
             Sight::Loading(overlay) | Sight::Retired(overlay) => Some(overlay),
@@ -85,7 +85,7 @@ impl View {
         }
     }
 
-    /// Finds an entry where this owner would.
+    /// Finds the entry that this owner sees.
     fn find(&self, key: &str) -> Option<Arc<Cell>> {
         let contents = self.store.contents();
         let overlay = self.overlay();
@@ -100,7 +100,7 @@ impl View {
         })
     }
 
-    /// Refuses a change of a value that this owner is about to take over.
+    /// Refuses to change a value that this owner is about to take over.
     fn expect_writable(&self, key: &str) -> Result<()> {
         let Some(own) = self.overlay() else { return Ok(()) };
         own.carries().get(key).map_or(Ok(()), |carry| Err(carry.read_only()))
@@ -159,7 +159,7 @@ impl View {
         cell.with(&self.owner, callback)
     }
 
-    /// Refuses a load the change of what would stay changed where the load is undone.
+    /// Refuses a load to change a value in a way that would remain if the load is undone.
     fn expect_undoable(&self, cell: &Arc<Cell>) -> Result<()> {
         let Sight::Loading(own) = self.sight() else { return Ok(()) };
         if own.contents().entries.get(&cell.key).is_some_and(|it| Arc::ptr_eq(it, cell)) {
@@ -167,15 +167,17 @@ impl View {
         }
         let (key, owner) = (&cell.key, cell.owner());
         Err(Error::msg(format_args!(
-            "`{key}` belongs to {owner}: a load reads it or sets it anew, and does not change it in its \
-             place, since a load that fails leaves nothing; change it once the load is published"
+            "`{key}` belongs to {owner}: a load can read it or replace it, but not change it in its \
+             place, since a load that fails must leave nothing behind; change it after the load is published"
         )))
     }
 
-    /// Takes a value over from a version that this load replaces, when it is published.
+    /// Takes a value over from a version that this load replaces. This happens when the load is published.
     pub fn carry(&self, key: &str, table: &'static CarryTable) -> Result<Carried> {
         let (Sight::Loading(own), Owner::Version(_)) = (self.sight(), &self.owner) else {
-            return Err(Error::msg("`carry` is for `on_init`: nothing is being replaced now"));
+            return Err(Error::msg(
+                "`carry` can only be called in `on_init`: no version is being replaced now",
+            ));
         };
         if own.contents().entries.contains_key(key) || own.carries().contains_key(key) {
             return Err(Error::msg(format_args!(
@@ -246,7 +248,7 @@ impl View {
         self.with_live(data.live_name(), |live| live.renew(data))
     }
 
-    /// Asks the live functions and types that this owner sees: those of its load, or the newest.
+    /// Asks the live functions and types that this owner sees: those of its load, or the newest ones.
     fn with_live<T>(
         &self,
         name: &str,
@@ -282,7 +284,7 @@ impl View {
     pub fn register(&self, name: &str, object: RawObject, replace: bool) -> Result<()> {
         let object = Arc::new(Registration::new(name, self.owner.clone(), object)?);
         match self.add(&object, replace) {
-            // Not under the lock: the last who has the object drops it.
+            // The lock is released, because the last user of the object drops it.
             Ok(replaced) => {
                 drop(replaced);
                 Ok(())
@@ -294,7 +296,7 @@ impl View {
         }
     }
 
-    /// Ends the registration of an object of the host's.
+    /// Ends the registration of an object of the host.
     pub fn unregister(&self, interface: &str, name: &str) -> Result<bool> {
         self.expect_host()?;
         let removed = {
@@ -342,12 +344,14 @@ impl View {
         objects
     }
 
-    /// Lends what is registered under a name.
+    /// Lends the object that is registered under a name; `None` if there is none.
     pub fn registered(&self, shape: &InterfaceShape, name: &str) -> Result<Option<BoundObject>> {
         if let Owner::Version(version) = &self.owner
             && version.upgrade().is_none_or(|version| version.outside().is_closing())
         {
-            return Err(Error::msg("the plugin's image is being unmapped, and can hold nothing"));
+            return Err(Error::msg(
+                "the plugin's image is being unmapped, so it cannot use an object any more",
+            ));
         }
         let objects = self.registrations(&shape.name);
         let Some(object) = objects.into_iter().find(|object| object.name == name) else {
@@ -374,7 +378,7 @@ impl View {
         self.registrations(interface).iter().map(|object| object.name.clone()).collect()
     }
 
-    /// Adds a registration; returns the one whose place it takes, if it may take one.
+    /// Adds a registration. Returns the one that it replaces, if it may replace one.
     fn add(&self, object: &Arc<Registration>, replace: bool) -> Result<Option<Arc<Registration>>> {
         if replace {
             self.expect_host()?;
@@ -405,7 +409,7 @@ impl View {
                 return Err(is_published(name, interface, "replace"));
             }
             return Err(Error::msg(format_args!(
-                "`{name}` of `{interface}` is registered by {owner} already"
+                "{owner} has already registered `{name}` of `{interface}`"
             )));
         }
         CHANGES.fetch_add(1, Ordering::Relaxed);
@@ -417,18 +421,18 @@ impl View {
     }
 }
 
-/// What came of putting a cell somewhere.
+/// The result of putting a cell somewhere.
 enum Put {
-    /// It is there, and what was there is not.
+    /// The cell is stored, and the one before it is displaced.
     Stored(Option<Displaced>),
-    /// This one takes its value.
+    /// This cell takes the value.
     Assign(Arc<Cell>),
-    /// Another one is there, and stays.
+    /// Another cell is there, and stays.
     Taken,
 }
 
-/// What becomes of a value that a replaced version sets: whoever reads the key afterwards finds it. Where
-/// others have the key it takes the place of theirs; a key that only the version has is its own.
+/// Sets a value for a version that was replaced, such that everybody who reads the key afterwards finds the
+/// value. If others have the key, the value replaces theirs. A key that only the version has belongs to it.
 fn put_retired(
     contents: &Contents,
     own: &Overlay,
@@ -441,7 +445,7 @@ fn put_retired(
         (Some(there), _) => (there.clone(), true),
         (None, Some(there)) => (there.clone(), false),
         (None, None) => {
-            // Nobody else has it, so it is the version's own, and goes with it.
+            // Nobody else has the key, so it belongs to the version, and is dropped with it.
             return Ok(Put::Stored(own.insert(key.to_owned(), cell.clone())));
         }
     };
@@ -459,25 +463,25 @@ fn put_retired(
     Ok(Put::Assign(there))
 }
 
-/// Why a load may not touch what the host has registered before it.
+/// Why a load must not change what the host has registered before it.
 fn is_published(name: &str, interface: &str, action: &str) -> Error {
     Error::msg(format_args!(
-        "`{name}` of `{interface}` is published: {action} it once this load is over, since one that fails \
-         changes nothing"
+        "`{name}` of `{interface}` is published: {action} it after this load, since a load that fails \
+         must change nothing"
     ))
 }
 
-/// Who removes only its own until it is published.
+/// A load, in the error of [`belongs_to`].
 const LOADING: &str = "a load that is under way";
 
-/// Why `who` may not remove what others see: its load may be undone, or it counts no more.
+/// Why `who` must not remove what others see: its load may be undone, or it was replaced.
 fn belongs_to(cell: &Cell, who: &str) -> Error {
     let (key, owner) = (&cell.key, cell.owner());
-    Error::msg(format_args!("`{key}` belongs to {owner}; {who} removes only its own values"))
+    Error::msg(format_args!("`{key}` belongs to {owner}; {who} can remove only its own values"))
 }
 
 fn has_ended() -> Error {
-    Error::msg("the version has ended, or its load was undone; it can leave nothing behind")
+    Error::msg("the version has ended, or its load was undone, so it cannot leave anything behind")
 }
 
 fn no_live(name: &str) -> String {

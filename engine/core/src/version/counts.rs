@@ -1,7 +1,7 @@
-//! How often a version's functions are called, and how long the calls take.
+//! Counts the calls of a version's functions, and measures how long they take.
 //!
-//! Every call is counted, by the thread that makes it, in memory that no other thread writes. A clock
-//! costs ten times what a call does, so only the first calls and then a sample are timed.
+//! Every call is counted by its own thread, in memory that no other thread writes. Reading a clock costs ten
+//! times as much as a call, so only the first calls and then a sample are timed.
 
 use std::{
     ptr::{self, NonNull},
@@ -19,25 +19,25 @@ use crate::slots::MAX_THREADS;
 /// How many calls of a function each thread times before it takes samples.
 const TIMED_FIRST: u64 = 64;
 
-/// Of so many calls one is timed, after the first. It stands for all of them.
+/// After the first calls, one call of this many is timed. It stands for all of them.
 const SAMPLED: u64 = 1024;
 
-/// The calls of one version: for each of its functions, and for those it finds by hand.
+/// The calls of one version: a counter for each of its functions, and one for calls that the plugin answers
+/// in `invoke_func`.
 pub(crate) struct CallCounts {
     functions: usize,
-    /// By thread, a row with a counter for each function; `uncalled` where that thread has not called
-    /// any.
+    /// For each thread, a row with a counter for each function; `uncalled` if the thread has not called any.
     by_thread: [AtomicPtr<Counters>; MAX_THREADS],
-    /// The numbers of the threads that have a row are below this.
+    /// All threads that have a row have an index below this.
     threads: AtomicUsize,
-    /// A row in which every call is one that is timed; nobody writes it.
+    /// A row in which every call is timed; nobody writes it.
     uncalled: NonNull<Counters>,
     /// The counters of all threads without slots.
     shared: Box<[Counter]>,
     latencies: Box<[OnceLock<Box<Latencies>>]>,
 }
 
-/// Counters that share no cache line with another thread's; processors fetch lines in pairs.
+/// Counters that share no cache line with those of another thread. Processors fetch lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 struct Counters(#[allow(dead_code, reason = "reached by address")] [Counter; PER_LINES]);
@@ -45,14 +45,14 @@ struct Counters(#[allow(dead_code, reason = "reached by address")] [Counter; PER
 /// How many counters fill two cache lines.
 const PER_LINES: usize = 16;
 
-/// How often a thread has called a function, in one word that also says whether the next call is timed:
-/// it is where the word is a multiple of [`SAMPLED`].
+/// How often a thread has called a function, in one word that also says whether the next call is timed: it is
+/// timed if the word is a multiple of [`SAMPLED`].
 ///
-/// Each of the first calls adds that much, so that the next is timed too; each one after them adds 1.
+/// Each of the first calls adds [`SAMPLED`], so that the next one is timed too; each later call adds 1.
 #[derive(Default)]
 struct Counter(AtomicU64);
 
-/// A call that was counted; `Some` where it is timed.
+/// A counted call; `Some` if it is timed.
 pub(crate) type Begun = Option<Timed>;
 
 /// A call that is timed.
@@ -69,7 +69,7 @@ unsafe impl Send for CallCounts {}
 unsafe impl Sync for CallCounts {}
 
 impl CallCounts {
-    /// Counters for so many functions, and one more for those that have no number.
+    /// Counters for `functions` functions, and one more for calls that the plugin answers in `invoke_func`.
     pub fn new(functions: usize) -> Box<Self> {
         let counters = functions + 1;
         let uncalled = row(functions);
@@ -83,7 +83,7 @@ impl CallCounts {
         })
     }
 
-    /// The number of a call that has none.
+    /// The number of the counter for calls that the plugin answers in `invoke_func`.
     pub fn unnumbered(&self) -> usize {
         self.functions
     }
@@ -95,16 +95,15 @@ impl CallCounts {
             Some(row) => row.load(Ordering::Acquire),
             None => return self.begin_shared(function),
         };
-        // SAFETY: the row has a counter for each function and one more at least, and lives as long as
-        // this.
+        // SAFETY: the row has a counter for each function and at least one more, and lives as long as this.
         let counter = unsafe { counter(row, function.min(self.functions)) };
         if counter.count_untimed() { None } else { self.begin_timed(thread, function) }
     }
 
-    /// Counts a call of a function by a thread, unless it is one that is timed; says whether it did.
+    /// Counts a call of a function by a thread, unless it is to be timed. Returns whether it was counted.
     ///
     /// # Safety
-    /// The thread's number is below [`MAX_THREADS`], and there is a function of that number.
+    /// The thread's index is below [`MAX_THREADS`], and there is a function with this number.
     #[inline(always)]
     pub unsafe fn count_untimed(&self, thread: usize, function: usize) -> bool {
         // SAFETY: the caller's promise.
@@ -156,7 +155,7 @@ impl CallCounts {
         (0..=self.functions).map(|function| self.calls(function)).sum()
     }
 
-    /// The histogram of the timed calls: how many took at most so long.
+    /// The cumulative histogram of the timed calls: how many took at most as long as each bound.
     pub fn buckets(&self, function: usize) -> Vec<LatencyBucket> {
         let latencies = self.latencies.get(function).and_then(OnceLock::get);
         latencies.map_or_else(Vec::new, |latencies| latencies.cumulative())
@@ -175,21 +174,21 @@ impl Drop for CallCounts {
     }
 }
 
-/// A row for so many functions and one more, in which nothing was called yet.
+/// A row for `functions` functions and one more, without any calls yet.
 fn row(functions: usize) -> NonNull<Counters> {
     let row: Box<[Counters]> = (0..row_len(functions)).map(|_| Counters::default()).collect();
     NonNull::from(Box::leak(row)).cast()
 }
 
-/// How many [`Counters`] a row is long.
+/// How many [`Counters`] a row has.
 fn row_len(functions: usize) -> usize {
     functions / PER_LINES + 1
 }
 
-/// The counter of a function: [`Counters`] are nothing but counters, so a row is one array of them.
+/// The counter of a function. [`Counters`] consist only of counters, so a row is one array of them.
 ///
 /// # Safety
-/// The row has that many, and outlives the answer.
+/// The row has a counter for the function, and outlives the result.
 #[inline(always)]
 unsafe fn counter<'a>(row: *const Counters, function: usize) -> &'a Counter {
     // SAFETY: the caller's promise.
@@ -197,20 +196,20 @@ unsafe fn counter<'a>(row: *const Counters, function: usize) -> &'a Counter {
 }
 
 impl Counter {
-    /// Counts a call on the only thread that writes the counter, unless it is one that is timed; says
-    /// whether it did.
+    /// Counts a call on the only thread that writes the counter, unless it is to be timed. Returns whether it
+    /// was counted.
     #[inline(always)]
     fn count_untimed(&self) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         if word.is_multiple_of(SAMPLED) {
             return false;
         }
-        // Nobody else writes it, so reading and writing it need not be one step.
+        // Nobody else writes the counter, so reading and writing it need not be one atomic step.
         self.0.store(word + 1, Ordering::Relaxed);
         true
     }
 
-    /// Counts any call, whoever else writes the counter.
+    /// Counts any call, even if other threads write the counter.
     fn count(&self) -> Begun {
         let is_first = |word| word < TIMED_FIRST * SAMPLED;
         let count = |word| Some(if is_first(word) { word + SAMPLED } else { word + 1 });
@@ -229,10 +228,10 @@ impl Counter {
 /// How many buckets an octave of durations has.
 const BUCKETS_PER_OCTAVE: u32 = 4;
 
-/// From 1 ns to some 73 minutes.
+/// The buckets cover 1 ns to some 73 minutes.
 const BUCKETS: usize = 42 * BUCKETS_PER_OCTAVE as usize;
 
-/// A histogram of durations. A bucket ends at most 25 % above the end of the one before it.
+/// A histogram of durations. The bound of a bucket is at most 25 % above the bound before it.
 struct Latencies([AtomicU64; BUCKETS]);
 
 impl Default for Latencies {
@@ -242,12 +241,12 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// So many calls took so long.
+    /// Records `calls` calls that took this long.
     fn record(&self, took: Duration, calls: u64) {
         self.0[bucket(took)].fetch_add(calls, Ordering::Relaxed);
     }
 
-    /// How many calls took at most so long, by the ends of the buckets that have calls.
+    /// How many calls took at most as long as each bound, for the buckets that have calls.
     fn cumulative(&self) -> Vec<LatencyBucket> {
         let mut calls = 0;
         let counts = self.0.iter().map(|n| n.load(Ordering::Relaxed)).enumerate();
@@ -263,13 +262,13 @@ impl Latencies {
 fn bucket(took: Duration) -> usize {
     let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
     let octave = nanos.ilog2();
-    // The two bits below the highest one say which quarter of the octave it is.
+    // The two bits below the highest one give the quarter of the octave.
     let quarter =
         if octave >= 2 { (nanos >> (octave - 2)) & 3 } else { (nanos << (2 - octave)) & 3 };
     ((octave * BUCKETS_PER_OCTAVE) as usize + quarter as usize).min(BUCKETS - 1)
 }
 
-/// The longest duration of a bucket.
+/// The longest duration in a bucket.
 fn upper_bound(bucket: usize) -> Duration {
     let (octave, quarter) = (bucket as u32 / BUCKETS_PER_OCTAVE, bucket as u64 % 4);
     let next = (5 + quarter) << octave;

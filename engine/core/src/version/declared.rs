@@ -1,4 +1,4 @@
-//! What a version said of itself while it was loaded.
+//! What a version declared while it was loaded.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use rustc_hash::FxBuildHasher;
 
 use super::counts::CallCounts;
 
-/// What a version said of itself while it was loaded. It is said once, before the version serves.
+/// What a version declared while it was loaded. It declares this once, before it serves.
 ///
-/// All of it is a copy: what the image allocated itself would count as its own, also when it is long
-/// freed.
+/// Everything here is a copy: memory that the image has allocated would count as its own even after the image
+/// is freed.
 pub(crate) struct Declared {
     pub functions: Functions,
     pub live_types: Vec<LiveTypeDescription>,
@@ -21,7 +21,7 @@ pub(crate) struct Declared {
     pub is_reloadable: bool,
 }
 
-/// The functions in the order of their names, and how often each was called.
+/// The functions, sorted by name, and the counters of their calls.
 pub(crate) struct Functions {
     pub described: Vec<FunctionDescription>,
     by_name: HashMap<String, usize, FxBuildHasher>,
@@ -37,7 +37,7 @@ impl Functions {
         Self { described, by_name, counts }
     }
 
-    /// The function of a name and its place.
+    /// The function named `name`, and its place.
     pub fn find(&self, name: &str) -> Option<(usize, &FunctionDescription)> {
         let place = *self.by_name.get(name)?;
         Some((place, self.described.get(place)?))

@@ -1,5 +1,5 @@
-//! What the host's own code expects of versions: functions that it calls with Rust types, and interfaces
-//! that it uses. A load that would break what holds now is not published.
+//! What the host's own code expects of versions: functions that it calls with Rust types, and interfaces that
+//! it uses. A load that would break an expectation that is met now is not published.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,16 +22,16 @@ struct Known {
 /// A function that the host calls with Rust types.
 #[derive(PartialEq)]
 pub(crate) struct ExpectedFunction {
-    /// `None` of a live function.
+    /// `None` for a live function.
     plugin: Option<String>,
     name: String,
     types: Arc<FunctionTypes>,
     is_async: bool,
-    /// The type as which it is called.
+    /// The type with which it is called.
     called_as: &'static str,
 }
 
-/// An interface that the host has used an object of.
+/// An interface of which the host has used an object.
 #[derive(Clone, PartialEq)]
 struct ExpectedInterface {
     /// The plugin that exports it; `None` if plugins register it.
@@ -39,19 +39,19 @@ struct ExpectedInterface {
     shape: InterfaceShape,
 }
 
-/// What a generation has, or is going to have.
+/// What a generation has, or will have.
 pub(crate) struct Offer<'a> {
     pub versions: &'a [Arc<Version>],
-    /// The registrations of an interface, by its name.
+    /// Returns the registrations of an interface, given its name.
     pub registrations: &'a dyn Fn(&str) -> Vec<Arc<Registration>>,
 }
 
-/// Whether a generation has what is expected.
+/// Whether a generation meets an expectation.
 enum Met {
     Yes,
-    /// It has nothing of the kind.
+    /// It does not have the item.
     Absent,
-    /// It has something else.
+    /// It has the item in another form.
     Not {
         plugin: String,
         difference: String,
@@ -59,8 +59,8 @@ enum Met {
 }
 
 impl Expectations {
-    /// Remembers that the host calls a function with these types. A handle that was dropped counts too: whoever
-    /// asks for it at each call has none in between.
+    /// Remembers that the host calls a function with these types. A handle that was dropped counts, too: a
+    /// host may request one for each call.
     pub fn of_function(
         &self,
         plugin: Option<&str>,
@@ -81,7 +81,7 @@ impl Expectations {
         }
     }
 
-    /// Remembers that the host uses an interface: what a plugin exports, or what is registered.
+    /// Remembers that the host uses an interface that a plugin exports, or that plugins register.
     pub fn of_interface(&self, exported_by: Option<&str>, shape: &InterfaceShape) {
         let mut known = self.0.locked();
         let is_it = |known: &ExpectedInterface| {
@@ -93,14 +93,15 @@ impl Expectations {
         }
     }
 
-    /// All of it, as a console is told.
+    /// All expectations, in the form of the console protocol.
     pub fn told(&self) -> Vec<Expectation> {
         let (functions, interfaces) = self.now();
         let functions = functions.iter().map(|function| function.told());
         functions.chain(interfaces.iter().map(ExpectedInterface::told)).collect()
     }
 
-    /// What is met before a load, and something else after it. What a load only takes away was asked for.
+    /// The expectations that are met before a load, and not after it because the item has another form. Items
+    /// that a load only removes are not included, since the removal was requested.
     pub fn broken(&self, before: &Offer<'_>, after: &Offer<'_>) -> Vec<BrokenExpectation> {
         let (functions, interfaces) = self.now();
         let functions = functions.iter().map(|it| (it.told(), it.met_by(before), it.met_by(after)));
@@ -223,7 +224,7 @@ impl ExpectedInterface {
     }
 }
 
-/// The name of a type as its author writes it: without the paths of what needs no import.
+/// The name of a type as its author writes it, without the paths of types that need no import.
 fn as_written(type_name: &str) -> String {
     const PATHS: [&str; 6] = [
         "alloc::string::",
@@ -236,13 +237,13 @@ fn as_written(type_name: &str) -> String {
     PATHS.iter().fold(type_name.to_owned(), |name, path| name.replace(path, ""))
 }
 
-/// A hash of the types of a function, to compare with one of the same program or toolchain.
+/// A hash of the types of a function, to compare with others of the same program or toolchain.
 pub(crate) fn fingerprint_of_function(types: &FunctionTypes, is_async: bool) -> String {
     let kind = if is_async { "async-" } else { "" };
     format!("{kind}{:016x}{:016x}", types.args.fingerprint(), types.result.fingerprint())
 }
 
-/// The same of an interface.
+/// A hash of an interface, to compare with others of the same program or toolchain.
 pub(crate) fn fingerprint_of_interface(shape: &InterfaceShape) -> String {
     format!("{:016x}", shape.fingerprint())
 }

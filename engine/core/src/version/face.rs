@@ -1,4 +1,4 @@
-//! What code the functions of a version have: that of its image, and that of patches that were loaded beside it.
+//! The code of a version's functions: that of its image, and that of patches that were loaded beside it.
 
 use std::{
     fmt,
@@ -71,7 +71,7 @@ impl fmt::Display for Faced<'_> {
     }
 }
 
-/// The code that the functions of a version have.
+/// The code of the functions of a version.
 pub(crate) struct Face {
     /// The id of the code; for the base the build's.
     code_id: BuildId,
@@ -83,11 +83,11 @@ pub(crate) struct Face {
     targets: Box<[Target]>,
 }
 
-/// Where the code of a function is.
+/// The address of a function's code.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub function: FunctionRef,
-    /// How to call it with Rust types, if that is possible.
+    /// How to call it with Rust types; `None` if that is not possible.
     pub typed: Option<TypedCall>,
 }
 
@@ -98,13 +98,14 @@ impl Target {
 }
 
 impl Face {
-    /// The face of a version as it was loaded; the functions are those that it describes, in their places.
+    /// The face of a version as it was loaded. `functions` are the functions that it describes, in their
+    /// places.
     pub fn base(build_id: BuildId, functions: &[DescribedFunction]) -> Self {
         let targets = functions.iter().map(Target::of).collect();
         Self { code_id: build_id, whole: OnceLock::new(), changed: Vec::new(), targets }
     }
 
-    /// This face with other code for the functions of some places.
+    /// This face with other code for the functions at some places.
     pub fn patched(
         &self,
         code_id: BuildId,
@@ -140,7 +141,7 @@ impl Face {
         let _ = self.whole.set((build_id, artifact));
     }
 
-    /// Where the function of a place is.
+    /// The code of the function at `place`.
     #[inline(always)]
     pub fn target(&self, place: usize) -> Option<&Target> {
         self.targets.get(place)
@@ -175,7 +176,7 @@ impl Faces {
         let _ = self.faces[0].set(base);
     }
 
-    /// A face; there is no base before the version has said which functions it has.
+    /// A face. The base does not exist before the version has described its functions.
     #[inline(always)]
     pub fn get(&self, face: FaceNumber) -> Option<&Face> {
         self.faces.get(usize::from(face.0))?.get()
@@ -185,7 +186,7 @@ impl Faces {
         self.get(FaceNumber::BASE)
     }
 
-    /// The face that has the code of a build.
+    /// The face with the code of a build.
     pub fn of_build(&self, build_id: BuildId) -> Option<FaceNumber> {
         let mut all = self.all();
         all.find(|(_, face)| face.build_id() == build_id).map(|(number, _)| number)
@@ -211,7 +212,7 @@ impl Faces {
         numbered.map_while(|(number, face)| Some((FaceNumber(number), face.get()?)))
     }
 
-    /// Keeps a face, whose patch was loaded: so there is room for it.
+    /// Adds a face, after its patch was loaded, so there is room for it.
     pub fn add(&self, face: Face) -> Option<FaceNumber> {
         let (number, place) = (0..).zip(self.faces.iter()).find(|(_, it)| it.get().is_none())?;
         place.set(face).ok().map(|()| FaceNumber(number))
@@ -233,7 +234,7 @@ impl Faces {
         self.serving.store(face.0, Ordering::Relaxed);
     }
 
-    /// Whether a patch of so many bytes may be loaded.
+    /// Whether a patch of `bytes` bytes may be loaded.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let patches = self.lock_patches();
         let used: usize = patches.iter().map(MappedPatch::bytes).sum();
@@ -245,12 +246,12 @@ impl Faces {
         self.lock_patches().push(patch);
     }
 
-    /// How many bytes the patches take.
+    /// How many bytes the patches have.
     pub fn patches_bytes(&self) -> u64 {
         self.lock_patches().iter().map(|patch| patch.bytes() as u64).sum()
     }
 
-    /// The patches, to be unmapped with the image.
+    /// Takes the patches, to unmap them with the image.
     pub fn take_patches(&self) -> Vec<MappedPatch> {
         std::mem::take(&mut *self.lock_patches())
     }

@@ -1,5 +1,4 @@
-//! How often the functions of a version failed. Only a call that fails comes here: one that succeeds pays
-//! nothing for it.
+//! Counts the failures of a version's functions. Only failed calls use this; calls that succeed cost nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -70,12 +69,12 @@ impl FailureCounts {
         told.insert(face).then(first)
     }
 
-    /// Those of one function.
+    /// The failures of one function.
     pub fn of(&self, function: &str) -> Failures {
         self.0.locked().by_function.get(function).cloned().unwrap_or_default()
     }
 
-    /// Those of all functions together.
+    /// The failures of all functions together.
     pub fn total(&self) -> Failures {
         self.0.locked().total.clone()
     }

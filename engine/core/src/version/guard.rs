@@ -1,4 +1,4 @@
-//! The guard: a version that fails again and again once it serves is taken back.
+//! The guard: a version whose calls fail too often while it serves is taken back.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,8 @@ use hotswap_protocol::PluginName;
 use super::face::FaceNumber;
 use crate::{artifact::BuildId, lock::Lock as _};
 
-/// When a version that serves is taken back by itself: [`EngineBuilder::guard`](crate::EngineBuilder::guard).
+/// Sets when a version that serves is taken back automatically; see
+/// [`EngineBuilder::guard`](crate::EngineBuilder::guard).
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,35 +33,35 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// After so many panics of its functions, at least 1, within 5 s.
+    /// Takes a version back after `limit` panics of its functions (at least 1) within 5 s.
     pub const fn panics(limit: usize) -> Self {
         let limit = if limit == 0 { 1 } else { limit };
         Self { limit, within: Duration::from_secs(5), counts_errors: false }
     }
 
-    /// As [`panics`](Self::panics), and errors that its functions return count too; but none that says that
-    /// the call was wrong.
+    /// Works like [`panics`](Self::panics), and also counts errors that functions return. Errors that say
+    /// that the call was wrong do not count.
     pub const fn failures(limit: usize) -> Self {
         Self { counts_errors: true, ..Self::panics(limit) }
     }
 
-    /// The same number, within this period.
+    /// Counts failures within `period` instead.
     pub const fn within(self, period: Duration) -> Self {
         Self { within: period, ..self }
     }
 }
 
-/// A guard, and where it sends what trips it.
+/// A guard, and the channel for versions that it takes back.
 pub(crate) struct Post {
     pub guard: Guard,
     trips: Sender<Trip>,
 }
 
-/// A version that failed too often.
+/// A version whose calls failed too often.
 pub(crate) struct Trip {
     pub plugin: PluginName,
     pub ordinal: u32,
-    /// Which face of it served.
+    /// The face that served.
     pub face: FaceNumber,
     pub build_id: BuildId,
     pub failures: usize,
@@ -83,7 +84,7 @@ impl Post {
         Self { guard, trips }
     }
 
-    /// Counts a failure of a version that serves; the first that is too many is told.
+    /// Counts a failure of a version that serves, and reports the version when there are too many.
     pub fn count(
         &self,
         recent: &Recent,
@@ -96,18 +97,18 @@ impl Post {
         }
         let (plugin, ordinal, face, build_id) = who();
         let trip = Trip { plugin, ordinal, face, build_id, failures: limit, within, counts_errors };
-        // Without a receiver the engine is gone.
+        // If there is no receiver, the engine is gone.
         let _ = self.trips.send(trip);
     }
 }
 
 impl Recent {
-    /// Begins anew.
+    /// Starts counting from zero.
     pub fn forget(&self) {
         *self.0.locked() = Failures::default();
     }
 
-    /// Counts a failure; says whether it is the one that makes them too many, which happens once.
+    /// Counts a failure. Returns true for the one that makes them too many, which happens once.
     fn count(&self, limit: usize, within: Duration, now: Instant) -> bool {
         let mut failures = self.0.locked();
         if failures.has_tripped {

@@ -19,7 +19,8 @@ use crate::slots::{self, CallSeen};
 
 /// The calls that were seen in a version's slots, and since when.
 ///
-/// A call costs no clock, so it is known for how long it has been seen, which is less than it runs.
+/// Calls do not read a clock, so only the time is known since which a call has been seen. The call may run
+/// for longer.
 #[derive(Default)]
 pub(crate) struct SeenCalls(Mutex<Vec<Seen>>);
 
@@ -64,12 +65,12 @@ impl Seen {
 }
 
 impl Version {
-    /// Notes the calls that are under way, so that it is known since when they have been.
+    /// Notes the calls under way, so that it is known since when they have been seen.
     pub fn note_calls(&self) {
         self.seen_calls.look(self);
     }
 
-    /// What keeps the version from being unmapped: each that has a name, and the others by kind.
+    /// What keeps the version from being unmapped: each named holder, and the unnamed ones by kind.
     pub fn holders(&self) -> Vec<Holder> {
         let calls = self.seen_calls.look(self).into_iter();
         let mut holders: Vec<Holder> = calls.map(|call| self.call_holder(call)).collect();
@@ -100,7 +101,7 @@ impl Version {
         }
     }
 
-    /// What keeps the version from being unmapped, counted: `2 calls, 1 task`.
+    /// The number of holders of each kind: `2 calls, 1 task`.
     pub fn holder_counts(&self) -> String {
         let counts = LeaseKind::ALL.map(|kind| {
             let in_slots = if kind == LeaseKind::Call { slots::calls_at(self).len() } else { 0 };
@@ -112,7 +113,7 @@ impl Version {
         texts(&holders).join(", ")
     }
 
-    /// What runs on the reaper's thread; or, when nothing else is left, the threads that have
+    /// The step of the version's end that runs; or, when nothing else is left, the threads that have
     /// destructors to run.
     fn what_else(&self) -> Vec<Holder> {
         if let Some(running) = self.stage().running() {
@@ -132,7 +133,7 @@ impl Version {
     }
 }
 
-/// The holders in words, as of now.
+/// The holders as texts, as of now.
 pub(crate) fn texts(holders: &[Holder]) -> Vec<String> {
     let now_ms = now_ms();
     holders.iter().map(|holder| holder.text(now_ms)).collect()
@@ -165,13 +166,13 @@ fn lease_holder(lease: &NamedLease) -> Holder {
     }
 }
 
-/// When that was, in milliseconds since the Unix epoch.
+/// The same time in milliseconds since the Unix epoch.
 fn moment_ms(since: Instant) -> u64 {
     now_ms().saturating_sub(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A holder of a thread: its name, and its number unless it is the first; the number alone where the
-/// system knows no name.
+/// A holder that is a thread, with its name, and its id unless it is the first thread. It has only the id if
+/// the system has no name.
 fn on_thread(kind: HolderKind, id: i32) -> Holder {
     let holder = Holder::unnamed(kind, 1);
     if id == first_thread() {
@@ -182,7 +183,7 @@ fn on_thread(kind: HolderKind, id: i32) -> Holder {
     Holder { thread, thread_id: Some(id), ..holder }
 }
 
-/// The first thread's number, which is that of the process.
+/// The id of the first thread, which is that of the process.
 fn first_thread() -> i32 {
     i32::try_from(std::process::id()).unwrap_or(0)
 }

@@ -1,6 +1,6 @@
-//! What keeps a version in use, and can be named.
+//! The leases that keep a version in use, and that can have names.
 //!
-//! Most calls are not counted here: `slots` keeps those.
+//! Most calls have no lease: their slots keep the version in use.
 
 use std::{
     collections::BTreeMap,
@@ -26,13 +26,13 @@ use crate::lock::Lock as _;
 pub(crate) enum LeaseKind {
     /// A call runs in it.
     Call,
-    /// A generation that holds it: the serving one, or one that somebody has a handle to.
+    /// A generation holds it: the serving one, or one to which somebody has a handle.
     Handle,
     /// An object whose code lies in it is in use.
     Value,
     /// A thread that it started runs.
     Thread,
-    /// A task that it started, or what would wake one.
+    /// A task that it started, or a waker of such a task.
     Task,
 }
 
@@ -40,7 +40,7 @@ impl LeaseKind {
     /// All of them, in the order in which they are listed.
     pub const ALL: [Self; 5] = [Self::Call, Self::Task, Self::Value, Self::Thread, Self::Handle];
 
-    /// What the protocol calls it.
+    /// The same in the console protocol.
     pub fn told(self) -> HolderKind {
         match self {
             Self::Call => HolderKind::Call,
@@ -52,25 +52,25 @@ impl LeaseKind {
     }
 }
 
-/// Counts the leases of a version, and knows them by name.
+/// Counts the leases of a version, and keeps the names of those that have one.
 #[derive(Default)]
 pub(crate) struct LeaseCounts {
-    /// The leases through which the version can be entered, and [`CLOSED`].
+    /// The number of leases through which the version can be entered, and [`CLOSED`].
     entries: AtomicUsize,
-    /// The threads and tasks that the version started.
+    /// The number of threads and tasks that the version started.
     own: AtomicUsize,
     by_kind: [AtomicUsize; LeaseKind::ALL.len()],
     named: Mutex<Named>,
 }
 
-/// The leases that have a name, by number.
+/// The leases with names, by number.
 #[derive(Default)]
 struct Named {
     last: u64,
     leases: BTreeMap<u64, NamedLease>,
 }
 
-/// A lease that has a name.
+/// A lease with a name.
 #[derive(Debug, Clone)]
 pub(crate) struct NamedLease {
     pub kind: LeaseKind,
@@ -80,12 +80,12 @@ pub(crate) struct NamedLease {
     pub since: Instant,
 }
 
-/// What a lease is for.
+/// The purpose of a lease.
 #[derive(Debug, Clone)]
 pub(crate) enum LeaseName {
     /// A call of a function.
     Function(Arc<str>),
-    /// Something else of the plugin that runs.
+    /// Other code of the plugin that runs.
     Activity(Activity),
     /// A task.
     Task(Arc<str>),
@@ -93,29 +93,28 @@ pub(crate) enum LeaseName {
     Value(Arc<str>),
     /// A registration.
     Registration { name: Arc<str>, interface: Arc<str> },
-    /// An object that it gave to somebody, by its interface.
+    /// An object that it has given out, by its interface.
     Object(Arc<str>),
-    /// What the version exports, by its interface: an import has it, or the host.
+    /// The export of the version, by its interface. An import or the host uses it.
     Export(Arc<str>),
-    /// A thread, by the system's number.
+    /// A thread, by its id in the system.
     Thread(i32),
     /// A console that keeps the version.
     Console,
 }
 
-/// Set for good when the last entry has ended: from then on only the version's own threads and tasks
-/// run.
+/// Set forever when the last entry has ended. From then on, only the version's own threads and tasks run.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl LeaseCounts {
-    /// Closes the version if nobody can be in it but its own threads; says whether it is closed.
+    /// Closes the version if only its own threads can be in it. Returns whether it is closed.
     pub fn close(&self) -> bool {
-        // Acquire: what the last holders did happens before what comes now. They release.
+        // Acquire: whatever the last holders did happens before what comes now. They release.
         let closed = self.entries.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire);
         closed.is_ok() || closed == Err(CLOSED)
     }
 
-    /// Whether nothing at all keeps the version in use, and it is closed.
+    /// Whether the version is closed, and nothing keeps it in use.
     pub fn has_ended(&self) -> bool {
         self.entries.load(Ordering::Acquire) == CLOSED && self.own.load(Ordering::Acquire) == 0
     }
@@ -126,12 +125,12 @@ impl LeaseCounts {
         entries == 0 || entries == CLOSED
     }
 
-    /// How many leases there are of a kind.
+    /// How many leases of a kind there are.
     pub fn count(&self, kind: LeaseKind) -> usize {
         self.of(kind).load(Ordering::Relaxed)
     }
 
-    /// The leases that have a name.
+    /// The leases with names.
     pub fn named(&self) -> Vec<NamedLease> {
         self.lock_named().leases.values().cloned().collect()
     }
@@ -144,7 +143,7 @@ impl LeaseCounts {
         &self.by_kind[kind as usize]
     }
 
-    /// The counter that decides, for a kind.
+    /// The counter for a kind of lease.
     fn total(&self, kind: LeaseKind) -> &AtomicUsize {
         match kind {
             LeaseKind::Thread | LeaseKind::Task => &self.own,
@@ -153,13 +152,13 @@ impl LeaseCounts {
     }
 }
 
-/// Keeps a version in use: while it lives the image is mapped.
+/// Keeps a version in use. While it exists, the image is mapped.
 pub(crate) struct Lease {
     version: Arc<Version>,
-    /// The face that whoever enters by it meets.
+    /// The face through which code enters by this lease.
     face: FaceNumber,
     kind: LeaseKind,
-    /// Its number among those with a name; 0 where it has none.
+    /// Its number among the named leases; 0 if it has no name.
     number: u64,
 }
 
@@ -169,18 +168,18 @@ impl Lease {
         Self::counted(version, LeaseKind::Handle)
     }
 
-    /// The lease of a thread that the image starts; the image's code asks for it, and so is mapped.
+    /// The lease of a thread that the image starts. The image's code requests it, so the image is mapped.
     pub fn of_thread(version: &Arc<Version>) -> Self {
         Self::counted(version, LeaseKind::Thread)
     }
 
-    /// The lease of a task; as for a thread.
+    /// The lease of a task, requested by the image's code as for a thread.
     pub fn of_task(version: &Arc<Version>) -> Self {
         Self::counted(version, LeaseKind::Task)
     }
 
-    /// A lease of a version that may be closed; then there is none to have. The caller has seen that
-    /// the version was opened.
+    /// A lease of a version that may be closed; `None` if it is. The caller has checked that the version was
+    /// opened.
     pub fn try_new(version: &Arc<Version>, kind: LeaseKind) -> Option<Self> {
         let counts = version.leases();
         let one_more = |total| (total & CLOSED == 0).then_some(total + 1);
@@ -194,7 +193,7 @@ impl Lease {
         Self::counted(version, kind)
     }
 
-    /// Gives the lease a name, for whoever asks what holds the version.
+    /// Gives the lease a name, for the list of what keeps the version in use.
     pub fn named(mut self, name: LeaseName) -> Self {
         let holder = NamedLease { kind: self.kind, name, face: self.face, since: Instant::now() };
         let mut named = self.version.leases().lock_named();
@@ -205,14 +204,14 @@ impl Lease {
         self
     }
 
-    /// Another lease of the same version, through which it can be entered; there is none of a
-    /// thread's or a task's.
+    /// Another lease of the same version, through which it can be entered. It must not be made from the lease
+    /// of a thread or task.
     pub fn another(&self, kind: LeaseKind) -> Self {
         debug_assert!(!matches!(self.kind, LeaseKind::Thread | LeaseKind::Task));
         Self::counted(&self.version, kind).facing(self.face)
     }
 
-    /// The lease, of another face of the version.
+    /// The same lease for another face of the version.
     pub fn facing(self, face: FaceNumber) -> Self {
         let mut lease = self;
         lease.face = face;
@@ -240,7 +239,7 @@ impl Lease {
 
     /// The image, which is open as long as there is a lease.
     pub fn image(&self) -> &Image {
-        // SAFETY: the reaper closes an image only when there is no lease, and this is one.
+        // SAFETY: the reaper closes an image only if there is no lease, and this is one.
         unsafe { self.version.image() }
     }
 
@@ -259,7 +258,7 @@ impl Drop for Lease {
             counts.lock_named().leases.remove(&self.number);
         }
         counts.of(self.kind).fetch_sub(1, Ordering::Relaxed);
-        // Release: what this holder did happens before the image goes. The reaper acquires.
+        // Release: whatever this holder did happens before the image is unmapped. The reaper acquires.
         if counts.total(self.kind).fetch_sub(1, Ordering::Release) == 1 {
             self.version.unused();
         }

@@ -1,4 +1,4 @@
-//! The life of a version: its states, and the ways from one to the next.
+//! The life of a version: its stages, and the transitions between them.
 //!
 //! ```text
 //! Loading ─→ Serving ─→ Leaving ─→ OnFree ─→ AfterOnFree ─→ Dropping ─→ Draining ─→ Detaching ─→ Detached ─→ Over
@@ -6,21 +6,21 @@
 //!    └──────(not opened)───────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! From `Leaving` on nothing new enters the version; from `OnFree` on only its own threads and tasks run
-//! in it. Consoles see less: `Loading`, `Active`, `Retired` or `Failed`, `Pinned`, and how it ended.
+//! From `Leaving` on, nothing new enters the version. From `OnFree` on, only its own threads and tasks run in
+//! it. Consoles see fewer states: `Loading`, `Active`, `Retired` or `Failed`, `Pinned`, and how it ended.
 
 use std::time::{Duration, Instant};
 
 use hotswap_protocol::{Activity, Ending, Failure, VersionState};
 
-/// Where a version is in its life.
+/// The stage of a version in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
-    /// Its load is under way.
+    /// Its load is running.
     Loading,
     /// It belongs to the generation that serves.
     Serving,
-    /// It was replaced, or its load was undone. Whoever is in it may go on.
+    /// It was replaced, or its load was undone. Calls in it may continue.
     Leaving,
     /// `on_free` runs.
     OnFree,
@@ -28,29 +28,29 @@ pub(crate) enum Stage {
     AfterOnFree,
     /// Its values and objects are being dropped.
     Dropping,
-    /// Its values and objects are gone; thread-locals' destructors may run.
+    /// Its values and objects are gone; destructors of thread-locals may run.
     Draining,
     /// Its instance is being dropped.
     Detaching,
     /// Its instance is gone.
     Detached,
-    /// Its image was unmapped, or stays for good.
+    /// Its image was unmapped, or stays mapped forever.
     Over(End),
 }
 
-/// How a version ended, without what it left.
+/// How a version ended, without what it left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     /// It has served, and its image is unmapped.
     Freed,
-    /// It never served, and its image is unmapped, or never was mapped.
+    /// It never served, and its image is unmapped or was never mapped.
     Failed,
     /// Its image stays mapped.
     Kept,
 }
 
 impl Stage {
-    /// Whether the reaper has begun to end the version, or has done so.
+    /// Whether the reaper has begun to end the version, or has ended it.
     pub fn is_ending(self) -> bool {
         self > Self::Leaving
     }
@@ -59,7 +59,7 @@ impl Stage {
         matches!(self, Self::Over(_))
     }
 
-    /// Where to go on after a panic of the host's: each step is taken once.
+    /// The stage with which to continue after a panic of the host's code: each step runs once.
     pub fn passed(self) -> Self {
         match self {
             Self::OnFree => Self::AfterOnFree,
@@ -69,7 +69,7 @@ impl Stage {
         }
     }
 
-    /// What runs of the image while the version ends.
+    /// The code of the image that runs in this stage of its end.
     pub fn running(self) -> Option<Activity> {
         match self {
             Self::OnFree => Some(Activity::OnFree),
@@ -83,7 +83,7 @@ impl Stage {
         match (self, next) {
             (Self::Loading, Self::Serving | Self::Leaving | Self::Over(End::Failed)) => true,
             (Self::Serving, Self::Leaving) => true,
-            // What was only opened to be asked never serves, and is never undone.
+            // A version that was only opened to be asked never serves, and is never undone.
             (Self::Loading | Self::Leaving, Self::OnFree) => true,
             (Self::OnFree, Self::AfterOnFree) => true,
             (Self::AfterOnFree, Self::Dropping) => true,
@@ -100,13 +100,13 @@ impl Stage {
 #[derive(Debug)]
 pub(crate) struct Life {
     stage: Stage,
-    /// Whether only thread-locals keep it, when it was looked at last.
+    /// Whether only thread-locals kept it when this was last checked.
     is_pinned: bool,
-    /// What there is to say besides the state; empty if nothing.
+    /// The text besides the state; empty if there is none.
     remark: String,
-    /// Why it never served.
+    /// Why it never served; `None` if it did, or may still.
     failure: Option<Failure>,
-    /// How it ended, with what it left; `None` if it has not.
+    /// How it ended, and what it left behind; `None` if it has not ended.
     ending: Option<Ending>,
     serving_since: Option<Instant>,
     leaving_since: Option<Instant>,
@@ -129,7 +129,7 @@ impl Life {
         self.stage
     }
 
-    /// What consoles call the state.
+    /// The state in the console protocol.
     pub fn state(&self) -> VersionState {
         match self.stage {
             Stage::Loading => VersionState::Loading,
@@ -155,7 +155,7 @@ impl Life {
         self.ending.as_ref()
     }
 
-    /// Since when it serves, if it does.
+    /// Since when it serves; `None` if it does not.
     pub fn serving_since(&self) -> Option<Instant> {
         self.serving_since.filter(|_| self.stage == Stage::Serving)
     }
@@ -174,40 +174,40 @@ impl Life {
         self.leaving_since.filter(|_| self.failure.is_none())
     }
 
-    /// It serves from now on.
+    /// Notes that it serves from now on.
     pub fn serve(&mut self, remark: &str) {
         self.pass_to(Stage::Serving, remark);
         self.serving_since = Some(Instant::now());
     }
 
-    /// It was replaced.
+    /// Notes that it was replaced.
     pub fn retire(&mut self) {
         self.pass_to(Stage::Leaving, "");
         self.leaving_since = Some(Instant::now());
     }
 
-    /// Its load was undone.
+    /// Notes that its load was undone.
     pub fn fail(&mut self, why: Failure) {
         self.pass_to(Stage::Leaving, &why.to_string());
         self.leaving_since = Some(Instant::now());
         self.failure = Some(why);
     }
 
-    /// It takes the next step towards its end.
+    /// Takes the next step towards its end.
     pub fn advance(&mut self, stage: Stage) {
         self.check(stage);
         self.stage = stage;
     }
 
-    /// It waits for holders, or only for thread-locals' destructors. One whose load was undone stays
-    /// `failed` meanwhile.
+    /// Notes that it waits for holders, or only for destructors of thread-locals. A version whose load was
+    /// undone stays `failed` meanwhile.
     pub fn wait(&mut self, is_pinned: bool, holders: String) {
         if self.failure.is_none() {
             (self.is_pinned, self.remark) = (is_pinned, holders);
         }
     }
 
-    /// It is over.
+    /// Notes that it has ended.
     pub fn end(&mut self, ending: Ending) {
         let (end, remark) = match &ending {
             Ending::Freed(freed) => (End::Freed, freed.to_string()),
@@ -218,7 +218,7 @@ impl Life {
         self.ending = Some(ending);
     }
 
-    /// Its image could not even be opened.
+    /// Notes that its image could not be opened.
     pub fn end_unopened(&mut self, why: Failure) {
         self.failure = Some(why);
         self.end(Ending::Failed);

@@ -1,4 +1,4 @@
-//! The versions that an engine knows: those that are loaded, and the last ones that were.
+//! The versions that an engine knows: those that are loaded, and the last ones that have ended.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -7,7 +7,7 @@ use hotswap_protocol::{VersionRef, VersionState};
 use super::Version;
 use crate::lock::Lock as _;
 
-/// How many ended versions of a plugin stay listed.
+/// How many ended versions of a plugin stay in the list.
 const ENDED_LISTED: usize = 16;
 
 /// The versions that an engine knows, in the order in which they were loaded.
@@ -15,7 +15,7 @@ const ENDED_LISTED: usize = 16;
 pub(crate) struct VersionList(Mutex<Vec<Arc<Version>>>);
 
 impl VersionList {
-    /// Lists a version that is being loaded; of those that ended, only the newest stay.
+    /// Adds a version that is being loaded. Of the ended versions of its plugin, only the newest stay.
     pub fn add(&self, version: &Arc<Version>) {
         let mut versions = self.lock();
         versions.push(version.clone());
@@ -28,12 +28,12 @@ impl VersionList {
         versions.retain(|other| !ended[..surplus].contains(&Arc::as_ptr(other)));
     }
 
-    /// All of them.
+    /// All versions in the list.
     pub fn all(&self) -> Vec<Arc<Version>> {
         self.lock().clone()
     }
 
-    /// The version that a target names: the oldest that is listed, where several have the build.
+    /// The version that a target names. If several have the build, it is the oldest.
     pub fn find(&self, plugin: &str, version: &VersionRef) -> Option<Arc<Version>> {
         let is_it = |other: &&Arc<Version>| {
             let is_version = match version {
@@ -48,7 +48,7 @@ impl VersionList {
         self.lock().iter().find(is_it).cloned()
     }
 
-    /// Those that can be called, as targets name them: `world@2`.
+    /// The versions that can be called, as targets: `world@2`.
     pub fn callable(&self) -> Vec<String> {
         let callable = [VersionState::Active, VersionState::Retired];
         let versions = self.lock();
@@ -56,7 +56,7 @@ impl VersionList {
         loaded.map(|version| format!("{}@{}", version.name(), version.ordinal)).collect()
     }
 
-    /// Those whose images are mapped and may still go.
+    /// The versions whose images are mapped and may still be unmapped.
     pub fn unfinished(&self) -> Vec<Arc<Version>> {
         self.lock().iter().filter(|version| !version.is_finished()).cloned().collect()
     }

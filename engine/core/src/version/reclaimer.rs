@@ -1,11 +1,11 @@
-//! Whoever frees what nothing uses any more.
+//! The interface of the reaper for versions.
 
 use std::sync::Arc;
 
 use super::Version;
 
-/// Whoever frees versions.
+/// Frees versions that nothing uses any more.
 pub(crate) trait Reclaimer: Send + Sync {
-    /// A version may have become unused.
+    /// Called when a version may have become unused.
     fn consider(&self, version: &Arc<Version>);
 }

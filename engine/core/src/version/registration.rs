@@ -1,4 +1,4 @@
-//! An object of an interface, and its owner: what a plugin exports, or registers in the Extension.
+//! An object of an interface, and its owner: an export of a plugin, or a registration in the Extension.
 
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +26,7 @@ pub(crate) struct Registration {
     object: Mutex<Option<Object>>,
 }
 
-/// The object proper; dropping it drops what it is.
+/// The object itself. Dropping this drops the object.
 struct Object(RawObject);
 
 // SAFETY: objects are made of `T: Send + Sync`.
@@ -35,17 +35,17 @@ unsafe impl Send for Object {}
 unsafe impl Sync for Object {}
 
 impl Registration {
-    /// A registration in the Extension, of an object that `owner`, whose image is mapped, just made.
+    /// A registration in the Extension. `owner`, whose image is mapped, has just made the object.
     pub fn new(name: &str, owner: Owner, object: RawObject) -> hotswap_plugin::Result<Self> {
         Self::of(name, false, owner, object)
     }
 
-    /// What `owner` exports, whose image is mapped.
+    /// The export of `owner`, whose image is mapped.
     pub fn export(owner: Owner, object: RawObject) -> hotswap_plugin::Result<Self> {
         Self::of("", true, owner, object)
     }
 
-    /// What the host provides under a name.
+    /// An object that the host provides under a name.
     pub fn service(name: &str, object: RawObject) -> hotswap_plugin::Result<Self> {
         Self::of(name, false, Owner::Host, object)
     }
@@ -59,7 +59,7 @@ impl Registration {
         let object = Object(object);
         // SAFETY: the table lies in the owner's image.
         let shape = match flatten(unsafe { ((*object.0.table).shape)() }) {
-            // A copy of the host's own, as of all that an image says of itself.
+            // The host's own copy, like everything that an image declares.
             Ok(shape) => shape.clone(),
             Err(error) => {
                 object.destroy();
@@ -70,7 +70,7 @@ impl Registration {
         Ok(Self { name: name.to_owned(), is_export, owner, shape, object })
     }
 
-    /// Lends the object as an `I`; `None` when its owner is gone.
+    /// Lends the object as an `I`; `None` if its owner is gone.
     ///
     /// The caller has checked that the shape is that of `I`.
     pub fn lend<I: Interface + ?Sized>(self: &Arc<Self>) -> Option<Leased<I>> {
@@ -78,7 +78,7 @@ impl Registration {
         self.lend_raw().map(|object| unsafe { object.into_leased_unchecked() })
     }
 
-    /// Lends the object; `None` when its owner is gone.
+    /// Lends the object; `None` if its owner is gone.
     pub fn lend_raw(self: &Arc<Self>) -> Option<BoundObject> {
         let lease = match &self.owner {
             Owner::Host => None,
@@ -97,11 +97,11 @@ impl Registration {
             let Object(RawObject { data, table }) = object.as_ref()?;
             RawObject { data: *data, table: *table }
         };
-        // The hold keeps the object's image mapped, and the reaper drops the object only when no
-        // lease is left.
+        // The hold keeps the object's image mapped, and the reaper drops the object only when no lease is
+        // left.
         let hold = Arc::new(Hold { _registration: self.clone(), _lease: lease });
-        // SAFETY: the two count what the pointer was made of; the object was made by its owner, and
-        // the hold keeps it.
+        // SAFETY: both functions count references to the `Arc` from which the pointer was made; the owner
+        // made the object, and the hold keeps it.
         Some(unsafe {
             BoundObject::new(object, RawLease::new(Arc::into_raw(hold).cast(), retain, release))
         })
@@ -127,7 +127,7 @@ impl Registration {
 }
 
 impl Drop for Registration {
-    /// Nobody has the object any more. The host's own code is always there to drop it.
+    /// Nobody uses the object any more. The host's own code is always there to drop it.
     fn drop(&mut self) {
         if matches!(self.owner, Owner::Host) {
             self.destroy();
@@ -135,8 +135,8 @@ impl Drop for Registration {
     }
 }
 
-/// Owns an object that a version's code has just made, and lends it: it is dropped with the last lease, which
-/// keeps the version in use meanwhile.
+/// Takes ownership of an object that a version's code has just made, and lends it. The object is dropped with
+/// the last lease, which keeps the version in use until then.
 pub(crate) fn lend(
     version: &Arc<Version>,
     object: RawObject,
@@ -147,19 +147,19 @@ pub(crate) fn lend(
     let Some(lease) = lease.filter(|_| !version.outside().is_closing()) else {
         object.destroy();
         return Err(Error::msg(format_args!(
-            "{version} is at its end, and gives out no object of `{interface}` any more"
+            "{version} is ending, and must not give out an object of `{interface}` any more"
         )));
     };
     let lease = lease.named(LeaseName::Object(interface.into()));
     let lent = Arc::into_raw(Arc::new(Lent { object: Some(object), lease }));
-    // SAFETY: the two count what the pointer was made of.
+    // SAFETY: both functions count references to the `Arc` from which the pointer was made.
     Ok(unsafe { RawLease::new(lent.cast(), retain_lent, release_lent) })
 }
 
-/// An object that a version has given to somebody.
+/// An object that a version has given out.
 struct Lent {
     object: Option<Object>,
-    // Dropped last: then the image may go.
+    // Dropped last: afterwards the image may be unmapped.
     lease: Lease,
 }
 
@@ -210,7 +210,7 @@ impl Object {
 }
 
 impl Drop for Object {
-    /// Nobody said that the owner's image is still mapped, so the object is left as it is.
+    /// It is not known that the owner's image is still mapped, so the object is leaked.
     fn drop(&mut self) {
         tracing::error!("an object was left behind by its owner, and leaks");
     }

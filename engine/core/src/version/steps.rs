@@ -1,4 +1,4 @@
-//! Runs a plugin's lifecycle steps, and knows which thread runs something of which version.
+//! Runs the steps of a plugin's load, and knows which thread runs code of which version.
 
 use std::{
     cell::RefCell,
@@ -26,13 +26,13 @@ use crate::{
 };
 
 thread_local! {
-    /// The versions whose own threads and tasks run here, the innermost last.
+    /// The versions whose own threads and tasks run on this thread, the innermost last.
     static RUNS: RefCell<Vec<Weak<Version>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether this thread runs what a load of an engine waits for, or waited for: a step, or a thread or a
-/// task of a version that does not serve yet, or never did. A load that is asked for here would wait
-/// for itself.
+/// Whether this thread runs code for which a load of an engine waits, or has waited: a step, or a thread or a
+/// task of a version that does not serve yet, or never did. A load that is requested here would wait for
+/// itself.
 pub(crate) fn is_inside_load_of(engine: EngineId) -> bool {
     let is_unpublished = |version: &Weak<Version>| {
         let version = version.upgrade();
@@ -42,23 +42,23 @@ pub(crate) fn is_inside_load_of(engine: EngineId) -> bool {
         || RUNS.with_borrow(|versions| versions.iter().any(is_unpublished))
 }
 
-/// Notes, until dropped, that this thread runs a task of a version, or is a thread of it.
+/// Notes, until the result is dropped, that this thread runs a task of a version, or was started by it.
 pub(crate) fn running(version: &Arc<Version>) -> Running {
     RUNS.with_borrow_mut(|versions| versions.push(Arc::downgrade(version)));
     Running(())
 }
 
-/// A note of what this thread runs.
+/// A note of the version whose code this thread runs.
 pub(crate) struct Running(());
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A thread that ends has dropped the notes already.
+        // A thread that ends may have dropped the notes already.
         let _ = RUNS.try_with(|versions| versions.borrow_mut().pop());
     }
 }
 
-/// The thread of one load, started when it is first asked for.
+/// The thread of one load, which is started when it is first needed.
 pub(crate) struct Steps {
     timeout: Duration,
     engine: EngineId,
@@ -94,9 +94,10 @@ impl StepThread {
         let job = Box::new(move || {
             let noted = lease.version().note(activity);
             let outcome = f(lease.image());
-            // The step may have been taken under a lock, and so destructors wait for the thread's end.
+            // The step may run under a lock, so destructors wait for the end of the thread.
             noted.into_iter().for_each(Entered::leave_quietly);
-            // What nobody waits for any more is dropped before the lease: it may be of the image.
+            // A result that nobody waits for any more is dropped before the lease, since it may belong to the
+            // image.
             let unsent = answer.send(outcome);
             drop(unsent);
             drop(lease);
@@ -112,7 +113,7 @@ impl StepThread {
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = self.timeout().as_secs_f64();
                 let message = format!(
-                    "did not return within {seconds} s; its thread stays behind, and holds the version"
+                    "did not return within {seconds} s; its thread stays behind, and keeps the version in use"
                 );
                 let cause = LoadCause::TimedOut { after: self.timeout() };
                 Err(EngineError::load(plugin, step, message).because(cause))

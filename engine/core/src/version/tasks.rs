@@ -1,4 +1,4 @@
-//! Tasks and time that plugins ask the host for.
+//! Tasks and timers that plugins request from the host.
 
 use std::{
     pin::Pin,
@@ -20,15 +20,15 @@ use super::{
     threads::checkpoint,
 };
 
-/// A future that the runtime drives.
+/// A future that the runtime runs.
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What the engine needs of the host's runtime.
+/// What the engine needs from the host's runtime.
 pub(crate) trait Runtime: Send + Sync {
-    /// Drives a task.
+    /// Runs a task.
     fn spawn(&self, task: BoxFuture) -> Box<dyn TaskHandle>;
 
-    /// A future that ends after a while.
+    /// A future that ends after `duration`.
     fn sleep(&self, duration: Duration) -> BoxFuture;
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Re
     Ok(())
 }
 
-/// A future for a version's code to wait with.
+/// A future with which code of a version can wait.
 pub(crate) fn sleep(version: &Arc<Version>, duration: Duration) -> Result<RawFuture> {
     if version.outside().is_closing() {
         return Err(is_closing());
@@ -70,14 +70,14 @@ fn no_runtime() -> Error {
     Error::msg("the host has given its engine no runtime (`EngineBuilder::tokio`)")
 }
 
-/// The error for a finaliser: what it starts would run when its image is gone.
+/// The error for a finaliser: a task that it starts would run after its image is gone.
 fn is_closing() -> Error {
-    Error::msg("the plugin's image is being unmapped, and can start nothing any more")
+    Error::msg("the plugin's image is being unmapped, so it cannot start tasks any more")
 }
 
-/// A task of a version, which it keeps mapped.
+/// A task of a version, which keeps the version mapped.
 struct Task {
-    // Dropped first; then the lease may let the image go.
+    // Dropped first: afterwards the lease may let the image be unmapped.
     future: ForeignFuture,
     name: String,
     lease: Lease,
@@ -117,14 +117,15 @@ impl Drop for Task {
     }
 }
 
-/// A future of the host's that an image waits for.
+/// A future of the host that an image waits for.
 ///
-/// The waker may be of that image (an author's own executor, a join of futures). The host's timer
-/// keeps it for a moment longer than the image may be mapped, so it is wrapped in one with a lease.
+/// The waker may belong to that image (an author's own executor, or a join of futures). The host's timer may
+/// keep the waker for a moment longer than the image is mapped, so it is wrapped in one with a lease.
 struct Leasing {
     future: BoxFuture,
     version: Arc<Version>,
-    /// That of the last poll, for as long as the timer keeps it: here it must keep no lease.
+    /// The waker of the last poll, as long as the timer keeps it. The reference is weak, so that it keeps no
+    /// lease.
     waker: Weak<LeasedWaker>,
 }
 
@@ -132,7 +133,8 @@ impl Future for Leasing {
     type Output = Result<Value>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A finaliser may poll one that is older than it. The waker would be called when it is gone.
+        // A finaliser may poll a future that was made before. Its waker would be called after the image is
+        // gone.
         if self.version.outside().is_closing() {
             return Poll::Ready(Err(is_closing()));
         }
@@ -148,7 +150,7 @@ impl Future for Leasing {
     }
 }
 
-/// A waker that keeps a version mapped; dropped in this order.
+/// A waker that keeps a version mapped. The fields are dropped in this order.
 struct LeasedWaker {
     waker: Waker,
     _lease: Lease,
@@ -164,7 +166,7 @@ impl Wake for LeasedWaker {
     }
 }
 
-/// Tells of a waker of the host's that panicked where an image called it.
+/// Logs that a waker of the host panicked when an image called it.
 pub(crate) fn report_waker(report: &PanicReport) {
     tracing::error!("a waker of the host panicked: {}", report.message);
 }

@@ -1,8 +1,8 @@
-//! Thread-local destructors, keys and threads of images, kept by the engine.
+//! Thread-local destructors, keys and threads of images, which the engine keeps.
 //!
-//! An image's hooks (see `hotswap_plugin`) bring its thread-locals here instead of to libc. Each
-//! thread has one record with an entry for every version that left something on it. An entry's
-//! destructors run on that thread: at its end, or, once the version is draining, when the thread
+//! The hooks of an image (see `hotswap_plugin`) register its thread-locals here instead of in libc. Each
+//! thread has one record, with an entry for every version that has left something on the thread. The
+//! destructors in an entry run on that thread: at its end, or, once the version is draining, when the thread
 //! passes a checkpoint. The process needs one key of libc for this, however many versions there are.
 
 use std::{
@@ -31,11 +31,11 @@ use crate::{
     },
 };
 
-/// POSIX asks for at least four rounds of key destructors; a destructor that sets its key again in
-/// each of these is given up, as libc does.
+/// The number of rounds of key destructors. POSIX asks for at least four. A destructor that sets its key
+/// again in every round is given up, as in libc.
 const KEY_ROUNDS: usize = 8;
 
-/// The most keys a version may make; as many as libc has.
+/// The largest number of keys that a version may make; libc has the same limit.
 const MAX_KEYS: usize = 1024;
 
 /// What threads have of one version.
@@ -51,7 +51,7 @@ pub(crate) struct VersionThreads {
 #[derive(Clone, Copy)]
 struct Key {
     dtor: Option<ThreadDestructor>,
-    /// Tells a key from an earlier one of the same number, whose values are not its own.
+    /// Distinguishes the key from an earlier one with the same number, whose values do not belong to it.
     made: u64,
 }
 
@@ -59,7 +59,7 @@ struct Key {
 #[derive(Clone, Copy)]
 struct KeyValue {
     value: *mut c_void,
-    /// That of the key it was set for.
+    /// The `made` of the key for which it was set.
     made: u64,
 }
 
@@ -68,14 +68,14 @@ impl KeyValue {
 }
 
 impl VersionThreads {
-    /// Lets the destructors run, each on its thread: nobody can enter the version any more.
+    /// Allows the destructors to run, each on its thread: nobody can enter the version any more.
     pub fn begin_drain(&self) {
         if !self.draining.swap(true, Ordering::AcqRel) {
             slots::ask_all_threads();
         }
     }
 
-    /// The threads that have destructors of the version to run: their numbers and names.
+    /// The threads that have destructors of the version to run, with their ids and names.
     pub fn pinned(&self) -> Vec<(i32, String)> {
         self.lock_pinned().clone()
     }
@@ -84,7 +84,7 @@ impl VersionThreads {
         !self.lock_pinned().is_empty()
     }
 
-    /// Asks something while no thread has destructors to run, and none can get any.
+    /// Runs `ask` while no thread has destructors to run, and none can get any; `None` if a thread has some.
     pub fn while_unpinned<T>(&self, ask: impl FnOnce() -> T) -> Option<T> {
         let pinned = self.lock_pinned();
         pinned.is_empty().then(ask)
@@ -102,7 +102,7 @@ impl VersionThreads {
         self.keys().get(key as usize).copied().flatten()
     }
 
-    /// Makes a key. The first is 1, since std takes 0 for "none yet".
+    /// Makes a key. The first one is 1, since std takes 0 for "none yet".
     fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
         let mut keys = self.keys();
         if keys.is_empty() {
@@ -121,7 +121,7 @@ impl VersionThreads {
         u32::try_from(at).ok()
     }
 
-    /// Forgets a key; says whether there was one.
+    /// Forgets a key. Returns whether it existed.
     pub fn delete_key(&self, key: u32) -> bool {
         self.keys().get_mut(key as usize).is_some_and(|key| key.take().is_some())
     }
@@ -133,7 +133,7 @@ impl ThreadServices for Version {
         if self.outside().is_closing() { None } else { self.threads.create_key(dtor) }
     }
 
-    /// Keeps a destructor for this thread to run; not one of an image that is being unmapped.
+    /// Keeps a destructor that this thread runs later. It is refused if the image is being unmapped.
     fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) -> bool {
         if self.outside().is_closing() {
             return false;
@@ -142,7 +142,7 @@ impl ThreadServices for Version {
         true
     }
 
-    /// Sets this thread's value of a key; says whether there is such a key.
+    /// Sets this thread's value of a key. Returns whether the key exists.
     fn set_key(self: &Arc<Self>, key: u32, value: *mut c_void) -> bool {
         let Some(Key { made, .. }) = self.threads.key(key) else { return false };
         if value.is_null() && self.key_value(key).is_null() {
@@ -161,7 +161,7 @@ impl ThreadServices for Version {
         true
     }
 
-    /// This thread's value of a key; null where there is none.
+    /// This thread's value of a key; null if there is none.
     fn key_value(self: &Arc<Self>, key: u32) -> *mut c_void {
         let Some(record) = Record::existing() else { return ptr::null_mut() };
         let entries = record.entries.borrow();
@@ -172,10 +172,10 @@ impl ThreadServices for Version {
         current.unwrap_or(KeyValue::NONE).value
     }
 
-    /// Starts a thread for the image, which leases it for the thread's whole life.
+    /// Starts a thread for the image, with a lease for the thread's whole life.
     ///
     /// # Safety
-    /// The pointers are what POSIX asks of `pthread_create`.
+    /// The pointers are valid arguments of `pthread_create`.
     unsafe fn start_thread(
         self: &Arc<Self>,
         native: *mut c_void,
@@ -188,7 +188,7 @@ impl ThreadServices for Version {
         }
         let lease = Lease::of_thread(self);
         let launch = Box::into_raw(Box::new(Launch { lease, start, argument }));
-        // SAFETY: the caller's promise; the trampoline takes the launch over.
+        // SAFETY: the caller's promise. The trampoline takes ownership of the launch.
         unsafe {
             let code = pthread_create(native, attributes, trampoline, launch.cast());
             if code != 0 {
@@ -213,7 +213,7 @@ impl Version {
 }
 
 unsafe extern "C" {
-    // As libc declares it, but for the first function, which `pthread_exit` may unwind out of.
+    // Declared as in libc, except for the first function, out of which `pthread_exit` may unwind.
     fn pthread_create(
         native: *mut c_void,
         attributes: *const c_void,
@@ -229,23 +229,25 @@ struct Launch {
     argument: *mut c_void,
 }
 
-/// The first function of an image's thread: the host's, so that the thread ends outside the image.
+/// The first function of an image's thread. It belongs to the host, so that the thread ends outside the
+/// image.
 ///
-/// The thread may end in `pthread_exit`, which leaves this function without dropping anything. So it
-/// owns nothing meanwhile: what the thread has lies in its record, and `end_thread` drops that.
+/// The thread may end in `pthread_exit`, which leaves this function without dropping anything. So the
+/// function owns nothing meanwhile: everything of the thread is in its record, which `end_thread` drops.
 unsafe extern "C-unwind" fn trampoline(launch: *mut c_void) -> *mut c_void {
-    // SAFETY: `start_thread` passes a launch and forgets it.
+    // SAFETY: `start_thread` passes a launch and gives up its ownership.
     let (start, argument) = unsafe { begin_thread(launch.cast()) };
-    // SAFETY: the image asked for this call, and the record's lease keeps it mapped.
+    // SAFETY: the image requested this call, and the record's lease keeps it mapped.
     let result = unsafe { start(argument) };
     leave_thread();
     result
 }
 
-/// Puts the lease of an image's thread into the thread's record; returns what the thread is to do.
+/// Puts the lease of an image's thread into the thread's record. Returns the function and argument of the
+/// thread.
 ///
 /// # Safety
-/// The launch is a box that the caller forgets.
+/// The launch is a box, and the caller gives up its ownership.
 unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
     // SAFETY: the caller's promise.
     let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch) };
@@ -255,7 +257,7 @@ unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
     (start, argument)
 }
 
-/// Ends what an image's thread has of its image, while the thread-locals of the host are still there.
+/// Ends what an image's thread has of its image, while the thread-locals of the host still exist.
 fn leave_thread() {
     let record = Record::get();
     let version = record.of_thread.borrow().as_ref().map(|lease| lease.version().clone());
@@ -265,10 +267,10 @@ fn leave_thread() {
 
 /// Lets this thread run the destructors of versions that wait for it.
 ///
-/// A version that was replaced, and that nothing uses any more, is unmapped only after every thread
-/// that has thread-locals of it has run their destructors. A thread does so when it ends, and here.
-/// The engine calls this on its own whenever a thread calls a plugin; a thread that does so seldom,
-/// but lives long, should call it now and then. It costs a few nanoseconds when nothing waits.
+/// A version that was replaced and is unused is unmapped only after every thread with thread-locals of it has
+/// run their destructors. A thread runs them at its end, and in this function. The engine calls it whenever a
+/// thread calls a plugin. A thread that lives long and seldom calls a plugin should call it now and then. It
+/// costs a few nanoseconds if nothing waits.
 ///
 /// ```
 /// hotswap_engine::checkpoint();
@@ -278,7 +280,7 @@ pub fn checkpoint() {
     match slots::has_wish_for_checkpoint() {
         Some(false) => {}
         Some(true) => pass_checkpoint(),
-        // It cannot be asked, and so always looks.
+        // The thread cannot be asked, so it always checks.
         None => run_waiting_destructors(),
     }
 }
@@ -290,12 +292,12 @@ fn pass_checkpoint() {
     }
 }
 
-/// Lets slots know what threads do for versions.
+/// Tells the slots about the duties of threads.
 pub(crate) fn take_up_duties() {
     waiters::set_thread_duties(ThreadDuties { keep_slots: keep_record, checkpoint });
 }
 
-/// Gives this thread a record, and with it slots for its calls, until its end.
+/// Gives this thread a record, and so slots for its calls, until its end.
 fn keep_record() {
     Record::get();
 }
@@ -318,10 +320,10 @@ fn run_waiting_destructors() {
 /// What one thread has of all versions.
 struct Record {
     entries: RefCell<Vec<Entry>>,
-    /// The lease of an image's thread, until its end. Dropped after the entries, whose destructors are
-    /// the image's.
+    /// The lease of an image's thread, until the thread's end. It is dropped after the entries, whose
+    /// destructors belong to the image.
     of_thread: RefCell<Option<Lease>>,
-    /// Where its calls are kept.
+    /// The slots for its calls.
     _slots: Claim,
 }
 
@@ -330,27 +332,27 @@ struct Entry {
     version: Arc<Version>,
     thread: i32,
     dtors: Vec<(ThreadDestructor, *mut c_void)>,
-    /// By key.
+    /// The values of keys, by key.
     values: Vec<KeyValue>,
-    /// Whether a destructor is running; a checkpoint inside it leaves the entry alone.
+    /// Whether a destructor is running. A checkpoint inside it leaves the entry alone.
     finishing: bool,
 }
 
 thread_local! {
-    /// This thread's record. Not dropped with the other thread-locals, since their destructors may
+    /// This thread's record. It is not dropped with the other thread-locals, because their destructors may
     /// still call plugins: `end_thread` frees it after them.
     static RECORD: Cell<*mut Record> = const { Cell::new(ptr::null_mut()) };
 }
 
 impl Record {
-    /// This thread's record, if it has one.
+    /// This thread's record; `None` if it has none.
     fn existing<'a>() -> Option<&'a Self> {
-        // SAFETY: the pointer is null or of a live box: `end_thread` clears it before it frees the
-        // box, on this thread, and no reference outlives a call in here.
+        // SAFETY: the pointer is null or leads to a live box: `end_thread` clears it before it frees the box,
+        // on this thread, and no reference outlives a call of a function here.
         unsafe { RECORD.get().as_ref() }
     }
 
-    /// This thread's record, made now if need be.
+    /// This thread's record, which is made now if there is none.
     fn get<'a>() -> &'a Self {
         if let Some(record) = Self::existing() {
             return record;
@@ -362,14 +364,14 @@ impl Record {
         };
         let record = Box::into_raw(Box::new(record));
         RECORD.set(record);
-        // SAFETY: the key is libc's, and the record stays until its destructor frees it.
+        // SAFETY: the key belongs to libc, and the record stays until its destructor frees it.
         unsafe {
             libc::pthread_setspecific(thread_end_key(), record.cast());
             &*record
         }
     }
 
-    /// Runs the destructors of a version and removes its entry.
+    /// Runs the destructors of a version, and removes its entry.
     fn finish(&self, version: &Arc<Version>) {
         if self.begin(version) {
             slots::outside_calls(|| self.run_destructors(version));
@@ -379,11 +381,11 @@ impl Record {
 
     fn run_destructors(&self, version: &Arc<Version>) {
         for _ in 0..KEY_ROUNDS {
-            // Each may register another; nothing is borrowed while one runs.
+            // Each destructor may register another one. Nothing is borrowed while one runs.
             while let Some((dtor, object)) = self.with(version, |entry| entry.dtors.pop()).flatten()
             {
-                // SAFETY: the image registered the destructor with this object on this thread, and
-                // is mapped: the entry pins it.
+                // SAFETY: the image registered the destructor with this object on this thread, and is mapped
+                // because of this entry.
                 unsafe { dtor(object) };
             }
             let values = self.with(version, Entry::take_values).unwrap_or_default();
@@ -391,7 +393,7 @@ impl Record {
                 break;
             }
             for (dtor, value) in values {
-                // SAFETY: as above; the key's destructor takes this thread's value.
+                // SAFETY: as above. The destructor of the key takes this thread's value.
                 unsafe { dtor(value) };
             }
         }
@@ -438,7 +440,7 @@ impl Entry {
         }
     }
 
-    /// Empties the values whose keys have destructors, and pairs them.
+    /// Takes the values whose keys have destructors, and pairs them.
     fn take_values(&mut self) -> Vec<(ThreadDestructor, *mut c_void)> {
         let keys = self.version.threads.keys();
         let values = self.values.iter_mut().enumerate();
@@ -458,7 +460,7 @@ fn with_entry(version: &Arc<Version>, f: impl FnOnce(&mut Entry)) {
     let at = at.unwrap_or_else(|| {
         entries.push(Entry::new(version));
         if version.threads.draining.load(Ordering::Acquire) {
-            // The next checkpoint looks, though no other version begins to drain.
+            // The next checkpoint runs them even if no other version begins to drain.
             slots::ask_this_thread();
         }
         entries.len() - 1
@@ -471,19 +473,19 @@ fn thread_end_key() -> libc::pthread_key_t {
     static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
     *KEY.get_or_init(|| {
         let mut key = 0;
-        // SAFETY: the key is written before it is read; the destructor is the host's.
+        // SAFETY: the key is written before it is read; the destructor belongs to the host.
         let code = unsafe { libc::pthread_key_create(&raw mut key, Some(end_thread)) };
-        assert_eq!(code, 0, "the process has no thread-local key left, and the engine needs one");
+        assert_eq!(code, 0, "the process has no thread-local key left, but the engine needs one");
         key
     })
 }
 
-/// Runs what is left on a thread that ends, and frees its record.
+/// Runs the remaining destructors of a thread that ends, and frees its record.
 extern "C" fn end_thread(record: *mut c_void) {
     let record = record.cast::<Record>();
     // Destructors may look for the record, so it stays in place until they have run.
     RECORD.set(record);
-    // SAFETY: `Record::get` gave libc this pointer; libc hands it back once, on the same thread.
+    // SAFETY: `Record::get` gave this pointer to libc, which returns it once, on the same thread.
     let entries = unsafe { &(*record).entries };
     let next = || entries.borrow().first().map(|entry| entry.version.clone());
     while let Some(version) = next() {
@@ -491,11 +493,11 @@ extern "C" fn end_thread(record: *mut c_void) {
         unsafe { (*record).finish(&version) };
     }
     RECORD.set(ptr::null_mut());
-    // SAFETY: the box was leaked by `Record::get`, and nobody can find it any more.
+    // SAFETY: `Record::get` leaked the box, and nobody can find it any more.
     drop(unsafe { Box::from_raw(record) });
 }
 
-/// This thread's number, and its name as the system has it; the first thread is `main`.
+/// This thread's id and its name in the system; the first thread is `main`.
 fn thread_name() -> (i32, String) {
     let thread = os::thread_id();
     if u32::try_from(thread) == Ok(std::process::id()) {

@@ -1,4 +1,4 @@
-//! Holds the calls of a version back while it hands over to the next.
+//! Holds up the calls of a version while it hands over to the next one.
 
 use std::sync::{
     Arc, Condvar, Mutex, PoisonError,
@@ -8,13 +8,13 @@ use std::sync::{
 use super::lease::Lease;
 use crate::{lock::Lock as _, slots};
 
-/// Finds the version of the plugin that serves now; `None` if there is none.
+/// Finds the serving version of the plugin; `None` if there is none.
 pub(crate) type Serving = Arc<dyn Fn() -> Option<Lease> + Send + Sync>;
 
-/// Lets calls into a version, holds them back while it hands over, or sends them on to its successor.
+/// Admits calls to a version, holds them up while it hands over, or passes them on to its successor.
 ///
-/// A call first takes hold of the version, and then looks whether the turnstile is shut; whoever shuts it
-/// then waits for those that have taken hold.
+/// A call first takes a hold of the version, and then checks whether the turnstile is shut. Whoever shuts it
+/// then waits for the calls that have taken a hold.
 #[derive(Default)]
 pub(crate) struct Turnstile {
     is_shut: AtomicBool,
@@ -33,25 +33,25 @@ enum Way {
     On(Serving),
 }
 
-/// Where a call runs that was held back.
+/// The version in which a call runs after it was held up.
 pub(crate) enum Through {
-    /// In this version, whose turnstile is open again.
+    /// In this version, whose turnstile was opened again.
     Again,
     /// In the version that serves now.
     On(Lease),
-    /// In this version, although it has handed over: there is no other.
+    /// In this version, although it has handed over, because there is no other.
     Here,
 }
 
 impl Turnstile {
-    /// Whether a call that has taken hold of the version must leave it and [`wait`](Self::wait).
+    /// Whether a call that has taken a hold of the version must leave it and [`wait`](Self::wait).
     #[inline]
     pub fn is_shut(&self) -> bool {
         slots::light_barrier();
         self.is_shut.load(Ordering::Acquire)
     }
 
-    /// Waits until it is known where a call runs that was held back.
+    /// Waits until it is known in which version the call runs.
     pub fn wait(&self) -> Through {
         let mut way = self.way.locked();
         let serving = loop {
@@ -67,20 +67,20 @@ impl Turnstile {
         serving().map_or(Through::Here, Through::On)
     }
 
-    /// Holds calls back from now on.
+    /// Holds up calls from now on.
     pub fn shut(&self) {
         *self.way.locked() = Way::Held;
         self.is_shut.store(true, Ordering::SeqCst);
     }
 
-    /// Lets calls in again.
+    /// Admits calls again.
     pub fn open(&self) {
         *self.way.locked() = Way::Here;
         self.is_shut.store(false, Ordering::SeqCst);
         self.changed.notify_all();
     }
 
-    /// Sends calls on to the version that serves.
+    /// Passes calls on to the version that serves.
     pub fn pass(&self, serving: Serving) {
         *self.way.locked() = Way::On(serving);
         self.changed.notify_all();

@@ -1,5 +1,5 @@
-//! The description of itself that an artifact contains: plain bytes in a section of their own, which the
-//! engine reads without running the artifact.
+//! An artifact's description of itself: plain bytes in a section of their own, which the engine reads without
+//! running the artifact.
 
 /// The section of the file that contains the [`Descriptor`].
 pub const SECTION: &str = ".hotswap";
@@ -13,8 +13,8 @@ pub const ABI_VERSION: u32 = 7;
 /// A text in a fixed number of bytes, padded with zeros.
 pub type Text<const N: usize> = [u8; N];
 
-/// An artifact's description of itself. It consists of plain bytes, so that a file from any toolchain can
-/// be read. `magic`, `abi_version` and `size` keep their places in every version of it.
+/// An artifact's description of itself. It consists of plain bytes, so that a file from any toolchain can be
+/// read. In every version, `magic`, `abi_version` and `size` keep their places.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Descriptor {
@@ -63,13 +63,13 @@ pub struct Stamp {
 }
 
 impl Descriptor {
-    /// Reads a descriptor out of a file. Nothing of it is checked.
+    /// Reads a descriptor from the bytes of a file, without any check.
     pub fn from_bytes(bytes: &[u8; size_of::<Self>()]) -> Self {
         // SAFETY: the array has the descriptor's size, and every pattern of bytes is a descriptor.
         unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() }
     }
 
-    /// The descriptor of a plugin that this compiler builds.
+    /// The descriptor of a plugin that is built with this program's compiler.
     ///
     /// # Panics
     /// At compile time, if a text is longer than its field.

@@ -1,9 +1,9 @@
-//! The functions through which host and image call each other. They are private to Hotswap and change
+//! The functions through which host and image call each other. They are internal to Hotswap and change
 //! without notice; the descriptor's [`ABI_VERSION`](descriptor::ABI_VERSION) changes with them.
 //!
-//! Rust types appear in these signatures. That is sound for two reasons. The gate lets an image in only if
-//! the same compiler built it against the same source of this crate. And both sides allocate with the
-//! host's allocator, so either may free what the other allocated.
+//! Rust types appear in these signatures. That is sound for two reasons. The gate accepts an image only if
+//! the same compiler built it against the same source of this crate. And both sides allocate with the host's
+//! allocator, so each may free the memory of the other.
 
 pub mod descriptor;
 
@@ -140,7 +140,7 @@ pub struct HostTable {
     pub context: HostContext,
     /// Allocates with the host's allocator, which may count the memory of each version.
     pub alloc: unsafe extern "C" fn(HostContext, size: usize, align: usize) -> *mut u8,
-    /// As `alloc`, for zeroed memory.
+    /// Allocates like `alloc`, but zeroed memory.
     pub alloc_zeroed: unsafe extern "C" fn(HostContext, size: usize, align: usize) -> *mut u8,
     /// Reallocates with the host's allocator.
     pub realloc:
@@ -195,11 +195,11 @@ pub struct HostTable {
     /// false if it must not.
     pub pointer_given:
         unsafe extern "C" fn(HostContext, function: &str, pointer: *const c_void) -> bool,
-    /// Makes a system call of those that open descriptors, which the host remembers. Returns what
-    /// `syscall` does; the error is in `errno`.
+    /// Makes a system call that opens descriptors, which the host remembers. Returns the result of `syscall`;
+    /// the error is in `errno`.
     pub open_descriptor:
         unsafe extern "C" fn(HostContext, number: c_long, arguments: [c_long; 4]) -> c_long,
-    /// `mmap`. The host unmaps what the image mapped of its own file, when the image is gone.
+    /// `mmap`. When the image is gone, the host unmaps what the image mapped of its own file.
     pub map: unsafe extern "C" fn(
         HostContext,
         address: *mut c_void,
@@ -213,19 +213,19 @@ pub struct HostTable {
     pub unmap: unsafe extern "C" fn(HostContext, address: *mut c_void, size: usize) -> c_int,
     /// Starts a task on the host's runtime.
     pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Answer<()>,
-    /// Owns an object of an interface from now on, and lends it: the object is dropped with the last lease,
-    /// which keeps the image mapped meanwhile.
+    /// Takes ownership of an object of an interface, and returns a lease of it. The object is dropped with
+    /// the last lease, which keeps the image mapped until then.
     pub lend:
         unsafe extern "C" fn(HostContext, object: RawObject, interface: &str) -> Answer<Lease>,
     /// Counts a panic in a method of an object that the image has given out.
     pub object_panicked: unsafe extern "C" fn(HostContext, method: &str, report: &PanicReport),
     /// Whether the calling thread is in a call of the engine, where panics are caught.
     pub is_in_call: unsafe extern "C" fn() -> bool,
-    /// Notes that this thread is about to end the process.
+    /// Notes that the calling thread is about to end the process.
     pub ends_process: unsafe extern "C" fn(HostContext),
     /// Makes a future that ends after `duration`.
     pub sleep: unsafe extern "C" fn(HostContext, duration: Duration) -> Answer<RawFuture>,
-    /// The least severe level that the host logs: 0 none, 1 error … 5 trace.
+    /// The most verbose level that the host logs: 0 none, 1 error … 5 trace.
     pub max_log_level: unsafe extern "C" fn() -> u8,
     /// Writes to the host's log.
     pub log: unsafe extern "C" fn(HostContext, event: LogEvent),
@@ -248,7 +248,7 @@ pub struct PluginTable {
     /// Lists the functions that can be called.
     pub describe:
         unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<DescribedFunction>>,
-    /// Describes one function, also one that was loaded beside the image.
+    /// Describes one function, which may belong to a patch that was loaded beside the image.
     pub describe_function: unsafe extern "C" fn(
         *const crate::image::Instance,
         function: FunctionRef,
@@ -259,7 +259,7 @@ pub struct PluginTable {
     /// Lists the types that have `#[derive(Shared)]` and no type parameters.
     pub describe_shared:
         unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<TypeSchema>>,
-    /// Reads a value as the live type number `index`, and makes a value of it again.
+    /// Reads a value as the live type number `index`, and converts it back.
     pub renew: unsafe extern "C" fn(
         *const crate::image::Instance,
         index: usize,
@@ -277,7 +277,7 @@ pub struct PluginTable {
     pub export: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Option<RawObject>>,
     /// Lists what the plugin imports: the requests of [`crate::Plugin::import`].
     pub requests: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<ImportRequest>>,
-    /// Hands over the objects that were found for the requests, in their order.
+    /// Hands over the objects that were found for the requests, in the order of the requests.
     pub bind: unsafe extern "C" fn(
         *const crate::image::Instance,
         objects: Vec<Option<BoundObject>>,
@@ -331,15 +331,15 @@ unsafe impl Sync for CallContext {}
 /// Identifies a Vault and the owner of a handle to it. Only the engine makes and reads it.
 pub type VaultContext = *const c_void;
 
-/// The functions of the engine behind a [`Vault`]. The table lives as long as the process.
+/// The functions of the engine that implement a [`Vault`]. The table lives as long as the process.
 #[repr(C)]
 pub struct VaultTable {
     /// Adds a reference to the context.
     pub retain: unsafe extern "C" fn(VaultContext),
     /// Removes a reference to the context.
     pub release: unsafe extern "C" fn(VaultContext),
-    /// Sets the value of a key, and returns whether it did: without `replace`, an old value stays. The
-    /// engine owns the value afterwards, also on failure.
+    /// Sets the value of a key, and returns whether it did: without `replace`, an old value stays. Afterwards
+    /// the engine owns the value, even if setting it failed.
     pub bag_set: unsafe extern "C" fn(
         VaultContext,
         key: &str,
@@ -366,10 +366,10 @@ pub struct VaultTable {
         args: *const Value,
         count: usize,
     ) -> Answer<Value>,
-    /// Converts data to the live type of its name.
+    /// Converts data to the live type with its name.
     pub live_renew: unsafe extern "C" fn(VaultContext, data: &Data) -> Answer<Data>,
-    /// Registers an object under a name. The engine owns the object afterwards, also on failure.
-    /// With `replace`, it takes the place of the caller's own object of that name.
+    /// Registers an object under a name. Afterwards the engine owns the object, even if registering it
+    /// failed. With `replace`, it replaces the caller's own object of that name.
     pub register: unsafe extern "C" fn(
         VaultContext,
         name: &str,

@@ -1,5 +1,5 @@
-//! The image's allocator: it forwards to the host's, so that either side may free what the other
-//! allocated.
+//! The image's allocator. It forwards to the host's allocator, so that host and image may free each other's
+//! memory.
 
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -10,14 +10,14 @@ use std::{
 
 use super::host;
 
-/// The size of the buffer that `std` allocates when the image prints for the first time, and never frees.
+/// The size of the buffer that `std` allocates when the image prints for the first time. It is never freed.
 const STDOUT_BUFFER_BYTES: usize = 1024;
 
 /// Whether an allocation of that size was made.
 static MAY_HAVE_PRINTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the image may have printed something. If it has not, its stdout must not be flushed at the end:
-/// that alone would allocate the buffer.
+/// Whether the image may have printed something. If it has not, its stdout must not be flushed at the end,
+/// since that would allocate the buffer.
 pub(super) fn may_have_printed() -> bool {
     MAY_HAVE_PRINTED.load(Ordering::Relaxed)
 }
@@ -54,8 +54,8 @@ unsafe impl GlobalAlloc for HostAllocator {
     }
 }
 
-/// The host. An image has none if something other than an engine opened it. The process ends then: memory
-/// from another allocator would later be freed with the host's.
+/// The host. If there is none, the file was not opened by an engine, and the process is ended: memory from
+/// another allocator would later be freed with the host's.
 fn attached() -> &'static crate::abi::HostTable {
     host().unwrap_or_else(|| {
         let _ = std::io::stderr().write_all(

@@ -19,8 +19,8 @@ use crate::{
     shared::{self, SHARED_TYPES},
 };
 
-/// A plugin in its binary: the plugin's instance and what belongs to it. In an image it is a static, of which
-/// each engine makes one of its own where the plugin is linked into the program.
+/// A plugin in its binary: the plugin's instance and what belongs to it. An image has one, in a static. If
+/// the plugin is linked into a program, each engine makes one of its own.
 #[doc(hidden)]
 pub struct Instance {
     /// The path of the module in which the plugin's attribute is.
@@ -50,7 +50,7 @@ impl<T> Place<T> {
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Puts a value into the place if it is empty; returns the value that is there then.
+    /// Puts a value into the place if it is empty; returns the value that is in the place afterwards.
     fn fill(&self, value: T) -> &T {
         let new = Box::into_raw(Box::new(value));
         match self.0.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
@@ -104,7 +104,7 @@ impl Instance {
         self.module
     }
 
-    /// A further instance of the plugin, which is linked into a program with this host.
+    /// A further instance of the plugin for an engine of this program, whose functions `host` has.
     pub(super) fn attached_to(&self, host: &'static HostTable) -> Self {
         Self::made_by(self.make, self.module, Some(host))
     }
@@ -124,7 +124,7 @@ impl Instance {
         self.context.get().ok_or_else(|| Error::msg("the plugin is not loaded yet"))
     }
 
-    /// Drops the plugin and what was made for it.
+    /// Drops the plugin and everything that was made for it.
     ///
     /// # Safety
     /// No function of the plugin is running, and none is called any more.
@@ -146,8 +146,8 @@ impl Instance {
     }
 }
 
-/// The function behind the symbol `hotswap_attach`: remembers the host, sends log events and panics
-/// there, and returns the functions of the plugin.
+/// The function behind the symbol `hotswap_attach`. It remembers the host, forwards log events and panics to
+/// it, and returns the functions of the plugin.
 ///
 /// # Safety
 /// The functions of `host` do what [`HostTable`] says.
@@ -367,7 +367,7 @@ pub(super) unsafe extern "C" fn invoke(
             Answer::from_result(match function.get().call {
                 Call::Sync(call) => call(context, arguments(args, count)),
                 Call::Async(_) => {
-                    Err(Error::msg("the function is async, and was called as if it were not"))
+                    Err(Error::msg("the function is async, but was called as if it were not"))
                 }
             })
         })
@@ -390,7 +390,7 @@ unsafe extern "C" fn start(
                     Ok(RawFuture::new(inside(start(context, arguments(args, count))?)))
                 }
                 Call::Sync(_) => {
-                    Err(Error::msg("the function is not async, and was called as if it were"))
+                    Err(Error::msg("the function is not async, but was called as if it were"))
                 }
             }
         })

@@ -1,12 +1,14 @@
-//! Functions that replace those of the C library, for this image alone.
+//! Functions that replace functions of the C library, for this image only.
 //!
-//! `#[plugin]` emits hidden symbols that jump here. So the image's own `std`, and C code linked into it,
-//! register thread-local destructors, keys and threads with the engine instead of libc. Libc would pin the
-//! image for good (`__cxa_thread_atexit_impl`), or call it after it was unmapped (`pthread_key_create`).
+//! `#[plugin]` emits hidden symbols that jump to these functions. So the image's own `std`, and C code linked
+//! into the image, register thread-local destructors, keys and threads with the engine instead of libc. Libc
+//! would keep the image mapped forever (`__cxa_thread_atexit_impl`), or call it after it was unmapped
+//! (`pthread_key_create`).
 //!
-//! Signal handlers, and libraries and symbols that the image opens or looks up at run time, still go to
-//! libc. The engine is notified, since they decide whether it may unmap the image. The environment goes
-//! through the host's `std`, whose lock all must use. Nothing outside the image is changed.
+//! Signal handlers, and libraries and symbols that the image opens or looks up at run time, still go to libc.
+//! The engine is notified, because they decide whether it may unmap the image. Changes of the environment go
+//! through the host's `std`, whose lock all code in the process must use. Nothing outside the image is
+//! changed.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void},
@@ -16,17 +18,18 @@ use std::{
 use super::host;
 use crate::abi::{ThreadDestructor, ThreadStart};
 
-/// The symbols that an image defines itself, and so must not import from libc.
+/// The symbols that an image must define itself instead of importing them from libc.
 pub const NAMES: &[&str] = crate::__each_hook!(__hook_names);
 
-/// The hook of a symbol, for code that looks the symbol up at run time; `None` if it has none.
+/// The hook that replaces `symbol`, for code that looks the symbol up at run time; `None` if there is no
+/// hook.
 fn hook(symbol: &[u8]) -> Option<*mut c_void> {
     let hooks: &[(&str, *const ())] = crate::__each_hook!(__hook_table);
     let (_, hook) = hooks.iter().find(|(name, _)| name.as_bytes() == symbol)?;
     Some(hook.cast_mut().cast())
 }
 
-/// `EAGAIN` on Linux: an error that each of these functions may return.
+/// `EAGAIN` on Linux, an error that each of these functions may return.
 const EAGAIN: c_int = 11;
 
 /// `__cxa_thread_atexit_impl`
@@ -288,13 +291,12 @@ pub unsafe extern "C" fn open_library_in(
     unsafe { opened(library, file) }
 }
 
-/// Notifies the host of a library that was opened. Returns the library, or null if the image must not use
-/// it.
+/// Notifies the host of a library that was opened. Returns the library, or null if the image must not use it.
 ///
 /// # Safety
 /// `file` is a C string or null.
 unsafe fn opened(library: *mut c_void, file: *const c_char) -> *mut c_void {
-    // Without a name it is the program itself, which loads nothing new.
+    // Without a name, it is the program itself, and nothing new is loaded.
     if library.is_null() || file.is_null() {
         return library;
     }
@@ -326,8 +328,8 @@ pub unsafe extern "C" fn find_symbol_version(
     unsafe { found(name, |host| (host.loader.find_version)(library, name, version)) }
 }
 
-/// The result of looking a symbol up: its hook, if it has one, or else the address that `find` returns, of
-/// which the host is notified; null if the image must not use it.
+/// The result of looking up a symbol: its hook, if it has one, or otherwise the address that `find` returns.
+/// The host is notified of that address. Null if the image must not use it.
 ///
 /// # Safety
 /// `name` is a C string.
@@ -408,8 +410,8 @@ fn libc_function(name: &CStr) -> *mut c_void {
     host().map_or(null_mut(), |host| unsafe { (host.loader.find)(null_mut(), name.as_ptr()) })
 }
 
-/// `dl_iterate_phdr`. It reports only this image: its symboliser would keep the file of any other mapped for
-/// good, and that of this one is unmapped with the image. The unwinder does not need it.
+/// `dl_iterate_phdr`, reduced to this image. The image's symboliser would keep the file of every reported
+/// image mapped forever, except that its own is unmapped with it. The unwinder does not need this function.
 ///
 /// # Safety
 /// As glibc says of its arguments.
@@ -428,7 +430,7 @@ pub unsafe extern "C" fn iterate_images(
     }
 }
 
-/// What `dl_iterate_phdr` calls with each image.
+/// The function that `dl_iterate_phdr` calls with each image.
 type ImageCallback = unsafe extern "C" fn(*const ImageInfo, usize, *mut c_void) -> c_int;
 
 /// The beginning of `dl_phdr_info`.
@@ -453,7 +455,7 @@ struct ProgramHeader {
     alignment: u64,
 }
 
-/// Whom to tell of this image.
+/// The callback that is called for this image only.
 struct OwnImage {
     callback: ImageCallback,
     data: *mut c_void,
@@ -478,7 +480,7 @@ unsafe extern "C" fn only_own(info: *const ImageInfo, size: usize, data: *mut c_
     unsafe { (own.callback)(info, size, own.data) }
 }
 
-/// Makes a system call of those that open descriptors, through the host, which remembers them.
+/// Makes a system call that opens a descriptor. It goes through the host, which remembers the descriptor.
 ///
 /// # Safety
 /// As the system says of the arguments.
@@ -488,7 +490,7 @@ unsafe fn open_descriptor(number: c_long, arguments: [c_long; 4]) -> c_int {
     unsafe { (host.open_descriptor)(host.context, number, arguments) as c_int }
 }
 
-/// Numbers of the system's calls.
+/// The numbers of system calls on x86-64.
 #[cfg(target_arch = "x86_64")]
 mod calls {
     use std::ffi::c_long;
@@ -506,7 +508,7 @@ mod calls {
     pub const TIMERFD_CREATE: c_long = 283;
 }
 
-/// Numbers of the system's calls, as most architectures have them.
+/// The numbers of system calls that most other architectures share.
 #[cfg(not(target_arch = "x86_64"))]
 mod calls {
     use std::ffi::c_long;

@@ -73,13 +73,13 @@ impl fmt::Debug for StaticPlugin {
 /// Set where a plugin is linked into this program.
 static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
 
-/// Whether this is a program that plugins are linked into, and no image.
+/// Whether this is a program into which plugins are linked, and not an image.
 pub(super) fn is_program() -> bool {
     IS_PROGRAM.load(Ordering::Acquire)
 }
 
 /// Attaches a plugin that is linked into this program, and returns its functions. Each engine that attaches
-/// the plugin has an instance of it for itself.
+/// the plugin gets an instance of its own.
 ///
 /// # Safety
 /// The functions of `host` do what [`HostTable`] says.
@@ -99,7 +99,7 @@ pub unsafe fn attach_linked(
     })
 }
 
-/// As `invoke` in an image, and notes which plugin the thread is in.
+/// Calls a function like `invoke` does in an image, and notes which plugin the thread is in.
 unsafe extern "C" fn invoke_inside(
     instance: *const Instance,
     function: FunctionRef,
@@ -132,9 +132,9 @@ thread_local! {
 
 /// The host of the code that runs.
 ///
-/// For linked plugins it is the host of the plugin that the thread is in. Calls with Rust types do not note
-/// which plugin that is, nor do threads that a plugin started. For these it is the host of the plugin that
-/// was attached last.
+/// For linked plugins, it is the host of the plugin that the thread is in. Calls with Rust types, and threads
+/// that a plugin started, do not note which plugin that is. For these, it is the host of the plugin that was
+/// attached last.
 pub(crate) fn current_host() -> Option<&'static HostTable> {
     CURRENT.try_with(Cell::get).ok().flatten().or_else(host)
 }
@@ -159,8 +159,8 @@ impl Drop for Inside {
     }
 }
 
-/// Makes a linked plugin's future note, at each poll, that the thread is in the plugin. In an image it
-/// returns the future unchanged.
+/// Wraps the future of a linked plugin, so that each poll notes that the thread is in the plugin. In an
+/// image, the future is returned unchanged.
 pub(crate) fn inside(future: CallFuture) -> CallFuture {
     match CURRENT.try_with(Cell::get).ok().flatten() {
         Some(host) => Box::pin(InsideFuture { host, future }),

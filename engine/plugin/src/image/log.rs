@@ -27,7 +27,7 @@ use crate::{
     abi::{HostTable, LogEvent},
 };
 
-/// Makes the forwarder this image's subscriber, unless the image has one already.
+/// Makes the forwarder this image's subscriber, unless the image already has one.
 pub(super) fn install() {
     let _ = dispatcher::set_global_default(Dispatch::new(Forwarder::default()));
 }
@@ -73,7 +73,7 @@ impl Forwarder {
 
     /// The spans that this thread is in, as `outer:inner{id=1}`; `None` if there are none.
     fn context(&self) -> Option<String> {
-        // At a thread's end, something may log after the list was dropped.
+        // At the end of a thread, something may log after this thread-local was dropped.
         let context = ENTERED.try_with(|entered| {
             let entered = entered.borrow();
             let spans = (!entered.is_empty()).then(|| self.spans())?;
@@ -85,7 +85,7 @@ impl Forwarder {
 }
 
 impl Subscriber for Forwarder {
-    /// The host's level may change at any time, so `enabled` must be asked about each event.
+    /// The host's level may change at any time, so `enabled` must be called for each event.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }

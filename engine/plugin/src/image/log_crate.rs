@@ -1,17 +1,17 @@
 //! Forwards the image's records of the crate `log` to the host's log.
 //!
-//! Many crates log with it: rustls, sqlx, mio. The image has its own copy of the crate, so no logger of the
-//! host is ever its logger.
+//! Many crates log with it, for example rustls, sqlx and mio. The image has its own copy of the crate, so a
+//! logger that the host installs does not reach it.
 
 use log::{LevelFilter, Log, Metadata, Record};
 
 use super::host;
 use crate::abi::LogEvent;
 
-/// Makes the forwarder this image's logger, unless a constructor of the image has set one.
+/// Makes the forwarder this image's logger, unless a constructor of the image has already set one.
 pub(super) fn install() {
     if log::set_logger(&Forwarder).is_ok() {
-        // The host's level may change at any time, so `enabled` looks at it.
+        // The host's level may change at any time, so `enabled` checks it.
         log::set_max_level(LevelFilter::Trace);
     }
 }
@@ -28,7 +28,7 @@ impl Log for Forwarder {
     fn log(&self, record: &Record<'_>) {
         let Some(host) = host().filter(|_| self.enabled(record.metadata())) else { return };
         let event = LogEvent {
-            // `log` numbers its levels as `LogEvent` does: 1 error … 5 trace.
+            // `log` and `LogEvent` use the same numbers for levels: 1 error … 5 trace.
             level: record.level() as u8,
             target: record.target().to_owned(),
             message: record.args().to_string(),

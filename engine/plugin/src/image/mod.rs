@@ -1,5 +1,5 @@
-//! The code that a loaded image runs beside the author's: the functions that the engine calls, and the
-//! hooks below the image's own copy of `std`.
+//! The code of a loaded image besides the author's: the functions that the engine calls, and the hooks below
+//! the image's own copy of `std`.
 
 mod alloc;
 mod attach;
@@ -24,13 +24,12 @@ use crate::abi::{Answer, HostTable, PanicReport};
 /// The section of an artifact that contains only the address of its host.
 pub const HOST_SECTION: &str = ".hotswap_host";
 
-/// The host of this image. In a program with linked plugins it is the host of the plugin that was attached
-/// last; null if there is none.
+/// The host of this image. In a program with linked plugins, it is the host of the plugin that was attached
+/// last. Null if there is none.
 ///
-/// The engine writes the address into its copy of the artifact before it opens the copy: constructors run
-/// before the engine can attach, and need the host to allocate, to register destructors and to start
-/// threads.
-// The attribute does not take the constant.
+/// The engine writes the address into its copy of the artifact before it opens the copy. Constructors run
+/// before the engine can attach, and need the host to allocate, to register destructors and to start threads.
+// The attribute accepts only a literal.
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".hotswap_host"))]
 static HOST: AtomicPtr<HostTable> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -41,14 +40,15 @@ pub(crate) fn host() -> Option<&'static HostTable> {
     unsafe { host.as_ref() }
 }
 
-/// The host of this image; `None` in a program, also in one that plugins are linked into.
+/// The host of this image; `None` in a program, even if plugins are linked into it.
 pub(crate) fn image_host() -> Option<&'static HostTable> {
     host().filter(|_| !linked::is_program())
 }
 
-/// As [`catch`], in a method of an object that others call: a panic is counted for the plugin's version.
+/// Works like [`catch`], for methods of objects that the image has given out: a panic is counted for the
+/// plugin's version.
 ///
-/// An object of a linked plugin does not know whose it is, so its panics are not counted.
+/// An object of a linked plugin does not know which plugin it belongs to, so its panics are not counted.
 pub(crate) fn catch_in_object<T>(
     method: impl FnOnce() -> String,
     f: impl FnOnce() -> Answer<T>,
@@ -61,7 +61,7 @@ pub(crate) fn catch_in_object<T>(
     answer
 }
 
-/// Writes a panic to the host's log that was caught where there is no caller to return it to.
+/// Logs a panic to the host's log that was caught where it cannot be returned to a caller.
 pub(crate) fn log_panic(what: &str, PanicReport { message, location }: &PanicReport) {
     if let Some(host) = current_host() {
         log::error(host, format!("{what} panicked at {location}: {message}"), None);

@@ -1,4 +1,4 @@
-//! Panics are caught on the side that raised them, and reported as text.
+//! Catches panics on the side that raised them, and reports them as text.
 
 use std::{
     any::Any,
@@ -34,8 +34,9 @@ pub(crate) fn catch<T>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
     answer
 }
 
-/// As [`catch`], within a call of the engine. The engine knows that the thread is in a call, so this does
-/// not count it in a thread-local: accessing one takes an image longer than the rest of a call.
+/// Works like [`catch`], within a call of the engine. The engine knows that the thread is in a call, so this
+/// does not count it in a thread-local: in an image, accessing a thread-local takes longer than the rest of a
+/// call.
 #[inline(always)]
 pub(crate) fn catch_in_call<T>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
     match catch_unwind(AssertUnwindSafe(f)) {
@@ -50,7 +51,8 @@ fn report(payload: Box<dyn Any + Send>) -> PanicReport {
     PanicReport { message, location: location() }
 }
 
-/// Runs `f`; a panic in it becomes an error with the panic's message. For callers that need no place.
+/// Runs `f`; a panic in it becomes an error with the panic's message. For callers that do not need the place
+/// of the panic.
 ///
 /// # Errors
 /// If `f` panicked.
@@ -74,15 +76,15 @@ fn location() -> String {
     LOCATION.try_with(RefCell::take).unwrap_or_default()
 }
 
-/// Whether a panic on this thread will be caught by [`catch`] or [`catch_in_call`].
+/// Whether [`catch`] or [`catch_in_call`] will catch a panic on this thread.
 fn is_caught() -> bool {
     // SAFETY: the function only looks.
     let is_in_call = || host().is_some_and(|host| unsafe { (host.is_in_call)() });
     CATCHING.try_with(Cell::get).is_ok_and(|catching| catching > 0) || is_in_call()
 }
 
-/// Installs a panic hook for an image. It remembers the place of a panic, or logs the panic if nobody will
-/// catch it, as on a thread that the plugin started.
+/// Installs a panic hook for an image. It remembers the place of a panic that will be caught, and logs any
+/// other panic, such as one on a thread that the plugin started.
 pub(super) fn install_hook() {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         if !IS_NOTED_BEFORE.load(Ordering::Relaxed) {
@@ -94,8 +96,8 @@ pub(super) fn install_hook() {
 /// Whether [`note_before_hook`] was called.
 static IS_NOTED_BEFORE: AtomicBool = AtomicBool::new(false);
 
-/// Notes panics before the hook that there is now sees them, once. A plugin may have set a hook of its own
-/// in `on_init`, as `color_eyre` does: it sees only panics that nobody catches.
+/// Wraps the current panic hook, once, so that panics are noted before it sees them. A plugin may have set a
+/// hook of its own in `on_init`, as `color_eyre` does: that hook then sees only panics that are not caught.
 pub(super) fn note_before_hook() {
     if IS_NOTED_BEFORE.swap(true, Ordering::Relaxed) {
         return;
@@ -141,8 +143,8 @@ pub(super) fn note_locations() {
     });
 }
 
-/// The message of a panic. By convention its payload is a string; `panic_any` can pass anything, and an error
-/// or another kind of text has a message too.
+/// The message of a panic. By convention its payload is a string, but `panic_any` accepts anything; errors
+/// and other kinds of text have a message too.
 fn message_of(payload: &(dyn Any + Send)) -> String {
     /// The payload's text, if it is a `T`.
     fn text<T: Any + ToString>(payload: &(dyn Any + Send)) -> Option<String> {

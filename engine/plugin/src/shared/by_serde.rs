@@ -1,4 +1,4 @@
-//! Values of types that are not `Shared`, which cross as what serde makes of them.
+//! Values of types that are not `Shared`, which cross between images in the form that serde writes.
 
 use std::{any::type_name, borrow::Cow, fmt, marker::PhantomData};
 
@@ -11,10 +11,11 @@ use crate::{
     value::{read_json, to_json},
 };
 
-/// A value of somebody else's type, which crosses between images by serde: it is written when it is put in, and
-/// read when it is taken out, by whatever version of the type's crate the image has.
+/// A value of a type from another crate, which crosses between images through serde.
 ///
-/// It is for types that cannot derive [`Shared`](derive@crate::Shared). A type that can costs nothing to hand over.
+/// [`new`](Self::new) writes the value, and [`get`](Self::get) reads it, with whatever version of the type's
+/// crate the image has. Use it for types that cannot derive [`Shared`](derive@crate::Shared). A type that can
+/// derive it is handed over without that work.
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -52,20 +53,20 @@ impl<T> BySerde<T> {
     /// Reads the value.
     ///
     /// # Errors
-    /// If the `Deserialize` of this image's type does not read what was written: they are of crates that do not
-    /// agree.
+    /// If the `Deserialize` of this image's type cannot read what was written, because the images have
+    /// incompatible versions of the type's crate.
     pub fn get(&self) -> Result<T>
     where
         T: DeserializeOwned,
     {
         read_json(&self.json).map_err(|error| {
             let name = type_name::<T>();
-            error.context(format_args!("a `{name}` that crossed by serde is not read here"))
+            error.context(format_args!("a `{name}` that crossed by serde cannot be read here"))
         })
     }
 }
 
-// SAFETY: it is text; the name says of what.
+// SAFETY: it is text; the name in the schema says which type the text is of.
 unsafe impl<T: 'static> Shared for BySerde<T> {
     const MAY_POINT_HOME: bool = false;
 
@@ -93,7 +94,7 @@ impl<T> fmt::Debug for BySerde<T> {
 }
 
 impl<T> Serialize for BySerde<T> {
-    /// As the value itself.
+    /// Serialises the value itself.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let value: Value = read_json(&self.json).map_err(ser::Error::custom)?;
         value.serialize(serializer)
@@ -101,7 +102,7 @@ impl<T> Serialize for BySerde<T> {
 }
 
 impl<'de, T: Serialize + Deserialize<'de>> Deserialize<'de> for BySerde<T> {
-    /// As the value itself.
+    /// Deserialises the value itself.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let value = T::deserialize(deserializer)?;
         Self::new(&value).map_err(serde::de::Error::custom)
@@ -133,7 +134,7 @@ mod tests {
         let wrong: BySerde<u32> = BySerde { json, value: PhantomData };
         assert_eq!(
             wrong.get().unwrap_err().to_string(),
-            "a `u32` that crossed by serde is not read here"
+            "a `u32` that crossed by serde cannot be read here"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The structure of a type as a tree, with a fingerprint and the first difference from another.
+//! The structure of a type as a tree, with a fingerprint and a comparison.
 
 use std::{
     any::{TypeId, type_name},
@@ -8,8 +8,8 @@ use std::{
 use super::Shared;
 use crate::interface::Lent;
 
-/// The structure of a [`Shared`] type and of the types that it is made of: what two images compare before
-/// one uses a value of the other.
+/// The structure of a [`Shared`] type and of all types in it. Two images compare their structures before one
+/// uses a value of the other.
 ///
 /// ```
 /// use hotswap_plugin::{Shared, TypeSchema};
@@ -32,7 +32,7 @@ use crate::interface::Lent;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TypeSchema {
-    /// The type itself is the first.
+    /// The first node is the type itself.
     nodes: Vec<TypeNode>,
     fingerprint: u64,
 }
@@ -50,12 +50,12 @@ pub struct TypeNode {
     pub shape: Shape,
 }
 
-/// What a type is made of. A type is given by its place in the schema, from 0.
+/// The parts of a type. A part is given by its index in the schema, from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Shape {
-    /// A type without parts, such as a number or `String`: the name says what it is.
+    /// A type without parts, such as a number or `String`. Its name says what it is.
     Scalar,
-    /// A container of std: the places of its type parameters.
+    /// A container of std, with the indices of its type parameters.
     Generic(Vec<usize>),
     /// A struct or a tuple.
     Struct(Vec<Field>),
@@ -66,7 +66,7 @@ pub enum Shape {
         /// Its variants, in the order of the source.
         variants: Vec<Variant>,
     },
-    /// An object of an interface: its methods.
+    /// An object of an interface, with its methods.
     Object(Vec<ObjectMethod>),
 }
 
@@ -77,7 +77,7 @@ pub struct ObjectMethod {
     pub name: String,
     /// Its parameters and its result as written.
     pub signature: String,
-    /// The places, in the schema, of the types of its parameters and, last, of its result.
+    /// The indices of the types of its parameters and, last, of its result.
     pub types: Vec<usize>,
 }
 
@@ -88,7 +88,7 @@ pub struct Field {
     pub name: String,
     /// Its distance in bytes from the start of the struct; `None` in a variant of an enum.
     pub offset: Option<usize>,
-    /// The place of its type in the schema.
+    /// The index of its type in the schema.
     pub type_index: usize,
 }
 
@@ -139,7 +139,7 @@ impl TypeSchema {
         self.nodes.first().map_or(0, |node| node.size)
     }
 
-    /// The type's fields, `z: f64`, or the names of its variants.
+    /// The type's fields, such as `z: f64`, or the names of its variants.
     pub fn members(&self) -> Vec<String> {
         match self.nodes.first().map(|node| &node.shape) {
             Some(Shape::Struct(fields)) => fields.iter().map(|field| self.text(field)).collect(),
@@ -155,14 +155,14 @@ impl TypeSchema {
         }
     }
 
-    /// `z: f64`
+    /// A field as text, such as `z: f64`.
     fn text(&self, field: &Field) -> String {
         let type_name = self.nodes.get(field.type_index).map_or("?", |node| &node.name);
         format!("{}: {type_name}", field.name)
     }
 
-    /// The first difference between this schema, which was found, and the expected one, in words. `None`
-    /// if the two are equal: then a value of one type can be used as one of the other.
+    /// The first difference between this schema, which was found, and the expected one, as text. `None` if
+    /// the two are equal: then a value of one type can be used as a value of the other.
     pub fn difference(&self, expected: &Self) -> Option<String> {
         if self == expected {
             return None;
@@ -307,7 +307,7 @@ pub struct SchemaBuilder {
 }
 
 impl SchemaBuilder {
-    /// Adds `T`, unless it is there already, and returns its place. `T` may contain itself.
+    /// Adds `T`, unless it is there already, and returns its index. `T` may contain itself.
     pub fn add<T: 'static>(&mut self, shape: impl FnOnce(&mut Self) -> Shape) -> usize {
         let id = TypeId::of::<T>();
         if let Some((_, at)) = self.known.iter().find(|(known, _)| *known == id) {
@@ -325,7 +325,7 @@ impl SchemaBuilder {
         at
     }
 
-    /// Adds the type of a field, and makes the field. `offset` is the field's distance in bytes from the
+    /// Adds the type of a field, and returns the field. `offset` is the field's distance in bytes from the
     /// start of the struct.
     pub fn field<T: Shared>(&mut self, name: &str, offset: Option<usize>) -> Field {
         Field { name: name.to_owned(), offset, type_index: T::describe(self) }

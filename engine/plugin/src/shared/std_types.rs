@@ -1,9 +1,9 @@
 //! [`Shared`] for the types of std that may cross.
 //!
-//! These types are missing because they hide a pointer into the image that made them: `&'static T`,
-//! `Cow<'static, T>`, `Arc<str>` and `Arc<[T]>` (empty ones are statics), function pointers and trait
-//! objects. So are maps with another hasher than std's, which can hide anything; and `Arc<T>`, whose content
-//! others read while it would have to be rehomed.
+//! Not all types of std are `Shared`. Some hide a pointer into the image that made them: `&'static T`,
+//! `Cow<'static, T>`, `Arc<str>` and `Arc<[T]>` (an empty one points to a static), function pointers and
+//! trait objects. Maps with another hasher than that of std can hide anything. The content of an `Arc<T>` may
+//! be read by others while it would have to be rehomed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -46,7 +46,7 @@ scalars! {
     String, Box<str>, OsString, CString, PathBuf,
     Duration, Instant, SystemTime,
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6,
-    // An open file is a number of the process, whoever has it.
+    // An open file is a number that is valid in the whole process.
     OwnedFd, File, TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, UnixDatagram,
 }
 
@@ -76,7 +76,7 @@ macro_rules! containers {
     };
 }
 
-/// The patch of a list whose method `$push` appends an element.
+/// How to change parts of a list. `$push` is the method that appends an element.
 macro_rules! replace {
     ($push:ident) => {
         Some(Patch::List {
@@ -97,7 +97,7 @@ containers! {
     Vec<T>: replace!(push), VecDeque<T>: replace!(push_back), Option<T>: None, Box<[T]>: None,
 }
 
-// SAFETY: the box's memory is of the shared allocator, and its content is rehomed.
+// SAFETY: the box's memory comes from the shared allocator, and its content is rehomed.
 unsafe impl<T: Shared> Shared for Box<T> {
     const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
 
@@ -110,7 +110,7 @@ unsafe impl<T: Shared> Shared for Box<T> {
     }
 }
 
-// SAFETY: either side is rehomed.
+// SAFETY: both variants are rehomed.
 unsafe impl<T: Shared, E: Shared> Shared for Result<T, E> {
     const MAY_POINT_HOME: bool = T::MAY_POINT_HOME || E::MAY_POINT_HOME;
 
@@ -152,7 +152,7 @@ unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
         if self.capacity() == 0 {
             *self = Self::new();
         } else if K::MAY_POINT_HOME {
-            // A map does not let its keys be changed in place.
+            // The keys of a map cannot be changed in place.
             let room = Self::with_capacity(self.capacity());
             for (mut key, mut value) in mem::replace(self, room) {
                 key.rehome();

@@ -1,4 +1,5 @@
-//! JSON of a value of any type, in which nothing is lost: what JSON has no word for is as in [`Value`].
+//! JSON of a value of any type that loses nothing: numbers that JSON cannot represent are written as by
+//! [`Value`].
 
 use std::io;
 
@@ -15,14 +16,14 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error>
     let mut text = Vec::new();
     let mut saw_null = false;
     value.serialize(&mut Serializer::with_formatter(&mut text, NullSeer(&mut saw_null)))?;
-    // What has no `null` has no number that JSON would make one of.
+    // JSON without `null` contains no number that JSON would have turned into one.
     if saw_null {
         return serde_json::to_string(&value_of(value)?);
     }
     String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
-/// Reads what [`to_json`] made.
+/// Reads the output of [`to_json`].
 pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
     serde_json::from_str(json).or_else(|error| {
         let value = serde_json::from_str::<Value>(json).ok();
@@ -30,7 +31,7 @@ pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
     })
 }
 
-/// As [`from_json`], with an error for whoever does not see the JSON: without its line and column.
+/// Reads like [`from_json`]. The error is for people who do not see the JSON, so it has no line and column.
 pub(crate) fn read_json<T: DeserializeOwned>(json: &str) -> crate::Result<T> {
     from_json::<T>(json).map_err(|error| {
         let text = error.to_string();

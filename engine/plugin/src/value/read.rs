@@ -1,6 +1,7 @@
-//! Reads a [`Value`] as what implements `Deserialize`.
+//! Reads a [`Value`] as a type that implements `Deserialize`.
 //!
-//! It does as `serde_json::from_value` does, but for what JSON has no word for: see [`super::write`].
+//! It works like `serde_json::from_value`, except for numbers that JSON cannot represent: see
+//! [`super::write`].
 
 use std::slice;
 
@@ -141,7 +142,7 @@ fn visit_map<'de, V: Visitor<'de>>(
     }
 }
 
-/// The elements of a list that are not read yet.
+/// The elements of a list that have not been read yet.
 struct Elements<'de>(slice::Iter<'de, Value>);
 
 impl<'de> SeqAccess<'de> for Elements<'de> {
@@ -159,7 +160,7 @@ impl<'de> SeqAccess<'de> for Elements<'de> {
     }
 }
 
-/// The entries of a map that are not read yet.
+/// The entries of a map that have not been read yet.
 struct Entries<'de> {
     left: slice::Iter<'de, (String, Value)>,
     /// The value of the key that was read last.
@@ -191,7 +192,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 /// The key of a map: text, which may be read as a number.
 struct Key<'de>(&'de str);
 
-/// As `serde_json` says it of a key.
+/// The message of `serde_json` for such a key.
 const NO_NUMBER: &str = "invalid value: expected key to be a number in quotes";
 
 macro_rules! numbers {
@@ -309,7 +310,7 @@ impl<'de> VariantAccess<'de> for Chosen<'de> {
     }
 }
 
-/// Makes a [`Value`] of whatever is read.
+/// Reads any value as a [`Value`].
 pub(super) struct AnyValue;
 
 macro_rules! keep {
@@ -382,7 +383,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// The number that a text in JSON stands for.
+/// The number that a text in JSON denotes; `None` if it is not a number.
 fn number(text: &str) -> Option<Value> {
     let integers = text.parse().map(integer::<i128>).or_else(|_| text.parse().map(integer::<u128>));
     integers.ok().or_else(|| text.parse().ok().map(Value::Float))

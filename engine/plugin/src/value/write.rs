@@ -1,7 +1,7 @@
-//! Makes a [`Value`] of what implements `Serialize`.
+//! Makes a [`Value`] from a value that implements `Serialize`.
 //!
-//! It does as `serde_json::to_value` does, but for what JSON has no word for: numbers that are not finite
-//! stay what they are, and integers that need more than 64 bits become text.
+//! It works like `serde_json::to_value`, except for numbers that JSON cannot represent: numbers that are not
+//! finite are kept, and integers that need more than 64 bits become text.
 
 use std::collections::HashSet;
 
@@ -60,7 +60,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Room for no more elements is made before they come: a length may be a lie.
+/// The largest number of elements for which room is reserved at once. The announced length may be wrong.
 const MAX_RESERVED: usize = 4096;
 
 impl<'a> Serializer for Writer<'a> {
@@ -137,7 +137,8 @@ impl Builder<'_> {
     }
 }
 
-/// What the types of `serde_json` itself are: one with a text of JSON. `None` if the entries are others.
+/// The value of a type of `serde_json` itself, which serialises as one entry with a text of JSON; `None` for
+/// other entries.
 fn json_own(entries: &[(String, Value)]) -> Result<Option<Value>, Error> {
     match entries {
         [(key, Value::Str(text))] if key.starts_with(JSON_OWN) => {
@@ -148,7 +149,9 @@ fn json_own(entries: &[(String, Value)]) -> Result<Option<Value>, Error> {
 }
 
 fn misused() -> Error {
-    Error::custom("a `Serialize` writes entries into a list, or elements into a map")
+    Error::custom(
+        "an implementation of `Serialize` wrote entries into a list, or elements into a map",
+    )
 }
 
 macro_rules! lists {
@@ -220,8 +223,8 @@ impl SerializeMap for Builder<'_> {
     }
 }
 
-/// Of entries with the same key, keeps the last one's value, as a map does; flattened fields may have
-/// the same names.
+/// Keeps only the last of several entries with the same key, as a map does. Flattened fields may have the
+/// same names.
 pub(super) fn keep_last(entries: &mut Vec<(String, Value)>) {
     let mut keys = HashSet::new();
     if entries.iter().all(|(key, _)| keys.insert(key.as_str())) {

@@ -1,4 +1,5 @@
-//! Migrations by hand: an old value is read as the type that stands for its own, and wholly so.
+//! Migrations by hand: the old value is read as a type that stands for its old type, and nothing of it may be
+//! lost.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -9,7 +10,7 @@ use crate::{
     value::{read_json, to_json},
 };
 
-/// Makes a new value of an old one's JSON.
+/// Makes a new value from the JSON of an old one.
 pub(super) fn migrate<Old, T>(json: &str) -> Result<T>
 where
     Old: Serialize + DeserializeOwned,
@@ -19,12 +20,12 @@ where
     let (before, read): (Value, Value) = (read_json(json)?, read_json(&to_json(&old)?)?);
     if let Some(what) = difference(&before, &read) {
         let name = std::any::type_name::<Old>();
-        return Err(Error::msg(format_args!("`{name}` is not what it was: {what}")));
+        return Err(Error::msg(format_args!("`{name}` does not match the old value: {what}")));
     }
     T::migrate(old)
 }
 
-/// Where what was read of a value differs from it first; `None` where all was read.
+/// The first difference between the old value and what was read of it; `None` if all of it was read.
 fn difference(before: &Value, read: &Value) -> Option<String> {
     match (before, read) {
         (Value::Object(before), Value::Object(read)) => {

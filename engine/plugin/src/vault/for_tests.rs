@@ -1,4 +1,4 @@
-//! A Vault in memory, for tests of functions that take one: no engine is there.
+//! A Vault in memory, without an engine, for tests of functions that take one.
 
 use std::{
     cell::RefCell,
@@ -18,11 +18,11 @@ use crate::{
     interface::raw::{Lease, RawObject},
 };
 
-/// Live functions belong to a generation of an engine's.
-const NOTHING_LIVE: &str = "a Vault for tests has no live functions and types: to call them, load the plugin \
+/// The error of live functions, which belong to a generation of an engine.
+const NOTHING_LIVE: &str = "a Vault for tests has no live functions and types; to call them, load the plugin \
                             with `hotswap_engine::Engine::builder_static`";
 
-/// Makes a Vault of its own.
+/// Makes a separate Vault.
 pub(super) fn vault() -> Vault {
     Vault::over(Arc::new(Contents::default()))
 }
@@ -46,10 +46,10 @@ struct Object {
     object: Owned,
 }
 
-/// Drops an object with itself.
+/// An object that is dropped with this value.
 struct Owned(RawObject);
 
-// SAFETY: the value is `Shared`, which is `Send` and `Sync`, and whoever uses it holds the lock.
+// SAFETY: the value is `Shared`, which is `Send` and `Sync`, and each user holds the lock.
 unsafe impl Send for Entry {}
 // SAFETY: as above.
 unsafe impl Sync for Entry {}
@@ -73,7 +73,7 @@ impl Drop for Owned {
 }
 
 thread_local! {
-    /// The values that closures on this thread run with.
+    /// The values that closures on this thread are running with.
     static IN_USE: RefCell<Vec<*const Entry>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -106,7 +106,7 @@ impl Entry {
         to_result(unsafe { ((*self.value.table).schema)() })
     }
 
-    /// Refuses a value that is of another type than the expected one.
+    /// Refuses a value of another type than the expected one.
     fn expect(&self, key: &str, fingerprint: u64, expected: &TypeSchema) -> Result<()> {
         let found = self.schema()?;
         if found.fingerprint() == fingerprint {
@@ -130,7 +130,7 @@ impl Contents {
         self.values().get(key).cloned()
     }
 
-    /// Takes a value out or puts another one in, unless a closure on this thread runs with it.
+    /// Refuses to take out or replace a value while a closure on this thread runs with it.
     fn expect_unused(&self, key: &str) -> Result<()> {
         self.entry(key).map_or(Ok(()), |entry| Use::of(&entry, key).map(drop))
     }
@@ -147,7 +147,7 @@ impl VaultServices for Contents {
             }
             values.insert(key.to_owned(), entry)
         };
-        // An author's drop may use the Vault: the lock is released.
+        // The lock is released, since the author's drop may use the Vault.
         drop(displaced);
         Ok(true)
     }
@@ -171,7 +171,7 @@ impl VaultServices for Contents {
         Ok(true)
     }
 
-    /// No version came before, so a value that is there was set by the test.
+    /// There is no earlier version, so the test has set any value that is there.
     fn carry(&self, key: &str, table: &'static CarryTable) -> Result<Carried> {
         let Some(entry) = self.entry(key) else { return Ok(Carried::New) };
         let expected = to_result((table.value.schema)())?;
@@ -198,7 +198,7 @@ impl VaultServices for Contents {
         };
         if !replace {
             let interface = &new.shape.name;
-            let message = format!("an object of `{interface}` is registered as `{name}` already");
+            let message = format!("an object of `{interface}` is already registered as `{name}`");
             return Err(Error::msg(message));
         }
         let displaced = std::mem::replace(&mut objects[place], new);
@@ -222,7 +222,7 @@ impl VaultServices for Contents {
             return Err(Error::msg(format_args!("the object `{name}`: {what}")));
         }
         let object = RawObject { data: found.object.0.data, table: found.object.0.table };
-        // SAFETY: the lease is a reference to the object, which lives as long.
+        // SAFETY: the lease is a reference to the object, which lives as long as the lease.
         Ok(Some(unsafe {
             let lease = Lease::new(Arc::into_raw(found).cast(), retain_object, release_object);
             BoundObject::new(object, lease)

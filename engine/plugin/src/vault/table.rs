@@ -1,4 +1,4 @@
-//! The functions through which images reach a Vault, whatever is behind it.
+//! The functions through which images reach a Vault, whatever implements it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     interface::raw::RawObject,
 };
 
-/// What is behind a Vault. What each method does is said at [`VaultTable`].
+/// The implementation of a Vault. [`VaultTable`] says what each method does.
 pub trait VaultServices: Send + Sync + 'static {
     /// [`VaultTable::bag_set`]
     fn set(&self, key: &str, value: RawValue, replace: bool) -> Result<bool>;
@@ -40,7 +40,7 @@ pub trait VaultServices: Send + Sync + 'static {
 }
 
 impl Vault {
-    /// A handle of what is behind it.
+    /// Makes a handle to a Vault with this implementation.
     #[doc(hidden)]
     pub fn over<S: VaultServices>(services: Arc<S>) -> Self {
         // SAFETY: the context is an owned reference to services, which is what the table expects.
@@ -84,7 +84,7 @@ unsafe extern "C" fn bag_set<S: VaultServices>(
     value: RawValue,
     replace: bool,
 ) -> Answer<bool> {
-    // SAFETY: the caller passes its own context; so below.
+    // SAFETY: the caller passes its own context. The same goes for the functions below.
     unsafe { enter(context, |services: &S| services.set(key, value, replace)) }
 }
 
@@ -176,7 +176,7 @@ unsafe extern "C" fn names<S: VaultServices>(
     unsafe { enter(context, |services: &S| Ok(services.names(interface))) }
 }
 
-/// Runs `f` with what is behind the Vault; a panic there does not reach the caller's image.
+/// Runs `f` with the implementation. A panic there does not reach the caller's image.
 ///
 /// # Safety
 /// The context is one that `over` made and that was not released.

@@ -1,4 +1,4 @@
-//! `async` functions called with Rust types.
+//! `async` functions that are called with Rust types.
 
 use std::{
     any::type_name,
@@ -20,7 +20,7 @@ use crate::{
     version::lease::{LeaseKind, LeaseName},
 };
 
-/// A plugin's `async` function, called with Rust types.
+/// A plugin's `async` function that is called with Rust types.
 ///
 /// It follows every reload, as a [`Func`](super::Func) does.
 ///
@@ -49,12 +49,12 @@ impl<F: Signature> AsyncFunc<F> {
         Ok(Self { current: current.clone(), plugin, name, expected })
     }
 
-    /// Begins a call with its arguments as a tuple. It ends on the version that serves now, which stays in
-    /// use until then; dropping the future cancels the call.
+    /// Begins a call with its arguments as a tuple. The call ends on the version that serves now, which stays
+    /// in use until then. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// The future answers an error when the plugin or the function is gone or has another signature now, and
-    /// when the function fails or panics.
+    /// The future returns an error if the plugin or the function is gone, if the function has another
+    /// signature now, and if it fails or panics.
     pub fn call_with(&self, args: F::Args) -> FuncCall<F::Result> {
         FuncCall(match self.begin(args) {
             Ok(call) => State::Running(call),
@@ -70,7 +70,7 @@ impl<F: Signature> AsyncFunc<F> {
         let begun = version.begin_call(place);
         let name = self.name.as_str();
         let lease = version.lease(LeaseKind::Call).named(LeaseName::Function(name.into()));
-        // SAFETY: the version is in use, by the lease until the future is dropped, and its function has the
+        // SAFETY: until the future is dropped, the lease keeps the version in use, and its function has the
         // types of `F`.
         match unsafe { self.expected.begin(version.faced(), name, target, args) } {
             Ok(future) => Ok(AsyncCall::new(future, name, (place, begun), lease)),
@@ -88,12 +88,12 @@ impl<F> fmt::Debug for AsyncFunc<F> {
     }
 }
 
-/// A call of an [`AsyncFunc`] that was begun. Dropping it cancels the call.
+/// A call of an [`AsyncFunc`] that has begun. Dropping it cancels the call.
 pub struct FuncCall<R>(State<R>);
 
 enum State<R> {
     Running(AsyncCall<R>),
-    /// `None` once that was told.
+    /// `None` after the error was returned.
     Refused(Option<CallError>),
 }
 

@@ -1,4 +1,4 @@
-//! The types that a caller expects of a function, and calling it with them.
+//! The types that a caller expects of a function, and calls with these types.
 
 use std::{
     any::type_name,
@@ -47,12 +47,12 @@ impl<F: Signature> Expected<F> {
         Self { types: Arc::new(types), is_async, signature: PhantomData }
     }
 
-    /// Has the engine know that the host calls a function so.
+    /// Tells the engine that the host calls a function with these types.
     pub fn announce(&self, to: &Expectations, plugin: Option<&str>, name: &str) {
         to.of_function(plugin, name, (&self.types, self.is_async), type_name::<F>());
     }
 
-    /// How to call the function of a place, if it has these types.
+    /// How to call the function at `place`, if it has these types.
     pub fn target(
         &self,
         lease: &Lease,
@@ -73,10 +73,10 @@ impl<F: Signature> Expected<F> {
         })
     }
 
-    /// Runs the function proper.
+    /// Calls the function itself.
     ///
     /// # Safety
-    /// The version is in use, and the function, which is its own, has the types of `F`.
+    /// The version is in use, and the function belongs to it and has the types of `F`.
     #[inline(always)]
     pub unsafe fn run(
         &self,
@@ -87,8 +87,8 @@ impl<F: Signature> Expected<F> {
     ) -> Result<F::Result, CallError> {
         let mut args = ManuallyDrop::new(args);
         let mut out = MaybeUninit::<Answer<F::Result>>::uninit();
-        // SAFETY: the caller's promise: the image is mapped, and the function takes the arguments
-        // over and fills the place.
+        // SAFETY: the caller's promise: the image is mapped, and the function takes over the arguments and
+        // fills the place for the result.
         let outcome = unsafe {
             let args = (&raw mut args).cast();
             (target.call)(&*target.context, args, out.as_mut_ptr().cast());
@@ -102,7 +102,7 @@ impl<F: Signature> Expected<F> {
         }
     }
 
-    /// As `run`, for an `async` function: begins the call, and returns its future.
+    /// Calls like `run`, for an `async` function: begins the call, and returns its future.
     ///
     /// # Safety
     /// As for `run`; and the version stays in use until the future is dropped.
@@ -161,14 +161,14 @@ impl<F: Signature> Expected<F> {
             Some(what) => Err(CallError::signature(
                 called,
                 name,
-                &format!("its signature is `{found}`, and `{expected}` is expected: {what}"),
+                &format!("its signature is `{found}`, but `{expected}` is expected: {what}"),
             )),
         }
     }
 }
 
-/// A result with the pointers into its image replaced. That may run the caller's code (the hash of a
-/// key); where it panics the value is dropped, while the version is still in use.
+/// A result whose pointers into its image were replaced. This may run the caller's code (the hash of a key).
+/// If that panics, the value is dropped while the version is still in use.
 pub(super) fn rehomed<R: Shared>(
     called: Faced<'_>,
     name: &impl AsRef<str>,

@@ -1,4 +1,4 @@
-//! Where a function was found last, for the next call to begin there.
+//! The place where a function was found last, so that the next call can begin there.
 
 use std::{
     mem, ptr,
@@ -23,14 +23,14 @@ use crate::{
     },
 };
 
-/// Where a function was found last.
+/// The place where a function was found last.
 ///
-/// What is here may be gone. It is taken at its word only by a thread whose slot holds the version,
-/// and which then sees that the generation of that number still serves.
+/// The version here may be gone. Only a thread whose slot holds the version, and which then sees that the
+/// generation with this tag still serves, may use it.
 pub(super) struct Known {
-    /// The tag of the generation in which it was found; 0 while the rest is
-    /// being written. A generation is written once only, so whoever reads the same number before and
-    /// after has read what belongs to it.
+    /// The tag of the generation in which the function was found; 0 while the other fields are being written.
+    /// Fields of a generation are written only once, so a reader that sees the same tag before and after has
+    /// read fields that belong together.
     generation: AtomicU64,
     version: AtomicPtr<Version>,
     counts: AtomicPtr<CallCounts>,
@@ -56,9 +56,9 @@ impl Known {
         }
     }
 
-    /// Enters the version, and counts the call; `None` if the function is not known to be there,
-    /// `is_it` finds that it is another one, the call is to be timed, or the thread has no slot at hand
-    /// that it can use without a fence. `is_it` runs before the call is counted, and must not panic.
+    /// Enters the version, and counts the call. `None` if the place of the function is not known, `is_it`
+    /// says that it is another function, the call is to be timed, or the thread has no slot that it can use
+    /// without a fence. `is_it` runs before the call is counted, and must not panic.
     #[inline(always)]
     pub fn enter(
         &self,
@@ -66,7 +66,7 @@ impl Known {
         is_it: impl FnOnce(&Version, usize) -> bool,
     ) -> Option<KnownCall> {
         let entered = Entered::unfenced()?;
-        // Acquire: what was written before the number is there.
+        // Acquire: the fields that were written before the tag are visible.
         let generation = self.generation.load(Ordering::Acquire);
         let version = self.version.load(Ordering::Relaxed);
         let counts = self.counts.load(Ordering::Relaxed);
@@ -86,19 +86,19 @@ impl Known {
         let (_, place) = FaceNumber::of_note(note);
         // SAFETY: its generation serves, and so the slot holds the version until the call is left.
         let is_it = is_it(unsafe { &*version }, place);
-        // SAFETY: the counts are the version's, the place is one in it, and a thread that has entered has
+        // SAFETY: the counts belong to the version, the place is one in it, and a thread that has entered has
         // a number.
         if !is_it || !unsafe { (*counts).count_untimed(slots::this_thread(), place) } {
             entered.leave_quietly();
             return None;
         }
-        // SAFETY: `set` made the word of a function of this type.
+        // SAFETY: `set` made the word from a function of this type.
         let call = unsafe { mem::transmute::<*mut (), TypedCall>(call) };
         Some(KnownCall { entered, version, target: TypedTarget { context, call } })
     }
 
-    /// Remembers where the function is in a generation; says whether that is known here now, and not
-    /// where another function is.
+    /// Remembers the place of the function in a generation. Returns whether this function's place is known
+    /// here now, and not that of another function.
     pub fn set(
         &self,
         generation: GenerationNumber,
@@ -122,7 +122,7 @@ impl Known {
         }
         *newest = generation;
         self.generation.store(0, Ordering::Relaxed);
-        // Release: whoever reads anything of what follows does not find the old number afterwards.
+        // Release: whoever reads one of the following fields does not read the old tag afterwards.
         fence(Ordering::Release);
         self.version.store(Arc::as_ptr(version).cast_mut(), Ordering::Relaxed);
         self.counts.store(ptr::from_ref(counts).cast_mut(), Ordering::Relaxed);
