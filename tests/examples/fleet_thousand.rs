@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use support::{ManyHosts, Times};
+use support::{ManyHosts, many_hosts::Times};
 
 /// The size of the artifact.
 const ARTIFACT: usize = 2 << 20;

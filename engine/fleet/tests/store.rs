@@ -772,7 +772,11 @@ fn what_a_controller_was_killed_before_it_wrote_down_is_written_down(place: &dyn
     fleet.write_rollout(None, &left).unwrap();
     for _ in 0..2 {
         let turned = turn(&fleet, &id("main"), None, "test", now_ms).unwrap().unwrap();
-        assert_eq!(turned.memory.unsaid, [new.clone()], "somebody may be about to write that");
+        assert_eq!(
+            turned.memory.unsaid,
+            std::slice::from_ref(&new),
+            "somebody may be about to write that"
+        );
         assert_eq!(fleet.audited().unwrap().0, [said.clone(), old.clone()]);
     }
 }

@@ -244,14 +244,16 @@ fn each_role_of_the_guide_may_do_what_is_its_own() {
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn many_hosts_fetch_and_follow_and_outlive_their_server() {
     let (mut many, _) = ManyHosts::connect(50, 2 << 20);
-    many.fetch(Duration::ZERO);
+    println!("all have fetched after {:?}", many.fetch(Duration::ZERO).worst());
     // All they have fetched is 100 MiB, which the server keeps nowhere but in its files.
     let memory = most_memory_mib(many.server.pid());
     assert!(memory < 150, "{memory} MiB");
     for release in ["r2", "r1"] {
-        many.declare(release);
+        let times = many.declare(release);
+        println!("{release}: half after {:?}, all after {:?}", times.percentile(50), times.worst());
         assert_eq!(many.running(release), 50);
     }
+    many.report();
     many.lose_server(Duration::ZERO);
     assert_eq!(many.running("r1"), 50);
     many.fetch(Duration::ZERO);

@@ -8,8 +8,8 @@ use std::{
 };
 
 use hotswap_fleet::{
-    Artifact, Change, Channel, FleetError, HostReport, HostState, Id, Location, Mark, Release,
-    ReleasePlugin, Server, Store,
+    Artifact, Change, Channel, FleetError, HostReport, HostState, Id, Location, Mark, MoreOfHost,
+    Release, ReleasePlugin, SecretKey, Server, Store,
 };
 use hotswap_protocol::Toolchain;
 
@@ -107,7 +107,7 @@ fn push(store: &Store, name: &str, size: usize) {
     let fleet = store.fleet().id.clone();
     let release =
         Release { id: id(name), fleet, pushed_at_ms: 1, by: "operator".to_owned(), plugins };
-    store.push_release(&release, None).expect("push a release");
+    store.push_release(&release).expect("push a release");
 }
 
 impl SimulatedHost {
@@ -138,6 +138,7 @@ impl SimulatedHost {
             problem: None,
             seen,
             health: [("world".to_owned(), arm)].into(),
+            more: MoreOfHost::default(),
         })
     }
 
@@ -194,6 +195,17 @@ impl ManyHosts {
         let operator = Store::create(&location(&server), &id("games"), &channel_name(), 1);
         let operator = operator.expect("make a fleet");
         operator.prepare().expect("set up the server");
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = SecretKey::generate(&dir.path().join("key")).expect("make a key");
+        let (secret, public) = key;
+        let operator = operator.signed_by(vec![secret]);
+        let unsigned = operator.channel(&channel_name()).expect("read the channel");
+        let changed = operator.change_keys(|keys| {
+            keys.keys.push(public);
+            Ok(())
+        });
+        changed.expect("keep the key");
+        operator.sign_declarations(&unsigned, None).expect("sign the channel");
         push(&operator, "r1", artifact);
         push(&operator, "r2", artifact);
         let numbers: Vec<usize> = (0..count).collect();
@@ -211,7 +223,7 @@ impl ManyHosts {
             thread::sleep(spread * *number / count.max(1));
             let began = Instant::now();
             // What an agent writes to its disk is left out.
-            host.surely(|| host.store.verify(&release, &[]));
+            host.surely(|| host.store.verify(&release, host.store.keys()?.as_ref()));
             began.elapsed()
         });
         sorted(fetched.into_iter().map(|(time, _)| time).collect())

@@ -3,7 +3,7 @@
 mod chat;
 mod gate;
 mod host;
-mod many_hosts;
+pub mod many_hosts;
 mod nats;
 mod numbers;
 mod own_process;
@@ -20,7 +20,7 @@ mod workspace;
 pub use chat::{Ear, chat};
 pub use gate::Gate;
 pub use host::{Host, held_by, kept_for, mapped_files};
-pub use many_hosts::{ManyHosts, Times};
+pub use many_hosts::ManyHosts;
 pub use nats::{NatsServer, program as nats_server};
 pub use numbers::Numbers;
 pub use own_process::{End, in_own_mounts, in_own_process};
