@@ -20,6 +20,8 @@ pub struct Palette {
     pub selected: usize,
     /// Where one can go.
     places: Vec<Destination>,
+    /// Whether there is a fleet.
+    has_fleet: bool,
 }
 
 /// Somewhere to go.
@@ -84,7 +86,7 @@ impl Palette {
         places.extend(state.vault.names().map(|(path, name)| Destination::Value(path, name)));
         let reloads = state.timeline.reloads().iter().enumerate();
         places.extend(reloads.map(|(place, reload)| Destination::Reload(place, reload.title())));
-        Self { places, ..Self::default() }
+        Self { places, has_fleet: state.fleet.is_known(), ..Self::default() }
     }
 
     /// What matches what was typed, the best first; all commands in their order when nothing was.
@@ -93,7 +95,11 @@ impl Palette {
         let typed = self.input.value();
         let pattern = Pattern::parse(typed, CaseMatching::Ignore, Normalization::Smart);
         // One does not look in the palette for the palette.
-        let commands = COMMANDS.iter().filter(|command| command.action != Action::Palette);
+        let commands = COMMANDS.iter().filter(|command| match command.action {
+            Action::Palette => false,
+            Action::Fleet(_) | Action::Show(Tab::Fleet) => self.has_fleet,
+            _ => true,
+        });
         let commands = commands.map(|command| {
             (format!("{} {}", command.hint, command.name), Choice::Command(command))
         });

@@ -73,8 +73,8 @@ impl Early {
                 let path = self.plugin_dir.join(name).with_extension("patch");
                 self.send(plugin, &path, Vec::new()).is_ok()
             }
-            // It is the build that was loaded, or the same code as before.
-            Ok(Built { patch, .. }) => patch.is_none(),
+            // It is no patch after all, and so loaded as a whole.
+            Ok(_) => false,
             // The next build is on its way.
             Err(error) if error.kind() == BuildErrorKind::Cancelled => false,
             // What the host serves never came about.

@@ -765,7 +765,7 @@ mod tests {
         let either = json!({"type": ["number", "array"]});
         assert_eq!(check(&either, "[1, 2]"), Ok(json!([1, 2])));
         assert_eq!(check(&either, "{}"), Err("expected number or array, found object".into()));
-        assert!(check(&either, "tru").unwrap_err().starts_with("no JSON"));
+        assert!(check(&either, "tru").unwrap_err().starts_with("not JSON"));
         assert!(check(&json!(true), "{\"any\": 1}").is_ok());
     }
 
