@@ -137,6 +137,7 @@ fn a_patch_serves_before_its_artifact_is_linked() {
     let events = host.engine.subscribe();
     assert!(bring(&other).unwrap_err().to_string().contains("is for a version of build"));
     assert!(bring(&linked).unwrap_err().to_string().contains("other code"));
+    let _before = host.engine.plugin("statics").unwrap();
     host.plugins.install("statics", 3);
     host.reload();
     host.engine.rollback("statics@1").unwrap();

@@ -120,7 +120,10 @@ fn a_full_disk_is_stepped_around() {
     });
     let Some(end) = end else { return };
     expect_done(&end);
-    expect_said_once(&end, "No space left on device (os error 28); `EngineBuilder::stage_in`");
+    expect_said_once(
+        &end,
+        "No space left on device (os error 28); set another directory with `EngineBuilder::stage_in`",
+    );
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Facts {
 fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<KeepReason> {
     let library = libraries.iter().find(|library| !trusted.contains(library))?;
     let why = format!(
-        "it needs {library}, which may have pointers into it that nobody sees (threads, callbacks, \
+        "it needs {library}, which may keep pointers into it that the engine cannot see (threads, callbacks, \
          keys); {}",
         instead_of(library)
     );
@@ -72,12 +72,12 @@ fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<KeepReason
 pub fn instead_of(library: &str) -> String {
     if ["libssl.so", "libcrypto.so"].iter().any(|name| library.starts_with(name)) {
         // The crate `openssl` does so (`SSL_get_ex_new_index`): OpenSSL calls it when any connection ends.
-        return "OpenSSL has callbacks of whoever uses it, so a host must not vouch for it; use rustls, or leave \
+        return "OpenSSL has callbacks of whoever uses it, so a host must not trust it; use rustls, or leave \
                 connections to the host"
             .to_owned();
     }
     format!(
-        "link it statically, or let the host vouch for it with \
+        "link it statically, or make the host trust it with \
          `EngineBuilder::trust_library({library:?})`"
     )
 }
@@ -238,9 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_vouch_for_openssl() {
+    fn nobody_is_told_to_trust_openssl() {
         let advice = |library: &str| foreign_reason(&[library.to_owned()], &[]).unwrap().message;
-        assert!(advice("libssl.so.3").contains("must not vouch"));
+        assert!(advice("libssl.so.3").contains("must not trust"));
         assert!(advice("libz.so.1").contains("`EngineBuilder::trust_library(\"libz.so.1\")`"));
     }
 }
