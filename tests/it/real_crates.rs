@@ -61,7 +61,7 @@ fn the_thread_of_ctrlc_is_named_with_what_to_do() {
         println!("{:?}: {}", thread.thread, thread.advice().unwrap_or_default());
     });
     assert!(
-        end.output.contains("Some(\"ctrl-c\"): let the host"),
+        end.output.contains("Some(\"ctrl-c\"): handle signals in the host"),
         "{:?} {}",
         end.status,
         end.output

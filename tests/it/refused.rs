@@ -48,7 +48,7 @@ fn files_of_another_machine_or_cut_short() {
     let whole = artifact("by-hand");
     let mut foreign = whole.clone();
     foreign[18..20].copy_from_slice(&40_u16.to_le_bytes());
-    assert_snapshot!(host.refusal_of("bad", &foreign), @"bad.so: inspect: not a shared library for this machine: built for ELF machine 40, and this is 62");
+    assert_snapshot!(host.refusal_of("bad", &foreign), @"bad.so: inspect: not a shared library for this machine: it was built for ELF machine 40, and this is 62");
 
     for pages in (0..whole.len() / 4096).step_by(97) {
         let refusal = host.refusal_of("bad", &whole[..pages * 4096]);
