@@ -160,6 +160,8 @@ impl Supervisor {
                 self.reviews.suspect(all);
                 if let Ok(path) = built.install(&plugin_dir) {
                     disagreements::add(&plugin_dir);
+                    // It is reloaded with what cargo makes of the others.
+                    self.note_own_build(built.plugin.clone(), built.build_id.to_string());
                     let event = SessionEvent::ReplayDisagreed {
                         plugin: built.plugin,
                         build_id: built.build_id.to_string(),
