@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 ///
 /// let cancel = Cancel::default();
 /// let for_the_user = cancel.clone();
-/// When the user asks to end the build that was given `cancel`:
+/// // When the user asks to end the build that was given `cancel`:
 /// for_the_user.cancel();
 /// assert!(cancel.is_cancelled());
 /// ```

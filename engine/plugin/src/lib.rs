@@ -136,8 +136,8 @@ pub use hotswap_macros::interface;
 ///     weight: u32,
 /// }
 ///
-/// The comment is what consoles show. The engine passes the instance and the Vault; callers pass the other
-/// arguments.
+/// /// The comment is what consoles show. The engine passes the instance and the Vault; callers pass the other
+/// /// arguments.
 /// #[invoke]
 /// fn send(post: &Post, vault: &Vault, letter: Letter) -> Result<String> {
 ///     if letter.weight > 1000 {

@@ -35,7 +35,7 @@ const JSON_OWN: &str = "$serde_json::private::";
 /// let pair = Value::from_serialize(&(1_i32, true))?;
 /// assert_eq!(pair, Value::List(vec![Value::Uint(1), Value::Bool(true)]));
 ///
-/// It is serialised as the value in it. Only self-describing formats such as JSON can be read back.
+/// // It is serialised as the value in it. Only self-describing formats such as JSON can be read back.
 /// let text = serde_json::to_string(&pair).unwrap();
 /// assert_eq!(text, "[1,true]");
 /// assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), pair);

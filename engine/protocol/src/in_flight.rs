@@ -9,7 +9,7 @@
 //!
 //! use hotswap_protocol::{HostInfo, in_flight::calls_in_flight};
 //!
-//! Opens the file while the host lives, and reads it when the host has died.
+//! /// Opens the file while the host lives, and reads it when the host has died.
 //! fn last_words(host: &HostInfo, wait_for_its_end: impl FnOnce()) -> std::io::Result<()> {
 //!     let Some(path) = &host.calls_file else { return Ok(()) };
 //!     let file = File::open(path)?;
