@@ -21,7 +21,7 @@ mod object_file;
 mod write;
 
 use base::Base;
-pub(crate) use compare::Edited;
+pub(crate) use compare::{Edited, FileId};
 use compare::{Listed, Pair, compare};
 
 use crate::outline::SourceChanges;
@@ -178,6 +178,7 @@ pub(crate) struct Build<'a> {
 }
 
 /// A build to be patched: what can be read of it before the other build is there.
+#[derive(Debug)]
 pub(crate) struct Linked {
     library: Result<Base, Unpatchable>,
     objects: Listed,

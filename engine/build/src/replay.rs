@@ -111,6 +111,8 @@ pub(crate) struct Replay {
     asked: Option<Asked>,
     /// The outlines of sources, once they are needed.
     outlines: Option<Outlines>,
+    /// The build that is to be patched, if it was read beside the compiler.
+    base_read: Option<KeptBase>,
 }
 
 /// A plugin that is built in a recorded way.
@@ -239,7 +241,7 @@ impl Replay {
     /// Opens the record in `dir`, a [`place_of_record`].
     pub(crate) fn open(dir: PathBuf) -> Self {
         let record = Record::load(&dir.join(RECORD));
-        Self { dir, record, is_changed: false, asked: None, outlines: None }
+        Self { dir, record, is_changed: false, asked: None, outlines: None, base_read: None }
     }
 
     /// The directory of the record.
@@ -580,7 +582,7 @@ impl Replay {
             }
             run::run(&this.record, units, &this.dir, calls, server, &at_link, cancel)
         })?;
-        let outlines = outlines.into_inner().unwrap_or_default();
+        let (outlines, base) = (outlines.into_inner().unwrap_or_default(), base.into_inner());
         let mut ran = Ran::default();
         for done in replayed {
             let Some(unit) = self.record.units.get(&done.id) else { continue };
@@ -598,6 +600,7 @@ impl Replay {
             ran.done.insert(done.id, Recompiled { elapsed, linking });
         }
         self.outlines = Some(outlines);
+        self.base_read = base.flatten();
         self.is_changed = true;
         Ok(ran)
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hotswap_artifact::layout::PATCH_EXTENSION;
 use hotswap_build::{BuildError, BuildErrorKind, Built, EarlyPatch, OnPatch};
 use hotswap_protocol::{ErrorKind, PatchParams, PhaseTiming, ReloadReport, Request, WireError};
 use tokio::runtime::Handle;
@@ -70,7 +71,7 @@ impl Early {
         }
         match built {
             Ok(Built { plugin: name, patch: Some(Ok(_)), .. }) => {
-                let path = self.plugin_dir.join(name).with_extension("patch");
+                let path = self.plugin_dir.join(name).with_extension(PATCH_EXTENSION);
                 self.send(plugin, &path, Vec::new()).is_ok()
             }
             // It is no patch after all, and so loaded as a whole.

@@ -1,6 +1,6 @@
 //! Finds the functions that changed between two builds, and the functions that must be exchanged with them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -217,24 +217,20 @@ impl<'a> Pair<'a> {
     /// Reads what differs between the objects of two builds.
     pub(super) fn read(base: &'a Listed, new: &[PathBuf]) -> io::Result<Result<Self, Unpatchable>> {
         let after = identified(new)?;
-        let is_same = |(path, id): &&(PathBuf, FileId)| {
-            base.files.get(id).is_some_and(|file| file.path.file_name() == path.file_name())
-        };
+        let is_same =
+            |(path, id): &&(PathBuf, FileId)| base.named(path).is_some_and(|file| file.id == *id);
         let (same, differ): (Vec<_>, Vec<_>) = after.iter().partition(is_same);
         let ids: BTreeSet<FileId> = same.iter().map(|(_, id)| *id).collect();
-        let mut files: Vec<_> = base.files.iter().collect();
-        files.sort_by_key(|(_, file)| file.path.file_name());
         let (same, gone): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|(id, _)| ids.contains(id));
+            base.files.iter().partition(|file| ids.contains(&file.id));
         let objects = (
-            Objects::read(gone.into_iter().map(|(_, file)| file.path.as_path()))?,
+            Objects::read(gone.into_iter().map(|file| file.path.as_path()))?,
             Objects::read(differ.into_iter().map(|(path, _)| path.as_path()))?,
         );
         let (base, new) = match objects {
             (Ok(base), Ok(new)) => (base, new),
             (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
         };
-        let same = same.into_iter().map(|(_, file)| file).collect();
         Ok(Ok(Self { base, new, same }))
     }
 
@@ -254,39 +250,56 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// The objects of a build that is compared with another one.
+/// The objects of a build that is compared with another one, in the order of their names.
+#[derive(Debug)]
 pub(super) struct Listed {
-    files: BTreeMap<FileId, ListedFile>,
+    files: Vec<ListedFile>,
 }
 
+#[derive(Debug)]
 struct ListedFile {
     path: PathBuf,
+    id: FileId,
     content: Vec<u8>,
 }
 
 impl Listed {
     /// Reads all of them.
     pub(super) fn read(paths: &[PathBuf]) -> io::Result<Self> {
-        let mut files = BTreeMap::new();
+        let mut files = Vec::new();
         for (path, id) in identified(paths)? {
             let content = fs::read(&path)?;
-            files.insert(id, ListedFile { path, content });
+            files.push(ListedFile { path, id, content });
         }
         Ok(Self { files })
+    }
+
+    /// The file of the same name.
+    fn named(&self, path: &Path) -> Option<&ListedFile> {
+        let at = self.files.binary_search_by_key(&path.file_name(), |file| file.path.file_name());
+        at.ok().map(|at| &self.files[at])
     }
 }
 
 /// Tells whether two names are of one file, whose content nobody changes.
-type FileId = (u64, u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = fs::metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
 
 /// Files with their identities, in the order of their names: what is made of them does not depend on where they lie.
 fn identified(paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, FileId)>> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut identified = Vec::new();
-    for path in paths {
-        let metadata = fs::metadata(path)?;
-        identified.push((path.clone(), (metadata.dev(), metadata.ino())));
-    }
+    let identify = |path: &PathBuf| Ok((path.clone(), FileId::of(path)?));
+    let mut identified = paths.iter().map(identify).collect::<io::Result<Vec<_>>>()?;
     identified.sort_by(|(one, _), (other, _)| one.file_name().cmp(&other.file_name()));
     Ok(identified)
 }

@@ -16,7 +16,7 @@ use super::record::{Compiled, Told, Unit, UnitId};
 use super::{Invocation, Member, Replay};
 use crate::atomic_file;
 use crate::outline::{Bound, ChangedFunction, SourceChanges};
-use crate::patch::{self, Build, Edited, Linked, NotPatched};
+use crate::patch::{self, Build, Edited, FileId, Linked, NotPatched};
 
 /// The input of a build, in a file beside its objects.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +41,7 @@ const LIBRARY: &str = "library";
 const MOST_BASES: usize = 6;
 
 /// A build that was kept, read to be compared with another one.
+#[derive(Debug)]
 pub(super) struct KeptBase {
     id: BuildId,
     made: Base,
@@ -159,9 +160,13 @@ impl Replay {
         let Some(now) = Base::load(&after) else { return Ok(Err(NotPatched::NoObjects)) };
         let (library, objects) = (fs::read(after.join(LIBRARY))?, objects_in(&after)?);
         let new = (Some(Build { id: to, library: &library }), &objects[..]);
-        let Some(base) = self.kept_base(member, from)? else {
-            return Ok(Err(NotPatched::NothingKept));
+        // It was read beside the compiler, if a patch was wanted early.
+        let read = self.base_read.take().filter(|base| base.id == from);
+        let base = match read {
+            Some(base) => Some(base),
+            None => self.kept_base(member, from)?,
         };
+        let Some(base) = base else { return Ok(Err(NotPatched::NothingKept)) };
         let outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
         let patch = self.patch_to(member, (&base, &outlines), &now, new);
         self.outlines = Some(outlines);
@@ -262,11 +267,9 @@ fn are_linked(objects: &[PathBuf], linked: &[PathBuf]) -> bool {
     own.is_some_and(|own| linked.is_some_and(|linked| own.is_subset(&linked)))
 }
 
-/// Tells files apart, whatever they are called; `None` if one is not there.
-fn ids(paths: &[PathBuf]) -> Option<BTreeSet<(u64, u64)>> {
-    use std::os::unix::fs::MetadataExt as _;
-    let id = |path: &PathBuf| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
-    paths.iter().map(id).collect()
+/// Which files these are, whatever they are called; `None` if one is not there.
+fn ids(paths: &[PathBuf]) -> Option<BTreeSet<FileId>> {
+    paths.iter().map(|path| FileId::of(path).ok()).collect()
 }
 
 /// Whether two builds differ in nothing but sources: the compiler is called alike, and no procedural macro and

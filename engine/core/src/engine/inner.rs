@@ -339,19 +339,17 @@ impl Inner {
         // If a patch is refused, its artifact is loaded when it is linked: that is told, and not this.
         let is_early = matches!(request, Request::Patch { .. });
         let started = Event::ReloadStarted { at_ms: now_ms() };
-        let started = match is_early {
-            true => Some(started),
-            false => {
-                self.events.send(started);
-                None
-            }
-        };
+        if !is_early {
+            self.events.send(started.clone());
+        }
         let before = self.current().generation();
         let result = load::reload(&self.load_context(), state, request, data, callback);
         *self.rolled_back.locked() = state.rolled_back().cloned().collect();
         match &result {
             Ok(report) => {
-                started.into_iter().for_each(|started| self.events.send(started));
+                if is_early {
+                    self.events.send(started);
+                }
                 if report.generation > before {
                     self.loads.fetch_add(1, Ordering::Relaxed);
                 }
