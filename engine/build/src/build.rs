@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::build::batch::{Batch, Reviewed};
 use crate::build::compile::{Package, compile};
 use crate::build::link::Linked;
+use crate::build::lock::BuildLock;
 use crate::outline::SourceChanges;
 use crate::patch::NotPatched;
 use crate::replay::{Member, Replay};
@@ -235,6 +236,10 @@ pub fn build_host(
         target_dir: &target_dir,
         package_count: host.package_count,
     };
+    // What another build compiles between this run of cargo and the note of whose files these are would be taken for
+    // another workspace's.
+    let lock_dir = target_dir.join("hotswap/host");
+    let _lock = BuildLock::acquire(&lock_dir, &host.name, cancel, on_message)?;
     let compiled = compile(package, command, None, cancel, on_message, &mut |_| ())?;
     compiled.program(&host.bin).ok_or_else(|| {
         BuildError::setup(format!(

@@ -112,6 +112,23 @@ fn a_host_is_built_to_run() {
 }
 
 #[test]
+fn several_consoles_build_a_host_at_once_in_a_target_directory_of_many_workspaces() {
+    let (workspace, elsewhere) = (Workspace::new(), tempfile::tempdir().unwrap());
+    workspace.plugin("world", "");
+    workspace.host("sample", "plugins = [\"world\"]");
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    let host = HostPackage { target_dir: elsewhere.path().to_owned(), ..host };
+    let build = || build_host(&host, &BuildOptions::default(), &Cancel::default(), &mut |_| ());
+    thread::scope(|scope| {
+        let builds: Vec<_> = (0..6).map(|_| scope.spawn(build)).collect();
+        for build in builds {
+            let program = build.join().unwrap().unwrap();
+            assert_eq!(Command::new(program).output().unwrap().stdout, b"up\n");
+        }
+    });
+}
+
+#[test]
 fn what_was_cancelled_before_does_not_start() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
