@@ -399,6 +399,63 @@ fn of_several_hosts_one_is_picked() {
 }
 
 #[test]
+fn every_save_is_served_by_all_hosts_whoever_built_it() {
+    let project = Project::new(&["one"], &["one"]);
+    let console = || {
+        let mut console = project.command("hotswap-console");
+        console.args(["./app", "--offline"]);
+        Terminal::start(&console, (120, 36))
+    };
+    // Both notice each save, and one of them is the first to build it; the third never looks at the sources.
+    let mut consoles = [console(), console()];
+    let mut blind = project.run(&["--poll", "3600"]);
+    let opened = blind.wait_for_event("opened", |_| true);
+    let plugin_dir = opened["plugin_dir"].as_str().expect("a path").to_owned();
+    let answers = blind.wait_for_event("connected", |_| true);
+    let mut hosts = vec![answers["host"]["pid"].as_u64().expect("a pid").to_string()];
+    for console in &mut consoles {
+        console.wait_for_line(&["● one", "v1", "✓ same"]);
+        let pid = console.wait_for("its pid", |screen| number_after(screen, "app ● "));
+        hosts.push(pid.to_string());
+    }
+    for host in &hosts {
+        project.place().json(&["pin", "add", "--host", host, "one", "number"]);
+    }
+    let mut number = "    1\n".to_owned();
+    let mut save = |project: &Project, next: u32| {
+        let before = std::mem::replace(&mut number, format!("    {next}\n"));
+        project.edit("one/src/lib.rs", &before, &number);
+    };
+    let mut expect_served = |consoles: &mut [Terminal], number: u32| {
+        for console in consoles {
+            console.wait_for_line(&["number()", "→", &format!(" {number}")]);
+        }
+        blind.wait_for_event("pin_called", |it| it["pin"]["now"]["value"] == number);
+    };
+    save(&project, 1_234);
+    expect_served(&mut consoles, 1_234);
+    for console in &mut consoles {
+        // Whoever has not built it knows all the same when it was saved.
+        console.wait_for_line(&["app ●", "│ live ", " s after save"]);
+    }
+    // A shell may be the first to build.
+    save(&project, 2_345);
+    let mut build = project.command("hotswap");
+    build.args(["build", "--offline", "one", &plugin_dir]);
+    let built = Process::start(build).finish();
+    assert_eq!(built.code, Some(0), "{built:?}");
+    expect_served(&mut consoles, 2_345);
+    // And so it goes on.
+    save(&project, 3_456);
+    expect_served(&mut consoles, 3_456);
+    for host in &hosts {
+        let answer = project.place().json(&["invoke", "--host", host, "one", "number"]);
+        assert_eq!(answer["value"], 3_456, "{answer}");
+    }
+    consoles.into_iter().for_each(|console| console.quit("q"));
+}
+
+#[test]
 fn a_key_has_each_build_loaded_as_a_whole_or_as_a_patch_again() {
     let project = Project::new(&["one"], &["one"]);
     let mut console = project.command("hotswap-console");

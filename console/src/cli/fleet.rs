@@ -637,7 +637,7 @@ impl Fleet {
         let mut watched = Watched::default();
         loop {
             if let Some(status) = watched.through_silence(self.status_now())? {
-                let now = status.in_words();
+                let now = if self.json { status.facts()? } else { status.in_words() };
                 if watched.told.as_ref() != Some(&now) {
                     self.say(&status, || format!("{now}\n"))?;
                     watched.told = Some(now);

@@ -225,7 +225,7 @@ impl Lines {
                 format!("== {plugin} is up to date")
             }
             SessionEvent::Built { plugin, effect: BuildEffect::SameCode, .. } => {
-                format!("== {plugin}: saved, same machine code, nothing to reload")
+                format!("== {plugin}: saved, same machine code as in the last build")
             }
             SessionEvent::Built {
                 plugin, path, warnings, changes, patchable, not_patched, ..

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use hotswap_protocol::{
-    ErrorKind, Event, Notification, Reloads, Request, Snapshot, SubscribeParams, WireError,
+    ErrorKind, Event, Notification, PastReload, ReloadEnd, Reloads, Request, Snapshot,
+    SubscribeParams, WireError,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -14,8 +15,7 @@ use crate::host::socket::HostChoice;
 
 /// After how long it is told that a host has not answered yet.
 pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
-/// So long a host that is awaited is tried without growing pauses: it tells of its first load, which
-/// takes some milliseconds, only to those who are there by then.
+/// So long a host that is awaited is tried without growing pauses: its first load takes some milliseconds.
 const EAGER: Duration = Duration::from_secs(2);
 /// The pauses between attempts to connect then grow from the first to the second of these.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
@@ -39,7 +39,8 @@ pub(super) enum LinkEvent {
 }
 
 /// Keeps up a connection to the host with this process id, until it is gone or this is dropped. Of a
-/// host that was just started each log record is missed that does not come.
+/// host that was just started each log record is missed that does not come, and each reload is told as an event,
+/// also those that ended before it was connected.
 pub(super) async fn maintain(
     choice: HostChoice,
     pid: u32,
@@ -50,6 +51,7 @@ pub(super) async fn maintain(
     logs: mpsc::Sender<LogLine>,
 ) {
     let mut records = Records { last: is_new.then_some(0), dropped: 0 };
+    let mut told = ToldReloads { last_ms: is_new.then_some(0), earlier: Vec::new() };
     let mut silence = Some(Silence { patience, report: report.clone() });
     loop {
         let (client, notifications) =
@@ -62,7 +64,7 @@ pub(super) async fn maintain(
         }
         let changed = Notify::new();
         let lost = tokio::select! {
-            reason = forward_events(&client, notifications, &report, &changed) => reason,
+            reason = forward_events(&client, notifications, &report, &changed, &mut told) => reason,
             reason = poll(&client, &report, &changed) => reason,
             reason = forward_logs(&choice, client_name, &logs, &mut records) => reason,
         };
@@ -106,6 +108,42 @@ impl Records {
     }
 }
 
+/// The reloads of a host that were told as events.
+struct ToldReloads {
+    /// When the last one ended; none before it is known what a host that ran already has done.
+    last_ms: Option<u64>,
+    /// What the host remembered when the connection was made.
+    earlier: Vec<PastReload>,
+}
+
+impl ToldReloads {
+    /// The events that are missing of what the host remembers. What it did before anybody looked is none of them.
+    fn missing(&mut self, remembered: &[PastReload]) -> Vec<Event> {
+        let newest_ms = remembered.iter().map(|it| it.at_ms).chain(self.last_ms).max();
+        let Some(last_ms) = self.last_ms.replace(newest_ms.unwrap_or(0)) else {
+            return Vec::new();
+        };
+        self.earlier = remembered.to_vec();
+        let missing = remembered.iter().filter(|reload| reload.at_ms > last_ms);
+        let missing = missing.map(|PastReload { at_ms, end }| match end.clone() {
+            ReloadEnd::Report(report) => Event::ReloadFinished { at_ms: *at_ms, report },
+            ReloadEnd::Error(error) => Event::ReloadFailed { at_ms: *at_ms, error },
+        });
+        missing.collect()
+    }
+
+    /// Whether an event is to be told: it was not, as one that is missing.
+    fn is_new(&mut self, event: &Event) -> bool {
+        let (at_ms, end) = match event {
+            Event::ReloadFinished { at_ms, report } => (*at_ms, ReloadEnd::Report(report.clone())),
+            Event::ReloadFailed { at_ms, error } => (*at_ms, ReloadEnd::Error(error.clone())),
+            _ => return true,
+        };
+        self.last_ms = self.last_ms.max(Some(at_ms));
+        !self.earlier.contains(&PastReload { at_ms, end })
+    }
+}
+
 /// Whom to tell that a host has not answered for so long.
 struct Silence {
     patience: Duration,
@@ -145,19 +183,25 @@ async fn forward_events(
     mut notifications: mpsc::Receiver<Notification>,
     report: &mpsc::Sender<LinkEvent>,
     changed: &Notify,
+    told: &mut ToldReloads,
 ) -> String {
     let subscribe = SubscribeParams { events: true, ..Default::default() };
     if let Err(error) = client.request(Request::Subscribe(subscribe)).await {
         return error.message;
     }
     // A host of an earlier release remembers none.
-    if let Ok(reloads) = client.ask(Request::Reloads).await
-        && report.send(LinkEvent::Reloads(reloads)).await.is_err()
-    {
-        return "the session is over".into();
+    if let Ok(reloads) = client.ask::<Reloads>(Request::Reloads).await {
+        let missing = told.missing(&reloads.reloads).into_iter().map(LinkEvent::Engine);
+        for event in missing.chain([LinkEvent::Reloads(reloads)]) {
+            if report.send(event).await.is_err() {
+                return "the session is over".into();
+            }
+        }
     }
     while let Some(notification) = notifications.recv().await {
-        if let Notification::Event(event) = notification {
+        if let Notification::Event(event) = notification
+            && told.is_new(&event)
+        {
             if report.send(LinkEvent::Engine(event)).await.is_err() {
                 break;
             }
@@ -256,6 +300,29 @@ mod tests {
         let after = [Ok(3), Err(2), Ok(6), Err(2), Ok(9)];
         assert_eq!(shown(Some(0), story()), [&[Err(2)], &after[..]].concat());
         assert_eq!(shown(None, story()), after, "what was before the console came is not missed");
+    }
+
+    #[test]
+    fn each_reload_of_a_host_that_was_just_started_is_told_once() {
+        let failed = |at_ms| PastReload {
+            at_ms,
+            end: ReloadEnd::Error(WireError::new(ErrorKind::Reload, "no such plugin")),
+        };
+        let event = |at_ms| Event::ReloadFailed {
+            at_ms,
+            error: WireError::new(ErrorKind::Reload, "no such plugin"),
+        };
+        let mut told = ToldReloads { last_ms: Some(0), earlier: Vec::new() };
+        assert_eq!(told.missing(&[failed(3), failed(5)]), [event(3), event(5)]);
+        assert!(!told.is_new(&event(5)), "it came while the host was asked");
+        assert!(told.is_new(&event(6)));
+        // The connection was lost and made again.
+        assert_eq!(told.missing(&[failed(5), failed(6), failed(8)]), [event(8)]);
+        assert!(!told.is_new(&event(8)) && told.is_new(&event(9)));
+
+        let mut told = ToldReloads { last_ms: None, earlier: Vec::new() };
+        assert_eq!(told.missing(&[failed(3)]), [], "it was over before anybody looked");
+        assert_eq!(told.missing(&[failed(3), failed(5)]), [event(5)]);
     }
 
     #[tokio::test]

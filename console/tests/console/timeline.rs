@@ -309,9 +309,11 @@ fn only_what_a_save_led_to_is_live_after_it() {
     let mut console = after_a_reload();
     assert_eq!(console.state.timeline.last_live_ms(), None, "somebody asked for it");
     // A save that changes no code leads to nothing.
+    console.now_ms += 1_000;
     let saved_at_ms = console.now_ms;
     let plugins = vec!["world".to_owned()];
     console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
+    console.session(serving_what_is_built());
     console.session(samples::built(BuildEffect::SameCode));
     let (at_ms, report) = (console.now_ms + 90_000, samples::report());
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
@@ -333,6 +335,12 @@ fn the_bars_of_a_build_and_of_a_reload_have_a_scale_each() {
     assert!(scales[1].contains(" reload ") && scales[1].contains(" ms"), "{screen}");
 }
 
+fn serving_what_is_built() -> SessionEvent {
+    let mut snapshot = samples::reloaded();
+    snapshot.plugins[0].versions[0].build_id = "4c0ffee0".into();
+    SessionEvent::Snapshot(Box::new(snapshot))
+}
+
 #[test]
 fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
     let saved = |console: &mut Console| {
@@ -344,25 +352,24 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
         let (at_ms, report) = (console.now_ms, samples::report());
         console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     };
-    let serving = || {
-        let mut snapshot = samples::reloaded();
-        snapshot.plugins[0].versions[0].build_id = "4c0ffee0".into();
-        SessionEvent::Snapshot(Box::new(snapshot))
-    };
-    // It is built, and then reloaded.
-    let mut console = Console::connected(120, 36);
-    saved(&mut console);
-    console.session(samples::built(BuildEffect::UpToDate));
-    reloaded(&mut console, 800);
-    assert_eq!(console.state.timeline.last_live_ms(), Some(800));
-    let marker = console.state.logs.newest(1).next().unwrap().text.clone();
-    assert!(marker.contains("live 0.8 s after save"), "{marker}");
+    // It is built, and then reloaded; this console may have compiled it once more.
+    for effect in [BuildEffect::UpToDate, BuildEffect::SameCode] {
+        let mut console = Console::connected(120, 36);
+        saved(&mut console);
+        console.session(samples::built(effect));
+        let marker = console.state.logs.newest(1).next().unwrap().text.clone();
+        assert!(!marker.contains("nothing to reload"), "{marker}");
+        reloaded(&mut console, 800);
+        assert_eq!(console.state.timeline.last_live_ms(), Some(800));
+        let marker = console.state.logs.newest(1).next().unwrap().text.clone();
+        assert!(marker.contains("live 0.8 s after save"), "{marker}");
+    }
 
     // It was reloaded before this console came to build it.
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     reloaded(&mut console, 600);
-    console.session(serving());
+    console.session(serving_what_is_built());
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(console.state.timeline.last_live_ms(), Some(600));
     assert!(console.screen().lines().next().unwrap().contains("live 0.6 s after save"));
@@ -370,7 +377,7 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
     console.now_ms += 5_000;
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
-    console.session(serving());
+    console.session(serving_what_is_built());
     assert_eq!(console.state.timeline.live_times(9), [Some(600)]);
 }
 

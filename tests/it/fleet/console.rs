@@ -10,7 +10,7 @@ use std::{
 use hotswap_fleet::{HostReport, Id, Location, Server, Store};
 use serde_json::{Value, json};
 
-use super::{Elsewhere, Hosts};
+use super::{Elsewhere, Hosts, is_baking, running};
 use crate::support::{NatsServer, PATIENCE, Process, get};
 
 /// The samples of a text in the format of Prometheus, by name and labels.
@@ -63,6 +63,50 @@ fn an_agent_tells_metrics() {
     assert_eq!(sum(&first, "hotswap_version_info{", "plugin=\"echo\""), 3.0);
     assert_eq!(sum(&first, "hotswap_rollout_state{", ""), 0.0, "there was no rollout yet");
 
+    // While a release is tried, hosts are asked more often.
+    let r2 = hosts.push(2);
+    let rollout = hosts.roll_out(&r2);
+    let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
+    let tries = running(&status, "r2")[0]["id"].as_str().unwrap().to_owned();
+    let pid = u32::try_from(running(&status, "r2")[0]["pid"].as_u64().unwrap()).unwrap();
+    hosts.call(pid, &["explode", "boom"]);
+    assert_eq!(rollout.join().unwrap().code, Some(5));
+    let now = metrics();
+    let state = "state=\"rolled_back\"";
+    assert_eq!(sum(&now, "hotswap_rollout_state{", state), 1.0, "{now:?}");
+    assert_eq!(sum(&now, "hotswap_rollout_steps{", "release=\"r2\""), 4.0);
+    // It runs what it ran before, in a version of its own.
+    let host = format!("host=\"{tries}\"");
+    assert_eq!(sum(&now, "hotswap_panics_total{", &host), 0.0);
+    for pid in hosts.hosts.iter().map(Process::pid) {
+        hosts.call(pid, &["revision", "--repeat", "20"]);
+    }
+    let told = hosts.wait_for("calls", |status| {
+        let health = |host: &Value| host["health"]["echo"]["calls"].as_u64() >= Some(20);
+        status["hosts"].as_array().unwrap().iter().all(health)
+    });
+    let now = metrics();
+    let calls: u64 = told["hosts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["health"]["echo"]["calls"].as_u64().unwrap())
+        .sum();
+    assert!(sum(&now, "hotswap_calls_total{", "plugin=\"echo\"") >= calls as f64, "{now:?}");
+    let buckets: Vec<f64> = { now.iter() }
+        .filter(|(name, _)| {
+            name.starts_with("hotswap_timed_call_seconds_bucket{") && name.contains(&host)
+        })
+        .map(|(_, calls)| *calls)
+        .collect();
+    let timed = sum(&now, "hotswap_timed_call_seconds_count{", &host);
+    assert!(timed > 0.0 && buckets.len() == 26 && buckets.iter().all(|it| *it <= timed), "{now:?}");
+    let infinite = sum(
+        &now,
+        "hotswap_timed_call_seconds_bucket{",
+        &format!("{host},plugin=\"echo\",le=\"+Inf\""),
+    );
+    assert_eq!(infinite, timed);
     assert_eq!(get(address, "/other").unwrap().0, 404);
 }
 

@@ -1,6 +1,6 @@
 //! What a fleet does, as `hotswap fleet status` shows it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use hotswap_fleet::{Arm, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store};
 use hotswap_protocol::{HostHealth, OfferAnswer};
@@ -111,6 +111,15 @@ impl Status {
             rollout.release,
             format::rollout_phase(rollout.state)
         )
+    }
+
+    /// What `--json` prints, without the times of the reports, which are new in each.
+    pub fn facts(&self) -> io::Result<String> {
+        let mut facts = serde_json::to_value(self)?;
+        for host in facts["hosts"].as_array_mut().into_iter().flatten() {
+            host["at_ms"].take();
+        }
+        Ok(facts.to_string())
     }
 
     pub fn in_words(&self) -> String {

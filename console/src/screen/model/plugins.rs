@@ -146,6 +146,12 @@ impl Plugins {
         &self.list
     }
 
+    /// Whether this build of a plugin serves.
+    pub fn serves(&self, plugin: &str, build_id: &str) -> bool {
+        let plugin = self.list.iter().find(|it| it.name == plugin);
+        plugin.and_then(PluginInfo::active).is_some_and(|it| it.build_id == build_id)
+    }
+
     /// The lines of the tree.
     pub fn rows(&self) -> Vec<PluginRow<'_>> {
         let shown = self.list.iter().filter(|plugin| self.shows(&plugin.name));

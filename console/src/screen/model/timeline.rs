@@ -314,13 +314,8 @@ impl Timeline {
         self.saves.insert(package.to_owned(), at_ms);
     }
 
-    /// The last save of a plugin changed no code.
-    pub fn saved_in_vain(&mut self, plugin: &str) {
-        self.saves.retain(|package, _| !same_plugin(package, plugin));
-    }
-
-    /// What was last saved of a plugin had been built before this console came to it: as this build, by another
-    /// console or in a shell.
+    /// What was last saved of a plugin is a build that was there before this console came to it: by another
+    /// console or in a shell, or because the save changed no code.
     pub fn built_before(&mut self, plugin: &str, build_id: &str) {
         let saves = self.saves.extract_if(|package, _| same_plugin(package, plugin));
         if let Some(saved_ms) = saves.map(|(_, saved_ms)| saved_ms).max() {

@@ -70,14 +70,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.builds.told(&plugin, &patch);
             }
             state.disk.built(&plugin, &build_id, warnings);
-            match effect {
-                BuildEffect::NewCode => {}
-                BuildEffect::SameCode => state.timeline.saved_in_vain(&plugin),
-                BuildEffect::UpToDate => {
-                    state.timeline.built_before(&plugin, &build_id);
-                    state.timeline.find_saves_of_others(state.plugins.list());
-                }
+            if effect != BuildEffect::NewCode {
+                state.timeline.built_before(&plugin, &build_id);
+                state.timeline.find_saves_of_others(state.plugins.list());
             }
+            let serves = state.plugins.serves(&plugin, &build_id);
             let build_id = format::short_build_id(&build_id);
             let warnings = match warnings {
                 0 => String::new(),
@@ -89,8 +86,9 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             };
             let done = match effect {
                 BuildEffect::NewCode => "built",
-                BuildEffect::SameCode => "saved, same machine code, nothing to reload",
-                BuildEffect::UpToDate => "is up to date",
+                BuildEffect::SameCode if serves => "saved, same machine code, nothing to reload",
+                // It is the same as what somebody else has just built.
+                BuildEffect::SameCode | BuildEffect::UpToDate => "is up to date",
             };
             let offer = match effect {
                 BuildEffect::NewCode if !state.host.watch.reloads() => offer_to_reload(state),
