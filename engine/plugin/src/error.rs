@@ -65,7 +65,20 @@ impl Error {
 
     /// An error of this kind, with a message and without causes.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self(Box::new(Parts { kind, message: message.to_string(), causes: Vec::new() }))
+        Self::of(kind, message.to_string())
+    }
+
+    fn of(kind: ErrorKind, message: String) -> Self {
+        Self(Box::new(Parts { kind, message, causes: Vec::new() }))
+    }
+
+    fn with_causes(error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        Self(Box::new(Parts {
+            kind: ErrorKind::Failed,
+            message: error.to_string(),
+            causes: causes.map(ToString::to_string).collect(),
+        }))
     }
 
     /// The kind of the error.
@@ -111,12 +124,7 @@ impl Error {
 
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
-        let causes = std::iter::successors(error.source(), |cause| cause.source());
-        Self(Box::new(Parts {
-            kind: ErrorKind::Failed,
-            message: error.to_string(),
-            causes: causes.map(ToString::to_string).collect(),
-        }))
+        Self::with_causes(&error)
     }
 }
 

@@ -353,16 +353,26 @@ pub fn failure_of(error: impl Into<Error>) -> Error {
 /// Reads argument number `index` of a call.
 #[doc(hidden)]
 pub fn argument<T: DeserializeOwned>(args: &[Value], index: usize, name: &str) -> Result<T> {
-    let arg = args.get(index).unwrap_or(&Value::Null);
-    arg.to().map_err(|error| {
-        let number = index + 1;
-        let message = format!("argument {number} (`{name}`): {}", error.message());
-        Error::new(ErrorKind::BadArgument, message)
-    })
+    argument_at(args, index).to().map_err(|error| bad_argument(index, name, &error))
+}
+
+fn argument_at(args: &[Value], index: usize) -> &Value {
+    args.get(index).unwrap_or(&Value::Null)
+}
+
+#[cold]
+fn bad_argument(index: usize, name: &str, error: &Error) -> Error {
+    let number = index + 1;
+    let message = format!("argument {number} (`{name}`): {}", error.message());
+    Error::new(ErrorKind::BadArgument, message)
 }
 
 /// The JSON Schema of a type, as text.
 #[doc(hidden)]
 pub fn schema<T: JsonSchema>() -> String {
-    serde_json::to_string(&schemars::schema_for!(T)).unwrap_or_else(|_| "true".into())
+    text_of(&schemars::schema_for!(T))
+}
+
+fn text_of(schema: &schemars::Schema) -> String {
+    serde_json::to_string(schema).unwrap_or_else(|_| "true".into())
 }

@@ -68,6 +68,7 @@
 extern crate self as hotswap_plugin;
 
 // A plugin, and the values that cross in its calls.
+mod common;
 mod data;
 mod error;
 mod hint;
@@ -218,6 +219,7 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};
+    pub use crate::common::compile_common;
     pub use crate::function::{
         Call, CallFuture, Context, DescribedFunction, FUNCTIONS, Function, FunctionRef, LIVE_TYPES,
         LiveType, NotShared, Parameter, Probe, TypedCall, argument, dispatch_typed,

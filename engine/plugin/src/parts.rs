@@ -135,18 +135,9 @@ impl Parts {
     /// # Errors
     /// If the value's own `Serialize` fails, with its message.
     pub fn of<T: Serialize + ?Sized>(value: &T, wanted: &Wanted) -> Result<Option<Self>, String> {
-        let mut reader =
-            Reader { wanted, place: 0, passed: 0, is_map: None, parts: Self::default() };
-        match value.serialize(&mut reader) {
-            Ok(()) => {}
-            Err(Refused(None)) => return Ok(None),
-            Err(Refused(Some(why))) => return Err(why),
-        }
-        let Reader { mut parts, is_map, place, .. } = reader;
-        parts.len = place;
-        let (open, close) = if is_map == Some(true) { ('{', '}') } else { ('[', ']') };
-        parts.json = format!("{open}{}{close}", parts.json);
-        Ok(Some(parts))
+        let mut reader = Reader::new(wanted);
+        let read = value.serialize(&mut reader);
+        reader.end(read)
     }
 }
 
@@ -182,7 +173,25 @@ struct Reader<'a> {
     parts: Parts,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(wanted: &'a Wanted) -> Self {
+        Self { wanted, place: 0, passed: 0, is_map: None, parts: Parts::default() }
+    }
+
+    /// What was read.
+    fn end(self, read: Step) -> Result<Option<Parts>, String> {
+        match read {
+            Ok(()) => {}
+            Err(Refused(None)) => return Ok(None),
+            Err(Refused(Some(why))) => return Err(why),
+        }
+        let Self { mut parts, is_map, place, .. } = self;
+        parts.len = place;
+        let (open, close) = if is_map == Some(true) { ('{', '}') } else { ('[', ']') };
+        parts.json = format!("{open}{}{close}", parts.json);
+        Ok(Some(parts))
+    }
+
     /// Whether to read the digests, and whether to read the JSON, of the next part.
     fn next(&mut self) -> (bool, bool) {
         let place = self.place;
@@ -217,10 +226,20 @@ impl Reader<'_> {
         self.parts.json.push_str(json);
     }
 
+    /// Adds the JSON of a map with one entry.
+    fn push_entry(&mut self, map: &str) {
+        let inside = map.strip_prefix('{').and_then(|map| map.strip_suffix('}'));
+        self.push_json(inside.unwrap_or_default());
+    }
+
+    fn push_digest(&mut self, key: u64, value: u64) {
+        self.parts.digests.push(Digest { key, value });
+    }
+
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Step {
         let (digest, json) = self.next();
         if digest {
-            self.parts.digests.push(Digest { key: 0, value: digest_of(value)? });
+            self.push_digest(0, digest_of(value)?);
         }
         if json {
             self.push_json(&to_json(value)?);
@@ -233,12 +252,10 @@ impl Reader<'_> {
         if digest {
             let are_keys_wanted = matches!(self.wanted, Wanted::Keys);
             let value = if are_keys_wanted { 0 } else { digest_of(value)? };
-            self.parts.digests.push(Digest { key: digest_of(key)?, value });
+            self.push_digest(digest_of(key)?, value);
         }
         if json {
-            let entry = to_json(&Entry(key, value))?;
-            let inside = entry.strip_prefix('{').and_then(|entry| entry.strip_suffix('}'));
-            self.push_json(inside.unwrap_or_default());
+            self.push_entry(&to_json(&Entry(key, value))?);
         }
         Ok(())
     }
@@ -256,7 +273,11 @@ impl<K: Serialize + ?Sized, V: Serialize + ?Sized> Serialize for Entry<'_, K, V>
 }
 
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Refused> {
-    crate::value::to_json(value).map_err(|error| Refused(Some(error.to_string())))
+    crate::value::to_json(value).map_err(refused)
+}
+
+fn refused(error: serde_json::Error) -> Refused {
+    Refused(Some(error.to_string()))
 }
 
 fn digest_of<T: Serialize + ?Sized>(value: &T) -> Result<u64, Refused> {

@@ -57,8 +57,11 @@ impl Preview {
     /// # Errors
     /// If the value's own `Serialize` fails, with its message.
     pub fn of<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<Self, String> {
-        let (value, cuts) = look(value, bounds)?;
-        Ok(Self { json: value.to_string(), cuts })
+        look(value, bounds).map(Self::seen)
+    }
+
+    fn seen((value, cuts): (Value, Vec<Cut>)) -> Self {
+        Self { json: value.to_string(), cuts }
     }
 }
 
@@ -67,20 +70,9 @@ impl Preview {
 /// # Errors
 /// If the value's own `Serialize` fails, with its message.
 pub fn look<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<(Value, Vec<Cut>), String> {
-    let mut walk =
-        Walk { bounds, left: bounds, frames: Vec::new(), wrapped: 0, root: None, cuts: Vec::new() };
-    match value.serialize(&mut walk) {
-        Ok(()) | Err(Stop::Enough) => {}
-        Err(Stop::Refused(why)) => return Err(why),
-    }
-    while !walk.frames.is_empty() {
-        walk.end(true);
-    }
-    let value = walk.root.unwrap_or_else(|| {
-        walk.cuts.push(Cut { path: String::new(), shown: 0, of: None });
-        Value::Null
-    });
-    Ok((value, walk.cuts))
+    let mut walk = Walk::new(bounds);
+    let walked = value.serialize(&mut walk);
+    walk.seen(walked)
 }
 
 /// A serializer that walks through a value up to the bounds.
@@ -153,6 +145,27 @@ impl Frame {
 }
 
 impl Walk {
+    fn new(bounds: Bounds) -> Self {
+        let (frames, cuts) = (Vec::new(), Vec::new());
+        Self { bounds, left: bounds, frames, wrapped: 0, root: None, cuts }
+    }
+
+    /// What the walk has seen.
+    fn seen(mut self, walked: Step) -> Result<(Value, Vec<Cut>), String> {
+        match walked {
+            Ok(()) | Err(Stop::Enough) => {}
+            Err(Stop::Refused(why)) => return Err(why),
+        }
+        while !self.frames.is_empty() {
+            self.end(true);
+        }
+        let value = self.root.unwrap_or_else(|| {
+            self.cuts.push(Cut { path: String::new(), shown: 0, of: None });
+            Value::Null
+        });
+        Ok((value, self.cuts))
+    }
+
     fn begin(&mut self, made: Made, of: Option<usize>, is_fixed: bool) -> Result<&mut Self, Stop> {
         if self.frames.len() + self.wrapped >= MAX_DEPTH {
             return Err(Stop::Enough);

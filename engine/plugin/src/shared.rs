@@ -192,13 +192,25 @@ pub static SHARED_TYPES: [fn() -> TypeSchema];
 
 /// The schema of a type. It is made once, and kept until the image is unmapped.
 pub(crate) fn schema_of<T: Shared>() -> Arc<TypeSchema> {
-    let id = TypeId::of::<T>();
+    kept_schema(TypeId::of::<T>(), T::describe)
+}
+
+fn kept_schema(id: TypeId, describe: fn(&mut SchemaBuilder) -> usize) -> Arc<TypeSchema> {
     if let Some(schema) = SCHEMAS.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
         return schema;
     }
-    let schema = Arc::new(TypeSchema::of::<T>());
+    let schema = Arc::new(TypeSchema::described(describe));
     let mut schemas = SCHEMAS.write().unwrap_or_else(PoisonError::into_inner);
     schemas.0.get_or_insert_default().entry(id).or_insert(schema).clone()
+}
+
+/// A copy of the schema of a type.
+pub(crate) fn own_schema_of<T: Shared>() -> TypeSchema {
+    copy(&schema_of::<T>())
+}
+
+fn copy(schema: &TypeSchema) -> TypeSchema {
+    schema.clone()
 }
 
 /// Frees the kept schemas, before the image is unmapped.

@@ -627,7 +627,7 @@ pub mod raw {
         image::catch,
         parts::{Change, Kind, Parts, Wanted},
         preview::{Bounds, Preview},
-        shared::schema_of,
+        shared::{own_schema_of, schema_of},
     };
 
     /// A value, and the functions for its type in the image that set it.
@@ -764,7 +764,7 @@ pub mod raw {
     }
 
     impl CarryTable {
-        pub(super) fn of<T: Shared + Serialize + DeserializeOwned>() -> &'static Self {
+        pub(crate) fn of<T: Shared + Serialize + DeserializeOwned>() -> &'static Self {
             CarryType::<T>::TABLE
         }
 
@@ -847,7 +847,7 @@ pub mod raw {
     }
 
     pub extern "C" fn schema<T: Shared>() -> Answer<TypeSchema> {
-        catch(|| Answer::Ok(TypeSchema::clone(&schema_of::<T>())))
+        catch(|| Answer::Ok(own_schema_of::<T>()))
     }
 
     unsafe extern "C" fn to_json<T: Serialize>(value: NonNull<()>) -> Answer<String> {

@@ -1,6 +1,7 @@
 //! The structure of a type as a tree, with a fingerprint and a comparison.
 
 use std::{
+    alloc::Layout,
     any::{TypeId, type_name},
     hash::{DefaultHasher, Hash, Hasher},
 };
@@ -106,19 +107,19 @@ pub struct Variant {
 impl TypeSchema {
     /// The schema of `T`.
     pub fn of<T: Shared>() -> Self {
-        let mut builder = SchemaBuilder::default();
-        T::describe(&mut builder);
-        Self::of_nodes(builder.nodes.into_iter().flatten().collect())
+        Self::described(T::describe)
     }
 
     /// The schema of a type that is passed by reference.
     pub(crate) fn of_lent<T: Lent + ?Sized>() -> Self {
-        let mut builder = SchemaBuilder::default();
-        T::describe_lent(&mut builder);
-        Self::of_nodes(builder.nodes.into_iter().flatten().collect())
+        Self::described(T::describe_lent)
     }
 
-    fn of_nodes(nodes: Vec<TypeNode>) -> Self {
+    /// The schema of the type that is described so.
+    pub(crate) fn described(describe: fn(&mut SchemaBuilder) -> usize) -> Self {
+        let mut builder = SchemaBuilder::default();
+        describe(&mut builder);
+        let nodes: Vec<TypeNode> = builder.nodes.into_iter().flatten().collect();
         let mut hasher = DefaultHasher::new();
         nodes.hash(&mut hasher);
         Self { nodes, fingerprint: hasher.finish() }
@@ -309,18 +310,29 @@ pub struct SchemaBuilder {
 impl SchemaBuilder {
     /// Adds `T`, unless it is there already, and returns its index. `T` may contain itself.
     pub fn add<T: 'static>(&mut self, shape: impl FnOnce(&mut Self) -> Shape) -> usize {
-        let id = TypeId::of::<T>();
+        match self.place_of(TypeId::of::<T>()) {
+            Place::Known(at) => at,
+            Place::New(at) => {
+                let shape = shape(self);
+                self.put(at, type_name::<T>(), Layout::new::<T>(), shape)
+            }
+        }
+    }
+
+    fn place_of(&mut self, id: TypeId) -> Place {
         if let Some((_, at)) = self.known.iter().find(|(known, _)| *known == id) {
-            return *at;
+            return Place::Known(*at);
         }
         let at = self.nodes.len();
         self.known.push((id, at));
         self.nodes.push(None);
-        let shape = shape(self);
-        let name = type_name::<T>().to_owned();
-        let node = TypeNode { name, size: size_of::<T>(), align: align_of::<T>(), shape };
+        Place::New(at)
+    }
+
+    fn put(&mut self, at: usize, name: &str, layout: Layout, shape: Shape) -> usize {
+        let (size, align) = (layout.size(), layout.align());
         if let Some(place) = self.nodes.get_mut(at) {
-            *place = Some(node);
+            *place = Some(TypeNode { name: name.to_owned(), size, align, shape });
         }
         at
     }
@@ -328,6 +340,19 @@ impl SchemaBuilder {
     /// Adds the type of a field, and returns the field. `offset` is the field's distance in bytes from the
     /// start of the struct.
     pub fn field<T: Shared>(&mut self, name: &str, offset: Option<usize>) -> Field {
-        Field { name: name.to_owned(), offset, type_index: T::describe(self) }
+        Field::new(name, offset, T::describe(self))
     }
+}
+
+impl Field {
+    fn new(name: &str, offset: Option<usize>, type_index: usize) -> Self {
+        Self { name: name.to_owned(), offset, type_index }
+    }
+}
+
+/// The place of a type in a schema.
+enum Place {
+    Known(usize),
+    /// It is to be filled.
+    New(usize),
 }

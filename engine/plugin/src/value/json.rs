@@ -17,27 +17,36 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error>
     let mut saw_null = false;
     value.serialize(&mut Serializer::with_formatter(&mut text, NullSeer(&mut saw_null)))?;
     // JSON without `null` contains no number that JSON would have turned into one.
-    if saw_null {
-        return serde_json::to_string(&value_of(value)?);
-    }
+    if saw_null { text_of(&value_of(value)?) } else { utf8(text) }
+}
+
+fn text_of(value: &Value) -> Result<String, Error> {
+    serde_json::to_string(value)
+}
+
+fn utf8(text: Vec<u8>) -> Result<String, Error> {
     String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
 /// Reads the output of [`to_json`].
 pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
-    serde_json::from_str(json).or_else(|error| {
-        let value = serde_json::from_str::<Value>(json).ok();
-        value.and_then(|value| T::deserialize(&value).ok()).ok_or(error)
-    })
+    serde_json::from_str(json)
+        .or_else(|error| value_in(json).and_then(|value| T::deserialize(&value).ok()).ok_or(error))
+}
+
+fn value_in(json: &str) -> Option<Value> {
+    serde_json::from_str(json).ok()
 }
 
 /// Reads like [`from_json`]. The error is for people who do not see the JSON, so it has no line and column.
 pub(crate) fn read_json<T: DeserializeOwned>(json: &str) -> crate::Result<T> {
-    from_json::<T>(json).map_err(|error| {
-        let text = error.to_string();
-        let place = format!(" at line {} column {}", error.line(), error.column());
-        crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
-    })
+    from_json::<T>(json).map_err(without_place)
+}
+
+fn without_place(error: Error) -> crate::Error {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
 }
 
 /// Formats as usual, and notes whether there was a `null`.
