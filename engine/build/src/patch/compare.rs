@@ -1,6 +1,6 @@
 //! Finds the functions that changed between two builds, and the functions that must be exchanged with them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -234,13 +234,9 @@ impl<'a> Pair<'a> {
         Ok(Ok(Self { base, new, same }))
     }
 
-    /// Reads those objects, among the ones that are the same in both, that contain a name.
+    /// Reads those objects, among the ones that are the same in both, that have a symbol of a name.
     pub(super) fn read_mentioning(&mut self, name: &str) -> io::Result<Result<(), Unpatchable>> {
-        let finder = memchr::memmem::Finder::new(name);
-        let (mentioning, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.same)
-            .into_iter()
-            .partition(|file| finder.find(&file.content).is_some());
-        self.same = rest;
+        let mentioning: Vec<_> = self.same.extract_if(.., |file| file.mentions(name)).collect();
         for file in mentioning {
             if let Err(reason) = self.new.add_file(&file.path)? {
                 return Ok(Err(reason));
@@ -260,16 +256,23 @@ pub(super) struct Listed {
 struct ListedFile {
     path: PathBuf,
     id: FileId,
-    content: Vec<u8>,
+    /// The names of its symbols; `None` if they cannot be read.
+    symbols: Option<HashSet<String>>,
+}
+
+impl ListedFile {
+    fn mentions(&self, name: &str) -> bool {
+        self.symbols.as_ref().is_none_or(|symbols| symbols.contains(name))
+    }
 }
 
 impl Listed {
-    /// Reads all of them.
+    /// Reads the names of their symbols.
     pub(super) fn read(paths: &[PathBuf]) -> io::Result<Self> {
         let mut files = Vec::new();
         for (path, id) in identified(paths)? {
-            let content = fs::read(&path)?;
-            files.push(ListedFile { path, id, content });
+            let symbols = ObjectFile::symbols(&path)?;
+            files.push(ListedFile { path, id, symbols });
         }
         Ok(Self { files })
     }

@@ -140,14 +140,23 @@ impl ObjectFile {
         Self::member(member.data(&file).ok()?).ok()
     }
 
+    /// The names of the symbols of an object file, or of all objects in an archive; `None` if they cannot be read.
+    pub(super) fn symbols(path: &Path) -> io::Result<Option<HashSet<String>>> {
+        let bytes = fs::read(path)?;
+        let mut names = HashSet::new();
+        let read = match ArchiveFile::parse(&*bytes) {
+            Ok(archive) => each_object(&archive, &bytes, |object| add_symbols(object, &mut names)),
+            Err(_) => add_symbols(&bytes, &mut names),
+        };
+        Ok(read.is_ok().then_some(names))
+    }
+
     fn members(archive: &ArchiveFile<'_>, bytes: &[u8]) -> Result<Vec<Self>, Problem> {
         let mut objects = Vec::new();
-        for member in archive.members() {
-            let member = member.map_err(broken)?;
-            if member.name().ends_with(b".o") {
-                objects.push(Self::member(member.data(bytes).map_err(broken)?)?);
-            }
-        }
+        each_object(archive, bytes, |object| {
+            objects.push(Self::parse(object)?);
+            Ok(())
+        })?;
         Ok(objects)
     }
 
@@ -203,6 +212,32 @@ impl ObjectFile {
         }
         Ok(object)
     }
+}
+
+/// Visits the objects in an archive, where they may lie at any address; each is copied to an aligned one.
+fn each_object(
+    archive: &ArchiveFile<'_>,
+    bytes: &[u8],
+    mut visit: impl FnMut(&[u8]) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    for member in archive.members() {
+        let member = member.map_err(broken)?;
+        if member.name().ends_with(b".o") {
+            visit(&Vec::from(member.data(bytes).map_err(broken)?))?;
+        }
+    }
+    Ok(())
+}
+
+fn add_symbols(object: &[u8], names: &mut HashSet<String>) -> Result<(), Problem> {
+    let file = ElfFile64::<LittleEndian>::parse(object).map_err(broken)?;
+    for symbol in file.symbols() {
+        let name = symbol.name().map_err(broken)?;
+        if !name.is_empty() && !names.contains(name) {
+            names.insert(name.to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// The functions' frame descriptions.
