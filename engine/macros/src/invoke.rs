@@ -97,7 +97,7 @@ impl Invoke {
 
         let schemas = params.iter().map(|(name, ty, _)| {
             let (name, type_name) = (name.unraw().to_string(), type_text(ty));
-            quote!((#name, #type_name, #private::schema::<#ty>()))
+            quote!((#name, #type_name, #private::schema::<#ty>))
         });
         let reads = params.iter().enumerate().map(|(index, (name, ty, taken))| {
             let name = name.unraw().to_string();
@@ -220,8 +220,8 @@ impl Invoke {
                 name: #text,
                 signature: #signature,
                 doc: #doc,
-                params: || ::std::vec![#(#schemas),*],
-                returns: || #private::schema::<#value>(),
+                params: &[#(#schemas),*],
+                returns: #private::schema::<#value>,
                 call: #call,
                 types: || {
                     #probe

@@ -22,7 +22,7 @@ pub struct Function {
     pub name: &'static str,
     pub signature: &'static str,
     pub doc: &'static str,
-    pub params: fn() -> Vec<Parameter>,
+    pub params: &'static [Parameter],
     pub returns: fn() -> String,
     pub call: Call,
     /// Its types; `None` if one of them is not `Shared`.
@@ -172,7 +172,7 @@ pub unsafe fn dispatch_typed<A, R>(
 
 /// A parameter of a [`Function`]: name, type as written, JSON Schema.
 #[doc(hidden)]
-pub type Parameter = (&'static str, &'static str, String);
+pub type Parameter = (&'static str, &'static str, fn() -> String);
 
 /// What a function can ask for besides its arguments.
 #[doc(hidden)]
@@ -308,8 +308,9 @@ impl Function {
     }
 
     fn describe(&self) -> FunctionDescription {
-        let params = (self.params)().into_iter().map(|(name, type_name, schema)| {
-            ParamDescription { name: name.into(), type_name: type_name.into(), schema }
+        let params = self.params.iter().map(|(name, type_name, schema)| {
+            let (name, type_name) = ((*name).into(), (*type_name).into());
+            ParamDescription { name, type_name, schema: schema() }
         });
         FunctionDescription {
             is_live: self.is_live,
