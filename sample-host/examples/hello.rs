@@ -6,9 +6,9 @@
 //! `cargo run -p hotswap-console --bin hotswap -- build sample-plugins/world target/hotswap/plugins/hello`
 //! `cargo run -p sample-host --example hello`
 //!
-//! It shows a heartbeat, which goes to every plugin that has such a function; a callback, which sees a reload
-//! before it counts, and can refuse it; how many reloads there were; and the end of a version, which is kept for
-//! a while after it was replaced (`free_delay`), and then told that it ends (`on_free`): it logs that.
+//! It shows a heartbeat, which calls every plugin that has such a function; a callback, which sees a reload before
+//! it is published, and can refuse it; the number of reloads; and the end of a version: the engine keeps it for a
+//! while after it was replaced (`free_delay`), and then calls its `on_free`, which logs that.
 
 use std::{
     io::{self, stdin},
@@ -28,7 +28,7 @@ use tokio::{
 /// The time from one heartbeat to the next.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// What the host waits for.
+/// The events that the host waits for.
 enum Asked {
     Reload,
     End,
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Looks at a reload before it counts. An error here refuses it.
+/// Checks a reload before it is published. An error refuses it.
 fn look(new: &Generation, old: &Generation) -> Result<()> {
     let greetings: u64 = new.plugin("world")?.invoke("greetings", args![])?;
     let (old, new) = (old.generation(), new.generation());

@@ -25,7 +25,7 @@ use sample_api::{JobQueue, function_for};
 /// Where the queue is saved.
 const SAVED: &str = "target/hotswap/livex.json";
 
-/// The jobs that wait.
+/// The queued jobs.
 #[derive(Clone, Default)]
 struct Queue(Arc<Mutex<Vec<Data>>>);
 

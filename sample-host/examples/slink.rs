@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Calls a live function, whichever plugin has it.
+/// Calls a live function of any plugin.
 fn fire(engine: &Engine) -> Result<String> {
     let rounds = Value::Map(vec![("rounds".to_owned(), 3_u32.into())]);
     let job = Data::named("LiveFire", rounds);

@@ -9,15 +9,15 @@ use std::{
 use hotswap_engine::{Data, Engine};
 use tokio::{task::JoinHandle, time::interval};
 
-/// How many jobs may wait.
+/// The largest number of queued jobs.
 const CAPACITY: usize = 1000;
 
-/// The jobs that wait: for each the name of a live function, and the data for it.
+/// The queued jobs: for each the name of a live function, and its data.
 #[derive(Clone, Default)]
 pub struct Jobs(Arc<Mutex<VecDeque<(String, Data)>>>);
 
 impl Jobs {
-    /// Adds a job; returns how many wait, or `None` if the queue is full.
+    /// Adds a job. Returns the number of queued jobs, or `None` if the queue is full.
     pub fn add(&self, function: String, data: Data) -> Option<usize> {
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.len() >= CAPACITY {

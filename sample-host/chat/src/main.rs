@@ -1,8 +1,8 @@
 //! A chat server whose rooms are replaced while clients stay connected.
 //!
-//! The host has the sockets, the plugin `rooms` all that the chat does. A client enters through an object that the
-//! plugin exports, and gives it one of its own, by which it is shown lines. After a reload each client takes a
-//! seat with the new version, so the old one is freed; what was said is in the DataBag.
+//! The host owns the sockets, and the plugin `rooms` implements the chat. A client enters through an object that the
+//! plugin exports, and passes an object of its own, through which the plugin shows it lines. After a reload each
+//! client takes a seat with the new version, so the old version is freed. The DataBag keeps what was said.
 //!
 //! Try: `cargo run -p hotswap-console -- ./sample-host/chat`, then twice `nc 127.0.0.1 7007` in other terminals.
 //! Change `shown` in `sample-host/chat/rooms/src/lib.rs`, and save: nobody is disconnected.
@@ -19,7 +19,7 @@ use eyre::Result;
 use hotswap_engine::{Engine, EngineError, protocol::Event};
 use sample_api::{Client, Rooms, Seat};
 
-/// How many clients there may be at once.
+/// The largest number of clients at once.
 const MOST_CLIENTS: usize = 64;
 
 /// A chat server whose rooms are replaced while clients stay connected.
@@ -89,7 +89,7 @@ struct Connection {
     seat: Mutex<Option<Arc<dyn Seat>>>,
 }
 
-/// What the plugin shows lines to.
+/// The client's object, through which the plugin shows it lines.
 struct Screen(Weak<Connection>);
 
 impl Client for Screen {
@@ -105,7 +105,7 @@ impl Connection {
         Self { stream, name: Mutex::default(), seat: Mutex::default() }
     }
 
-    /// Shows a line. A client that is gone is seen where its lines are read.
+    /// Shows a line. An error is ignored here: the thread that reads the client's lines notices that it is gone.
     fn show_line(&self, line: &str) {
         let _ = (&self.stream).write_all(format!("{line}\n").as_bytes());
     }

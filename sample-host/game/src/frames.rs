@@ -2,10 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-/// How many frames belong to a reload: it is published before the first of them.
+/// The number of frames that count as those around a reload. The reload is published before the first of them.
 const AROUND_RELOAD: u64 = 10;
 
-/// How long the frames took that were computed and drawn.
+/// The times of the frames.
 #[derive(Default)]
 pub struct Frames {
     count: u64,
@@ -16,7 +16,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// How many frames there were.
+    /// The number of frames.
     pub fn count(&self) -> u64 {
         self.count
     }

@@ -17,14 +17,14 @@ pub struct Rules {
     host: HostPackage,
 }
 
-/// What came of each change, in words, as long as the sources are watched.
+/// Receives the result of each change, as text, while the sources are watched.
 pub struct Reloads {
     texts: Receiver<String>,
     _watcher: Watcher,
 }
 
 impl Rules {
-    /// Builds the plugin. What the compiler says goes to stderr.
+    /// Builds the plugin. The compiler's messages go to stderr.
     pub fn build(game: &Path) -> Result<Self> {
         let rules = Self { host: HostPackage::open(game)? };
         rules.build_again(&mut |message| match message {
@@ -74,7 +74,7 @@ impl Rules {
     }
 }
 
-/// What became of the plugin: `rules v2: ok`.
+/// The plugin's part of the report: `rules v2: ok`.
 fn in_words(report: &ReloadReport) -> String {
     let plugins = report.plugins.iter().map(|plugin| {
         let version = plugin.version.map_or_else(String::new, |version| format!(" v{version}"));
@@ -84,7 +84,7 @@ fn in_words(report: &ReloadReport) -> String {
 }
 
 impl Reloads {
-    /// What came since this was asked last.
+    /// The results since the last call.
     pub fn try_iter(&self) -> impl Iterator<Item = String> {
         self.texts.try_iter()
     }

@@ -13,12 +13,12 @@ use crossterm::{
     terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen},
 };
 
-/// The lines below the game: what came of the last reload, and how long frames take.
+/// The lines below the game: the result of the last reload, and the times of frames.
 const LINES_BELOW: u16 = 2;
 
-/// What the game is drawn on. Dropping it gives the terminal back.
+/// The screen of the game. Dropping it restores the terminal.
 pub struct Screen {
-    /// `None` where nobody looks: then only what is told is printed.
+    /// `None` without a terminal: then only texts are printed.
     terminal: Option<Stdout>,
     told: String,
 }
@@ -37,7 +37,7 @@ impl Screen {
         Self { terminal: None, told: String::new() }
     }
 
-    /// Whether somebody wants to end the game.
+    /// Whether a key was pressed that ends the game.
     pub fn is_to_end(&self) -> io::Result<bool> {
         while self.terminal.is_some() && event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()? {
@@ -61,7 +61,7 @@ impl Screen {
         }
     }
 
-    /// Draws what is at each place, from (0, 0) to (1, 1), and a line below.
+    /// Draws characters at their places, from (0, 0) to (1, 1), and a line below.
     pub fn draw(&mut self, objects: &[(f32, f32, char)], below: &str) -> io::Result<()> {
         let Some(out) = &mut self.terminal else { return Ok(()) };
         let (width, height) = terminal::size()?;

@@ -37,14 +37,14 @@ pub trait Beta {
     fn two(&self) -> u32;
 }
 
-/// A client of the chat, which the host has.
+/// A client of the chat, which the host implements.
 #[interface]
 pub trait Client {
     /// Shows a line.
     fn show(&self, line: String);
 }
 
-/// A client's place in the chat, which the plugin has; whoever drops it has left.
+/// A client's seat in the chat, which the plugin implements. Dropping it leaves the chat.
 #[interface]
 pub trait Seat {
     /// Says a line.
@@ -54,7 +54,7 @@ pub trait Seat {
 /// What the plugin `rooms` exports.
 #[interface]
 pub trait Rooms {
-    /// Takes a place. Somebody who `is_back`, after a reload, is not greeted.
+    /// Takes a seat. A client that `is_back`, after a reload, is not announced.
     fn enter(&self, name: String, client: Box<dyn Client>, is_back: bool) -> Box<dyn Seat>;
 }
 

@@ -51,7 +51,7 @@ enum Kind {
     Dog { loud: bool },
 }
 
-/// Says what the cat does with each guest.
+/// Returns what the cat does with each guest.
 #[invoke]
 fn meet(guests: Vec<Guest>) -> Vec<String> {
     let welcome = |Guest { name, kind, gift }| match (kind, gift) {

@@ -1,14 +1,14 @@
-//! What the chat does with a line. Change it while clients are connected, and save.
+//! The plugin `rooms`: what the chat does with each line. Change it while clients are connected, and save.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hotswap_plugin::prelude::*;
 use sample_api::{Client, Rooms, Seat};
 
-/// How many of the last lines somebody sees who enters.
+/// The number of earlier lines that a new client is shown.
 const SHOWN: usize = 5;
 
-/// The key of the lines that were said, in the DataBag: a new version goes on with them.
+/// The DataBag's key for the lines that were said. A new version reads them there.
 const HISTORY: &str = "history";
 
 /// The chat.
@@ -35,14 +35,14 @@ fn shown(name: &str, line: &str) -> String {
     format!("{name}: {line}")
 }
 
-/// Who is here.
+/// The clients in the chat.
 #[derive(Default)]
 struct Room {
     here: Mutex<Vec<Arc<Place>>>,
     vault: Mutex<Option<Vault>>,
 }
 
-/// Somebody who is here.
+/// A client in the chat.
 struct Place {
     name: String,
     client: Box<dyn Client>,
@@ -63,7 +63,7 @@ impl Room {
     }
 }
 
-/// What is exported.
+/// The exported object.
 struct Door(Arc<Room>);
 
 impl Rooms for Door {
@@ -81,7 +81,7 @@ impl Rooms for Door {
     }
 }
 
-/// Somebody's place; whoever drops it has left.
+/// A client's seat. Dropping it leaves the chat.
 struct At {
     room: Arc<Room>,
     place: Arc<Place>,

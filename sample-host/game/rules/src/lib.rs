@@ -6,7 +6,7 @@ use sample_api::Ball;
 /// How much faster a ball falls each second, in heights of the screen.
 const GRAVITY: f32 = 1.5;
 
-/// What is left of a ball's speed when it bounces.
+/// The part of its speed that a ball keeps when it bounces.
 const BOUNCE: f32 = 0.98;
 
 /// The rules.
@@ -16,13 +16,13 @@ struct Rules;
 #[plugin]
 impl Plugin for Rules {}
 
-/// Where the balls are after a while. The screen is 1 wide and 1 high, and y grows downwards.
+/// Where the balls are after `seconds`. The screen is 1 wide and 1 high, and y grows downwards.
 #[invoke]
 fn step(balls: Vec<Ball>, seconds: f32) -> Vec<Ball> {
     balls.into_iter().map(|ball| fall(ball, seconds)).collect()
 }
 
-/// What a ball looks like.
+/// The character that shows a ball.
 #[invoke]
 fn look(ball: Ball) -> char {
     if ball.speed_y.abs() > 1.0 { 'O' } else { 'o' }
@@ -35,7 +35,7 @@ fn fall(mut ball: Ball, seconds: f32) -> Ball {
     ball
 }
 
-/// A place and a speed, thrown back at the edge of the screen.
+/// A position and a speed after a bounce at the edge of the screen.
 fn bounced(place: f32, speed: f32) -> (f32, f32) {
     let is_beyond = place < 0.0 && speed < 0.0 || place > 1.0 && speed > 0.0;
     (place.clamp(0.0, 1.0), if is_beyond { -speed * BOUNCE } else { speed })
