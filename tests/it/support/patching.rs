@@ -66,9 +66,11 @@ pub fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
         let start = (PAGE + data.len()) as u32;
         places.push(start);
         data.extend(&described.content);
-        for ((at, own), (_, others)) in described.pointers.iter().zip(&other.pointers) {
+        for (at, own) in &described.pointers {
             let mut target = Target::Base(*own);
-            if text.contains(own) {
+            // A list that is empty has no address.
+            let others = other.pointers.iter().find(|(place, _)| place == at);
+            if let Some((_, others)) = others.filter(|_| text.contains(own)) {
                 target = Target::Own(code.len() as u32);
                 let place = code.len() as u32 + CALL_TARGET;
                 let others = Target::Base(*others);
