@@ -199,6 +199,29 @@ impl Host {
         Ok(())
     }
 
+    /// Waits for something that may take long, and tells meanwhile how it is: whoever is silent counts as lost, and
+    /// another host is given what it was to try.
+    async fn telling<T>(
+        &mut self,
+        declared: &Declared,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                looked = self.look_later(declared) => looked?,
+            }
+        }
+    }
+
+    async fn look_later(&mut self, declared: &Declared) -> Result<(), Stop> {
+        tokio::time::sleep(LOOK_IDLE).await;
+        self.look().await?;
+        self.report(declared).await;
+        Ok(())
+    }
+
     async fn bring(&mut self, declared: &Declared) -> Result<(), Stop> {
         if self.refused_at.is_some_and(|at| at.elapsed() < AGAIN) {
             return Ok(());
@@ -221,7 +244,7 @@ impl Host {
             self.report(declared).await;
             match &wanted {
                 Some(release) => self.apply(release, declared).await?,
-                None => self.apply_own().await?,
+                None => self.apply_own(declared).await?,
             }
         }
         if let Some(candidate) = &declared.channel.candidate
@@ -328,7 +351,7 @@ impl Host {
 
     /// Fetches a release and verifies it; returns where its artifacts lie, and their builds by plugin.
     async fn fetch(
-        &self,
+        &mut self,
         id: &Id,
         declared: &Declared,
     ) -> Result<(Vec<PathBuf>, BTreeMap<String, String>), Stop> {
@@ -336,7 +359,7 @@ impl Host {
             Stop::Refused(problem(kind, id, plugin, message))
         };
         let release = self.release(id, declared).await?;
-        let built_by = self.built_by.as_ref().ok_or_else(|| {
+        let built_by = self.built_by.clone().ok_or_else(|| {
             let message = format!(
                 "its hotswap-engine {} does not tell what built it; build the host with a newer one",
                 self.info.engine_version
@@ -344,7 +367,7 @@ impl Host {
             refuse(ProblemKind::Toolchain, None, message)
         })?;
         let artifacts = release
-            .for_host(built_by)
+            .for_host(&built_by)
             .map_err(|error| refuse(ProblemKind::Toolchain, None, error.to_string()))?;
         let (mut paths, mut builds) = (Vec::new(), BTreeMap::new());
         for (plugin, artifact) in artifacts {
@@ -356,7 +379,8 @@ impl Host {
                 );
                 return Err(refuse(ProblemKind::Quarantined, Some(plugin), message));
             }
-            let path = self.shared.files.artifact(id, plugin, artifact).await;
+            let shared = Arc::clone(&self.shared);
+            let path = self.telling(declared, shared.files.artifact(id, plugin, artifact)).await?;
             let path = path
                 .map_err(|error| refuse(ProblemKind::Artifact, Some(plugin), error.to_string()))?;
             paths.push(path);
@@ -388,7 +412,9 @@ impl Host {
             apply: Some(ApplyParams { artifacts: artifacts.clone() }),
             ..PlanParams::default()
         };
-        let preview = Preview::make(&self.client, &self.shared.prober, asked).await;
+        let (client, shared) = (self.client.clone(), Arc::clone(&self.shared));
+        let preview = Preview::make(&client, &shared.prober, asked);
+        let preview = self.telling(declared, preview).await?;
         let refuse = |plugin: Option<&str>, message: String| {
             Stop::Refused(problem(ProblemKind::DryRun, id, plugin, message))
         };
@@ -423,7 +449,7 @@ impl Host {
             let is_new = |(plugin, build): &(String, String)| serving.get(plugin) != Some(build);
             let builds = builds.into_iter().filter(is_new).collect();
             self.note(Some(id.clone()), builds).await?;
-            self.load(Request::Apply(ApplyParams { artifacts }), Some(id)).await?;
+            self.load(Request::Apply(ApplyParams { artifacts }), Some(id), declared).await?;
         }
         self.applied = Some(id.clone());
         let note = self.shared.ledger.lock().await.note(&self.id);
@@ -431,15 +457,22 @@ impl Host {
     }
 
     /// Loads what its own plugin directory has.
-    async fn apply_own(&mut self) -> Result<(), Stop> {
+    async fn apply_own(&mut self, declared: &Declared) -> Result<(), Stop> {
         let prune = PruneParams { latest: true, plugins: Vec::new() };
-        self.load(Request::Prune(prune), None).await?;
+        self.load(Request::Prune(prune), None, declared).await?;
         self.applied = None;
         self.note(None, BTreeMap::new()).await
     }
 
-    async fn load(&mut self, request: Request, release: Option<&Id>) -> Result<(), Stop> {
-        let loaded: Result<ReloadReport, WireError> = self.client.ask(request).await;
+    async fn load(
+        &mut self,
+        request: Request,
+        release: Option<&Id>,
+        declared: &Declared,
+    ) -> Result<(), Stop> {
+        let client = self.client.clone();
+        let loaded: Result<ReloadReport, WireError> =
+            self.telling(declared, client.ask(request)).await?;
         match loaded {
             Ok(_) => Ok(self.look().await?),
             Err(error) if error.kind == ErrorKind::NoHost => Err(Stop::Gone),
