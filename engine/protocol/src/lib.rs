@@ -79,7 +79,7 @@ pub use expectation::{BrokenExpectation, Expectation, ExpectedItem};
 pub use failure::{CauseKind, Failure};
 pub use holder::{Holder, HolderKind};
 pub use in_flight::InFlightCall;
-pub use latency::{Latencies, LatencyBucket, quantile};
+pub use latency::{CALLS_OF_A_SAMPLE, Latencies, LatencyBucket, quantile};
 pub use message::{
     ApplyParams, Beside, CancelParams, ErrorKind, HelloParams, HelloResult, HostHealth,
     InvokeParams, InvokeResult, Line, Notification, NotificationLine, OfferAnswer, OfferParams,
