@@ -11,8 +11,8 @@ use hotswap_fleet::{
 };
 use hotswap_protocol::clock::now_ms;
 use hotswap_protocol::{
-    ApplyParams, ErrorKind, HostInfo, InFlightCall, OfferAnswer, OfferParams, PlanParams,
-    PruneParams, ReloadReport, Request, Snapshot, Toolchain, WireError, same_plugin,
+    ApplyParams, ErrorKind, HostAgent, HostInfo, InFlightCall, OfferAnswer, OfferParams,
+    PlanParams, PruneParams, ReloadReport, Request, Snapshot, Toolchain, WireError, same_plugin,
 };
 use tokio::sync::watch;
 
@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const LOOK_IDLE: Duration = Duration::from_secs(5);
 /// After how long something that was refused is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// After how long a host that has another agent is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a process may take to end after it has closed its socket.
 const END: Duration = Duration::from_secs(2);
 
@@ -44,6 +46,10 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
         return tokio::time::sleep(AGAIN / 5).await;
     };
     let mut host = Host::new(Arc::clone(&shared), client, declared).await;
+    if let Err(error) = host.take_charge().await {
+        let _ = shared.told.send(Told::Trouble(error)).await;
+        return tokio::time::sleep(ASK_AGAIN).await;
+    }
     let attach = || shared.store.let_attach(&host.id, path.clone());
     let _attachable = shared.lets_attach.then(attach).flatten();
     let trouble = host.go_on().await.err().or(host.end(&path).await.err());
@@ -139,6 +145,23 @@ impl Host {
             id,
             info,
             declared,
+        }
+    }
+
+    /// Tells it who brings it to what is declared: two agents of two fleets would each undo what the other does.
+    async fn take_charge(&self) -> Result<(), FleetError> {
+        let agent = HostAgent {
+            fleet: self.shared.store.place(),
+            channel: self.shared.channel.to_string(),
+            host: self.id.to_string(),
+            pid: std::process::id(),
+        };
+        match self.client.request(Request::Agent(agent)).await {
+            Err(error) if error.kind == ErrorKind::Fleet => {
+                Err(FleetError::new(format!("{}: {error}", self.id)))
+            }
+            // One that does not know the request takes what it is given.
+            _ => Ok(()),
         }
     }
 
