@@ -2,6 +2,7 @@
 
 mod console;
 mod faults;
+mod names;
 mod nats;
 
 use std::{
