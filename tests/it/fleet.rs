@@ -1,12 +1,15 @@
 //! A fleet in a directory: what hosts are asked for it, and three of them with an agent.
 
 mod console;
+mod faults;
+mod names;
 mod nats;
 
 use std::{
     fs,
     os::unix::net::UnixListener,
     path::PathBuf,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -186,18 +189,28 @@ impl Hosts {
 
     /// The same, with more arguments for the agent.
     fn with_agent(fleet: Elsewhere, named: Vec<String>, more: &[&str]) -> Self {
+        Self::with_environment(fleet, named, more, &[])
+    }
+
+    /// The same, with these variables for the hosts.
+    fn with_environment(
+        fleet: Elsewhere,
+        named: Vec<String>,
+        more: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
         let start = |_| {
-            let mut host = Process::start(host_command(&place, &plugins));
+            let mut host = host_command(&place, &plugins);
+            host.envs(variables.iter().copied());
+            let mut host = Process::start(host);
             host.wait_for_text("listening on");
             host
         };
         let hosts = (0..3).map(start).collect();
         let args: Vec<&str> = named.iter().map(String::as_str).collect();
         place.json(&[&["fleet", "init"], &args[..]].concat());
-        let mut agent = place.command("hotswap");
-        agent.args(["agent", "--json"]).args(&named).args(more);
-        let agent = Process::start(agent);
+        let agent = Process::start(agent_command(&place, &named, more));
         let started = Self { place, fleet, named, _plugins: plugins, hosts, agent };
         started.wait_for("three hosts", |status| status["hosts"].as_array().unwrap().len() == 3);
         started
@@ -257,6 +270,12 @@ impl Hosts {
         })
         .collect()
     }
+}
+
+fn agent_command(place: &Place, named: &[String], more: &[&str]) -> Command {
+    let mut agent = place.command("hotswap");
+    agent.args(["agent", "--json"]).args(named).args(more);
+    agent
 }
 
 fn running<'a>(status: &'a Value, release: &str) -> Vec<&'a Value> {

@@ -261,6 +261,38 @@ fn the_first_request_must_be_hello() {
 }
 
 #[test]
+fn client_and_host_go_by_the_newest_protocol_that_both_speak() {
+    let host = Listening::new();
+    let mut client = host.connect();
+    let newer = json!({"protocol": 999, "oldest_protocol": PROTOCOL_VERSION, "client": "test"});
+    let answer = client.ask(1, "hello", newer);
+    assert_eq!(answer["result"]["protocol"], PROTOCOL_VERSION, "{answer}");
+    assert!(client.ask(2, "snapshot", json!(null))["result"].is_object());
+
+    let mut client = host.connect();
+    let too_new = json!({"protocol": 999, "oldest_protocol": 998, "client": "test"});
+    let answer = client.ask(1, "hello", too_new);
+    let message = answer["error"]["data"]["message"].as_str().unwrap();
+    assert!(message.contains("speaks protocol 998 to 999"), "{message}");
+}
+
+#[test]
+fn one_agent_at_a_time_is_connected_to_a_host() {
+    let host = Listening::new();
+    let (mut first, mut second) = (host.greet(), host.greet());
+    let agent = |pid: u32| json!({"fleet": "/fleet", "channel": "main", "host": "h", "pid": pid});
+    assert_eq!(first.ask(2, "agent", agent(7))["result"], json!({}));
+    assert_eq!(second.ask(2, "snapshot", json!(null))["result"]["host"]["agent"], agent(7));
+    let refused = second.ask(3, "agent", agent(8));
+    let message = refused["error"]["data"]["message"].as_str().unwrap();
+    assert!(message.contains("pid 7 for channel main of the fleet in /fleet"), "{message}");
+    drop(first);
+    // The host may not have seen its end yet.
+    let accepted = (0..1000).any(|_| second.ask(4, "agent", agent(8))["result"].is_object());
+    assert!(accepted);
+}
+
+#[test]
 fn garbage_is_answered_with_an_error() {
     let host = Listening::new();
     let mut client = host.greet();

@@ -11,8 +11,8 @@ use hotswap_fleet::{
 };
 use hotswap_protocol::clock::now_ms;
 use hotswap_protocol::{
-    ApplyParams, ErrorKind, HostInfo, InFlightCall, OfferAnswer, OfferParams, PlanParams,
-    PruneParams, ReloadReport, Request, Snapshot, Toolchain, WireError, same_plugin,
+    ApplyParams, ErrorKind, HostAgent, HostInfo, InFlightCall, OfferAnswer, OfferParams,
+    PlanParams, PruneParams, ReloadReport, Request, Snapshot, Toolchain, WireError, same_plugin,
 };
 use tokio::sync::watch;
 
@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const LOOK_IDLE: Duration = Duration::from_secs(5);
 /// After how long something that was refused is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// After how long a host that has another agent is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a process may take to end after it has closed its socket.
 const END: Duration = Duration::from_secs(2);
 
@@ -44,6 +46,10 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
         return tokio::time::sleep(AGAIN / 5).await;
     };
     let mut host = Host::new(Arc::clone(&shared), client, declared).await;
+    if let Err(error) = host.take_charge().await {
+        let _ = shared.told.send(Told::Trouble(error)).await;
+        return tokio::time::sleep(ASK_AGAIN).await;
+    }
     let attach = || shared.store.let_attach(&host.id, path.clone());
     let _attachable = shared.lets_attach.then(attach).flatten();
     let trouble = host.go_on().await.err().or(host.end(&path).await.err());
@@ -142,6 +148,23 @@ impl Host {
         }
     }
 
+    /// Tells it who brings it to what is declared: two agents of two fleets would each undo what the other does.
+    async fn take_charge(&self) -> Result<(), FleetError> {
+        let agent = HostAgent {
+            fleet: self.shared.store.place(),
+            channel: self.shared.channel.to_string(),
+            host: self.id.to_string(),
+            pid: std::process::id(),
+        };
+        match self.client.request(Request::Agent(agent)).await {
+            Err(error) if error.kind == ErrorKind::Fleet => {
+                Err(FleetError::new(format!("{}: {error}", self.id)))
+            }
+            // One that does not know the request takes what it is given.
+            _ => Ok(()),
+        }
+    }
+
     /// Brings it to what is declared, again and again, until it is gone.
     async fn go_on(&mut self) -> Result<(), FleetError> {
         if self.look().await.is_err() {
@@ -199,6 +222,29 @@ impl Host {
         Ok(())
     }
 
+    /// Waits for something that may take long, and tells meanwhile how it is: whoever is silent counts as lost, and
+    /// another host is given what it was to try.
+    async fn telling<T>(
+        &mut self,
+        declared: &Declared,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                looked = self.look_later(declared) => looked?,
+            }
+        }
+    }
+
+    async fn look_later(&mut self, declared: &Declared) -> Result<(), Stop> {
+        tokio::time::sleep(LOOK_IDLE).await;
+        self.look().await?;
+        self.report(declared).await;
+        Ok(())
+    }
+
     async fn bring(&mut self, declared: &Declared) -> Result<(), Stop> {
         if self.refused_at.is_some_and(|at| at.elapsed() < AGAIN) {
             return Ok(());
@@ -221,7 +267,7 @@ impl Host {
             self.report(declared).await;
             match &wanted {
                 Some(release) => self.apply(release, declared).await?,
-                None => self.apply_own().await?,
+                None => self.apply_own(declared).await?,
             }
         }
         if let Some(candidate) = &declared.channel.candidate
@@ -328,7 +374,7 @@ impl Host {
 
     /// Fetches a release and verifies it; returns where its artifacts lie, and their builds by plugin.
     async fn fetch(
-        &self,
+        &mut self,
         id: &Id,
         declared: &Declared,
     ) -> Result<(Vec<PathBuf>, BTreeMap<String, String>), Stop> {
@@ -336,7 +382,7 @@ impl Host {
             Stop::Refused(problem(kind, id, plugin, message))
         };
         let release = self.release(id, declared).await?;
-        let built_by = self.built_by.as_ref().ok_or_else(|| {
+        let built_by = self.built_by.clone().ok_or_else(|| {
             let message = format!(
                 "its hotswap-engine {} does not tell what built it; build the host with a newer one",
                 self.info.engine_version
@@ -344,7 +390,7 @@ impl Host {
             refuse(ProblemKind::Toolchain, None, message)
         })?;
         let artifacts = release
-            .for_host(built_by)
+            .for_host(&built_by)
             .map_err(|error| refuse(ProblemKind::Toolchain, None, error.to_string()))?;
         let (mut paths, mut builds) = (Vec::new(), BTreeMap::new());
         for (plugin, artifact) in artifacts {
@@ -356,7 +402,8 @@ impl Host {
                 );
                 return Err(refuse(ProblemKind::Quarantined, Some(plugin), message));
             }
-            let path = self.shared.files.artifact(id, plugin, artifact).await;
+            let shared = Arc::clone(&self.shared);
+            let path = self.telling(declared, shared.files.artifact(id, plugin, artifact)).await?;
             let path = path
                 .map_err(|error| refuse(ProblemKind::Artifact, Some(plugin), error.to_string()))?;
             paths.push(path);
@@ -388,7 +435,9 @@ impl Host {
             apply: Some(ApplyParams { artifacts: artifacts.clone() }),
             ..PlanParams::default()
         };
-        let preview = Preview::make(&self.client, &self.shared.prober, asked).await;
+        let (client, shared) = (self.client.clone(), Arc::clone(&self.shared));
+        let preview = Preview::make(&client, &shared.prober, asked);
+        let preview = self.telling(declared, preview).await?;
         let refuse = |plugin: Option<&str>, message: String| {
             Stop::Refused(problem(ProblemKind::DryRun, id, plugin, message))
         };
@@ -423,7 +472,7 @@ impl Host {
             let is_new = |(plugin, build): &(String, String)| serving.get(plugin) != Some(build);
             let builds = builds.into_iter().filter(is_new).collect();
             self.note(Some(id.clone()), builds).await?;
-            self.load(Request::Apply(ApplyParams { artifacts }), Some(id)).await?;
+            self.load(Request::Apply(ApplyParams { artifacts }), Some(id), declared).await?;
         }
         self.applied = Some(id.clone());
         let note = self.shared.ledger.lock().await.note(&self.id);
@@ -431,15 +480,22 @@ impl Host {
     }
 
     /// Loads what its own plugin directory has.
-    async fn apply_own(&mut self) -> Result<(), Stop> {
+    async fn apply_own(&mut self, declared: &Declared) -> Result<(), Stop> {
         let prune = PruneParams { latest: true, plugins: Vec::new() };
-        self.load(Request::Prune(prune), None).await?;
+        self.load(Request::Prune(prune), None, declared).await?;
         self.applied = None;
         self.note(None, BTreeMap::new()).await
     }
 
-    async fn load(&mut self, request: Request, release: Option<&Id>) -> Result<(), Stop> {
-        let loaded: Result<ReloadReport, WireError> = self.client.ask(request).await;
+    async fn load(
+        &mut self,
+        request: Request,
+        release: Option<&Id>,
+        declared: &Declared,
+    ) -> Result<(), Stop> {
+        let client = self.client.clone();
+        let loaded: Result<ReloadReport, WireError> =
+            self.telling(declared, client.ask(request)).await?;
         match loaded {
             Ok(_) => Ok(self.look().await?),
             Err(error) if error.kind == ErrorKind::NoHost => Err(Stop::Gone),

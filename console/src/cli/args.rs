@@ -529,9 +529,10 @@ pub struct InspectArguments {
 /// Which fleet is meant, and which of its channels.
 #[derive(Debug, Clone, Args)]
 pub struct PlaceArguments {
-    /// The directory of the fleet. By default that of `HOTSWAP_FLEET`, or else the one that this user has in
-    /// `$XDG_STATE_HOME/hotswap/fleet`.
-    #[arg(long, global = true, value_name = "DIR")]
+    /// The fleet: a name that `hotswap fleet name` has given it, its directory, or the URL of its server. By default
+    /// that of `HOTSWAP_FLEET`, else the one of `hotswap fleet use`, or else the directory that this user has in
+    /// `$XDG_STATE_HOME/hotswap/fleet`. `./NAME` is a directory and no name.
+    #[arg(long, global = true, value_name = "NAME|DIR|URL")]
     pub fleet: Option<PathBuf>,
     /// The NATS server of the fleet, instead of a directory: `nats://HOST:PORT`, or `tls://HOST:PORT`. The fleets of a
     /// server have names of their own after it: `nats://HOST:PORT/NAME`, by default `hotswap`. `HOTSWAP_FLEET` may
@@ -670,6 +671,23 @@ pub enum FleetCommand {
     Audit,
     /// Bring the rollouts of a channel on, until it is ended: for a fleet on a server, where agents only tell.
     Controller,
+    /// List the names that this user has given to fleets: `$XDG_CONFIG_HOME/hotswap/fleets.toml` keeps them.
+    Names,
+    /// Give the fleet that `--fleet`, `--store`, `--creds`, `--tls-ca` and `--sign` say a name, for `--fleet NAME`.
+    Name {
+        /// The name.
+        name: Id,
+    },
+    /// Let a fleet be the one that is meant where none is named.
+    Use {
+        /// Its name; none any more if it is left out.
+        name: Option<Id>,
+    },
+    /// Take a name away; the fleet stays.
+    Forget {
+        /// The name.
+        name: Id,
+    },
 }
 
 /// Arguments of `hotswap fleet keys`.

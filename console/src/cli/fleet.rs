@@ -1,5 +1,6 @@
 //! `hotswap fleet`
 
+mod names;
 mod status;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::agent::turn_now;
 use crate::failure::Failure;
 use crate::format;
 
+use names::{Known, Names, is_plain, is_url};
 use status::Status;
 
 /// How often whoever follows looks.
@@ -47,40 +49,61 @@ pub(super) fn states() -> Result<PathBuf, FleetError> {
     states.ok_or_else(|| FleetError::new("no directory of this user is known; set XDG_STATE_HOME"))
 }
 
-fn location(place: &PlaceArguments) -> Result<Location, FleetError> {
-    let named = place.fleet.clone().or_else(|| std::env::var_os(env::FLEET).map(PathBuf::from));
-    let named = named.filter(|named| !named.as_os_str().is_empty());
-    let is_url = |named: &&str| named.contains("://");
-    let url = place.store.as_deref().or(named.as_deref().and_then(Path::to_str).filter(is_url));
-    if let Some(url) = url {
-        let mut server = Server::at(url)?;
-        server.credentials.clone_from(&place.creds);
-        server.tls_ca.clone_from(&place.tls_ca);
-        return Ok(Location::Nats(server));
+/// How this user gets to the fleet that is meant: by what the command line says, else the environment, else the name
+/// that this user has chosen, else the directory where each user may have one. `None` for the last.
+fn known(place: &PlaceArguments) -> Result<Option<Known>, FleetError> {
+    let in_environment = || std::env::var_os(env::FLEET).map(PathBuf::from);
+    let text = place.store.as_ref().map(PathBuf::from).or_else(|| place.fleet.clone());
+    let text = text.or_else(in_environment).filter(|text| !text.as_os_str().is_empty());
+    let names = Names::read()?;
+    let mut known = match (&text, &names.used) {
+        (Some(text), _) => match names.named(text) {
+            Some(known) => known.clone(),
+            None => Known::at(text)?,
+        },
+        (None, Some(used)) => names.get(used)?.clone(),
+        (None, None) => return Ok(None),
+    };
+    known.creds = place.creds.clone().or(known.creds);
+    known.tls_ca = place.tls_ca.clone().or(known.tls_ca);
+    if !place.sign.is_empty() {
+        known.sign.clone_from(&place.sign);
     }
-    if place.creds.is_some() || place.tls_ca.is_some() {
+    Ok(Some(known))
+}
+
+/// Where the fleet is that is meant, and the keys that sign there.
+fn location(place: &PlaceArguments) -> Result<(Location, Vec<PathBuf>), FleetError> {
+    let known = match known(place)? {
+        Some(known) if is_url(&known.at) => {
+            let mut server = Server::at(&known.at.to_string_lossy())?;
+            (server.credentials, server.tls_ca) = (known.creds, known.tls_ca);
+            return Ok((Location::Nats(server), known.sign));
+        }
+        known => known,
+    };
+    let has_more = |known: &Known| known.creds.is_some() || known.tls_ca.is_some();
+    if place.creds.is_some() || place.tls_ca.is_some() || known.as_ref().is_some_and(has_more) {
         let message =
             "`--creds` and `--tls-ca` are for a fleet on a server: `--store nats://HOST:PORT`";
         return Err(FleetError::new(message));
     }
-    let dir = match named {
-        Some(dir) => std::path::absolute(&dir)
-            .map_err(|error| FleetError::new(format!("{}: {error}", dir.display())))?,
-        None => states()?.join("hotswap/fleet"),
+    let (dir, sign) = match known {
+        Some(known) => (known.at, known.sign),
+        None => (states()?.join("hotswap/fleet"), place.sign.clone()),
     };
-    Ok(Location::Directory(dir))
+    Ok((Location::Directory(dir), sign))
 }
 
 /// Whether somebody says which fleet is meant, or this user has one.
 pub(crate) fn is_known(place: &PlaceArguments) -> bool {
     is_named(place)
-        || matches!(location(place), Ok(Location::Directory(dir)) if dir.join("fleet.json").exists())
+        || matches!(location(place), Ok((Location::Directory(dir), _)) if dir.join("fleet.json").exists())
 }
 
 /// Whether somebody says which fleet is meant.
 pub(crate) fn is_named(place: &PlaceArguments) -> bool {
-    let in_environment = || std::env::var_os(env::FLEET).is_some_and(|named| !named.is_empty());
-    place.fleet.is_some() || place.store.is_some() || in_environment()
+    known(place).is_ok_and(|known| known.is_some())
 }
 
 /// The arguments that name the same fleet and channel to another program of this user.
@@ -89,9 +112,14 @@ pub(crate) fn named(place: &PlaceArguments) -> Vec<String> {
         let path = path.as_deref().map(|path| std::path::absolute(path).unwrap_or(path.to_owned()));
         path.map(|path| path.display().to_string())
     };
+    let is_name = |text: &PathBuf| Names::read().is_ok_and(|names| names.named(text).is_some());
+    let fleet = match &place.fleet {
+        Some(name) if is_name(name) => Some(name.display().to_string()),
+        _ => path(&place.fleet),
+    };
     let channel = (place.channel.as_str() != "main").then(|| place.channel.to_string());
     let flags = [
-        ("--fleet", path(&place.fleet)),
+        ("--fleet", fleet),
         ("--store", place.store.clone()),
         ("--creds", path(&place.creds)),
         ("--tls-ca", path(&place.tls_ca)),
@@ -104,7 +132,14 @@ pub(crate) fn named(place: &PlaceArguments) -> Vec<String> {
 /// The fleet that is meant. What it said of its keys when this user saw it first is believed, and others where a chain
 /// of signed changes leads to them.
 pub(super) fn open(place: &PlaceArguments) -> Result<Store, FleetError> {
-    let store = signed_by(Store::open(&location(place)?)?, &place.sign)?;
+    let (location, sign) = location(place)?;
+    let store = match (Store::open(&location), &place.fleet, location) {
+        (Err(_), Some(text), Location::Directory(dir)) if !dir.exists() && is_plain(text) => {
+            return Err(Names::read()?.unknown(text, &dir));
+        }
+        (opened, _, _) => opened?,
+    };
+    let store = signed_by(store, &sign)?;
     let Ok(states) = states() else { return Ok(store) };
     let path = beside_keys(&states, &store, "json");
     let known = path.exists().then(|| read_document::<Keys>(&path)).transpose()?;
@@ -155,6 +190,12 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     let json = output.json;
     match &command {
         FleetCommand::Init => return init(&place, json),
+        FleetCommand::Names
+        | FleetCommand::Name { .. }
+        | FleetCommand::Use { .. }
+        | FleetCommand::Forget { .. } => {
+            return name(&place, &command, json);
+        }
         // Whoever makes a key need not know the fleet.
         FleetCommand::Keys(KeysArguments { generate: Some(path), .. }) => {
             let (_, key) = SecretKey::generate(path)?;
@@ -164,7 +205,11 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     }
     let fleet = Fleet { store: open(&place)?, channel: place.channel, json };
     match command {
-        FleetCommand::Init => Ok(()),
+        FleetCommand::Init
+        | FleetCommand::Names
+        | FleetCommand::Name { .. }
+        | FleetCommand::Use { .. }
+        | FleetCommand::Forget { .. } => Ok(()),
         FleetCommand::Keys(keys) => fleet.keys(&keys),
         FleetCommand::Sign { release } => fleet.sign(release.as_ref()),
         FleetCommand::Push(push) => fleet.push(&push),
@@ -186,10 +231,44 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     }
 }
 
+/// What names this user has for fleets, after one was given or taken, or another one was chosen.
+fn name(place: &PlaceArguments, command: &FleetCommand, json: bool) -> Result<(), Failure> {
+    let names = Names::read()?;
+    match command {
+        FleetCommand::Name { name } => {
+            let mut known = match known(place)? {
+                Some(known) => known,
+                None => Known::at(&states()?.join("hotswap/fleet"))?,
+            };
+            known.make_absolute()?;
+            Names::give(name, &known)?;
+        }
+        FleetCommand::Use { name } => names.use_by_default(name.as_ref())?,
+        FleetCommand::Forget { name } => names.forget(name)?,
+        _ => {}
+    }
+    let names = Names::read()?;
+    say(json, &names, || {
+        if names.fleets.is_empty() {
+            return "no fleet has a name; `hotswap fleet name NAME --fleet DIR` gives one\n"
+                .to_owned();
+        }
+        let rows = names.fleets.iter().map(|(name, known)| {
+            let is_used = names.used.as_ref() == Some(name);
+            [
+                if is_used { "*" } else { "" }.to_owned(),
+                name.to_string(),
+                known.at.display().to_string(),
+            ]
+        });
+        text::table(["", "NAME", "AT"], rows)
+    })
+}
+
 fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
-    let location = location(place)?;
+    let (location, sign) = location(place)?;
     let named: Vec<SecretKey> =
-        place.sign.iter().map(|file| SecretKey::read(file)).collect::<Result<_, _>>()?;
+        sign.iter().map(|file| SecretKey::read(file)).collect::<Result<_, _>>()?;
     let store = Store::create(&location, &location.name(), &place.channel, now_ms())?;
     let signers = match named.is_empty() && store.is_of_many_machines() {
         true => {
@@ -255,7 +334,7 @@ impl Fleet {
     /// Its directory, where it is in one.
     pub(crate) fn directory(place: &PlaceArguments) -> Option<PathBuf> {
         match location(place) {
-            Ok(Location::Directory(dir)) => Some(dir),
+            Ok((Location::Directory(dir), _)) => Some(dir),
             _ => None,
         }
     }

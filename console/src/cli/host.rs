@@ -230,6 +230,15 @@ async fn perform<T: DeserializeOwned + Serialize>(
     in_words: fn(&T) -> String,
 ) -> Result<T, Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
+    if let Some(agent) = client.host().agent.as_ref().filter(|_| operation.loads()) {
+        // Whoever reads the answer reads the standard output.
+        let _ = writeln!(
+            io::stderr(),
+            "hotswap: {agent} brings this host to what that declares: `hotswap fleet pin {} RELEASE` has it run \
+             something else for longer",
+            agent.host
+        );
+    }
     let answer: T = client.ask(operation.request()).await?;
     if output.json {
         print_json(&answer)?;

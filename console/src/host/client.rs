@@ -31,6 +31,7 @@ const REQUEST_QUEUE: usize = 64;
 #[derive(Clone)]
 pub struct Client {
     host: HostInfo,
+    is_elsewhere: bool,
     shared: Arc<Shared>,
     outgoing: mpsc::Sender<String>,
     _closes_with_the_last_clone: Arc<DropGuard>,
@@ -68,11 +69,12 @@ impl Client {
         tokio::spawn(write_lines(write, requests));
 
         let guard = Arc::new(closed.drop_guard());
-        let hello = HelloParams { protocol: PROTOCOL_VERSION, client: client_name.to_owned() };
+        let hello = HelloParams::of(client_name);
+        let spoken = hello.speaks();
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let answer = shared.request(&outgoing, id, Request::Hello(hello)).await?;
         let answer: HelloResult = decode("hello", answer)?;
-        if answer.protocol != PROTOCOL_VERSION {
+        if !spoken.contains(&answer.protocol) {
             return Err(WireError::new(
                 ErrorKind::Protocol,
                 format!(
@@ -82,15 +84,38 @@ impl Client {
                 ),
             ));
         }
-        let client =
-            Self { host: answer.host, shared, outgoing, _closes_with_the_last_clone: guard };
+        let client = Self {
+            host: answer.host,
+            is_elsewhere: false,
+            shared,
+            outgoing,
+            _closes_with_the_last_clone: guard,
+        };
         Ok((client, notifications))
     }
 
     /// The same, of a host of another machine: its calls file would be that of another process here.
     pub(crate) fn of_elsewhere(mut self) -> Self {
         self.host.calls_file = None;
+        self.is_elsewhere = true;
         self
+    }
+
+    /// Refuses what reads files of the host, if it is on another machine: there may be others at these paths here.
+    ///
+    /// # Errors
+    /// What to do instead.
+    pub(crate) fn expect_files(&self) -> Result<(), WireError> {
+        if !self.is_elsewhere {
+            return Ok(());
+        }
+        let HostInfo { name, pid, .. } = &self.host;
+        let message = format!(
+            "{name} (pid {pid}) runs on another machine, and what is to be compared lies there: attach a console on \
+             that machine (`hotswap-console attach {pid}`), or ask there what a reload would change (`hotswap reload \
+             --dry-run --host {pid}`)"
+        );
+        Err(WireError::new(ErrorKind::BadRequest, message))
     }
 
     /// Who answers.

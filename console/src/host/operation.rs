@@ -35,6 +35,11 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether it gives the host other versions.
+    pub fn loads(&self) -> bool {
+        matches!(self, Self::Reload | Self::ReloadLatest | Self::Prune(_) | Self::Rollback(_))
+    }
+
     /// A call whose arguments come from a command line.
     pub fn invoke(plugin: String, function: String, args: Vec<String>) -> Self {
         let args = args.into_iter().map(Value::String).collect();

@@ -170,6 +170,12 @@ async fn page() -> String {
                  server has lost what it reported. `labels`, `offer` (what it says to the release that it is \
                  to run: `answer` is `later` or `no`) and `own_health` are there where there is any.";
     section(&mut page, "`hotswap fleet status`", about, &fleet_status(&runtime).await);
+    let about = "`name`, `use` and `forget` print the same. `use` is the name that is meant where none is named, or \
+                 `null`. `creds`, `tls_ca` and `sign` are there where there are any.";
+    let url = "nats://nats.example:4222/games";
+    let name =
+        ["fleet", "name", "prod", "--store", url, "--creds", "/home/me/prod.creds", "--json"];
+    section(&mut page, "`hotswap fleet names`", about, &output(&runtime, &name).await);
     let about = "`kind` is for a program, `message` for a person. `plugin`, `step`, `cause` and \
                  `chain` are there where they are known. `cause` is `artifact`, `toolchain`, `io`, \
                  `loader`, `plugin`, `panic`, `timed_out`, `import`, `callback`, \
@@ -208,7 +214,8 @@ fn textwrap(text: &str) -> Vec<String> {
 
 async fn output(runtime: &TempDir, args: &[&str]) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotswap"));
-    command.args(args).env("XDG_RUNTIME_DIR", runtime.path()).stdin(Stdio::null());
+    command.args(args).stdin(Stdio::null());
+    command.env("XDG_RUNTIME_DIR", runtime.path()).env("XDG_CONFIG_HOME", runtime.path());
     let output = command.output().await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use hotswap_console::compare::difference::{DiffRequest, DiffVersion};
 use hotswap_console::compare::probe::Prober;
 use hotswap_console::host::operation::Operation;
 use hotswap_console::host::socket::HostChoice;
@@ -11,7 +12,7 @@ use hotswap_console::session::{
     Watch,
 };
 
-use hotswap_protocol::HostInfo;
+use hotswap_protocol::{HostInfo, VersionState};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::fake_host::FakeHost;
@@ -122,6 +123,37 @@ async fn a_host_that_comes_back_is_attached_to_again() {
     assert_eq!(next(&mut session, connected).await, later.id());
     later.kill().unwrap();
     later.wait().unwrap();
+    order(&session, Order::End).await;
+    assert_eq!(ended(&mut session).await, None);
+}
+
+#[tokio::test]
+async fn what_lies_on_another_machine_is_not_compared_with_what_lies_here() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("host.sock");
+    let info = HostInfo { socket: socket.clone(), ..samples::host(41) };
+    let _host = FakeHost::listen_as(socket.clone(), info);
+    let mut session = start(Target::Running(HostChoice::Through(socket)));
+    let connected = |event| matches!(event, SessionEvent::Connected { .. }).then_some(());
+    next(&mut session, connected).await;
+    let instead = "`hotswap reload --dry-run --host 41`";
+    order(&session, Order::Preview).await;
+    let preview = |event| match event {
+        SessionEvent::Preview(preview) => preview.err(),
+        _ => None,
+    };
+    let error = next(&mut session, preview).await;
+    assert!(error.message.contains(instead), "{error}");
+
+    let from = DiffVersion::from(&samples::version(1, VersionState::Active, ""));
+    let request = DiffRequest { plugin: "world".to_owned(), from, to: None };
+    order(&session, Order::Compare(request)).await;
+    let difference = |event| match event {
+        SessionEvent::Difference(difference) => difference.source.err(),
+        _ => None,
+    };
+    let error = next(&mut session, difference).await;
+    assert!(error.contains(instead), "{error}");
     order(&session, Order::End).await;
     assert_eq!(ended(&mut session).await, None);
 }

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use hotswap_protocol::LatencyBucket;
+use hotswap_protocol::{CALLS_OF_A_SAMPLE, LatencyBucket};
 use serde::{Deserialize, Serialize};
 
 /// What came of calls.
@@ -59,11 +59,13 @@ impl From<Histogram> for Vec<(u64, u64)> {
 }
 
 impl Histogram {
-    /// Adds the calls of a cumulative histogram.
+    /// Adds the timed calls of a cumulative histogram. A sample that counts as many calls there is one timed call:
+    /// it says no more than one.
     pub fn add_cumulative(&mut self, buckets: &[LatencyBucket]) {
         let mut before = 0;
         for bucket in buckets {
-            self.add(bucket.up_to_ns, bucket.calls.saturating_sub(before));
+            let calls = bucket.calls.saturating_sub(before);
+            self.add(bucket.up_to_ns, calls % CALLS_OF_A_SAMPLE + calls / CALLS_OF_A_SAMPLE);
             before = before.max(bucket.calls);
         }
     }
@@ -130,7 +132,7 @@ pub enum Verdict {
 }
 
 /// How many timed calls each side needs before they are compared.
-const TIMED: u64 = 500;
+const TIMED: u64 = 100;
 /// How many times likelier it has to be that both differ.
 const CONVINCED: f64 = 50.0;
 /// The error rate that is taken for usual where nothing is known of what is replaced.
@@ -298,12 +300,26 @@ mod tests {
         assert_eq!((sum.calls(), sum.above(10), sum.p99_ns()), (200, 6, Some(20)));
         assert_eq!(Histogram::default().p99_ns(), None);
         let (mut slow, mut fast) = (Histogram::default(), Histogram::default());
-        slow.add(1000, 499);
+        slow.add(1000, 99);
         fast.add(10, 100_000);
         assert!(!is_slower(&slow, &fast));
         slow.add(1000, 1);
         assert!(is_slower(&slow, &fast));
         assert!(!is_slower(&fast, &slow));
+    }
+
+    #[test]
+    fn a_sample_is_one_timed_call_however_many_it_stands_for() {
+        let bucket = |up_to_ns, calls| LatencyBucket { up_to_ns, calls };
+        let (mut new, mut base) = (Histogram::default(), Histogram::default());
+        // A thread's first 64 calls, and samples of all further ones: of the new code, one was interrupted.
+        let samples = |count: u64| 64 + count * CALLS_OF_A_SAMPLE;
+        base.add_cumulative(&[bucket(100, samples(200))]);
+        new.add_cumulative(&[bucket(100, samples(60)), bucket(9000, samples(61))]);
+        assert_eq!((base.calls(), new.calls(), new.above(100)), (264, 125, 1));
+        assert!(!is_slower(&new, &base));
+        new.add_cumulative(&[bucket(9000, samples(20))]);
+        assert!(is_slower(&new, &base));
     }
 
     #[test]

@@ -50,6 +50,10 @@ pub struct Latencies {
     pub buckets: Vec<LatencyBucket>,
 }
 
+/// After a thread's first calls of a function, one call of this many is timed, and counts as this many in a
+/// [`LatencyBucket`] of a cumulative histogram.
+pub const CALLS_OF_A_SAMPLE: u64 = 1024;
+
 /// A bucket of a histogram.
 ///
 /// In [`Latencies`], a bucket counts the calls above the bound of the bucket before it, up to its own bound,

@@ -15,8 +15,8 @@
 //! ← {"jsonrpc":"2.0","method":"log","params":{"seq":7,"at_ms":…,"level":"info",…}}
 //! ```
 //!
-//! - The first request must be `hello`. The host refuses a client with another protocol version, and its
-//!   error names both versions.
+//! - The first request must be `hello`. It names the newest and the oldest protocol version of the client, and the
+//!   answer names the newest that both speak. If there is none, the host's error names the versions of both.
 //! - Answers can arrive in another order than their requests: match them by `id`.
 //! - Log records wait in a bounded queue of their own, apart from answers and events. If records do not fit,
 //!   a `dropped` notification says how many were lost.
@@ -45,6 +45,8 @@
 // What both sides must agree on.
 pub mod clock;
 pub mod env;
+use std::ops::RangeInclusive;
+
 mod name;
 mod runtime_dir;
 mod socket;
@@ -79,7 +81,7 @@ pub use expectation::{BrokenExpectation, Expectation, ExpectedItem};
 pub use failure::{CauseKind, Failure};
 pub use holder::{Holder, HolderKind};
 pub use in_flight::InFlightCall;
-pub use latency::{Latencies, LatencyBucket, quantile};
+pub use latency::{CALLS_OF_A_SAMPLE, Latencies, LatencyBucket, quantile};
 pub use message::{
     ApplyParams, Beside, CancelParams, ErrorKind, HelloParams, HelloResult, HostHealth,
     InvokeParams, InvokeResult, Line, Notification, NotificationLine, OfferAnswer, OfferParams,
@@ -97,16 +99,26 @@ pub use pin::{
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use runtime_dir::{RuntimeDir, remove_dead_socket};
 pub use snapshot::{
-    Cut, DataBagEntry, ExtensionSlot, Failures, FirstFailure, FreeResult, FunctionInfo, HostInfo,
-    LiveFunctionInfo, LiveSnapshot, LiveTypeInfo, MAX_LISTED, OpenDescriptor, ParamInfo,
+    Cut, DataBagEntry, ExtensionSlot, Failures, FirstFailure, FreeResult, FunctionInfo, HostAgent,
+    HostInfo, LiveFunctionInfo, LiveSnapshot, LiveTypeInfo, MAX_LISTED, OpenDescriptor, ParamInfo,
     PluginInfo, Snapshot, Source, VaultSnapshot, VersionInfo, VersionState, version_label,
 };
 pub use socket::SocketPath;
 pub use step::{Activity, Step};
 pub use toolchain::{Misfit, Toolchain, ToolchainPart};
 
-/// The version of the protocol. Client and host must have the same version.
+/// The newest version of the protocol that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
+/// The oldest version of the protocol that this crate speaks. Client and host go by the newest version that both
+/// speak.
+pub const OLDEST_PROTOCOL_VERSION: u32 = 1;
+
+/// The newest version of the protocol that a client and a host both speak, from the oldest and the newest version of
+/// each; `None` if there is none.
+pub fn common_protocol(client: RangeInclusive<u32>, host: RangeInclusive<u32>) -> Option<u32> {
+    let newest = *client.end().min(host.end());
+    (client.contains(&newest) && host.contains(&newest)).then_some(newest)
+}
 
 /// The largest number of calls that one `invoke` can ask for.
 pub const MAX_REPEAT: u32 = 100_000;

@@ -1,13 +1,13 @@
 //! The lines of a conversation: requests and their parameters, answers, notifications and errors.
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    BrokenExpectation, CauseKind, Event, HostInfo, Latencies, LogRecord, PhaseTiming, PinParams,
-    Step, UnpinParams,
+    BrokenExpectation, CauseKind, Event, HostAgent, HostInfo, Latencies, LogRecord,
+    OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, PhaseTiming, PinParams, Step, UnpinParams,
 };
 
 /// A request, as the `method` and `params` of its line.
@@ -45,6 +45,10 @@ pub enum Request {
     /// Asks the host whether it takes a release now, before it is asked to load it; answered by
     /// [`OfferAnswer`].
     Offer(OfferParams),
+    /// Tells the host that the client is the agent of a fleet, and brings it to what the fleet declares until the
+    /// connection ends: [`crate::HostInfo::agent`] then names it. The answer is an empty object. It is refused while
+    /// another client is its agent.
+    Agent(HostAgent),
     /// Calls a plugin's function; answered by [`InvokeResult`].
     Invoke(InvokeParams),
     /// Cancels an `invoke` of this connection that has not been answered yet. The answer is an empty object,
@@ -75,14 +79,33 @@ pub enum Request {
 pub struct HelloParams {
     /// The client's [`crate::PROTOCOL_VERSION`].
     pub protocol: u32,
+    /// The client's [`crate::OLDEST_PROTOCOL_VERSION`]; `None` if it speaks no other version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_protocol: Option<u32>,
     /// The client's name, for the host's log.
     pub client: String,
+}
+
+impl HelloParams {
+    /// The greeting of a client that speaks what this crate does.
+    pub fn of(client: &str) -> Self {
+        Self {
+            protocol: PROTOCOL_VERSION,
+            oldest_protocol: Some(OLDEST_PROTOCOL_VERSION),
+            client: client.to_owned(),
+        }
+    }
+
+    /// The versions of the protocol that the client speaks.
+    pub fn speaks(&self) -> RangeInclusive<u32> {
+        self.oldest_protocol.unwrap_or(self.protocol)..=self.protocol
+    }
 }
 
 /// Answer of `hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HelloResult {
-    /// The host's [`crate::PROTOCOL_VERSION`].
+    /// The version of the protocol that both go by.
     pub protocol: u32,
     /// The host that answers.
     pub host: HostInfo,

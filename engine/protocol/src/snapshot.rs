@@ -1,7 +1,7 @@
 //! The state of an engine, as a console shows it and `hotswap status --json` prints it: its host, its
 //! plugins with their versions, and the contents of its Vault.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,6 +61,29 @@ pub struct HostInfo {
     /// How it is, by its own account; `None` if it gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HostHealth>,
+    /// The agent of a fleet that brings it to what the fleet declares; `None` if none is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Box<HostAgent>>,
+}
+
+/// Who brings a host to what a fleet declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostAgent {
+    /// The place of the fleet: its directory, or its server and name.
+    pub fleet: String,
+    /// The channel whose declaration it follows.
+    pub channel: String,
+    /// The name of the host in the fleet.
+    pub host: String,
+    /// The agent's process id.
+    pub pid: u32,
+}
+
+impl fmt::Display for HostAgent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fleet, channel, pid, .. } = self;
+        write!(f, "the agent with pid {pid} for channel {channel} of the fleet in {fleet}")
+    }
 }
 
 /// A plugin and its versions.

@@ -42,6 +42,14 @@ impl Gate {
         Waiting(self.listener.accept().expect("accept at a gate").0)
     }
 
+    /// Whether somebody has come whose arrival nobody has waited for.
+    pub fn has_arrivals(&self) -> bool {
+        self.listener.set_nonblocking(true).expect("not to wait at a gate");
+        let arrival = self.listener.accept();
+        self.listener.set_nonblocking(false).expect("to wait at a gate");
+        arrival.is_ok()
+    }
+
     /// Waits until somebody says something and leaves.
     pub fn message(&self) -> String {
         let mut text = String::new();

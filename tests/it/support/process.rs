@@ -86,6 +86,11 @@ impl Place {
         Self { runtime_dir: tempfile::tempdir().expect("make a directory") }
     }
 
+    /// Where programs of this place keep what is to last.
+    pub fn state_dir(&self) -> &Path {
+        self.runtime_dir.path()
+    }
+
     /// A program that is to be run in this place and in the repository's root.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(program(name));
@@ -188,6 +193,11 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("send a signal");
+    }
+
+    /// Waits until it has ended.
+    pub fn end(&mut self) {
+        self.wait(PATIENCE).expect("it ends");
     }
 
     /// Waits for a line in which something is found; one that has come already counts too.

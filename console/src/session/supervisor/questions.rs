@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Supervisor;
-use crate::compare::difference::{self, DiffRequest};
+use crate::compare::difference::{self, DiffRequest, Difference};
 use crate::compare::preview::Preview;
 use crate::compare::replay::{self, Replay};
 use crate::host::client::{Client, decode};
@@ -77,12 +77,12 @@ impl Supervisor {
 
     /// Has what a reload would load opened and compared.
     pub(super) fn preview(&self) {
-        let (client, events) = (self.client.clone(), self.events.clone());
+        let (client, events) = (self.host_with_files(), self.events.clone());
         let prober = self.options.prober.clone();
         tokio::spawn(async move {
             let preview = match client {
-                Some(client) => Preview::make(&client, &prober, PlanParams::default()).await,
-                None => Err(no_host()),
+                Ok(client) => Preview::make(&client, &prober, PlanParams::default()).await,
+                Err(error) => Err(error),
             };
             // The session is over when this fails.
             let _ = events.send(SessionEvent::Preview(preview)).await;
@@ -91,12 +91,12 @@ impl Supervisor {
 
     /// Has the pinned calls made in what a reload would load.
     pub(super) fn replay(&self) {
-        let (client, events) = (self.client.clone(), self.events.clone());
+        let (client, events) = (self.host_with_files(), self.events.clone());
         let prober = self.options.prober.clone();
         tokio::spawn(async move {
             let replay = match client {
-                Some(client) => Replay::make(&client, &prober, PlanParams::default()).await,
-                None => Err(no_host()),
+                Ok(client) => Replay::make(&client, &prober, PlanParams::default()).await,
+                Err(error) => Err(error),
             };
             // The session is over when this fails.
             let _ = events.send(SessionEvent::Replayed(replay)).await;
@@ -106,11 +106,11 @@ impl Supervisor {
     /// Has a call made in what serves and in a stored build.
     pub(super) fn invoke_in_both(&self, call: InvokeParams, build: StoredChoice) {
         let (client, events, cancel) =
-            (self.client.clone(), self.events.clone(), self.calls.clone());
+            (self.host_with_files(), self.events.clone(), self.calls.clone());
         let (prober, store_dir) = (self.options.prober.clone(), self.store_dir());
         tokio::spawn(async move {
             let make = async {
-                let client = client.ok_or_else(no_host)?;
+                let client = client?;
                 let no_store = || WireError::new(ErrorKind::Build, "no build is stored");
                 let file = store::file_of(&store_dir.ok_or_else(no_store)?, &build)?;
                 Ok(replay::invoke_in_both(&client, &prober, &call, &file).await)
@@ -133,6 +133,7 @@ impl Supervisor {
 
     /// Compares two versions of a plugin.
     pub(super) fn compare(&self, request: DiffRequest) {
+        let files = self.client.as_ref().map_or(Ok(()), Client::expect_files);
         let is_meant = |it: &&PluginPackage| same_plugin(&it.name, &request.plugin);
         let package = self.package.as_ref();
         let plugin = package.and_then(|package| package.plugins.iter().find(is_meant));
@@ -144,15 +145,27 @@ impl Supervisor {
         };
         let (events, prober) = (self.events.clone(), self.options.prober.clone());
         tokio::spawn(async move {
-            let difference = difference::compare(request, places, &prober).await;
+            let difference = match files {
+                Ok(()) => difference::compare(request, places, &prober).await,
+                Err(error) => {
+                    let source = Err(error.message.clone());
+                    Difference { request, declared: Err(error), source }
+                }
+            };
             // The session is over when this fails.
             let _ = events.send(SessionEvent::Difference(Box::new(difference))).await;
         });
     }
 
+    /// The host, whose files are here.
+    fn host_with_files(&self) -> Result<Client, WireError> {
+        let client = self.client.clone().ok_or_else(no_host)?;
+        client.expect_files().map(|()| client)
+    }
+
     /// Where earlier builds are kept: as the host's package has it, or as the host itself says.
     fn store_dir(&self) -> Option<PathBuf> {
-        let of_host = || self.client.as_ref().and_then(|client| client.host().store_dir.clone());
+        let of_host = || self.host_with_files().ok()?.host().store_dir.clone();
         let known = self.package.as_ref().map(store::directory).or_else(of_host);
         known.filter(|dir| dir.is_dir())
     }

@@ -444,6 +444,7 @@ fn host_info(
         trusted_libraries: trusted.to_vec(),
         labels: BTreeMap::new(),
         health: None,
+        agent: None,
     }
 }
 

@@ -42,10 +42,10 @@ use crate::{
 };
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, MAX_RELOADS, OfferAnswer, OfferParams,
-    PastReload, PatchParams, PlanParams, PluginInfo, PluginName, PruneParams, ReloadEnd,
-    ReloadPlan, ReloadReport, Reloads, Snapshot, VaultSnapshot, VersionRef, VersionState,
-    clock::now_ms,
+    ApplyParams, Event, FreeResult, HostAgent, HostInfo, LiveSnapshot, MAX_RELOADS, OfferAnswer,
+    OfferParams, PastReload, PatchParams, PlanParams, PluginInfo, PluginName, PruneParams,
+    ReloadEnd, ReloadPlan, ReloadReport, Reloads, Snapshot, VaultSnapshot, VersionRef,
+    VersionState, clock::now_ms,
 };
 
 /// How long a request to free a version waits for the reaper, so that the answer contains the outcome. This
@@ -600,6 +600,22 @@ impl Drop for Inner {
 impl Served for Inner {
     fn host_info(&self) -> HostInfo {
         self.host()
+    }
+
+    fn accept_agent(&self, agent: &HostAgent) -> Result<(), HostAgent> {
+        let mut host = self.lock_host();
+        match &host.agent {
+            Some(other) => Err(other.as_ref().clone()),
+            None => {
+                host.agent = Some(Box::new(agent.clone()));
+                Ok(())
+            }
+        }
+    }
+
+    fn end_agent(&self, agent: &HostAgent) {
+        let mut host = self.lock_host();
+        host.agent.take_if(|it| **it == *agent);
     }
 
     fn subscribe(&self) -> Events {

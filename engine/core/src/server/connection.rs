@@ -4,6 +4,7 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::Shutdown,
+    ops::RangeInclusive,
     os::unix::net::UnixStream,
     sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc::RecvTimeoutError},
     thread,
@@ -12,8 +13,9 @@ use std::{
 
 use hotswap_plugin::__private::end_panic;
 use hotswap_protocol::{
-    ErrorKind, HelloResult, MAX_LINE_BYTES, Notification, PROTOCOL_VERSION, Request, RequestLine,
-    ResponseLine, SubscribeParams, SubscribeResult, WireError,
+    ErrorKind, HelloResult, HostAgent, MAX_LINE_BYTES, Notification, OLDEST_PROTOCOL_VERSION,
+    PROTOCOL_VERSION, Request, RequestLine, ResponseLine, SubscribeParams, SubscribeResult,
+    WireError, common_protocol,
 };
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -68,10 +70,13 @@ pub(super) fn serve(engine: &Weak<dyn Served>, stream: UnixStream, connections: 
         greeted: false,
         has_events: false,
         following: None,
+        agent: None,
     };
     if let Err(error) = console.read_requests(&stream) {
         tracing::debug!("a console's connection ended: {error}");
     }
+    // Before its requests have ended: the next agent need not wait for what this one has asked for.
+    console.end_agent();
     // A client may close its side for writing and still wait for answers.
     console.in_flight.wait_until_none(&outbox);
     drop(console);
@@ -92,6 +97,8 @@ struct Console {
     greeted: bool,
     has_events: bool,
     following: Option<Following>,
+    /// The agent that the client is.
+    agent: Option<HostAgent>,
 }
 
 /// The log that a console follows. Dropping this stops it.
@@ -140,7 +147,21 @@ impl Drop for Ticket {
     }
 }
 
+/// The versions of the protocol that this host speaks.
+const OURS: RangeInclusive<u32> = OLDEST_PROTOCOL_VERSION..=PROTOCOL_VERSION;
+
+fn in_words(versions: &RangeInclusive<u32>) -> String {
+    let (oldest, newest) = (versions.start(), versions.end());
+    if oldest == newest { newest.to_string() } else { format!("{oldest} to {newest}") }
+}
+
 impl Console {
+    fn end_agent(&mut self) {
+        if let (Some(agent), Some(engine)) = (self.agent.take(), self.engine.upgrade()) {
+            engine.end_agent(&agent);
+        }
+    }
+
     fn read_requests(&mut self, stream: &UnixStream) -> io::Result<()> {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
@@ -177,22 +198,25 @@ impl Console {
         };
         let Some(engine) = self.engine.upgrade() else { return false };
         match request {
-            Request::Hello(hello) if hello.protocol == PROTOCOL_VERSION => {
-                self.greeted = true;
-                let host = engine.host_info();
-                let hello = serde_json::to_value(HelloResult { protocol: PROTOCOL_VERSION, host });
-                self.answer(id, hello.map_err(|error| internal(&error)));
-                true
-            }
-            Request::Hello(hello) => {
-                let message = format!(
-                    "the console speaks protocol {}, but this host speaks protocol {PROTOCOL_VERSION}; use the console \
-                     that belongs to the host's version",
-                    hello.protocol
-                );
-                self.answer(id, Err(WireError::new(ErrorKind::Protocol, message)));
-                false
-            }
+            Request::Hello(hello) => match common_protocol(hello.speaks(), OURS) {
+                Some(protocol) => {
+                    self.greeted = true;
+                    let host = engine.host_info();
+                    let hello = serde_json::to_value(HelloResult { protocol, host });
+                    self.answer(id, hello.map_err(|error| internal(&error)));
+                    true
+                }
+                None => {
+                    let message = format!(
+                        "the console speaks protocol {}, but this host speaks protocol {}; use the console that \
+                         belongs to the host's version",
+                        in_words(&hello.speaks()),
+                        in_words(&OURS)
+                    );
+                    self.answer(id, Err(WireError::new(ErrorKind::Protocol, message)));
+                    false
+                }
+            },
             _ if !self.greeted => {
                 self.refuse(Some(id), "the first request must be `hello`".into());
                 true
@@ -204,6 +228,18 @@ impl Console {
             }
             Request::Cancel(what) => {
                 self.answer(id, self.calls.cancel(what.id).map(|()| serde_json::json!({})));
+                true
+            }
+            Request::Agent(agent) => {
+                let accepted = engine.accept_agent(&agent);
+                if accepted.is_ok() {
+                    self.agent = Some(agent);
+                }
+                let accepted = accepted.map_err(|other| {
+                    let message = format!("{other} brings this host to what that declares already");
+                    WireError::new(ErrorKind::Fleet, message)
+                });
+                self.answer(id, accepted.map(|()| serde_json::json!({})));
                 true
             }
             Request::Hold(what) => {

@@ -35,6 +35,7 @@ pub(super) fn answer(
         Request::Pins => json(&engine.pins().list()),
         Request::Free(free) => json(&engine.free(&free.target).map_err(refused)?),
         Request::Hello(_)
+        | Request::Agent(_)
         | Request::Subscribe(_)
         | Request::Cancel(_)
         | Request::Hold(_)

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use hotswap_protocol::{
-    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, OfferAnswer, OfferParams, PatchParams,
-    PlanParams, PruneParams, ReloadPlan, ReloadReport, Reloads, Snapshot, VaultSnapshot,
+    ApplyParams, Event, FreeResult, HostAgent, HostInfo, LiveSnapshot, OfferAnswer, OfferParams,
+    PatchParams, PlanParams, PruneParams, ReloadPlan, ReloadReport, Reloads, Snapshot,
+    VaultSnapshot,
 };
 
 use super::pins::Pins;
@@ -13,6 +14,13 @@ use crate::{EngineError, Events, LoadedPlugin};
 /// The services that the engine provides to consoles.
 pub(crate) trait Served: Send + Sync {
     fn host_info(&self) -> HostInfo;
+    /// From now on this agent brings the host to what its fleet declares.
+    ///
+    /// # Errors
+    /// The agent that does already.
+    fn accept_agent(&self, agent: &HostAgent) -> Result<(), HostAgent>;
+    /// This agent is not connected any more.
+    fn end_agent(&self, agent: &HostAgent);
     fn subscribe(&self) -> Events;
     /// Sends an event to all subscribers.
     fn tell(&self, event: Event);

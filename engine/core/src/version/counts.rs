@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_protocol::LatencyBucket;
+use hotswap_protocol::{CALLS_OF_A_SAMPLE, LatencyBucket};
 
 use crate::slots::MAX_THREADS;
 
@@ -20,7 +20,7 @@ use crate::slots::MAX_THREADS;
 const TIMED_FIRST: u64 = 64;
 
 /// After the first calls, one call of this many is timed. It stands for all of them.
-const SAMPLED: u64 = 1024;
+const SAMPLED: u64 = CALLS_OF_A_SAMPLE;
 
 /// The calls of one version: a counter for each of its functions, and one for calls that the plugin answers
 /// in `invoke_func`.

@@ -1,0 +1,270 @@
+//! What a rollout survives: hosts, agents and controllers that are killed in each of its phases, and plugins that
+//! hang or become slow.
+
+use std::{
+    fs::{self, OpenOptions},
+    path::PathBuf,
+    process::Command,
+    sync::mpsc::channel,
+    thread,
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{Elsewhere, Hosts, agent_command, is_baking, running};
+use crate::support::{Gate, PATIENCE, Process, revision, succeed};
+
+/// A fleet in a directory whose hosts wait at a gate in the `on_init` of `gated`, if there is one.
+fn gated(init: Option<&Gate>) -> Hosts {
+    let fleet = Elsewhere::new();
+    let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
+    let variables: Vec<(&str, &str)> =
+        init.iter().map(|gate| ("GATED_INIT", gate.path())).collect();
+    Hosts::with_environment(fleet, named, &[], &variables)
+}
+
+impl Hosts {
+    /// Pushes revisions of `echo` and `gated` as a release; returns the digest of that of `gated`.
+    fn push_gated(&self, release: &str, echo: u32, gated: u32, more: &[&str]) -> String {
+        let artifacts = Elsewhere::new();
+        artifacts.put("echo.so", &revision("echo", echo));
+        artifacts.put("gated.so", &revision("gated", gated));
+        let push = ["push", artifacts.0.path().to_str().unwrap(), "--id", release];
+        assert_eq!(self.json(&[&push[..], more].concat())["new"], true);
+        let release = self.json(&["verify", release]);
+        let plugins = release["plugins"].as_array().unwrap();
+        let gated = plugins.iter().find(|plugin| plugin["name"] == "gated").unwrap();
+        gated["artifacts"][0]["sha256"].as_str().unwrap().to_owned()
+    }
+
+    fn host(&self, pid: &Value) -> &Process {
+        self.hosts.iter().find(|host| json!(host.pid()) == *pid).unwrap()
+    }
+
+    fn cause(&self) -> Value {
+        self.json(&["status"])["rollout"]["cause"].clone()
+    }
+
+    /// Where the agent keeps an artifact that it has fetched.
+    fn fetched(&self, sha256: &str) -> PathBuf {
+        let agents = fs::read_dir(self.place.state_dir().join("hotswap/agent")).unwrap();
+        let agents: Vec<PathBuf> = agents.map(|dir| dir.unwrap().path()).collect();
+        assert_eq!(agents.len(), 1, "{agents:?}");
+        agents[0].join(format!("blobs/{sha256}.so"))
+    }
+}
+
+/// A pipe in the place of a file: whoever reads it waits for what is written.
+struct Pipe(PathBuf);
+
+impl Pipe {
+    fn at(path: PathBuf) -> Self {
+        let mut make = Command::new("mkfifo");
+        make.arg(&path);
+        succeed(make);
+        Self(path)
+    }
+
+    /// Waits until somebody reads it, who reads on until what this returns is dropped.
+    fn reader(&self) -> fs::File {
+        let (tell, opened) = channel();
+        let path = self.0.clone();
+        thread::spawn(move || tell.send(OpenOptions::new().write(true).open(path)));
+        opened.recv_timeout(PATIENCE).expect("somebody reads it").unwrap()
+    }
+}
+
+#[test]
+fn a_host_that_is_killed_while_its_agent_fetches_for_it_is_left_out() {
+    let hosts = gated(None);
+    let sha256 = hosts.push_gated("r2", 2, 1, &[]);
+    let pipe = Pipe::at(hosts.fetched(&sha256));
+    let rollout = hosts.roll_out("r2");
+    let fetches = pipe.reader();
+    let killed = &hosts.hosts[0];
+    killed.signal(Signal::KILL);
+    // It is told of while the others are still being fetched for.
+    let has_died = |status: &Value| {
+        let host = status["hosts"].as_array().unwrap().iter().find(|it| it["pid"] == killed.pid());
+        status["rollout"]["state"] == "staging" && host.is_some_and(|it| it["state"] == "died")
+    };
+    hosts.wait_for("a host that died", has_died);
+    drop(fetches);
+    let answer = hosts.call_until_end_of(rollout);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(hosts.revisions()[1..], ["2", "2"]);
+}
+
+#[test]
+fn a_host_that_is_killed_while_it_loads_takes_the_release_back() {
+    let gate = Gate::new();
+    let hosts = gated(Some(&gate));
+    hosts.push_gated("r2", 2, 1, &[]);
+    let rollout = hosts.roll_out("r2");
+    let loads = gate.arrival();
+    let status = hosts.wait_for("a host that loads", |status| {
+        status["hosts"].as_array().unwrap().iter().any(|host| host["state"] == "applying")
+    });
+    let all = status["hosts"].as_array().unwrap();
+    let applying = all.iter().find(|host| host["state"] == "applying").unwrap();
+    hosts.host(&applying["pid"]).signal(Signal::KILL);
+    let answer = rollout.join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    let cause = hosts.cause();
+    assert_eq!((&cause["kind"], &cause["plugin"]), (&json!("crashed"), &json!("gated")), "{cause}");
+    assert_eq!(hosts.revisions().iter().filter(|revision| *revision == "1").count(), 2);
+    drop(loads);
+
+    // Nobody else loads that build, also of another release.
+    hosts.push_gated("r3", 3, 1, &[]);
+    let answer = hosts.roll_out("r3").join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    let cause = hosts.cause();
+    assert_eq!(
+        (&cause["problem"], &cause["plugin"]),
+        (&json!("quarantined"), &json!("gated")),
+        "{cause}"
+    );
+}
+
+#[test]
+fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_taken_back() {
+    let gate = Gate::new();
+    let hosts = gated(Some(&gate));
+    hosts.push_gated("r2", 2, 1, &[]);
+    let rollout = hosts.roll_out("r2");
+    let _hangs = gate.arrival();
+    let answer = rollout.join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    let cause = hosts.cause();
+    assert_eq!(
+        (&cause["kind"], &cause["problem"], &cause["plugin"]),
+        (&json!("refused"), &json!("load"), &json!("gated")),
+        "{cause}"
+    );
+    let message = cause["message"].as_str().unwrap();
+    assert!(message.contains("on_init: did not return within"), "{message}");
+    assert!(!gate.has_arrivals(), "another host was given it, too");
+    // Also that one goes on with what it had.
+    assert_eq!(hosts.revisions(), ["1", "1", "1"]);
+    let status = hosts.json(&["status"]);
+    assert!(running(&status, "r2").is_empty(), "{status}");
+}
+
+#[test]
+fn a_release_that_becomes_slow_is_taken_back() {
+    let hosts = gated(None);
+    hosts.push_gated("r2", 2, 1, &[]);
+    let answer = hosts.call_until_end_of(hosts.roll_out("r2"));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let work = |pid: u32| {
+        let args = ["invoke", "--host", &pid.to_string(), "gated", "work", "--repeat", "60000"];
+        let answer = hosts.place.hotswap(&args);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+    };
+    hosts.hosts.iter().for_each(|host| work(host.pid()));
+
+    hosts.push_gated("r3", 2, 2, &[]);
+    hosts.json(&["rollout", "r3", "--fast"]);
+    let status = hosts.wait_for("a host that tries r3", |status| is_baking(status, "r3"));
+    // The first calls are enough for the pace of a test, and too few to see that they are slow.
+    hosts.json(&["pause"]);
+    let tries = u32::try_from(running(&status, "r3")[0]["pid"].as_u64().unwrap()).unwrap();
+    work(tries);
+    hosts.wait_for("its end", |status| status["rollout"]["state"] == "rolled_back");
+    let cause = hosts.cause();
+    assert_eq!((&cause["kind"], &cause["plugin"]), (&json!("slower"), &json!("gated")), "{cause}");
+    assert_eq!(hosts.json(&["status"])["release"], "r2");
+    hosts.wait_for("r2 everywhere", |status| running(status, "r2").len() == 3);
+}
+
+#[test]
+fn an_agent_that_is_killed_as_it_fetches_stages_and_loads_goes_on_where_it_was() {
+    let (init, open) = (Gate::new(), Gate::new());
+    let mut hosts = gated(Some(&init));
+    let sha256 = hosts.push_gated("r2", 2, 1, &[]);
+    let pipe = Pipe::at(hosts.fetched(&sha256));
+    let rollout = hosts.roll_out("r2");
+    let start = |hosts: &Hosts| {
+        let mut agent = agent_command(&hosts.place, &hosts.named, &[]);
+        agent.env("GATED_OPEN", open.path());
+        Process::start(agent)
+    };
+    let fetches = pipe.reader();
+    hosts.agent.signal(Signal::KILL);
+    hosts.agent.end();
+    drop(fetches);
+    fs::remove_file(&pipe.0).unwrap();
+
+    hosts.agent = start(&hosts);
+    let stages = open.arrival();
+    hosts.agent.signal(Signal::KILL);
+    hosts.agent.end();
+    drop((stages, open));
+
+    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.named, &[]));
+    let loads = init.arrival();
+    hosts.agent.signal(Signal::KILL);
+    hosts.agent.end();
+    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.named, &[]));
+    hosts.agent.wait_for_json("a host that is being given it", |host| host["state"] == "applying");
+    assert!(!init.has_arrivals(), "it is loaded a second time");
+    drop((loads, init));
+    let answer = hosts.call_until_end_of(rollout);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+    let status = hosts.json(&["status"]);
+    let states: Vec<&Value> = running(&status, "r2").iter().map(|host| &host["state"]).collect();
+    assert_eq!(states, ["serving"; 3], "{status}");
+}
+
+#[test]
+fn controllers_that_are_killed_in_each_phase_are_followed_by_others() {
+    let (init, open) = (Gate::new(), Gate::new());
+    let mut hosts = gated(Some(&init));
+    let keys = Elsewhere::new();
+    let key = |name: &str| keys.0.path().join(name).to_str().unwrap().to_owned();
+    let (release_key, director) = (key("release.key"), key("director.key"));
+    // With a director, agents decide nothing.
+    hosts.json(&["keys", "--new", &release_key]);
+    hosts.json(&["keys", "--new-director", &director, "--sign", &release_key]);
+    hosts.agent.signal(Signal::KILL);
+    hosts.agent.end();
+    let mut agent = agent_command(&hosts.place, &hosts.named, &[]);
+    agent.env("GATED_OPEN", open.path());
+    hosts.agent = Process::start(agent);
+    hosts.push_gated("r2", 2, 1, &["--sign", &release_key]);
+    hosts.json(&["rollout", "r2", "--fast", "--sign", &director]);
+    let controller = || {
+        let mut controller = hosts.place.command("hotswap");
+        controller.args(hosts.args(&["controller", "--json", "--sign", &director]));
+        Process::start(controller)
+    };
+    let until = |mut controller: Process, phase: &str| {
+        controller.wait_for_json(phase, |status| status["rollout"]["state"] == phase);
+        controller.signal(Signal::KILL);
+        controller.end();
+    };
+    assert_eq!(hosts.json(&["status"])["rollout"]["state"], "checking");
+    until(controller(), "staging");
+    drop(open);
+    until(controller(), "activating");
+    let loads = init.arrival();
+    drop((loads, init));
+    until(controller(), "baking");
+    let mut last = controller();
+    let mut is_done = false;
+    while !is_done {
+        hosts.hosts.iter().for_each(|host| drop(hosts.call(host.pid(), &["revision"])));
+        is_done = hosts.json(&["status"])["rollout"]["state"] == "done";
+    }
+    last.wait_for_json("its end", |status| status["rollout"]["state"] == "done");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+    let audit = hosts.json(&["audit"]);
+    let said =
+        |what: &str| audit.as_array().unwrap().iter().filter(|entry| entry["what"] == what).count();
+    for what in ["staging", "promoting", "done"] {
+        assert_eq!(said(what), 1, "{what}: {audit}");
+    }
+}
