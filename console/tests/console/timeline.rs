@@ -120,8 +120,8 @@ fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
     console.press("2 [ [");
     assert_eq!(console.state.tab, Tab::Timeline);
     let screen = console.screen();
-    assert!(screen.contains("world called") && screen.contains("730 µs"), "{screen}");
-    assert!(screen.contains("world freed") && screen.contains("1.3 s"), "{screen}");
+    assert!(screen.contains("│ first call ") && screen.contains("730 µs"), "{screen}");
+    assert!(screen.contains("│ freed ") && screen.contains("1.3 s"), "{screen}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::footer::notice_style;
 use super::theme::Theme;
 use crate::format;
 use crate::screen::model::overlay::Overlay;
-use crate::screen::model::{Host, Phase, State};
+use crate::screen::model::{Host, Phase, State, in_flight};
 use crate::session::Watch;
 
 /// A log that is this far behind is not what goes on now.
@@ -63,6 +63,7 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     if logs.dropped > 0 {
         parts.push((vec![format!("dropped {}", format::count(logs.dropped))], theme.warning));
     }
+    parts.extend(slow_call(state, theme));
     let lag_ms = logs.lag_ms.filter(|_| host.phase == Phase::Connected);
     let lag = |style| move |ms| (vec![format!("lag {}", format::milliseconds(ms))], style);
     let is_long = lag_ms.is_some_and(|ms| ms >= LONG_LAG_MS);
@@ -97,6 +98,19 @@ fn failures(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
         vec![format!("{short} in {where_to}"), short, format!("{mark}{}", format::count(count))],
         style,
     ))
+}
+
+/// `◌ nap of cat 31s`: the call that runs longest, once it takes long.
+fn slow_call(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
+    if state.host.phase == Phase::Ended {
+        return None;
+    }
+    let calls = in_flight::long_calls(state.plugins.list(), state.now_ms);
+    let longest = calls.first()?;
+    let age = format::duration(longest.age_ms(state.now_ms));
+    let name = longest.name();
+    let texts = [format!("◌ {name} of {} {age}", longest.plugin), format!("◌ {name} {age}")];
+    Some((texts.into(), theme.warning))
 }
 
 /// How many there are in all, and in which plugin, or in how many.
