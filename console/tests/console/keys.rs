@@ -335,7 +335,7 @@ fn the_palette_copies_the_command_line_that_does_the_same() {
     console.write("free");
     assert_eq!(console.press("Ctrl-Y"), [], "the version that serves cannot be freed");
     assert_eq!(
-        console.press("Esc j : Down Down Down Down Down Down Down y"),
+        console.press("Esc j : Down Down Down Down Down Down Down Down y"),
         copy("hotswap free world@2")
     );
     console.write("display");

@@ -525,3 +525,18 @@ fn the_build_of_a_patch_that_serves_already_changes_nothing_in_the_next_reload()
     console.session(SessionEvent::Snapshot(Box::new(snapshot)));
     assert!(!console.screen().contains("│ ~ greet "), "{}", console.screen());
 }
+
+#[test]
+fn a_narrow_header_shortens_what_it_tells_before_it_leaves_anything_out() {
+    for (width, told) in [
+        (60, "✖ 12 panics │ watch on │ ◌ greet 4s"),
+        (50, "✖ 12 panics │ watch on"),
+        (120, "✖ 12 panics in world │ watch on │ ◌ greet of world 4s │ main* │ 3 plugins │ gen 3"),
+    ] {
+        let mut console = Console::connected(width, 24);
+        console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
+        let screen = console.screen();
+        let header = screen.lines().next().unwrap();
+        assert_eq!(header.split_once(" │ ").unwrap().1, told, "{header}");
+    }
+}

@@ -297,6 +297,14 @@ pub static COMMANDS: &[Command] = {
         ),
         command(
             Plugin,
+            "holder",
+            A::GoToHolder,
+            "who holds it",
+            &["u"],
+            "Tell why the selected version is not freed: what holds it.",
+        ),
+        command(
+            Plugin,
             "slowest",
             A::GoTo(LeadKind::Slow),
             "slowest call",
@@ -318,14 +326,6 @@ pub static COMMANDS: &[Command] = {
             "watch mode",
             &["w"],
             "Choose what a save does: reload, ask if breaking, build only, or nothing.",
-        ),
-        command(
-            Plugin,
-            "holder",
-            A::GoToHolder,
-            "who holds it",
-            &["u"],
-            "Tell why the selected version is not freed: what holds it.",
         ),
         command(
             Plugin,

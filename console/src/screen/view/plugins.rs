@@ -324,7 +324,7 @@ fn other_text(row: &PluginRow<'_>, state: &State) -> String {
             match holders.as_slice() {
                 [] => other.to_string(),
                 [one] => format!("{other}: {one}"),
-                [first, others @ ..] => format!("{other}: {first}, +{}", others.len()),
+                [first, others @ ..] => format!("{other}: {first}, +{} more", others.len()),
             }
         }
     };
