@@ -439,3 +439,13 @@ fn a_patch_has_its_phases() {
     console.press("Enter");
     assert!(console.screen().contains("other code: greet"), "{}", console.screen());
 }
+
+#[test]
+fn the_log_of_the_host_counts_the_plugins_that_stay_as_they_are() {
+    let mut report = samples::report();
+    assert_eq!(report.summary(), "world: ok, 1 unchanged");
+    report.plugins.remove(0);
+    assert_eq!(report.summary(), "1 unchanged");
+    report.plugins.clear();
+    assert_eq!(report.summary(), "no plugins");
+}
