@@ -417,6 +417,11 @@ pub fn timed_calls(function: &FunctionInfo) -> u64 {
     function.latency_buckets.last().map_or(0, |bucket| bucket.calls)
 }
 
+/// The 99th percentile of the latency of a function, in microseconds; `None` if too few calls were timed.
+pub fn p99_us(function: &FunctionInfo) -> Option<f64> {
+    function.latency_us_p99.filter(|_| timed_calls(function) >= LEAST_FOR_P99)
+}
+
 /// What is known of the timed calls of a function: `65 timed calls: p50 7.1 µs, none above 8.1 µs`; of few
 /// calls no percentile. `None` if none was timed.
 pub fn timed(function: &FunctionInfo) -> Option<String> {

@@ -12,6 +12,7 @@ pub mod functions;
 pub mod help;
 pub mod history;
 pub mod in_flight;
+pub mod leads;
 pub mod live;
 pub mod logs;
 pub mod memory;
@@ -37,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 pub use place::Place;
 
-use crate::screen::input::action::{Action, COMMANDS, Scope};
+use crate::screen::input::action::{Action, COMMANDS, LeadKind, Scope};
 use crate::screen::input::key::Key;
 use crate::screen::input::keymap::Keymap;
 use crate::screen::layout::{self, Layout, Panel, Tab};
@@ -48,6 +49,7 @@ use diff::Diff;
 use disk::Disk;
 use fleet::FleetTab;
 use functions::Functions;
+use leads::Lead;
 use live::Live;
 use logs::Logs;
 use memory::Memory;
@@ -90,6 +92,8 @@ pub struct State {
     pub timeline: Timeline,
     /// The version whose holders are being gone through.
     pub last_holder: Option<LastHolder>,
+    /// The function worth a look that was shown last.
+    pub last_lead: Option<(LeadKind, Lead)>,
     /// The Diff tab.
     pub diff: Diff,
     /// The Fleet tab.
@@ -344,6 +348,7 @@ impl State {
             builds: Builds::default(),
             timeline: Timeline::default(),
             last_holder: None,
+            last_lead: None,
             diff: Diff::default(),
             fleet: FleetTab::default(),
             serving: Serving::default(),

@@ -7,6 +7,7 @@ mod details;
 mod fleet;
 mod holders;
 mod keys;
+mod leads;
 mod logs;
 mod mouse;
 mod operations;
@@ -242,6 +243,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::NextWatch => return operations::next_watch(state),
         Action::TogglePatches => return operations::toggle_patches(state),
         Action::GoToHolder => return holders::go(state),
+        Action::GoTo(kind) => return leads::go(state, kind),
         Action::Preview => return preview::open(state),
         Action::CompareWith => preview::choose_base(state),
         Action::Invoke => return calls::open_form(state),

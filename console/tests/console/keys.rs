@@ -331,10 +331,13 @@ fn the_palette_copies_the_command_line_that_does_the_same() {
     assert_eq!(console.press("Down y"), copy("hotswap reload"));
     assert_eq!(console.press("Down y"), copy("hotswap reload --dry-run"));
     assert_eq!(console.press("Down y"), copy("hotswap invoke world greet NAME TIMES"));
-    assert_eq!(console.press("Down y"), copy("hotswap rollback world@2"));
+    assert_eq!(console.press("Down Down y"), copy("hotswap rollback world@2"));
     console.write("free");
     assert_eq!(console.press("Ctrl-Y"), [], "the version that serves cannot be freed");
-    assert_eq!(console.press("Esc j : Down Down Down Down Down y"), copy("hotswap free world@2"));
+    assert_eq!(
+        console.press("Esc j : Down Down Down Down Down Down Down Down y"),
+        copy("hotswap free world@2")
+    );
     console.write("display");
     let Some(Overlay::Palette(palette)) = &console.state.overlay else { panic!() };
     assert_eq!(palette.input.value(), "display", "a y within a word is a letter");

@@ -32,8 +32,8 @@ fn a_click_gives_the_keyboard_selects_and_opens() {
     assert_eq!(console.state.focus, Panel::Logs);
     console.click("reset ");
     assert_eq!((console.state.focus, console.state.functions.selected), (Panel::Tabs, 1));
-    console.click("greet ");
-    console.click("greet ");
+    console.click("greet    (name");
+    console.click("greet    (name");
     console.click("times ");
     assert_eq!(console.state.functions.form.as_ref().unwrap().focused, 1);
     let effects = console.click("Vault");

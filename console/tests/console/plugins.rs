@@ -1,6 +1,7 @@
 //! The plugins panel: how often each is called, and what is worth a new screen.
 
 use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, Order, SessionEvent};
 use hotswap_protocol::{
@@ -209,7 +210,7 @@ fn what_changed_is_marked_until_somebody_has_seen_it() {
     assert_eq!(marked(&console), 3, "{}", console.screen());
     let screen = console.screen();
     assert!(screen.contains("(name, ~times, +loud)"), "{screen}");
-    assert!(screen.contains("− reset  is gone; in v3 it was called 0 times"), "{screen}");
+    assert!(screen.contains("− reset  is gone; v3 had it, and nothing called it"), "{screen}");
     assert!(
         screen.contains("Δ v3") && screen.contains("+100%") && screen.contains("new"),
         "{screen}"
@@ -404,4 +405,138 @@ fn a_patched_version_can_be_rolled_back_to_what_was_loaded() {
     assert!(console.screen().contains(told), "{}", console.screen());
     let order = Order::Operate(Operation::rollback("world@3"));
     assert_eq!(console.press("y"), [Effect::Order(order)]);
+}
+
+/// What the last line but one says.
+fn notice(console: &Console) -> String {
+    console.state.notice.as_ref().map_or_else(String::new, |notice| notice.text.clone())
+}
+
+#[test]
+fn a_key_goes_from_one_function_that_the_last_reload_changed_to_the_next() {
+    let mut console = Console::connected(120, 36);
+    console.press("d");
+    assert_eq!(notice(&console), "no reload since this console came has changed anything");
+    let mut console = after_a_reload();
+    console.press("G 3 d");
+    assert_eq!(notice(&console), "greet of world has another signature than in v3 (1 of 3)");
+    assert_eq!((console.state.tab, console.state.focus), (Tab::Functions, Panel::Tabs));
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world"));
+    assert_eq!(console.state.functions.selected, 0);
+    console.press("d");
+    assert_eq!(notice(&console), "wave of world is new since v3 (2 of 3)");
+    assert_eq!(console.state.functions.selected, 1);
+    console.press("d");
+    assert_eq!(notice(&console), "reset of world is gone; v3 had it (3 of 3)");
+    console.press("d");
+    assert_eq!(notice(&console), "greet of world has another signature than in v3 (1 of 3)");
+    console.press("1");
+    assert!(!console.screen().contains("│ ~ greet "), "somebody has seen it");
+    console.press("d");
+    assert!(notice(&console).contains("(2 of 3)"), "it goes on from what is selected");
+    assert!(console.screen().contains("│ ~ greet "), "it is marked once more");
+    assert!(console.press("?").is_empty());
+    assert!(
+        console.screen().contains("Go to what the last reload changed"),
+        "{}",
+        console.screen()
+    );
+}
+
+#[test]
+fn a_key_goes_to_the_call_that_runs_longest_and_then_to_the_slowest_functions() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = samples::snapshot(4121);
+    let slow = |up_to_ns, calls| LatencyBucket { up_to_ns, calls };
+    let world = &mut snapshot.plugins[0];
+    world.versions[1].held_by = vec![Holder {
+        function: Some("reset".into()),
+        since_ms: Some(console.now_ms - 31_400),
+        ..Holder::unnamed(HolderKind::Call, 1)
+    }];
+    world.functions[0].latency_buckets = vec![slow(2_047, 980), slow(41_000_000, 1_000)];
+    world.functions[0].latency_us_p99 = Some(41_000.0);
+    let mut nap = world.functions[1].clone();
+    nap.name = "nap".into();
+    nap.latency_buckets = vec![slow(6_000_000_000, 3)];
+    snapshot.plugins[1].functions.push(nap);
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    let screen = console.screen();
+    assert!(screen.lines().next().unwrap().contains("│ ◌ reset of world 31s │"), "{screen}");
+    console.press("s");
+    assert_eq!(notice(&console), "reset of world v2 has run for 31.4 s (1 of 3)");
+    assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 1));
+    console.press("s");
+    assert_eq!(notice(&console), "nap of cat, 3 timed calls: none above 6.0 s (2 of 3)");
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"));
+    console.press("s");
+    let slowest =
+        "greet of world, 1,000 timed calls: p50 7.1 µs, p99 41 ms, none above 41 ms (3 of 3)";
+    assert_eq!(notice(&console), slowest);
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world"));
+    console.press("s");
+    assert!(notice(&console).ends_with("(1 of 3)"), "{}", notice(&console));
+    console.press("3 s");
+    assert!(console.state.searching.is_some(), "in the log it searches");
+}
+
+#[test]
+fn what_99_of_100_calls_take_has_a_column_where_no_signature_is_cut_for_it() {
+    let mut snapshot = samples::snapshot(4121);
+    let greet = &mut snapshot.plugins[0].functions[0];
+    greet.latency_buckets = vec![LatencyBucket { up_to_ns: 8_191, calls: 1_000 }];
+    for (width, is_shown) in [(120, true), (80, false), (200, false)] {
+        let mut console = Console::connected(width, 36);
+        console.session(SessionEvent::Snapshot(Box::new(snapshot.clone())));
+        let screen = console.screen();
+        assert_eq!(screen.contains("p50     p99"), is_shown, "{screen}");
+        assert_eq!(screen.contains("7.1 µs  8.1 µs"), is_shown, "{screen}");
+    }
+}
+
+#[test]
+fn the_build_of_a_patch_that_serves_already_changes_nothing_in_the_next_reload() {
+    let mut console = Console::connected(120, 36);
+    let mut patched = samples::snapshot(4121);
+    patched.plugins[0].versions[0].patch = Some(1);
+    patched.plugins[0].versions[0].patched_functions = vec!["greet".into()];
+    console.session(SessionEvent::Snapshot(Box::new(patched)));
+    assert!(console.screen().contains("│ ~ greet "), "{}", console.screen());
+    let SessionEvent::Built { plugin, build_id, path, changes, phases, .. } =
+        samples::built_with_changes()
+    else {
+        panic!("it was built");
+    };
+    console.session(SessionEvent::Built {
+        plugin,
+        build_id,
+        path,
+        warnings: 0,
+        effect: BuildEffect::NewCode,
+        changes,
+        patchable: Some(true),
+        not_patched: None,
+        is_served: true,
+        phases,
+    });
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
+    snapshot.plugins[0].versions[1].state = VersionState::Freed;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    assert!(!console.screen().contains("│ ~ greet "), "{}", console.screen());
+}
+
+#[test]
+fn a_narrow_header_shortens_what_it_tells_before_it_leaves_anything_out() {
+    for (width, told) in [
+        (60, "✖ 12 panics │ watch on │ ◌ greet 4s"),
+        (50, "✖ 12 panics │ watch on"),
+        (120, "✖ 12 panics in world │ watch on │ ◌ greet of world 4s │ main* │ 3 plugins │ gen 3"),
+    ] {
+        let mut console = Console::connected(width, 24);
+        console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
+        let screen = console.screen();
+        let header = screen.lines().next().unwrap();
+        assert_eq!(header.split_once(" │ ").unwrap().1, told, "{header}");
+    }
 }

@@ -120,8 +120,8 @@ fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
     console.press("2 [ [");
     assert_eq!(console.state.tab, Tab::Timeline);
     let screen = console.screen();
-    assert!(screen.contains("world called") && screen.contains("730 µs"), "{screen}");
-    assert!(screen.contains("world freed") && screen.contains("1.3 s"), "{screen}");
+    assert!(screen.contains("│ first call ") && screen.contains("730 µs"), "{screen}");
+    assert!(screen.contains("│ freed ") && screen.contains("1.3 s"), "{screen}");
 }
 
 #[test]
@@ -438,4 +438,14 @@ fn a_patch_has_its_phases() {
     assert!(screen.lines().any(|line| is_bar(&line)), "however short it is: {screen}");
     console.press("Enter");
     assert!(console.screen().contains("other code: greet"), "{}", console.screen());
+}
+
+#[test]
+fn the_log_of_the_host_counts_the_plugins_that_stay_as_they_are() {
+    let mut report = samples::report();
+    assert_eq!(report.summary(), "world: ok, 1 unchanged");
+    report.plugins.remove(0);
+    assert_eq!(report.summary(), "1 unchanged");
+    report.plugins.clear();
+    assert_eq!(report.summary(), "no plugins");
 }

@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Display, Path, PathBuf};
 
 use hotswap_artifact::patch::Patch;
 use hotswap_protocol::BuildId;
@@ -156,7 +156,7 @@ impl fmt::Display for NotPatched {
                 match (changes.items.first(), function) {
                     (Some(item), _) => {
                         let (what, how) = (item.item.as_deref(), item.change.as_str());
-                        let file = item.file.display();
+                        let file = ending(&item.file);
                         write!(f, "{} was {how} ({file})", what.unwrap_or("the file"))
                     }
                     (None, Some((name, bound))) => write!(f, "`{name}` changed, and {bound}"),
@@ -166,6 +166,12 @@ impl fmt::Display for NotPatched {
             Self::Objects(reason) => reason.fmt(f),
         }
     }
+}
+
+/// The file, its directory and the one above: `world/src/lib.rs`.
+fn ending(file: &Path) -> Display<'_> {
+    let above = file.ancestors().nth(3);
+    above.and_then(|above| file.strip_prefix(above).ok()).unwrap_or(file).display()
 }
 
 impl std::error::Error for NotPatched {}

@@ -409,6 +409,19 @@ impl fmt::Display for Outcome {
     }
 }
 
+impl ReloadReport {
+    /// What the reload did, as text for people: `world: patched (v3+2), 6 unchanged`.
+    pub fn summary(&self) -> String {
+        let changed = self.plugins.iter().filter(|plugin| plugin.outcome != Outcome::Unchanged);
+        let changed = Self { plugins: changed.cloned().collect(), ..self.clone() };
+        match (changed.plugins.len(), self.plugins.len() - changed.plugins.len()) {
+            (_, 0) => self.to_string(),
+            (0, unchanged) => format!("{unchanged} unchanged"),
+            (_, unchanged) => format!("{changed}, {unchanged} unchanged"),
+        }
+    }
+}
+
 impl fmt::Display for ReloadReport {
     /// `alpha: ok, beta: unchanged, world: patched (v3+2)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

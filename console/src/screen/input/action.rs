@@ -74,6 +74,8 @@ pub enum Action {
     ToggleHold,
     /// Go to what holds the selected version, or another one that was replaced.
     GoToHolder,
+    /// Go to a function that is worth a look, or to the next one.
+    GoTo(LeadKind),
     /// Free the selected version; asks first.
     Free,
     /// Choose an earlier version or build to go back to.
@@ -132,6 +134,15 @@ pub enum Action {
     Suspend,
     /// Do this with the fleet.
     Fleet(FleetAction),
+}
+
+/// What makes functions worth a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeadKind {
+    /// The last reload changed them.
+    Changed,
+    /// A call of them takes long, or calls took long.
+    Slow,
 }
 
 /// What a person does with a fleet.
@@ -270,11 +281,35 @@ pub static COMMANDS: &[Command] = {
         ),
         command(
             Plugin,
+            "changes",
+            A::GoTo(LeadKind::Changed),
+            "what changed",
+            &["d"],
+            "Go to what the last reload changed; again: to the next function that it changed.",
+        ),
+        command(
+            Plugin,
             "roll-back",
             A::RollBack,
             "roll back",
             &["R"],
             "Choose an earlier version or build to go back to.",
+        ),
+        command(
+            Plugin,
+            "holder",
+            A::GoToHolder,
+            "who holds it",
+            &["u"],
+            "Tell why the selected version is not freed: what holds it.",
+        ),
+        command(
+            Plugin,
+            "slowest",
+            A::GoTo(LeadKind::Slow),
+            "slowest call",
+            &["s"],
+            "Go to the call that runs longest, or to the slowest function; again: to the next.",
         ),
         command(
             Plugin,
@@ -291,14 +326,6 @@ pub static COMMANDS: &[Command] = {
             "watch mode",
             &["w"],
             "Choose what a save does: reload, ask if breaking, build only, or nothing.",
-        ),
-        command(
-            Plugin,
-            "holder",
-            A::GoToHolder,
-            "who holds it",
-            &["u"],
-            "Tell what holds the selected version.",
         ),
         command(
             Plugin,

@@ -206,7 +206,7 @@ fn source_lines(difference: &Difference) -> Vec<Line> {
     };
     let from = request.from.source.as_ref();
     let to = request.to.as_ref().and_then(|version| version.source.as_ref());
-    let to_text = if request.to.is_some() { commit(to) } else { "work tree".into() };
+    let to_text = if request.to.is_some() { commit(to) } else { "working tree".into() };
     let heading = format!("source {} → {to_text}", commit(from));
     let diff = match &difference.source {
         Ok(diff) => diff,

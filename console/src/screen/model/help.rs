@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Phase, SearchField, State};
+use hotswap_protocol::{VersionInfo, VersionState};
+
+use super::{Phase, SearchField, State, leads};
 use crate::format::wrap_words;
 use crate::host::operation::Operation;
 use crate::screen::input::action::{Action, Command, Scope};
@@ -144,6 +146,11 @@ fn of_scope(state: &State, scope: Scope) -> impl Iterator<Item = Entry> {
     applying.map(|(command, labels)| (labels.join(" "), command.help))
 }
 
+/// Whether another version serves instead of this one, which is still there.
+fn is_replaced(version: &VersionInfo) -> bool {
+    matches!(version.state, VersionState::Retired | VersionState::Pinned | VersionState::Kept)
+}
+
 /// Whether a command can do anything now.
 pub fn makes_sense(state: &State, command: &Command) -> bool {
     let phase = state.host.phase;
@@ -158,6 +165,12 @@ pub fn makes_sense(state: &State, command: &Command) -> bool {
         Action::NextWatch | Action::TogglePatches => has_packages,
         Action::Restart => state.can_restart(),
         Action::TypeLine => state.host.is_ours && phase != Phase::Ended,
+        Action::Free => state.plugins.selected().is_some_and(|row| is_replaced(row.version)),
+        Action::GoToHolder => {
+            let mut versions = state.plugins.list().iter().flat_map(|plugin| &plugin.versions);
+            versions.any(is_replaced)
+        }
+        Action::GoTo(kind) => !leads::leads(state, kind).is_empty(),
         Action::CallAgain | Action::ShowResult | Action::Pin => was_called,
         ref action if *action == Action::LET_GO => {
             state.plugins.list().iter().any(|plugin| plugin.is_rolled_back)

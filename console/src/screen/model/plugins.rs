@@ -87,10 +87,18 @@ impl Plugins {
         }
     }
 
-    /// A plugin was built, which changed the bodies of these functions of its sources.
-    pub fn built<'a>(&mut self, plugin: &str, functions: impl IntoIterator<Item = &'a str>) {
-        let named = functions.into_iter().filter_map(free_function);
-        self.built.entry(plugin.to_owned()).or_default().extend(named.map(str::to_owned));
+    /// A plugin was built, which changed the bodies of these functions of its sources; as a patch it may serve already.
+    pub fn built<'a>(
+        &mut self,
+        plugin: &str,
+        functions: impl IntoIterator<Item = &'a str>,
+        is_served: bool,
+    ) {
+        let named = functions.into_iter().filter_map(free_function).map(str::to_owned);
+        match self.before.get_mut(plugin).filter(|_| is_served) {
+            Some(before) => before.changed_bodies.extend(named),
+            None => self.built.entry(plugin.to_owned()).or_default().extend(named),
+        }
     }
 
     /// The earlier version whose build serves, where a rollback keeps a plugin there.
@@ -119,6 +127,13 @@ impl Plugins {
     pub fn see(&mut self, plugin: &str) {
         if let Some(before) = self.before.get_mut(plugin) {
             before.is_seen = true;
+        }
+    }
+
+    /// Marks once more what the last reload changed of this plugin.
+    pub fn show_changes(&mut self, plugin: &str) {
+        if let Some(before) = self.before.get_mut(plugin) {
+            before.is_seen = false;
         }
     }
 

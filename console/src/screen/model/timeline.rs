@@ -168,6 +168,11 @@ impl Reload {
         face_of(outcome).filter(|_| is_new)
     }
 
+    /// Whether it made another version or patch of this plugin serve.
+    pub fn has_made_serve(&self, plugin: &str) -> bool {
+        self.published(plugin).is_some()
+    }
+
     /// The version of this plugin that it loaded.
     fn loaded(&self, plugin: &str) -> Option<u32> {
         let outcome = self.outcome(plugin)?;

@@ -100,7 +100,7 @@ fn go_to_error(state: &mut State, forward: bool, page: usize) {
 
 fn say_unless(done: bool, state: &mut State, text: &str) {
     if !done {
-        state.say(text);
+        state.note(text);
     }
 }
 

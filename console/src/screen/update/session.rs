@@ -61,7 +61,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         } => {
             let changes = changes.unwrap_or_default();
             let functions = changes.functions.iter().map(|function| function.name.as_str());
-            state.plugins.built(&plugin, functions);
+            state.plugins.built(&plugin, functions, is_served);
             let all = format::source_changes(&changes, MOST_CHANGES_IN_TAB);
             if !all.is_empty() {
                 state.builds.told(&plugin, &format!("changed: {all}"));

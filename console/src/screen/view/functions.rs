@@ -68,7 +68,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
                 let text = format!(" {}", cut(&text, area.width.saturating_sub(2).into()));
                 frame.render_widget(Line::styled(text, style), row_of(doc_area, 2));
             }
-            draw_first_steps(frame, results_area, state, theme);
+            let height = results_area.height.saturating_sub(1);
+            let steps_area = Rect { y: results_area.bottom() - height, height, ..results_area };
+            draw_first_steps(frame, steps_area, state, theme);
             results::draw(frame, results_area, state, theme);
         }
     }
@@ -92,21 +94,33 @@ struct Columns {
     calls: usize,
     failures: usize,
     p50: usize,
+    p99: usize,
     speed: usize,
 }
 
 impl Columns {
-    /// In so many columns, with names of at most so many.
-    fn of(width: usize, names: usize) -> Self {
+    /// In so many columns for these functions; with their speed compared with the version before, if there is one.
+    fn of(width: usize, functions: &[&FunctionInfo], is_compared: bool) -> Self {
+        let longest = |of: fn(&FunctionInfo) -> &str| {
+            functions.iter().map(|it| format::width(of(it))).max().unwrap_or(0)
+        };
+        let (names, signatures) = (longest(|it| &it.name), longest(|it| &it.signature));
         let name = names.clamp(8, width / 3 + 8);
         let mut signature = width.saturating_sub(MARK_WIDTH + name + 1);
-        let mut take = |wanted: usize| {
-            let fits = signature >= wanted + LEAST_SIGNATURE;
+        let mut column = |wanted: usize, least: usize| {
+            let fits = signature >= wanted + least;
             signature -= if fits { wanted } else { 0 };
-            if fits { wanted } else { 0 }
+            (if fits { wanted } else { 0 }, signature)
         };
-        let (calls, failures, p50, speed, now) = (take(6), take(5), take(8), take(7), take(4));
-        Self { name, signature, now, calls, failures, p50, speed }
+        let mut take = |wanted| column(wanted, LEAST_SIGNATURE).0;
+        let (calls, failures, p50) = (take(6), take(5), take(8));
+        let speed = if is_compared { take(7) } else { 0 };
+        let (now, left) = column(4, LEAST_SIGNATURE);
+        // No signature that is whole is cut for it.
+        let least = if left < signatures { LEAST_SIGNATURE } else { signatures };
+        let is_told = functions.iter().any(|it| format::p99_us(it).is_some());
+        let (p99, signature) = if is_told { column(8, least) } else { (0, left) };
+        Self { name, signature, now, calls, failures, p50, p99, speed }
     }
 }
 
@@ -125,9 +139,9 @@ fn draw_table(
     if area.height == 0 {
         return;
     }
-    let names = functions.iter().map(|it| format::width(&it.name)).max().unwrap_or(0);
-    let columns = Columns::of(area.width.into(), names);
-    frame.render_widget(head_line(&columns, before_of(state), theme), row_of(area, 0));
+    let before = before_of(state);
+    let columns = Columns::of(area.width.into(), functions, before.is_some());
+    frame.render_widget(head_line(&columns, before, theme), row_of(area, 0));
     let page = usize::from(area.height).saturating_sub(1);
     let selected = state.functions.selected.min(functions.len() - 1);
     let top = layout::first_visible(selected, page);
@@ -154,6 +168,7 @@ fn head_line(columns: &Columns, before: Option<&Before>, theme: &Theme) -> Line<
         ("calls", columns.calls, theme.dim),
         ("err", columns.failures, theme.dim),
         ("p50", columns.p50, theme.dim),
+        ("p99", columns.p99, theme.dim),
         (&speed, columns.speed, theme.dim),
     ];
     let mut line = Line::from(Span::styled(lead, theme.dim));
@@ -195,6 +210,8 @@ fn function_line(
         None => changes::median_us(function),
     };
     let p50 = p50.map_or_else(|| "–".to_owned(), format::fractional_microseconds);
+    let p99 =
+        format::p99_us(function).map_or_else(|| "–".to_owned(), format::fractional_microseconds);
     let (speed, speed_style) = speed(function, before, theme);
     let mut line = Line::from(Span::styled(lead, style));
     line.extend(cells([
@@ -202,6 +219,7 @@ fn function_line(
         (&format::count(function.calls), columns.calls, theme.plain),
         (&failed, columns.failures, failed_style),
         (&p50, columns.p50, theme.plain),
+        (&p99, columns.p99, theme.plain),
         (&speed, columns.speed, speed_style),
     ]));
     line
@@ -236,9 +254,15 @@ fn draw_gone(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) ->
     let shown = gone.len().min(GONE_SHOWN).min(usize::from(area.height / 3));
     let width = usize::from(area.width);
     for (offset, function) in gone.iter().take(shown).enumerate() {
-        let calls = format::counted(function.calls, "time", "times");
         let version = before.face.label();
-        let text = format!(" − {}  is gone; in {version} it was called {calls}", function.name);
+        let called = match function.calls {
+            0 => format!("{version} had it, and nothing called it"),
+            calls => {
+                let times = format::counted(calls, "time", "times");
+                format!("in {version} it was called {times}")
+            }
+        };
+        let text = format!(" − {}  is gone; {called}", function.name);
         frame.render_widget(Line::styled(cut(&text, width), theme.bad), row_of(area, offset));
     }
     let height = u16::try_from(shown).unwrap_or(u16::MAX);

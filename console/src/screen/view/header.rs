@@ -9,13 +9,15 @@ use super::footer::notice_style;
 use super::theme::Theme;
 use crate::format;
 use crate::screen::model::overlay::Overlay;
-use crate::screen::model::{Host, Phase, State};
+use crate::screen::model::{Host, Phase, State, in_flight};
 use crate::session::Watch;
 
 /// A log that is this far behind is not what goes on now.
 const LONG_LAG_MS: u64 = 1_000;
 /// The times from save to live are drawn of so many reloads.
 const TIMES_SHOWN: usize = 8;
+/// What stands between two parts of the line.
+const SEPARATOR: &str = " │ ";
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let host = &state.host;
@@ -31,15 +33,41 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         let up = if up.ends_with('s') { "<1m".to_owned() } else { up };
         line.push_span(Span::raw(format!(" {up}")));
     }
-    for (texts, style) in parts(state, theme) {
-        // What does not fit as a whole is shortened, or left out.
-        let left = usize::from(area.width).saturating_sub(line.width() + 3);
-        if let Some(text) = texts.into_iter().find(|text| format::width(text) <= left) {
-            line.push_span(Span::styled(" │ ", theme.dim));
-            line.push_span(Span::styled(text, style));
-        }
+    let left = usize::from(area.width).saturating_sub(line.width());
+    for (text, style) in fitting(parts(state, theme), left, theme) {
+        line.push_span(Span::styled(SEPARATOR, theme.dim));
+        line.push_span(Span::styled(text, style));
     }
     frame.render_widget(line, area);
+}
+
+/// Those of the parts that fit in so many columns, in their order. What matters has its shortest words before anything
+/// has longer ones, and the others have what is left.
+fn fitting(
+    parts: Vec<(Vec<String>, Style)>,
+    mut left: usize,
+    theme: &Theme,
+) -> Vec<(String, Style)> {
+    let width = |text: &String| format::width(text) + format::width(SEPARATOR);
+    let mut chosen: Vec<Option<String>> = vec![None; parts.len()];
+    for matters in [true, false] {
+        let of_sort = || {
+            parts.iter().enumerate().filter(move |(_, (_, style))| (*style != theme.dim) == matters)
+        };
+        for is_long in [false, true] {
+            for (position, (texts, _)) in of_sort() {
+                let freed = chosen[position].as_ref().map_or(0, width);
+                let mut wanted = texts.iter().filter(|text| width(text) <= left + freed);
+                let wanted = if is_long { wanted.next() } else { wanted.last() };
+                if let Some(text) = wanted {
+                    left = left + freed - width(text);
+                    chosen[position] = Some(text.clone());
+                }
+            }
+        }
+    }
+    let styles = parts.into_iter().map(|(_, style)| style);
+    chosen.into_iter().zip(styles).filter_map(|(text, style)| Some((text?, style))).collect()
 }
 
 /// What the line tells after the host, in words that get fewer; what matters most comes first.
@@ -63,6 +91,7 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     if logs.dropped > 0 {
         parts.push((vec![format!("dropped {}", format::count(logs.dropped))], theme.warning));
     }
+    parts.extend(slow_call(state, theme));
     let lag_ms = logs.lag_ms.filter(|_| host.phase == Phase::Connected);
     let lag = |style| move |ms| (vec![format!("lag {}", format::milliseconds(ms))], style);
     let is_long = lag_ms.is_some_and(|ms| ms >= LONG_LAG_MS);
@@ -97,6 +126,19 @@ fn failures(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
         vec![format!("{short} in {where_to}"), short, format!("{mark}{}", format::count(count))],
         style,
     ))
+}
+
+/// `◌ nap of cat 31s`: the call that runs longest, once it takes long.
+fn slow_call(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
+    if state.host.phase == Phase::Ended {
+        return None;
+    }
+    let calls = in_flight::long_calls(state.plugins.list(), state.now_ms);
+    let longest = calls.first()?;
+    let age = format::duration(longest.age_ms(state.now_ms));
+    let name = longest.name();
+    let texts = [format!("◌ {name} of {} {age}", longest.plugin), format!("◌ {name} {age}")];
+    Some((texts.into(), theme.warning))
 }
 
 /// How many there are in all, and in which plugin, or in how many.

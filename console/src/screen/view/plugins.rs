@@ -28,6 +28,8 @@ const LEAST_FOR_WARNINGS: usize = 48;
 /// Of the rate of calls so many samples are drawn; fewer say nothing.
 const LEAST_SPARKLINE: usize = 2;
 const MOST_SPARKLINE: usize = 8;
+/// A blank and the name of a detail come before it.
+const DETAIL_LEAD: usize = 9;
 /// So many of the things are told that a reload made better or worse.
 const VERDICTS_SHOWN: usize = 3;
 
@@ -322,7 +324,7 @@ fn other_text(row: &PluginRow<'_>, state: &State) -> String {
             match holders.as_slice() {
                 [] => other.to_string(),
                 [one] => format!("{other}: {one}"),
-                [first, others @ ..] => format!("{other}: {first}, +{}", others.len()),
+                [first, others @ ..] => format!("{other}: {first}, +{} more", others.len()),
             }
         }
     };
@@ -365,7 +367,7 @@ fn draw_details(
     theme: &Theme,
 ) {
     let version = row.version;
-    let verdicts = verdict_lines(row, state, theme);
+    let verdicts = verdict_lines(row, area.width.into(), state, theme);
     let skipped = verdicts.len().min(usize::from(area.height));
     for (offset, line) in verdicts.into_iter().take(skipped).enumerate() {
         frame.render_widget(line, row_of(area, offset));
@@ -399,7 +401,7 @@ fn draw_details(
     for (position, holder) in holders.into_iter().enumerate() {
         lines.push((if position == 0 { "holders" } else { "" }, holder));
     }
-    let width = usize::from(area.width).saturating_sub(9);
+    let width = usize::from(area.width).saturating_sub(DETAIL_LEAD);
     for (offset, (name, value)) in lines.into_iter().take(area.height.into()).enumerate() {
         let line = Line::from(vec![
             Span::styled(format!(" {name:<8}"), theme.dim),
@@ -410,17 +412,26 @@ fn draw_details(
 }
 
 /// What the last reload did to what serves, and what got better or worse since.
-fn verdict_lines(row: PluginRow<'_>, state: &State, theme: &Theme) -> Vec<Line<'static>> {
+fn verdict_lines(
+    row: PluginRow<'_>,
+    width: usize,
+    state: &State,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
     let before = state.plugins.before(&row.plugin.name);
     let Some(before) = before.filter(|_| row.is_first) else { return Vec::new() };
     let (from, to) = (before.face, Face::of(row.version));
     let reload = state.timeline.between(&row.plugin.name, from, to);
-    let live = reload.and_then(|reload| reload.live_ms).map(format::live_after_save);
-    let live = live.map_or_else(String::new, |live| format!(", {live}"));
+    let live_ms = reload.and_then(|reload| reload.live_ms);
     let field = |name: &str, text: String, style: Style| {
         Line::from(vec![Span::styled(format!(" {name:<8}"), theme.dim), Span::styled(text, style)])
     };
-    let change = format!("{} → {}{live}", from.label(), to.label());
+    let mut change = format!("{} → {}", from.label(), to.label());
+    if let Some(live_ms) = live_ms {
+        let long = format!(", {}", format::live_after_save(live_ms));
+        let fits = format::width(&change) + format::width(&long) + DETAIL_LEAD <= width;
+        change += &if fits { long } else { format!(", live {}", format::seconds(live_ms)) };
+    }
     let mut lines = vec![field("reload", change, theme.plain)];
     let verdicts = before.verdicts(row.plugin);
     let shown = verdicts.iter().take(VERDICTS_SHOWN).enumerate();

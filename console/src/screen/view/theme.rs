@@ -58,7 +58,8 @@ impl Theme {
             warning: plain.fg(Color::Yellow),
             bad: plain.fg(Color::Red).add_modifier(Modifier::BOLD),
             marker: plain.fg(Color::Magenta),
-            writer: plain.fg(Color::Blue),
+            // The blue of many terminals is too dark to read.
+            writer: plain.fg(Color::Indexed(33)),
             matched: plain.add_modifier(Modifier::UNDERLINED | Modifier::BOLD),
             input: plain.add_modifier(Modifier::UNDERLINED),
             bar: plain.fg(Color::Cyan),

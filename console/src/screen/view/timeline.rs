@@ -27,6 +27,8 @@ const ELAPSED_WIDTH: usize = 7;
 const LIVE_WIDTH: usize = 11;
 /// The times from save to live are told of so many reloads.
 const TIMES_SHOWN: usize = 12;
+/// Of fewer times a median says nothing.
+const LEAST_FOR_MEDIAN: usize = 3;
 /// The fractions of a column that a bar can end in.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
@@ -111,9 +113,12 @@ fn rule_title(reload: &Reload, timeline: &Timeline) -> String {
     let mut known: Vec<u64> = times.iter().copied().flatten().collect();
     known.sort_unstable();
     if known.len() > 1 {
-        let median = format::seconds(known[known.len() / 2]);
         let line = format::live_times(&times);
-        title.push_str(&format!("; the last {} {line}, median {median}", times.len()));
+        title.push_str(&format!("; the last {} {line}", times.len()));
+    }
+    if known.len() >= LEAST_FOR_MEDIAN {
+        let median = format::seconds(known[known.len() / 2]);
+        title.push_str(&format!(", median {median}"));
     }
     title
 }
@@ -135,7 +140,8 @@ fn step_lines(
         let wrapped = text.lines().flat_map(|line| wrap(line, width.saturating_sub(2)));
         lines.extend(wrapped.map(|line| Line::styled(format!(" {line}"), theme.bad)));
     }
-    let after: Vec<Bar> = reload.after.iter().map(after_bar).collect();
+    let of_one = reload.after.windows(2).all(|pair| pair[0].plugin == pair[1].plugin);
+    let after: Vec<Bar> = reload.after.iter().map(|phase| after_bar(phase, of_one)).collect();
     // Each of these has its own scale: beside a build the steps of a reload would not be seen.
     let groups = [
         ("build", longest(in_turn(sums(reload.before.iter())), BUILDS_SHOWN), theme.dim),
@@ -206,11 +212,12 @@ fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
     shown
 }
 
-/// What came after a reload.
-fn after_bar(phase: &Phase) -> Bar {
+/// What came after a reload; its plugin is named where there are several.
+fn after_bar(phase: &Phase, of_one: bool) -> Bar {
     let plugin = phase.plugin.as_deref().unwrap_or_default();
     let text = format::microseconds(phase.elapsed_us);
     let name = match &phase.kind {
+        part if of_one => part.as_str().to_owned(),
         Part::FirstCall => format!("{plugin} called"),
         part => format!("{plugin} {}", part.as_str()),
     };

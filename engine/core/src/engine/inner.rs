@@ -353,7 +353,7 @@ impl Inner {
                 if report.generation > before {
                     self.loads.fetch_add(1, Ordering::Relaxed);
                 }
-                tracing::info!(generation = report.generation, "loaded: {report}");
+                tracing::info!(generation = report.generation, "loaded: {}", report.summary());
                 let (at_ms, report) = (now_ms(), report.clone());
                 self.remember(at_ms, ReloadEnd::Report(report.clone()));
                 self.events.send(Event::ReloadFinished { at_ms, report });

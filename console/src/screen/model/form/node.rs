@@ -568,6 +568,11 @@ impl Node {
             Shape::Boolean => "true or false, Space flips".into(),
             Shape::Choice(values) => format!("Space chooses among {}", values.len()),
             Shape::Variants(variants) => format!("Space chooses among {}", variants.len()),
+            // The bounds of a type say nothing that its name does not.
+            Shape::Integer { least, most } if *most >= i32::MAX.into() => match *least {
+                least if least <= i32::MIN.into() => "a whole number".into(),
+                least => format!("{least} or more"),
+            },
             Shape::Integer { least, most } => format!("{least} to {most}"),
             Shape::Number { least, most }
                 if *least > f32::MIN.into() && *most < f32::MAX.into() =>
