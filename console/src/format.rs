@@ -397,6 +397,14 @@ pub(crate) fn silent_file_system(kind: &str) -> String {
     format!("they lie on {kind}, which may not tell of all changes: --poll 1 looks each second")
 }
 
+/// That a host goes back from code that it got before the build of a plugin failed.
+pub fn early_dropped(plugin: &str) -> String {
+    format!(
+        "{plugin} served its new code already, but the build failed: the host goes back to the artifact in the \
+         plugin directory"
+    )
+}
+
 /// That cargo made other code of a plugin than a build without it.
 pub fn disagreement(plugin: &str, missed: &[String]) -> String {
     let missed = match missed {

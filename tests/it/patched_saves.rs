@@ -1,7 +1,9 @@
 //! Saves that change bodies of functions only, in a project outside the repository: the version that runs
 //! goes on, with other code.
 
-use rustix::process::Signal;
+use std::{env, fs, os::unix::fs::PermissionsExt as _};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{Process, Project};
@@ -231,4 +233,146 @@ fn the_first_failure_of_each_patch_is_told() {
         assert!(message.contains(&format!("no {patch}, Ada")), "{failed}");
         body = failing;
     }
+}
+
+/// A linker that waits as long as the file `wait` exists beside it, and fails if the file `fail` exists.
+const LINKER: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+while [ -e "$here/wait" ]; do sleep 0.05; done
+if [ -e "$here/fail" ]; then echo "no link today" >&2; exit 1; fi
+PATH=${PATH#*:} exec cc "$@"
+"#;
+
+/// A project whose linker the test holds up.
+struct HeldUp {
+    project: Project,
+    run: Process,
+}
+
+impl HeldUp {
+    fn start() -> Self {
+        let project = Project::new(&["one"], &["one"]);
+        project.write("one/src/lib.rs", COUNTER);
+        project.write("linker/cc", LINKER);
+        let linker = project.root().join("linker/cc");
+        fs::set_permissions(linker, fs::Permissions::from_mode(0o755)).unwrap();
+        let run = Self::run(&project);
+        Self { project, run }
+    }
+
+    fn run(project: &Project) -> Process {
+        let mut command = project.command("hotswap");
+        command.args(["run", "--json", "./app", "--offline"]).env_remove("HOTSWAP_NO_PATCH");
+        let path = env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", project.root().join("linker").display()));
+        let mut run = Process::start_reading(command);
+        run.wait_for_event("connected", |_| true);
+        run.wait_for_host("child=");
+        run
+    }
+
+    /// Saves another greeting, which is served while the linker waits.
+    fn serve_early(&mut self, generation: u64) {
+        self.save_another(generation);
+        assert!(self.said().starts_with("good morning Ada"), "{}", self.said());
+        assert_eq!(self.serving()["is_early"], true);
+    }
+
+    fn save_another(&mut self, generation: u64) {
+        self.project.write("linker/wait", "");
+        self.project.edit("one/src/lib.rs", "hello {name}", "good morning {name}");
+        let patched = reload(&mut self.run, generation, "one");
+        assert_eq!((&patched["outcome"], &patched["version"]), (&"patched".into(), &1.into()));
+        assert!(patched["patch"].is_u64(), "{patched}");
+    }
+
+    fn let_link(&self) {
+        fs::remove_file(self.project.root().join("linker/wait")).unwrap();
+    }
+
+    fn said(&self) -> String {
+        greeting(&self.project)
+    }
+
+    /// The version of the plugin that serves.
+    fn serving(&self) -> Value {
+        self.project.place().json(&["status"])["plugins"][0]["versions"][0].clone()
+    }
+
+    /// The version as it was loaded serves again, with its state.
+    fn is_back(&mut self, generation: u64) {
+        let back = reload(&mut self.run, generation, "one");
+        assert_eq!((&back["outcome"], &back["version"]), (&"patched".into(), &1.into()));
+        assert_eq!(back["patch"], Value::Null);
+        assert!(self.said().starts_with("hello Ada"), "{}", self.said());
+        assert_ne!(self.serving()["is_early"], true);
+    }
+}
+
+#[test]
+fn code_that_was_served_before_a_link_that_fails_is_taken_back() {
+    let mut held_up = HeldUp::start();
+    held_up.serve_early(2);
+    held_up.project.write("linker/fail", "");
+    held_up.let_link();
+    let dropped = held_up.run.wait_for_event("early_dropped", |_| true);
+    assert_eq!(dropped["plugin"], "one");
+    held_up.is_back(3);
+    // The next save is served in the same way, and stays.
+    fs::remove_file(held_up.project.root().join("linker/fail")).unwrap();
+    held_up.project.edit("one/src/lib.rs", "good morning", "good evening");
+    assert!(reload(&mut held_up.run, 4, "one")["patch"].is_u64());
+    held_up.run.wait_for_event("built", |it| it["is_served"] == true);
+    assert!(held_up.said().starts_with("good evening Ada"));
+    assert_ne!(held_up.serving()["is_early"], true);
+}
+
+#[test]
+fn code_that_was_served_before_its_edit_was_undone_is_taken_back() {
+    let mut held_up = HeldUp::start();
+    // The build that is linked is given up if it is not about to end anyway.
+    held_up.save_another(2);
+    let first = held_up.run.wait_for_event("sources_changed", |_| true);
+    held_up.project.write("one/src/lib.rs", COUNTER);
+    let is_next = |it: &Value| it["saved_at_ms"] != first["saved_at_ms"];
+    held_up.run.wait_for_event("sources_changed", is_next);
+    held_up.let_link();
+    held_up.is_back(3);
+}
+
+#[test]
+fn a_rollback_while_the_linker_runs_stays() {
+    let mut held_up = HeldUp::start();
+    held_up.serve_early(2);
+    held_up.project.place().json(&["rollback", "one"]);
+    held_up.is_back(3);
+    held_up.let_link();
+    let built = held_up
+        .run
+        .wait_for_event("built", |it| it["effect"] == "new_code" && it["patchable"] == true);
+    assert_ne!(built["is_served"], true);
+    let is_held = |it: &Value| it["report"]["plugins"][0]["outcome"] == "held";
+    held_up.run.wait_for_event("reload_finished", is_held);
+    assert!(held_up.said().starts_with("hello Ada"));
+    // On demand it serves.
+    held_up.project.place().json(&["reload", "--latest"]);
+    assert!(reload(&mut held_up.run, 4, "one")["patch"].is_u64());
+    assert_eq!(held_up.serving()["build_id"], built["build_id"]);
+}
+
+#[test]
+fn a_host_that_is_killed_while_the_linker_runs_comes_back_with_the_newest_build() {
+    let mut held_up = HeldUp::start();
+    held_up.serve_early(2);
+    let connected = held_up.run.wait_for_event("connected", |_| true);
+    let pid = i32::try_from(connected["host"]["pid"].as_i64().unwrap()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    held_up.run.wait_for_event("ended", |_| true);
+    held_up.let_link();
+    held_up.run = HeldUp::run(&held_up.project);
+    assert_eq!(held_up.said(), "good morning Ada 1 1 1");
+    assert_eq!(
+        (&held_up.serving()["version"], &held_up.serving()["patch"]),
+        (&1.into(), &Value::Null)
+    );
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hotswap_engine::{
-    ConsoleSocket, Generation, Guard, args,
+    ConsoleSocket, EngineError, Generation, Guard, args,
     artifact::{
         BuildId,
         patch::{Patch, Target},
@@ -41,6 +41,14 @@ impl Host {
         fs::write(self.plugins.path().join(format!("{plugin}.patch")), bytes).unwrap();
     }
 
+    /// Brings a patch whose artifact is not linked yet.
+    fn bring(&self, plugin: &str, early: &Patch) -> Result<ReloadReport, EngineError> {
+        let patch = self.plugins.path().join(".early");
+        fs::write(&patch, early.to_bytes().unwrap()).unwrap();
+        let plugin = plugin.into();
+        self.engine.patch(PatchParams { plugin, patch, build_phases: Vec::new() })
+    }
+
     fn ask(&self, plugin: &str, function: &str) -> u32 {
         self.engine.invoke(plugin, function, &[]).unwrap()
     }
@@ -50,6 +58,13 @@ impl Host {
         let version = self.engine.plugin(plugin).unwrap().version();
         (version, self.info(plugin, version).unwrap().patch)
     }
+}
+
+/// A patch as it is before its artifact is linked.
+fn early(linked: &Patch) -> Patch {
+    let mut early = linked.clone();
+    early.header.build = early.code_id();
+    early
 }
 
 fn outcome(report: &ReloadReport, plugin: &str) -> PluginOutcome {
@@ -104,17 +119,8 @@ fn a_patch_serves_before_its_artifact_is_linked() {
     let host = Host::with(&["statics"]);
     assert_eq!(host.ask("statics", "count"), 1);
     let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
-    let mut early = linked.clone();
-    early.header.build = early.code_id();
-    let path = host.plugins.path().join(".early");
-    let bring = |patch: &Patch| {
-        fs::write(&path, patch.to_bytes().unwrap()).unwrap();
-        host.engine.patch(PatchParams {
-            plugin: "Statics".into(),
-            patch: path.clone(),
-            build_phases: Vec::new(),
-        })
-    };
+    let early = early(&linked);
+    let bring = |patch: &Patch| host.bring("Statics", patch);
     let visits = host.ask("statics", "visit");
     assert_snapshot!(bring(&early).unwrap(), @"statics: patched (v1+1)");
     assert_eq!(host.ask("statics", "count"), visits + 1);
@@ -150,8 +156,7 @@ fn a_patch_serves_before_its_artifact_is_linked() {
 fn a_build_is_named_for_code_that_serves_already() {
     let host = Host::with(&["statics"]);
     let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
-    let mut early = linked.clone();
-    early.header.build = early.code_id();
+    let early = early(&linked);
     let path = host.plugins.path().join("statics.patch");
     let bring = |patch: &Patch| {
         fs::write(&path, patch.to_bytes().unwrap()).unwrap();
@@ -548,6 +553,47 @@ fn the_guard_takes_back_a_patch() {
     }
     assert_eq!((trips, host.serving("echo")), (1, (1, None)));
     assert_snapshot!(host.reload(), @"echo: held");
+}
+
+#[test]
+fn what_was_taken_back_before_it_was_linked_stays_back() {
+    let host = &Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(Guard::panics(3)));
+    host.reload();
+    let [one, other] = [&[("explode", "explode")][..], &[("explode", "explode"), ("fail", "fail")]];
+    let bring = |base, number, functions| {
+        let linked = patch(&revision("echo", base), &revision("echo", number), functions);
+        let report = host.bring("echo", &early(&linked)).unwrap();
+        // The artifact comes later.
+        (report, move || {
+            host.write_patch("echo", &linked);
+            host.plugins.install("echo", number);
+            host.reload()
+        })
+    };
+
+    // By a person.
+    let (report, link) = bring(1, 2, one);
+    assert_snapshot!(report, @"echo: patched (v1+1)");
+    assert_snapshot!(host.engine.rollback("echo").unwrap(), @"echo: patched (v1)");
+    assert_snapshot!(link(), @"echo: held");
+    assert_eq!(host.serving("echo"), (1, None));
+    // Another edit is not held.
+    host.install_patch("echo", 3, other);
+    assert_snapshot!(host.reload(), @"echo: patched (v1+2)");
+
+    // By the guard, which goes no further back when the artifact comes.
+    host.plugins.install("echo", 4);
+    assert_snapshot!(host.reload(), @"echo: ok");
+    let (report, link) = bring(4, 5, one);
+    assert_snapshot!(report, @"echo: patched (v2+1)");
+    let events = host.engine.subscribe();
+    for _ in 0..3 {
+        host.engine.invoke::<()>("echo", "explode", args!["boom"]).unwrap_err();
+    }
+    while !matches!(events.recv_timeout(PATIENCE).unwrap(), Event::ReloadFinished { .. }) {}
+    assert_eq!(host.serving("echo"), (2, None));
+    assert_snapshot!(link(), @"echo: held");
+    assert_eq!(host.serving("echo"), (2, None));
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! {"event":"host_started","pid":4121}
 //! {"event":"connected","host":{"pid":4121,"socket":"…","plugin_dir":"…","staging_dir":"…",…}}
 //! {"event":"sources_changed","plugins":["world"]}
+//! {"event":"early_dropped","plugin":"world"}
 //! {"event":"reload_waits","plugins":["world"]}
 //! {"event":"host_outdated","plugins":[]}
 //! {"event":"host_stopped","signal":21}
@@ -275,6 +276,9 @@ impl Lines {
             }
             SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
                 format!("!! {}", format::disagreement(plugin, missed))
+            }
+            SessionEvent::EarlyDropped { plugin } => {
+                format!("!! {}", format::early_dropped(plugin))
             }
             SessionEvent::PluginsChanged { added, removed, .. } => {
                 let told = [("added", added), ("taken off", removed)];

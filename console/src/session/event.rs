@@ -194,6 +194,12 @@ pub enum SessionEvent {
         /// Where the artifact lies.
         path: PathBuf,
     },
+    /// The host got code of a plugin before its artifact was there, and the build failed: the host goes back to the
+    /// artifact in the plugin directory.
+    EarlyDropped {
+        /// The plugin's package name.
+        plugin: String,
+    },
     /// What was saved is built and not reloaded, since that would break something that is used.
     ReloadWaits {
         /// The plugins whose new builds would.
@@ -329,6 +335,7 @@ impl SessionEvent {
             | Self::Difference(_)
             | Self::StoredBuilds { .. } => true,
             Self::Opened { .. }
+            | Self::EarlyDropped { .. }
             | Self::ReloadWaits { .. }
             | Self::JobStarted { .. }
             | Self::JobProgress { .. }

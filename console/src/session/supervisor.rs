@@ -24,6 +24,7 @@ use crate::host::client::Client;
 use crate::host::last_calls::LastCalls;
 use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
+use early::Ahead;
 use installed::{Installed, Seen};
 use manifests::Manifests;
 use pace::Pace;
@@ -114,6 +115,7 @@ struct Supervisor {
     saves: HashMap<String, Instant>,
     paces: HashMap<String, Pace>,
     patches: Patches,
+    ahead: Ahead,
     reviews: Reviews,
     /// Whether an artifact was installed since the last reload.
     built_since_reload: bool,
@@ -153,6 +155,7 @@ pub(super) async fn supervise(
     let mut session = Supervisor {
         plugin_dir: options.plugin_dir.clone(),
         patches: Patches::new(options.patch),
+        ahead: Ahead::default(),
         options,
         events,
         logs,
@@ -476,6 +479,7 @@ impl Supervisor {
             }
             Report::Built(job, outcome, product) => {
                 self.take(product);
+                self.go_back_from_early(&job, &outcome).await;
                 self.finish_one(job, outcome).await;
             }
             Report::SourcesChanged(change) if self.watcher.is_some() => {
@@ -550,6 +554,7 @@ impl Supervisor {
         }
         self.client = None;
         self.link = None;
+        self.ahead = Ahead::default();
         let cancelled = self.running.as_ref().is_some_and(|it| it.cancel.is_cancelled());
         let ended_job = match self.running.as_ref().and_then(|running| running.jobs.first()) {
             Some(Job::StopHost) => Some(JobOutcome::done(exit.to_string())),

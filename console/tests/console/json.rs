@@ -420,6 +420,7 @@ fn run_lines() -> Vec<Value> {
         },
         SessionEvent::HostStarted { pid: 4121 },
         SessionEvent::Connected { host: samples::host(4121) },
+        SessionEvent::EarlyDropped { plugin: "world".into() },
         SessionEvent::ReloadWaits { plugins: vec!["world".into()] },
         SessionEvent::SourcesChanged {
             plugins: vec!["world".into()],

@@ -202,6 +202,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             marker(state, text.clone());
             state.warn(text);
         }
+        SessionEvent::EarlyDropped { plugin } => {
+            let text = format::early_dropped(&plugin);
+            marker(state, text.clone());
+            state.warn(text);
+        }
         SessionEvent::ReloadWaits { plugins } => {
             let [preview, reload] = [Action::Preview, Action::Operate(Operation::Reload)]
                 .map(|action| state.key_of(&action));

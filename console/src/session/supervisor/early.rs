@@ -1,19 +1,20 @@
 //! A patch is brought to the host while the linker still makes the artifact that has the same code.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hotswap_artifact::layout::PATCH_EXTENSION;
-use hotswap_build::{BuildError, BuildErrorKind, Built, EarlyPatch, OnPatch};
+use hotswap_build::{BuildError, Built, EarlyPatch, OnPatch};
 use hotswap_protocol::{ErrorKind, PatchParams, PhaseTiming, ReloadReport, Request, WireError};
 use tokio::runtime::Handle;
 
 use super::Supervisor;
 use crate::host::client::Client;
 use crate::session::Watch;
-use crate::session::job::Job;
+use crate::session::event::SessionEvent;
+use crate::session::job::{Job, JobOutcome};
 
 /// The host that gets a patch of one plugin early.
 #[derive(Clone)]
@@ -21,8 +22,17 @@ pub(super) struct Early {
     plugin_dir: PathBuf,
     client: Client,
     runtime: Handle,
-    /// The host serves what is being linked.
-    is_ahead: Arc<AtomicBool>,
+    ahead: Ahead,
+}
+
+/// The plugins, by package, of which a host serves code that is not in the plugin directory yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ahead(Arc<Mutex<BTreeSet<String>>>);
+
+impl Ahead {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Supervisor {
@@ -36,8 +46,25 @@ impl Supervisor {
             plugin_dir,
             client,
             runtime: Handle::current(),
-            is_ahead: Arc::default(),
+            ahead: self.ahead.clone(),
         })
+    }
+
+    /// Lets the host go back to the artifact of a plugin whose code it got early, if the build ended without an
+    /// artifact that has this code.
+    pub(super) async fn go_back_from_early(&mut self, build: &Job, outcome: &JobOutcome) {
+        let Some(plugin) = build.plugin() else { return };
+        // The next build of it is on its way, and says what becomes of it.
+        if self.queue.contains(build) || !self.ahead.lock().remove(plugin) {
+            return;
+        }
+        if !matches!(outcome, JobOutcome::Done { .. }) {
+            self.tell(SessionEvent::EarlyDropped { plugin: plugin.clone() }).await;
+        }
+        self.built_since_reload = true;
+        if !self.queue.contains(&Job::ReloadIfBuilt) {
+            self.queue.push_back(Job::ReloadIfBuilt);
+        }
     }
 }
 
@@ -47,8 +74,9 @@ impl Early {
     pub(super) fn on_patch(&self, plugin: &str) -> OnPatch {
         let (early, plugin) = (self.clone(), plugin.to_owned());
         OnPatch(Arc::new(move |patch| {
-            let is_served = early.serve(&plugin, patch).is_ok();
-            early.is_ahead.store(is_served, Ordering::Release);
+            if early.serve(&plugin, patch).is_ok() {
+                early.ahead.lock().insert(plugin.clone());
+            }
         }))
     }
 
@@ -66,25 +94,16 @@ impl Early {
 
     /// Tells the host which build has the code that it serves already; `true` if no reload is needed any more.
     pub(super) fn settle(&self, plugin: &str, built: Result<&Built, &BuildError>) -> bool {
-        if !self.is_ahead.swap(false, Ordering::AcqRel) {
+        if !self.ahead.lock().contains(plugin) {
             return false;
         }
-        match built {
-            Ok(Built { plugin: name, patch: Some(Ok(_)), .. }) => {
-                let path = self.plugin_dir.join(name).with_extension(PATCH_EXTENSION);
-                self.send(plugin, &path, Vec::new()).is_ok()
-            }
-            // It is no patch after all, and so loaded as a whole.
-            Ok(_) => false,
-            // The next build is on its way.
-            Err(error) if error.kind() == BuildErrorKind::Cancelled => false,
-            // What the host serves never came about.
-            Err(_) => {
-                let reload = self.client.ask::<ReloadReport>(Request::Reload);
-                drop(self.runtime.block_on(reload));
-                false
-            }
+        let Ok(Built { plugin: name, patch: Some(Ok(_)), .. }) = built else { return false };
+        let path = self.plugin_dir.join(name).with_extension(PATCH_EXTENSION);
+        let is_settled = self.send(plugin, &path, Vec::new()).is_ok();
+        if is_settled {
+            self.ahead.lock().remove(plugin);
         }
+        is_settled
     }
 
     fn send(

@@ -30,7 +30,7 @@ impl Candidate {
         }
     }
 
-    fn found(&self) -> &Found {
+    pub fn found(&self) -> &Found {
         match self {
             Self::Known { found, .. } => found,
             Self::Read(inspected) => &inspected.found,

@@ -147,6 +147,12 @@ fn beside(artifact: &Found) -> Result<Option<Patch>, NotPatched> {
     }
 }
 
+/// The id of the code of a build, as the patch beside its artifact has it; `None` if there is no patch of it.
+pub(super) fn code_of(artifact: &Found, build: BuildId) -> Option<BuildId> {
+    let patch = beside(artifact).ok().flatten()?;
+    (patch.header.build == build).then(|| patch.code_id())
+}
+
 /// Reads the file of a patch.
 pub(crate) fn read(path: &Path) -> Result<Patch, NotPatched> {
     let file = File::open(path).map_err(NotPatched::Unreadable)?;

@@ -352,7 +352,7 @@ impl Plan {
         let mut plugins: Vec<Planned> = gone.collect();
         for candidate in candidates {
             let name = candidate.name().clone();
-            let holds = !request.is_latest() && state.holds(&name, candidate.build_id());
+            let holds = !request.is_latest() && is_held(state, &candidate);
             let running = current.lease(&name);
             let (action, not_patched) =
                 action(candidate, holds, running, context.staging, steps, phases)?;
@@ -554,6 +554,16 @@ fn action(
         Some(Err(why)) => (Action::Load(artifact), Some(why)),
         Some(Ok(None)) | None => (Action::Load(artifact), None),
     })
+}
+
+/// Whether a rollback keeps a plugin from a file: it went back from this build, or from its code before the build
+/// was linked.
+fn is_held(state: &LoadState, candidate: &Candidate) -> bool {
+    let (name, build) = (candidate.name(), candidate.build_id());
+    let code = || patch::code_of(candidate.found(), build);
+    let is_early_held =
+        || state.is_rolled_back(name) && code().is_some_and(|it| state.holds(name, it));
+    state.holds(name, build) || is_early_held()
 }
 
 fn not_reloadable(name: &PluginName) -> EngineError {
