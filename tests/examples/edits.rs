@@ -1,16 +1,154 @@
-//! What of twenty ordinary edits changes bodies of functions alone, as the builds tell it.
+//! Which of twenty ordinary edits of the sample plugins, and which of twenty of a public crate that a plugin uses, can
+//! be brought to a running version as a patch, and why the others cannot, as the builds tell it.
 //!
 //! `cargo run --release -p hotswap-tests --example edits`
 
-use std::{fs, io, path::Path};
-
-use hotswap_build::{
-    BuildOptions, Built, Cancel, ChangedFunction, PluginPackage, SourceChanges, build_plugin,
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
 };
 
-/// What somebody does to which sample plugin: texts of its source, and what they become.
+use hotswap_build::{BuildId, BuildOptions, Built, Cancel, PluginPackage, build_plugin};
+
+/// What somebody does to which sample plugin, or to which source of the crate: texts of the source, and what they
+/// become.
 type Edit = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
+/// The crate, in the version whose texts are edited.
+const CRATE: (&str, &str) = ("humantime", "2.3.0");
+
+/// A plugin that uses the crate.
+const USES: &str = r#"use std::time::UNIX_EPOCH;
+
+use hotswap_plugin::prelude::*;
+
+#[derive(Default)]
+struct Clock;
+
+#[plugin]
+impl Plugin for Clock {}
+
+#[invoke]
+fn seconds(text: String) -> Result<u64> {
+    Ok(humantime::parse_duration(&text)?.as_secs())
+}
+
+#[invoke]
+fn written(text: String) -> Result<String> {
+    let long: humantime::Duration = text.parse()?;
+    Ok(humantime::format_duration(*long).to_string())
+}
+
+#[invoke]
+fn stamp(text: String) -> Result<String> {
+    let at = humantime::parse_rfc3339(&text)?;
+    let since = at.duration_since(UNIX_EPOCH)?;
+    Ok(humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string())
+}
+"#;
+
+/// What somebody does to the crate.
+const EDITS_OF_CRATE: [Edit; 20] = [
+    ("another condition", "date", &[("hour > 23", "hour > 24")]),
+    ("another number", "duration", &[("n.mul(2_630_016)?, 0)", "n.mul(2_629_746)?, 0)")]),
+    ("a name in a match", "duration", &[("| \"wks\" |", "| \"wks\" | \"wke\" |")]),
+    (
+        "the body of a closure",
+        "duration",
+        &[("x.checked_add(c as u64 - '0' as u64)", "x.checked_add(c as u64 - 47)")],
+    ),
+    (
+        "a small function",
+        "date",
+        &[("(y % 100 != 0 || y % 400 == 0)", "y % 100 != 0 || y % 400 == 0")],
+    ),
+    (
+        "a method of a private type",
+        "duration",
+        &[(
+            "c if c.is_whitespace() => continue,",
+            "c if c.is_whitespace() || c == '_' => continue,",
+        )],
+    ),
+    (
+        "an early return",
+        "duration",
+        &[(
+            "    if s == \"0\" {",
+            "    if s.len() > 1000 {\n        return Err(Error::NumberOverflow);\n    }\n    if s == \"0\" {",
+        )],
+    ),
+    ("a helper that formats", "duration", &[("f.write_str(\"s\")?;", "f.write_str(\"s,\")?;")]),
+    ("what `Display` writes", "duration", &[("f.write_str(\"0s\")?;", "f.write_str(\"0 s\")?;")]),
+    (
+        "the text of an error",
+        "duration",
+        &[("\"expected number at {}\"", "\"a number is expected at {}\"")],
+    ),
+    (
+        "a function inside a function",
+        "date",
+        &[("Some((a * 10 + b) as u64)", "Some(u64::from(a * 10 + b))")],
+    ),
+    (
+        "a constant inside a function",
+        "date",
+        &[("const LEAPOCH: i64 = 11017;", "const LEAPOCH: i64 = 11018;")],
+    ),
+    (
+        "one more call into `std`",
+        "date",
+        &[("    parse_rfc3339_weak(s)\n}", "    parse_rfc3339_weak(s.trim_matches(' '))\n}")],
+    ),
+    ("a comment", "duration", &[("fn add_current", "// The sum.\nfn add_current")]),
+    (
+        "a function moves",
+        "duration",
+        &[("/// Parse duration object", "\n\n\n/// Parse duration object")],
+    ),
+    (
+        "the documentation of a function",
+        "duration",
+        &[("/// Parse duration object", "/// Parses the duration object")],
+    ),
+    ("the value of a constant", "date", &[("253_402_300_800 - 1;", "253_402_300_800 - 2;")]),
+    (
+        "a new function, and a call of it",
+        "date",
+        &[
+            ("    if year < 1970 ||", "    if is_before_epoch(year) ||"),
+            (
+                "fn is_leap_year",
+                "fn is_before_epoch(y: u64) -> bool {\n    y < 1970\n}\n\nfn is_leap_year",
+            ),
+        ],
+    ),
+    (
+        "a new variant",
+        "date",
+        &[
+            (
+                "    /// Other formatting errors\n",
+                "    /// Nothing is there\n    Empty,\n    /// Other formatting errors\n",
+            ),
+            (
+                "            Error::OutOfRange =>",
+                "            Error::Empty => write!(f, \"empty\"),\n            Error::OutOfRange =>",
+            ),
+        ],
+    ),
+    (
+        "a derive",
+        "duration",
+        &[(
+            "#[derive(Debug, Clone)]\npub struct FormattedDuration",
+            "#[derive(Debug, Clone, PartialEq)]\npub struct FormattedDuration",
+        )],
+    ),
+];
+
+/// What somebody does to the sample plugins.
 const EDITS: [Edit; 20] = [
     ("another text in a body", "world", &[("Hello, {name}!", "Hi, {name}!")]),
     ("another condition", "world", &[("times > 1000", "times > 100")]),
@@ -70,52 +208,86 @@ fn main() {
     let copy = tempfile::tempdir().expect("make a directory");
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
     copy_tree(repository, copy.path()).expect("copy the repository");
-    println!("| edit | plugin | bodies | what else | bodies alone |\n|---|---|---|---|---|");
-    let mut alone = 0;
-    for (what, name, texts) in EDITS {
-        let dir = copy.path().join("sample-plugins").join(name);
+    let plugins = copy.path().join("sample-plugins");
+    tell(&EDITS, "plugin", |name| {
+        let dir = plugins.join(name);
+        (dir.join("src/lib.rs"), dir)
+    });
+    let dir = with_crate(copy.path());
+    tell(&EDITS_OF_CRATE, "source", |name| {
+        let source = format!("{}/src/{name}.rs", CRATE.0);
+        (copy.path().join(source), dir.clone())
+    });
+}
+
+/// Makes each edit by itself, and prints what the build says of it. `place` is the source with the texts, and the
+/// plugin that is built.
+fn tell(edits: &[Edit], of: &str, place: impl Fn(&str) -> (PathBuf, PathBuf)) {
+    println!("| edit | {of} | bodies | a patch |\n|---|---|---|---|");
+    let mut patches = 0;
+    for (what, name, texts) in edits {
+        let (source, dir) = place(name);
         let plugin = PluginPackage::open(&dir).expect("a plugin");
-        let source = dir.join("src/lib.rs");
         let before = fs::read_to_string(&source).expect("read a source");
         let after = texts.iter().fold(before.clone(), |source, (from, to)| {
             assert!(source.contains(from), "{name} has another text now than {from:?}");
             source.replacen(from, to, 1)
         });
-        // The first build of a plugin has nothing to be compared with.
-        build(&plugin);
+        let base = build(&plugin, None).build_id;
         fs::write(&source, after).expect("write a source");
-        let changes = build(&plugin).changes;
+        let built = build(&plugin, Some(base));
         fs::write(&source, before).expect("write a source");
-        let is_alone = changes.as_ref().is_some_and(SourceChanges::is_bodies_only);
-        alone += usize::from(is_alone);
-        let changes = changes.unwrap_or_default();
-        let bodies: Vec<_> = changes.functions.iter().map(body).collect();
-        let items = changes.items.iter().map(|item| {
-            format!("`{}` {}", item.item.as_deref().unwrap_or("the file"), item.change.as_str())
-        });
-        println!(
-            "| {what} | {name} | {} | {} | {} |",
-            bodies.join(", "),
-            items.collect::<Vec<_>>().join(", "),
-            if is_alone { "yes" } else { "no" }
+        let bodies = built.changes.iter().flat_map(|changes| &changes.functions);
+        let bodies: Vec<_> = bodies.map(|function| format!("`{}`", function.name)).collect();
+        let patch = match &built.patch {
+            None => "yes, the code is the same".to_owned(),
+            Some(Ok(patch)) => format!("yes, {} bytes", patch.content.len()),
+            // Without the file, whose path is in parentheses.
+            Some(Err(why)) => format!("no: {}", why.to_string().split(" (").next().unwrap_or("")),
+        };
+        patches += usize::from(!patch.starts_with("no"));
+        println!("| {what} | {name} | {} | {patch} |", bodies.join(", "));
+    }
+    println!("\n{patches} of {} are patches.\n", edits.len());
+}
+
+/// Adds the crate's sources to the workspace, and a plugin that uses them. Returns the plugin's directory.
+fn with_crate(workspace: &Path) -> PathBuf {
+    let (name, version) = CRATE;
+    let plugin = workspace.join("sample-plugins/clock");
+    fs::create_dir_all(plugin.join("src")).expect("make a directory");
+    fs::write(plugin.join("src/lib.rs"), USES).expect("write a source");
+    let write_manifest = |dependency: &str| {
+        let manifest = format!(
+            "[package]\nname = \"clock\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+             [dependencies]\nhotswap-plugin.workspace = true\n{name} = {dependency}\n"
         );
-    }
-    println!("\n{alone} of {} change bodies of functions alone.", EDITS.len());
+        fs::write(plugin.join("Cargo.toml"), manifest).expect("write a manifest");
+    };
+    let root = workspace.join("Cargo.toml");
+    let members = fs::read_to_string(&root).expect("read a manifest");
+    let members = members.replacen("members = [", "members = [\"sample-plugins/clock\",", 1);
+    let members = members.replacen("exclude = [", &format!("exclude = [\"{name}\","), 1);
+    fs::write(root, members).expect("write a manifest");
+    write_manifest(&format!("\"={version}\""));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1"]).current_dir(&plugin);
+    let output = cargo.output().expect("run cargo");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("metadata");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let package = packages.iter().find(|it| it["name"] == name && it["version"] == version);
+    let manifest = package.and_then(|it| it["manifest_path"].as_str()).expect("the crate");
+    let (from, to) = (Path::new(manifest).parent().expect("a directory"), workspace.join(name));
+    copy_tree(from, &to).expect("copy the crate");
+    write_manifest(&format!("{{ path = \"../../{name}\" }}"));
+    plugin
 }
 
-fn body(function: &ChangedFunction) -> String {
-    match function.bound {
-        Some(bound) => format!("`{}` ({bound})", function.name),
-        None => format!("`{}`", function.name),
-    }
-}
-
-fn build(plugin: &PluginPackage) -> Built {
+fn build(plugin: &PluginPackage, patch_base: Option<BuildId>) -> Built {
     let mut output = Vec::new();
-    build_plugin(plugin, &BuildOptions::default(), &Cancel::default(), &mut |message| {
-        output.push(message);
-    })
-    .unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    let options = BuildOptions { patch_base, ..BuildOptions::default() };
+    build_plugin(plugin, &options, &Cancel::default(), &mut |message| output.push(message))
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
 /// Copies what the repository has, without what was built.
