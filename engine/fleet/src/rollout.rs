@@ -168,8 +168,10 @@ pub enum Reason {
     Slower { plugin: String, p99_ns: u64, base_p99_ns: u64, calls: u64 },
     /// A host's process ended in a call of it.
     Crashed { host: Id, plugin: Option<String> },
-    /// Hosts that ran it ended, without a call of it under way.
+    /// Hosts that ran it ended, without a call of it under way, or tell nothing any more.
     Died { hosts: Vec<Id> },
+    /// Hosts that ran it tell nothing any more.
+    Silent { hosts: Vec<Id> },
     /// It panics.
     Panicked { plugin: String, panics: u64, calls: u64 },
     /// More of its calls return an error.
@@ -224,6 +226,9 @@ impl fmt::Display for Reason {
             Self::Crashed { host, plugin: None } => write!(f, "{host} crashed"),
             Self::Died { hosts } => {
                 write!(f, "the processes of {} ended, and no call of it was under way", list(hosts))
+            }
+            Self::Silent { hosts } => {
+                write!(f, "{} ran it, and tell nothing any more", list(hosts))
             }
             Self::Panicked { plugin, panics, calls } => {
                 write!(f, "{plugin} panicked in {panics} of {calls} calls")
@@ -464,7 +469,7 @@ impl Rollout {
                 return self.go(Phase::RollingBack, Some(reason), input.now_ms);
             }
             if self.phase != Phase::Paused
-                && let Some(reason) = self.ended(input.hosts)
+                && let Some(reason) = self.ended(input)
             {
                 return self.pause(reason, input.now_ms);
             }
@@ -514,7 +519,7 @@ impl Rollout {
     fn counts(&self, host: &HostReport, input: &Input<'_>) -> bool {
         let says_no = matches!(host.more.offer, Some(OfferAnswer::No { .. }));
         host.state.is_there()
-            && input.now_ms.saturating_sub(host.at_ms) <= self.pace.lost_ms
+            && !self.is_silent(host, input)
             && !input.channel.pins.contains_key(&host.id)
             && (!says_no || self.runs(host))
     }
@@ -659,19 +664,32 @@ impl Rollout {
         })
     }
 
-    /// Whether hosts have ended while they ran it: one may be an accident, two are not.
-    fn ended(&mut self, all: &[HostReport]) -> Option<Reason> {
-        let died = all.iter().filter(|host| {
-            host.state == HostState::Died && host.at_ms >= self.started_at_ms && self.runs(host)
+    /// Whether hosts have ended, or tell nothing any more, while they ran it: one may be an accident, two are not.
+    fn ended(&mut self, input: &Input<'_>) -> Option<Reason> {
+        let ran = input.hosts.iter().filter(|host| {
+            host.at_ms >= self.started_at_ms
+                && self.runs(host)
+                && !input.channel.pins.contains_key(&host.id)
+                && !self.forgiven.contains(&host.id)
         });
-        let died: Vec<Id> = died.map(|host| host.id.clone()).collect();
-        let unforgiven: Vec<Id> =
-            died.iter().filter(|host| !self.forgiven.contains(host)).cloned().collect();
-        if unforgiven.len() < 2 {
+        let is_silent = |host: &HostReport| !input.may_have_lost && self.is_silent(host, input);
+        let (died, rest): (Vec<_>, Vec<_>) = ran.partition(|host| host.state == HostState::Died);
+        let silent = rest.into_iter().filter(|host| host.state.is_there() && is_silent(host));
+        let silent: Vec<Id> = silent.map(|host| host.id.clone()).collect();
+        let died: Vec<Id> = died.into_iter().map(|host| host.id.clone()).collect();
+        if died.len() + silent.len() < 2 {
             return None;
         }
-        self.forgiven.extend(died);
-        Some(Reason::Died { hosts: unforgiven })
+        self.forgiven.extend(died.iter().chain(&silent).cloned());
+        Some(match died.is_empty() {
+            true => Reason::Silent { hosts: silent },
+            false => Reason::Died { hosts: [died, silent].concat() },
+        })
+    }
+
+    /// Whether a host has told nothing for so long that it counts as lost.
+    fn is_silent(&self, host: &HostReport, input: &Input<'_>) -> bool {
+        input.now_ms.saturating_sub(host.at_ms) > self.pace.lost_ms
     }
 
     fn is_out_of_patience(&self, input: &Input<'_>) -> bool {

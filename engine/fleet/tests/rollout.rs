@@ -463,6 +463,22 @@ fn two_hosts_that_end_while_they_run_it_pause_it() {
 }
 
 #[test]
+fn two_hosts_that_tell_nothing_while_they_run_it_pause_it() {
+    let mut world = World::new(4, 20, Candidate::Good, Faults::default());
+    while world.rollout.phase != Phase::Baking {
+        world.tick();
+    }
+    let runs = |host: &&mut Host| host.report.release == Some(id("new"));
+    world.hosts.iter_mut().filter(runs).for_each(|host| host.is_there = false);
+    assert_eq!(world.run(), Phase::Paused);
+    assert!(matches!(world.rollout.reason, Some(Reason::Silent { ref hosts }) if hosts.len() == 2));
+    let runs = world.hosts.iter().filter(|host| host.report.release == Some(id("new")));
+    assert_eq!(runs.count(), 2, "no other host has got it");
+    world.controller_goes_on(Some(Order::Resume));
+    assert_eq!(world.run(), Phase::Done);
+}
+
+#[test]
 fn without_hosts_or_calls_it_pauses_and_can_be_promoted_by_hand() {
     let mut world = World::new(5, 0, Candidate::Good, Faults::default());
     assert_eq!(world.run(), Phase::Paused);
