@@ -58,7 +58,7 @@ fn fitting(
             for (position, (texts, _)) in of_sort() {
                 let freed = chosen[position].as_ref().map_or(0, width);
                 let mut wanted = texts.iter().filter(|text| width(text) <= left + freed);
-                let wanted = if is_long { wanted.next() } else { wanted.last() };
+                let wanted = if is_long { wanted.next() } else { wanted.next_back() };
                 if let Some(text) = wanted {
                     left = left + freed - width(text);
                     chosen[position] = Some(text.clone());
