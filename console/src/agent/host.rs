@@ -28,8 +28,10 @@ use crate::host::socket::{self, HostChoice};
 const LOOK: Duration = Duration::from_millis(500);
 /// How often otherwise.
 const LOOK_IDLE: Duration = Duration::from_secs(5);
-/// After how long something that was refused is tried again.
+/// After how long something that was refused is tried again. The pause doubles each time, up to the longest: what
+/// hangs in a load leaves a thread and a version behind.
 const AGAIN: Duration = Duration::from_secs(5);
+const LONGEST_AGAIN: Duration = Duration::from_secs(300);
 /// After how long a host that has another agent is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a process may take to end after it has closed its socket.
@@ -72,8 +74,8 @@ struct Host {
     applying: Option<Id>,
     staged: Option<Id>,
     problem: Option<Problem>,
-    /// When something was refused last.
-    refused_at: Option<Instant>,
+    /// When something was refused last, and after how long it is tried again.
+    refused: Option<(Instant, Duration)>,
     /// What it says to what it is to run, while it does not.
     offer: Option<Offer>,
     /// The release that is tried, and since when that is known here.
@@ -129,7 +131,7 @@ impl Host {
             applying: None,
             staged: None,
             problem: None,
-            refused_at: None,
+            refused: None,
             offer: None,
             tried: None,
             snapshot: Snapshot {
@@ -178,7 +180,8 @@ impl Host {
                 Err(Stop::Trouble(error)) => return Err(error),
                 Err(Stop::Refused(problem)) => {
                     self.problem = Some(problem);
-                    self.refused_at = Some(Instant::now());
+                    let pause = self.refused.map_or(AGAIN, |(_, pause)| pause * 2);
+                    self.refused = Some((Instant::now(), pause.min(LONGEST_AGAIN)));
                 }
             }
             self.report(&declared).await;
@@ -193,7 +196,7 @@ impl Host {
                 }
                 // The agent goes on as long as it has hosts.
                 changed = self.declared.changed() => match changed {
-                    Ok(()) => self.refused_at = None,
+                    Ok(()) => self.refused = None,
                     Err(_) => return Ok(()),
                 },
             }
@@ -246,10 +249,9 @@ impl Host {
     }
 
     async fn bring(&mut self, declared: &Declared) -> Result<(), Stop> {
-        if self.refused_at.is_some_and(|at| at.elapsed() < AGAIN) {
+        if self.refused.is_some_and(|(at, pause)| at.elapsed() < pause) {
             return Ok(());
         }
-        self.refused_at = None;
         if self.staged != declared.channel.candidate {
             self.staged = None;
         }
@@ -283,6 +285,7 @@ impl Host {
                     && self.staged != declared.channel.candidate
         };
         self.problem = self.problem.take().filter(is_of_interest);
+        self.refused = None;
         Ok(())
     }
 
