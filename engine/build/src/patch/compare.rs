@@ -522,7 +522,7 @@ fn callers(new: &Objects, id: AtomId) -> Result<Callers, Unpatchable> {
         match atom.kind {
             // It calls itself.
             Kind::Code if by == id && is_call(atom, reference) => {}
-            Kind::Code if is_call(atom, reference) || is_caught(function) => {
+            Kind::Code if is_call(atom, reference) || is_lent(function, atom) => {
                 callers.functions.push(by);
             }
             Kind::Code => return Err(taken(atom)),
@@ -622,12 +622,16 @@ fn is_loaded_to_call(atom: &Atom, from: usize) -> bool {
     false
 }
 
-/// Whether a function is what `catch_unwind` calls: its address is passed to the compiler's own `try`, which
-/// calls it at once and keeps nothing.
-fn is_caught(atom: &Atom) -> bool {
-    let name = name_of(atom);
-    name.starts_with("std::panicking::")
-        && (name.ends_with("::do_call") || name.ends_with("::do_catch"))
+/// Whether the address of a function is only lent by this caller, and nobody keeps it after the call: that of what
+/// `catch_unwind` calls, which is passed to the compiler's own `try`; and that of a closure on a value of the
+/// DataBag, which the engine calls before it returns.
+fn is_lent(function: &Atom, by: &Atom) -> bool {
+    let name = name_of(function);
+    let is_caught = name.starts_with("std::panicking::")
+        && (name.ends_with("::do_call") || name.ends_with("::do_catch"));
+    is_caught
+        || name == "hotswap_plugin::vault::raw::run"
+            && name_of(by) == "hotswap_plugin::vault::raw::ValueCallback::new"
 }
 
 /// The readable name of an atom.

@@ -96,6 +96,15 @@ fn add(a: u32, b: u32) -> u64 {
     each(a) + each(b)
 }
 
+/// Counts in the DataBag.
+#[invoke]
+fn count(vault: &Vault) -> Result<u64> {
+    vault.data_bag().update("count", || 0, |count| {
+        *count += 10;
+        *count
+    })
+}
+
 #[invoke]
 fn in_words(number: u8) -> String {
     let word = match number {
@@ -230,6 +239,10 @@ fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
     // A constant is no place in the source, though it looks like one.
     let patch = running.with("(\"src/lib.rs\", 5)", "(\"src/lib.rs\", 6)").expect("a patch");
     assert_eq!((patch.header.changed, patch.header.functions.len()), (vec!["rule".to_owned()], 1));
+
+    // The engine calls a closure on a value before it returns, and keeps no address of it.
+    let patch = running.with("*count += 10", "*count += 20").expect("a patch");
+    assert_eq!(patch.header.changed, ["count"]);
 
     // It is always made for the version that runs, not for the build before.
     let patch = running.with("value.into() + 1", "value.into() + 2").expect("a patch");
