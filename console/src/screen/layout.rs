@@ -162,6 +162,8 @@ const LEAST_FOR_NAMES: u16 = 6;
 const LEAST_STRIP_COLUMN: u16 = 38;
 /// With fewer lines than this the details of a version have no place beside the tree.
 const LEAST_FOR_DETAILS: u16 = 12;
+/// The least and the largest number of lines of the details: they give way to a longer tree.
+const LEAST_DETAIL_LINES: u16 = 4;
 const DETAIL_LINES: u16 = 7;
 
 /// A panel without its border.
@@ -174,15 +176,18 @@ pub fn first_visible(selected: usize, page: usize) -> usize {
     (selected + 1).saturating_sub(page)
 }
 
-/// The parts of the plugins panel: the names of the columns, the tree, the line below it, and the
-/// details of a version.
-pub fn of_plugins(inside: Rect) -> [Rect; 4] {
+/// The parts of the plugins panel: the names of the columns, the tree of so many lines, the line below it, and
+/// the details of a version.
+pub fn of_plugins(inside: Rect, lines: usize) -> [Rect; 4] {
     let has_details = inside.height >= LEAST_FOR_DETAILS;
+    let head = u16::from(inside.height >= LEAST_FOR_NAMES);
+    let left = inside.height.saturating_sub(head + 1).saturating_sub(as_u16(lines));
+    let details = left.clamp(LEAST_DETAIL_LINES, DETAIL_LINES);
     Split::vertical([
-        Constraint::Length(u16::from(inside.height >= LEAST_FOR_NAMES)),
+        Constraint::Length(head),
         Constraint::Fill(1),
         Constraint::Length(u16::from(has_details)),
-        Constraint::Length(if has_details { DETAIL_LINES } else { 0 }),
+        Constraint::Length(if has_details { details } else { 0 }),
     ])
     .areas(inside)
 }

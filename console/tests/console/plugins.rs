@@ -5,8 +5,8 @@ use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, Order, SessionEvent};
 use hotswap_protocol::{
-    DataBagEntry, ErrorKind, Event, Holder, HolderKind, LatencyBucket, Outcome, Snapshot,
-    ValueChange, VersionState, WireError,
+    DataBagEntry, ErrorKind, Event, Holder, HolderKind, LatencyBucket, Outcome, PluginInfo,
+    Snapshot, ValueChange, VersionState, WireError,
 };
 
 use crate::support::console::Console;
@@ -539,4 +539,18 @@ fn a_narrow_header_shortens_what_it_tells_before_it_leaves_anything_out() {
         let header = screen.lines().next().unwrap();
         assert_eq!(header.split_once(" │ ").unwrap().1, told, "{header}");
     }
+}
+
+#[test]
+fn the_details_give_way_to_a_longer_tree() {
+    let mut console = Console::connected(100, 30);
+    let mut snapshot = samples::snapshot(4121);
+    let one = snapshot.plugins.pop().unwrap();
+    snapshot.plugins = (1..=7)
+        .map(|number| PluginInfo { name: format!("plugin-{number}"), ..one.clone() })
+        .collect();
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    let screen = console.screen();
+    assert!((1..=7).all(|number| screen.contains(&format!("plugin-{number} "))), "{screen}");
+    assert!(screen.contains("build "), "{screen}");
 }

@@ -86,7 +86,8 @@ fn click(state: &mut State, place: Position) -> Vec<Effect> {
     let row = usize::from(place.y - inside.y);
     match (panel, state.tab) {
         (Panel::Plugins, _) => {
-            let [_, tree, ..] = layout::of_plugins(inside);
+            let lines = state.plugins.rows().len() + state.not_loaded().len();
+            let [_, tree, ..] = layout::of_plugins(inside, lines);
             click_plugin(state, tree, place)
         }
         (Panel::Logs, _) => click_line(state, inside, row),

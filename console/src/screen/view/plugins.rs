@@ -1,6 +1,6 @@
 //! The plugins panel: a tree of versions, and what there is to know of the selected one.
 
-use hotswap_protocol::{Failures, Holder, PluginInfo, VersionInfo, VersionState, same_plugin};
+use hotswap_protocol::{Failures, Holder, PluginInfo, VersionInfo, VersionState};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -41,11 +41,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     push_filter(frame, area, &mut title, SearchField::Plugins, state, theme);
     let inner = panel(frame, area, title, has_focus, theme);
     let rows = state.plugins.rows();
-    let missing = not_loaded(state);
+    let missing = state.not_loaded();
     if rows.is_empty() && missing.is_empty() {
         return draw_empty(frame, inner, empty_text(state), theme);
     }
-    let [head, tree, rule, below] = layout::of_plugins(inner);
+    let [head, tree, rule, below] = layout::of_plugins(inner, rows.len() + missing.len());
     let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
     let names = names.map(format::width).max().unwrap_or(0);
     let labels = rows.iter().filter(|row| row.is_first).map(|row| row.version.label());
@@ -77,14 +77,6 @@ fn empty_text(state: &State) -> &'static str {
             "no plugins: nothing in the plugin directory could be loaded"
         }
     }
-}
-
-/// Packages whose plugin the host has not loaded.
-fn not_loaded(state: &State) -> Vec<&str> {
-    let loaded =
-        |package: &str| state.plugins.list().iter().any(|it| same_plugin(&it.name, package));
-    let packages = state.host.packages.iter().map(String::as_str);
-    packages.filter(|package| !loaded(package) && state.plugins.shows(package)).collect()
 }
 
 fn draw_tree(
