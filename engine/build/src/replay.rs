@@ -898,13 +898,16 @@ fn sources_of(plugin: &PluginPackage, artifact: &Artifact) -> Vec<PathBuf> {
     files.into_iter().find(is_found).unwrap_or_else(whole_package)
 }
 
-/// The crates of those `units` that a run of cargo compiled.
+/// The crates of those `units` that a run of cargo compiled, in the order of their names: it tells of them in any order.
 pub(crate) fn compiled_of(units: &BTreeSet<UnitId>, run: &Run) -> Vec<String> {
     let is_one = |artifact: &&Artifact| {
         let mut ids = artifact.filenames.iter().filter_map(|path| unit_id_of(path.as_std_path()));
         !artifact.fresh && ids.any(|id| units.contains(id))
     };
-    run.artifacts.iter().filter(is_one).map(|artifact| artifact.target.name.clone()).collect()
+    let compiled = run.artifacts.iter().filter(is_one);
+    let mut names: Vec<_> = compiled.map(|artifact| artifact.target.name.clone()).collect();
+    names.sort_unstable();
+    names
 }
 
 /// The hash of the content that a compiler, which began at `began`, has read from `path`, for a list of what
