@@ -72,13 +72,10 @@ impl Error {
         Self(Box::new(Parts { kind, message, causes: Vec::new() }))
     }
 
-    fn with_causes(error: &dyn std::error::Error) -> Self {
-        let causes = std::iter::successors(error.source(), |cause| cause.source());
-        Self(Box::new(Parts {
-            kind: ErrorKind::Failed,
-            message: error.to_string(),
-            causes: causes.map(ToString::to_string).collect(),
-        }))
+    fn with_causes(message: String, source: Option<&(dyn std::error::Error + 'static)>) -> Self {
+        let causes = std::iter::successors(source, |cause| cause.source());
+        let causes = causes.map(ToString::to_string).collect();
+        Self(Box::new(Parts { kind: ErrorKind::Failed, message, causes }))
     }
 
     /// The kind of the error.
@@ -124,7 +121,8 @@ impl Error {
 
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
-        Self::with_causes(&error)
+        // Through a table, a patch could not reach how the error shows itself.
+        Self::with_causes(error.to_string(), error.source())
     }
 }
 

@@ -96,6 +96,27 @@ fn add(a: u32, b: u32) -> u64 {
     each(a) + each(b)
 }
 
+#[derive(Debug)]
+struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not this one")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn checked(number: u64) -> std::result::Result<u64, Refused> {
+    if number == 13 { Err(Refused) } else { Ok(number) }
+}
+
+/// Takes all numbers but one.
+#[invoke]
+fn check(number: u64) -> Result<u64> {
+    Ok(checked(number)?)
+}
+
 /// Counts in the DataBag.
 #[invoke]
 fn count(vault: &Vault) -> Result<u64> {
@@ -239,6 +260,10 @@ fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
     // A constant is no place in the source, though it looks like one.
     let patch = running.with("(\"src/lib.rs\", 5)", "(\"src/lib.rs\", 6)").expect("a patch");
     assert_eq!((patch.header.changed, patch.header.functions.len()), (vec!["rule".to_owned()], 1));
+
+    // The text of an error is made where the error becomes one of the engine's.
+    let patch = running.with("not this one", "any but this").expect("a patch");
+    assert_eq!(patch.header.changed, ["<fmt::Display for Refused>::fmt"]);
 
     // The engine calls a closure on a value before it returns, and keeps no address of it.
     let patch = running.with("*count += 10", "*count += 20").expect("a patch");
