@@ -191,8 +191,13 @@ async fn forward_events(
     }
     // A host of an earlier release remembers none.
     if let Ok(reloads) = client.ask::<Reloads>(Request::Reloads).await {
+        // What serves since then is known before somebody acts on it.
+        let serving = match client.ask(Request::Snapshot).await {
+            Ok(snapshot) => LinkEvent::Snapshot(snapshot),
+            Err(error) => return error.message,
+        };
         let missing = told.missing(&reloads.reloads).into_iter().map(LinkEvent::Engine);
-        for event in missing.chain([LinkEvent::Reloads(reloads)]) {
+        for event in [serving].into_iter().chain(missing).chain([LinkEvent::Reloads(reloads)]) {
             if report.send(event).await.is_err() {
                 return "the session is over".into();
             }
