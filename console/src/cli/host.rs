@@ -234,8 +234,8 @@ async fn perform<T: DeserializeOwned + Serialize>(
         // Whoever reads the answer reads the standard output.
         let _ = writeln!(
             io::stderr(),
-            "hotswap: {agent} brings this host to what that declares: `hotswap fleet pin {} RELEASE` has it run \
-             something else for longer",
+            "hotswap: {agent} decides what this host runs, and may undo this; `hotswap fleet pin {} RELEASE` keeps \
+             another release there",
             agent.host
         );
     }

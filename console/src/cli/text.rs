@@ -28,7 +28,7 @@ pub(super) fn status(snapshot: &Snapshot, host_outdated: Option<bool>) -> String
         text += "the host is older than its sources: build it again and restart it\n";
     }
     if let Some(agent) = &host.agent {
-        text += &format!("{agent} brings it to what that declares, as {}\n", agent.host);
+        text += &format!("{agent} decides what it runs; its name there is {}\n", agent.host);
     }
     let rows = snapshot.plugins.iter().flat_map(|plugin| {
         plugin.versions.iter().map(|version| {

@@ -330,14 +330,6 @@ impl Notice {
 const NOTICES_KEPT: usize = 200;
 
 impl State {
-    /// Packages whose plugin the host has not loaded.
-    pub fn not_loaded(&self) -> Vec<&str> {
-        let loaded =
-            |package: &str| self.plugins.list().iter().any(|it| same_plugin(&it.name, package));
-        let packages = self.host.packages.iter().map(String::as_str);
-        packages.filter(|package| !loaded(package) && self.plugins.shows(package)).collect()
-    }
-
     /// The state of a console that has just come up.
     pub fn new(size: (u16, u16)) -> Self {
         Self {
@@ -378,6 +370,14 @@ impl State {
             memory: Memory::default(),
             quitting: false,
         }
+    }
+
+    /// Packages whose plugin the host has not loaded.
+    pub fn not_loaded(&self) -> Vec<&str> {
+        let loaded =
+            |package: &str| self.plugins.list().iter().any(|it| same_plugin(&it.name, package));
+        let packages = self.host.packages.iter().map(String::as_str);
+        packages.filter(|package| !loaded(package) && self.plugins.shows(package)).collect()
     }
 
     /// Where everything is.

@@ -1,13 +1,14 @@
 //! The connection to the host, made anew while its process lives.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use hotswap_protocol::{
-    ErrorKind, Event, Notification, PastReload, ReloadEnd, Reloads, Request, Snapshot,
+    ErrorKind, Event, MAX_RELOADS, Notification, PastReload, Reloads, Request, Snapshot,
     SubscribeParams, WireError,
 };
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::event::LogLine;
 use crate::host::client::Client;
@@ -51,7 +52,7 @@ pub(super) async fn maintain(
     logs: mpsc::Sender<LogLine>,
 ) {
     let mut records = Records { last: is_new.then_some(0), dropped: 0 };
-    let mut told = ToldReloads { last_ms: is_new.then_some(0), earlier: Vec::new() };
+    let mut told = ToldReloads::of(is_new);
     let mut silence = Some(Silence { patience, report: report.clone() });
     loop {
         let (client, notifications) =
@@ -110,37 +111,38 @@ impl Records {
 
 /// The reloads of a host that were told as events.
 struct ToldReloads {
-    /// When the last one ended; none before it is known what a host that ran already has done.
-    last_ms: Option<u64>,
-    /// What the host remembered when the connection was made.
-    earlier: Vec<PastReload>,
+    /// Those that were, or that were over before anybody looked; `None` before it is known what a host that ran
+    /// already has done.
+    known: Option<VecDeque<Event>>,
+    /// Those of which the host was asked, and which an event on its way may tell again.
+    made_up_for: Vec<Event>,
 }
 
 impl ToldReloads {
+    fn of(is_new: bool) -> Self {
+        Self { known: is_new.then(VecDeque::new), made_up_for: Vec::new() }
+    }
+
     /// The events that are missing of what the host remembers. What it did before anybody looked is none of them.
     fn missing(&mut self, remembered: &[PastReload]) -> Vec<Event> {
-        let newest_ms = remembered.iter().map(|it| it.at_ms).chain(self.last_ms).max();
-        let Some(last_ms) = self.last_ms.replace(newest_ms.unwrap_or(0)) else {
-            return Vec::new();
-        };
-        self.earlier = remembered.to_vec();
-        let missing = remembered.iter().filter(|reload| reload.at_ms > last_ms);
-        let missing = missing.map(|PastReload { at_ms, end }| match end.clone() {
-            ReloadEnd::Report(report) => Event::ReloadFinished { at_ms: *at_ms, report },
-            ReloadEnd::Error(error) => Event::ReloadFailed { at_ms: *at_ms, error },
-        });
-        missing.collect()
+        let remembered: VecDeque<Event> = remembered.iter().cloned().map(Event::from).collect();
+        let known = self.known.replace(remembered.clone());
+        let is_missing = |event: &Event| known.as_ref().is_some_and(|known| !known.contains(event));
+        self.made_up_for = remembered.into_iter().filter(is_missing).collect();
+        self.made_up_for.clone()
     }
 
     /// Whether an event is to be told: it was not, as one that is missing.
     fn is_new(&mut self, event: &Event) -> bool {
-        let (at_ms, end) = match event {
-            Event::ReloadFinished { at_ms, report } => (*at_ms, ReloadEnd::Report(report.clone())),
-            Event::ReloadFailed { at_ms, error } => (*at_ms, ReloadEnd::Error(error.clone())),
-            _ => return true,
-        };
-        self.last_ms = self.last_ms.max(Some(at_ms));
-        !self.earlier.contains(&PastReload { at_ms, end })
+        let is_end = matches!(event, Event::ReloadFinished { .. } | Event::ReloadFailed { .. });
+        if !is_end {
+            return true;
+        }
+        let known = self.known.get_or_insert_default();
+        known.push_back(event.clone());
+        let surplus = known.len().saturating_sub(MAX_RELOADS);
+        known.drain(..surplus);
+        !self.made_up_for.contains(event)
     }
 }
 
@@ -190,17 +192,16 @@ async fn forward_events(
         return error.message;
     }
     // A host of an earlier release remembers none.
-    if let Ok(reloads) = client.ask::<Reloads>(Request::Reloads).await {
-        // What serves since then is known before somebody acts on it.
-        let serving = match client.ask(Request::Snapshot).await {
-            Ok(snapshot) => LinkEvent::Snapshot(snapshot),
-            Err(error) => return error.message,
-        };
-        let missing = told.missing(&reloads.reloads).into_iter().map(LinkEvent::Engine);
-        for event in [serving].into_iter().chain(missing).chain([LinkEvent::Reloads(reloads)]) {
-            if report.send(event).await.is_err() {
-                return "the session is over".into();
-            }
+    let reloads: Reloads = client.ask(Request::Reloads).await.unwrap_or_default();
+    // What serves since then is known before somebody acts on it.
+    let serving = match client.ask(Request::Snapshot).await {
+        Ok(snapshot) => LinkEvent::Snapshot(snapshot),
+        Err(error) => return error.message,
+    };
+    let missing = told.missing(&reloads.reloads).into_iter().map(LinkEvent::Engine);
+    for event in [serving].into_iter().chain(missing).chain([LinkEvent::Reloads(reloads)]) {
+        if report.send(event).await.is_err() {
+            return "the session is over".into();
         }
     }
     while let Some(notification) = notifications.recv().await {
@@ -217,7 +218,8 @@ async fn forward_events(
 }
 
 async fn poll(client: &Client, report: &mpsc::Sender<LinkEvent>, changed: &Notify) -> String {
-    let mut tick = interval(POLL);
+    // The first is asked for with what was missed.
+    let mut tick = interval_at(Instant::now() + POLL, POLL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -265,7 +267,7 @@ async fn forward_logs(
 
 #[cfg(test)]
 mod tests {
-    use hotswap_protocol::{LogLevel, LogRecord};
+    use hotswap_protocol::{LogLevel, LogRecord, ReloadEnd};
     use tokio::net::UnixListener;
 
     use super::*;
@@ -317,7 +319,7 @@ mod tests {
             at_ms,
             error: WireError::new(ErrorKind::Reload, "no such plugin"),
         };
-        let mut told = ToldReloads { last_ms: Some(0), earlier: Vec::new() };
+        let mut told = ToldReloads::of(true);
         assert_eq!(told.missing(&[failed(3), failed(5)]), [event(3), event(5)]);
         assert!(!told.is_new(&event(5)), "it came while the host was asked");
         assert!(told.is_new(&event(6)));
@@ -325,8 +327,9 @@ mod tests {
         assert_eq!(told.missing(&[failed(5), failed(6), failed(8)]), [event(8)]);
         assert!(!told.is_new(&event(8)) && told.is_new(&event(9)));
 
-        let mut told = ToldReloads { last_ms: None, earlier: Vec::new() };
+        let mut told = ToldReloads::of(false);
         assert_eq!(told.missing(&[failed(3)]), [], "it was over before anybody looked");
+        assert!(told.is_new(&event(3)), "or just then, and nobody has told of it");
         assert_eq!(told.missing(&[failed(3), failed(5)]), [event(5)]);
     }
 

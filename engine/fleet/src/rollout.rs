@@ -168,8 +168,13 @@ pub enum Reason {
     Slower { plugin: String, p99_ns: u64, base_p99_ns: u64, calls: u64 },
     /// A host's process ended in a call of it.
     Crashed { host: Id, plugin: Option<String> },
-    /// Hosts that ran it ended, without a call of it under way, or tell nothing any more.
-    Died { hosts: Vec<Id> },
+    /// Hosts that ran it ended, without a call of it under way.
+    Died {
+        hosts: Vec<Id>,
+        /// Others that ran it tell nothing any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        silent: Vec<Id>,
+    },
     /// Hosts that ran it tell nothing any more.
     Silent { hosts: Vec<Id> },
     /// It panics.
@@ -224,8 +229,15 @@ impl fmt::Display for Reason {
             Self::Refused { host, message, .. } => write!(f, "refused by {host}: {message}"),
             Self::Crashed { host, plugin: Some(plugin) } => write!(f, "{host} crashed in {plugin}"),
             Self::Crashed { host, plugin: None } => write!(f, "{host} crashed"),
-            Self::Died { hosts } => {
-                write!(f, "the processes of {} ended, and no call of it was under way", list(hosts))
+            Self::Died { hosts, silent } => {
+                let hosts = list(hosts);
+                write!(f, "the processes of {hosts} ended, and no call of it was under way")?;
+                match silent.as_slice() {
+                    [] => Ok(()),
+                    silent => {
+                        write!(f, "; {} ran it, too, and tell nothing any more", list(silent))
+                    }
+                }
             }
             Self::Silent { hosts } => {
                 write!(f, "{} ran it, and tell nothing any more", list(hosts))
@@ -683,7 +695,7 @@ impl Rollout {
         self.forgiven.extend(died.iter().chain(&silent).cloned());
         Some(match died.is_empty() {
             true => Reason::Silent { hosts: silent },
-            false => Reason::Died { hosts: [died, silent].concat() },
+            false => Reason::Died { hosts: died, silent },
         })
     }
 

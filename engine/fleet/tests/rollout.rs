@@ -457,7 +457,9 @@ fn two_hosts_that_end_while_they_run_it_pause_it() {
         (host.is_there, host.report.state, host.report.at_ms) = (false, HostState::Died, now_ms);
     }
     assert_eq!(world.run(), Phase::Paused);
-    assert!(matches!(world.rollout.reason, Some(Reason::Died { ref hosts }) if hosts.len() == 2));
+    assert!(
+        matches!(world.rollout.reason, Some(Reason::Died { ref hosts, .. }) if hosts.len() == 2)
+    );
     world.controller_goes_on(Some(Order::Resume));
     assert_eq!(world.run(), Phase::Done);
 }

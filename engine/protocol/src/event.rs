@@ -26,6 +26,16 @@ pub struct PastReload {
     pub end: ReloadEnd,
 }
 
+impl From<PastReload> for Event {
+    /// What told of its end.
+    fn from(PastReload { at_ms, end }: PastReload) -> Self {
+        match end {
+            ReloadEnd::Report(report) => Self::ReloadFinished { at_ms, report },
+            ReloadEnd::Error(error) => Self::ReloadFailed { at_ms, error },
+        }
+    }
+}
+
 /// How a reload ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -42,11 +42,11 @@
 
 #![forbid(unsafe_code)]
 
+use std::ops::RangeInclusive;
+
 // What both sides must agree on.
 pub mod clock;
 pub mod env;
-use std::ops::RangeInclusive;
-
 mod name;
 mod runtime_dir;
 mod socket;

@@ -34,8 +34,8 @@ pub fn leads(state: &State, kind: LeadKind) -> Vec<Lead> {
 fn changed(state: &State) -> Vec<Lead> {
     let plugins = || state.plugins.list().iter();
     let mut reloads = state.timeline.reloads().iter();
-    let last = reloads.find(|reload| plugins().any(|it| reload.has_made_serve(&it.name)));
-    let is_of_last = |it: &&PluginInfo| last.is_none_or(|reload| reload.has_made_serve(&it.name));
+    let last = reloads.find(|reload| plugins().any(|it| reload.has_published(&it.name)));
+    let is_of_last = |it: &&PluginInfo| last.is_none_or(|reload| reload.has_published(&it.name));
     plugins().filter(is_of_last).flat_map(|plugin| changed_of(plugin, state)).collect()
 }
 

@@ -168,11 +168,6 @@ impl Reload {
         face_of(outcome).filter(|_| is_new)
     }
 
-    /// Whether it made another version or patch of this plugin serve.
-    pub fn has_made_serve(&self, plugin: &str) -> bool {
-        self.published(plugin).is_some()
-    }
-
     /// The version of this plugin that it loaded.
     fn loaded(&self, plugin: &str) -> Option<u32> {
         let outcome = self.outcome(plugin)?;
@@ -206,7 +201,7 @@ impl Reload {
     }
 
     /// Whether it made a new build serve of this plugin, or of the plugin of this package.
-    fn has_published(&self, package: &str) -> bool {
+    pub fn has_published(&self, package: &str) -> bool {
         let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
         plugins
             .into_iter()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hotswap_artifact::layout::PATCH_EXTENSION;
-use hotswap_build::{BuildError, Built, EarlyPatch, OnPatch};
+use hotswap_build::{Built, EarlyPatch, OnPatch};
 use hotswap_protocol::{ErrorKind, PatchParams, PhaseTiming, ReloadReport, Request, WireError};
 use tokio::runtime::Handle;
 
@@ -93,11 +93,11 @@ impl Early {
     }
 
     /// Tells the host which build has the code that it serves already; `true` if no reload is needed any more.
-    pub(super) fn settle(&self, plugin: &str, built: Result<&Built, &BuildError>) -> bool {
+    pub(super) fn settle(&self, plugin: &str, built: &Built) -> bool {
         if !self.ahead.lock().contains(plugin) {
             return false;
         }
-        let Ok(Built { plugin: name, patch: Some(Ok(_)), .. }) = built else { return false };
+        let Built { plugin: name, patch: Some(Ok(_)), .. } = built else { return false };
         let path = self.plugin_dir.join(name).with_extension(PATCH_EXTENSION);
         let is_settled = self.send(plugin, &path, Vec::new()).is_ok();
         if is_settled {

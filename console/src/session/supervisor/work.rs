@@ -420,7 +420,7 @@ fn run_plugin_builds(
         }
         let installed = built.and_then(|built| install(built, &package.plugin_dir));
         let is_served = early.is_some_and(|early| {
-            early.settle(name(position), installed.as_ref().map(|installed| &installed.built))
+            installed.as_ref().is_ok_and(|it| early.settle(name(position), &it.built))
         });
         let (outcome, product) = match installed {
             Ok(Installed { built, path, is_new }) => {

@@ -354,28 +354,27 @@ impl Inner {
                     self.loads.fetch_add(1, Ordering::Relaxed);
                 }
                 tracing::info!(generation = report.generation, "loaded: {}", report.summary());
-                let (at_ms, report) = (now_ms(), report.clone());
-                self.remember(at_ms, ReloadEnd::Report(report.clone()));
-                self.events.send(Event::ReloadFinished { at_ms, report });
+                self.tell_end(ReloadEnd::Report(report.clone()));
             }
             Err(error) if is_early => tracing::debug!("not patched before it is linked: {error}"),
             Err(error) => {
                 tracing::error!("load refused: {error}");
-                let (at_ms, error) = (now_ms(), error.to_wire());
-                self.remember(at_ms, ReloadEnd::Error(error.clone()));
-                self.events.send(Event::ReloadFailed { at_ms, error });
+                self.tell_end(ReloadEnd::Error(error.to_wire()));
             }
         }
         result
     }
 
-    /// Keeps the outcome of a load in the list of the last loads.
-    fn remember(&self, at_ms: u64, end: ReloadEnd) {
+    /// Keeps the outcome of a load in the list of the last loads, and tells of it.
+    fn tell_end(&self, end: ReloadEnd) {
+        let reload = PastReload { at_ms: now_ms(), end };
         let mut reloads = self.reloads.locked();
         if reloads.len() >= MAX_RELOADS {
             reloads.pop_front();
         }
-        reloads.push_back(PastReload { at_ms, end });
+        reloads.push_back(reload.clone());
+        drop(reloads);
+        self.events.send(reload.into());
     }
 
     pub fn is_shut_down(&self) -> bool {

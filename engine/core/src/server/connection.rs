@@ -236,7 +236,7 @@ impl Console {
                     self.agent = Some(agent);
                 }
                 let accepted = accepted.map_err(|other| {
-                    let message = format!("{other} brings this host to what that declares already");
+                    let message = format!("this host has an agent already: {other}");
                     WireError::new(ErrorKind::Fleet, message)
                 });
                 self.answer(id, accepted.map(|()| serde_json::json!({})));

@@ -19,9 +19,6 @@ use crate::slots::MAX_THREADS;
 /// How many calls of a function each thread times before it takes samples.
 const TIMED_FIRST: u64 = 64;
 
-/// After the first calls, one call of this many is timed. It stands for all of them.
-const SAMPLED: u64 = CALLS_OF_A_SAMPLE;
-
 /// The calls of one version: a counter for each of its functions, and one for calls that the plugin answers
 /// in `invoke_func`.
 pub(crate) struct CallCounts {
@@ -46,9 +43,9 @@ struct Counters(#[allow(dead_code, reason = "reached by address")] [Counter; PER
 const PER_LINES: usize = 16;
 
 /// How often a thread has called a function, in one word that also says whether the next call is timed: it is
-/// timed if the word is a multiple of [`SAMPLED`].
+/// timed if the word is a multiple of [`CALLS_OF_A_SAMPLE`].
 ///
-/// Each of the first calls adds [`SAMPLED`], so that the next one is timed too; each later call adds 1.
+/// Each of the first calls adds [`CALLS_OF_A_SAMPLE`], so that the next one is timed too; each later call adds 1.
 #[derive(Default)]
 struct Counter(AtomicU64);
 
@@ -201,7 +198,7 @@ impl Counter {
     #[inline(always)]
     fn count_untimed(&self) -> bool {
         let word = self.0.load(Ordering::Relaxed);
-        if word.is_multiple_of(SAMPLED) {
+        if word.is_multiple_of(CALLS_OF_A_SAMPLE) {
             return false;
         }
         // Nobody else writes the counter, so reading and writing it need not be one atomic step.
@@ -211,17 +208,18 @@ impl Counter {
 
     /// Counts any call, even if other threads write the counter.
     fn count(&self) -> Begun {
-        let is_first = |word| word < TIMED_FIRST * SAMPLED;
-        let count = |word| Some(if is_first(word) { word + SAMPLED } else { word + 1 });
+        let is_first = |word| word < TIMED_FIRST * CALLS_OF_A_SAMPLE;
+        let count = |word| Some(if is_first(word) { word + CALLS_OF_A_SAMPLE } else { word + 1 });
         let counted = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
         let word = counted.unwrap_or_else(|word| word);
-        let weight = if is_first(word) { 1 } else { SAMPLED };
-        word.is_multiple_of(SAMPLED).then(|| Timed { at: Instant::now(), weight })
+        let weight = if is_first(word) { 1 } else { CALLS_OF_A_SAMPLE };
+        word.is_multiple_of(CALLS_OF_A_SAMPLE).then(|| Timed { at: Instant::now(), weight })
     }
 
     fn calls(&self) -> u64 {
         let word = self.0.load(Ordering::Relaxed);
-        (word / SAMPLED).min(TIMED_FIRST) + word.saturating_sub(TIMED_FIRST * SAMPLED)
+        (word / CALLS_OF_A_SAMPLE).min(TIMED_FIRST)
+            + word.saturating_sub(TIMED_FIRST * CALLS_OF_A_SAMPLE)
     }
 }
 
@@ -309,7 +307,7 @@ mod tests {
     fn every_call_is_counted_and_the_first_are_timed() {
         let counts = CallCounts::new(2);
         let timed = (0..5_000).filter(|_| counts.begin(3, 1).is_some()).count();
-        assert_eq!(timed as u64, TIMED_FIRST + 1 + (5_000 - TIMED_FIRST - 1) / SAMPLED);
+        assert_eq!(timed as u64, TIMED_FIRST + 1 + (5_000 - TIMED_FIRST - 1) / CALLS_OF_A_SAMPLE);
         assert!(counts.begin(MAX_THREADS, 1).is_some());
         assert!(counts.begin(3, usize::MAX).is_some());
         assert_eq!((counts.calls(0), counts.calls(1), counts.calls(2)), (0, 5_001, 1));
