@@ -15,6 +15,7 @@ pub mod view;
 pub mod config;
 pub mod editor;
 mod fleet;
+mod keyboard;
 pub mod remembered;
 pub mod terminal;
 pub mod writer;

@@ -210,7 +210,8 @@ impl Ours {
 }
 
 fn build(plugins: &[PluginPackage], plugin_dir: &Path, noticed: Option<Instant>) {
-    let options = BuildOptions { noticed, ..BuildOptions::default() };
+    let install_to = Some(plugin_dir.to_owned());
+    let options = BuildOptions { noticed, install_to, ..BuildOptions::default() };
     let builds: Vec<_> = plugins.iter().map(|plugin| (plugin, &options)).collect();
     let mut said = String::new();
     let mut keep = |_, message| match message {
@@ -220,8 +221,7 @@ fn build(plugins: &[PluginPackage], plugin_dir: &Path, noticed: Option<Instant>)
     };
     let mut errors = Vec::new();
     build_plugins(&builds, &Cancel::default(), &mut keep, &mut |_, built| {
-        let installed = built.and_then(|mut built| built.install(plugin_dir));
-        errors.extend(installed.err());
+        errors.extend(built.err());
     });
     assert!(errors.is_empty(), "{errors:?}\n{said}");
 }

@@ -4,8 +4,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use crossterm::event::{Event as TerminalEvent, EventStream};
-use futures::StreamExt;
+use crossterm::event::Event as TerminalEvent;
 use hotswap_protocol::{ErrorKind, WireError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -15,6 +14,7 @@ use crate::failure::Failure;
 use crate::screen::config::Config;
 use crate::screen::editor::{self, Editing};
 use crate::screen::fleet::{Desk, next_news};
+use crate::screen::keyboard::Keyboard;
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::fleet::FleetTab;
 use crate::screen::model::overlay::Overlay;
@@ -84,7 +84,7 @@ pub async fn run(
         draw_at: None,
         last_draw: None,
         is_visible: true,
-        keyboard: Some(EventStream::new()),
+        keyboard: Some(Keyboard::read()),
         editing: None,
         pending: Vec::new(),
     };
@@ -120,7 +120,7 @@ struct App {
     /// False once the terminal is gone; then the session is only brought to its end.
     is_visible: bool,
     /// None while another program has the terminal: what reads the keyboard would take its keys.
-    keyboard: Option<EventStream>,
+    keyboard: Option<Keyboard>,
     /// The editor, or another console, while it has the terminal.
     editing: Option<Editing>,
     /// What is to be taken in before anything else.
@@ -299,7 +299,7 @@ impl App {
     /// Takes the terminal again from an editor that has ended.
     fn close_editor(&mut self, outcome: Result<(), String>) {
         self.editing = None;
-        self.keyboard = Some(EventStream::new());
+        self.keyboard = Some(Keyboard::read());
         let taken = self.screen.take_again();
         self.is_back(taken);
         self.pending.extend(outcome.err().map(|problem| Input::Told(Err(problem))));
@@ -348,7 +348,7 @@ impl App {
 }
 
 /// The next event of the terminal; none while nobody reads it.
-async fn next_of(keyboard: &mut Option<EventStream>) -> Option<Option<io::Result<TerminalEvent>>> {
+async fn next_of(keyboard: &mut Option<Keyboard>) -> Option<Option<io::Result<TerminalEvent>>> {
     Some(keyboard.as_mut()?.next().await)
 }
 

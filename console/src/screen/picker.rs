@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crossterm::event::{Event as TerminalEvent, EventStream, KeyEventKind};
-use futures::StreamExt;
+use crossterm::event::{Event as TerminalEvent, KeyEventKind};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli;
@@ -13,6 +12,7 @@ use crate::screen::config::Config;
 use crate::screen::input::action::{Action, Scope};
 use crate::screen::input::key::Key;
 use crate::screen::input::keymap::Found;
+use crate::screen::keyboard::Keyboard;
 use crate::screen::model::picker::Picker;
 use crate::screen::terminal::{self, Screen};
 use crate::screen::view;
@@ -54,7 +54,7 @@ async fn choose(picker: &mut Picker, config: &Config, client_name: &str) -> std:
     let mut termination = Termination::listen()?;
     let theme = *config.themes.of(config.themes.start().unwrap_or_else(terminal::look));
     let mut screen = Screen::take()?;
-    let mut keyboard = EventStream::new();
+    let mut keyboard = Keyboard::read();
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

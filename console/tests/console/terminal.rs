@@ -134,6 +134,20 @@ fn each_signal_that_ends_it_gives_the_terminal_back() {
 }
 
 #[test]
+fn what_the_terminal_answers_late_is_no_key() {
+    let mut terminal = Terminal::start();
+    terminal.wait_for_text("the host waits");
+    // Its `:` would open the palette, where the rest would be typed.
+    terminal.press("\x1b]11;rgb:ffff/ffff/ffff\x1b\\q");
+    terminal.wait_until("what is asked, or typed", |screen| {
+        ["Quit?", "ffff"].iter().any(|text| screen.contents().contains(text))
+    });
+    assert!(!terminal.screen.screen().contents().contains("ffff"));
+    terminal.press("y");
+    terminal.assert_ends_and_gives_the_terminal_back();
+}
+
+#[test]
 fn it_draws_itself_anew_at_each_size() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hotswap_artifact::patch::Patch;
@@ -21,7 +22,7 @@ use crate::build::link::Linked;
 use crate::build::lock::BuildLock;
 use crate::outline::SourceChanges;
 use crate::patch::NotPatched;
-use crate::replay::{Member, Replay};
+use crate::replay::{Member, NewBuild, Replay};
 use crate::store::{self, StoreLimits, StoredArtifact};
 use crate::{
     BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, atomic_file, cargo, git,
@@ -71,6 +72,9 @@ pub struct BuildOptions {
     /// still runs; only if nothing but the plugin itself had to be compiled. The patch
     /// [is early](Patch::is_early): [`Built::patch`] has the same code once it is known which build that is of.
     pub on_early_patch: Option<OnPatch>,
+    /// The plugin directory into which the artifact is put, as by [`Built::install`]. An artifact that cannot be put
+    /// there is an error of the build.
+    pub install_to: Option<PathBuf>,
     /// When the change was noticed that the build is for. The time from then until the build begins
     /// is its phase `notice`; `None` if there is no such phase.
     pub noticed: Option<Instant>,
@@ -117,6 +121,8 @@ pub struct Built {
     /// be replaced; or the reason why there is none. `None` if no patch was requested, or if this build is
     /// the base.
     pub patch: Option<Result<Patch, NotPatched>>,
+    /// Where the artifact was put; `None` without [`BuildOptions::install_to`].
+    pub installed: Option<Installed>,
     /// How long each phase took, in order:
     ///
     /// | phase | what it does |
@@ -128,8 +134,17 @@ pub struct Built {
     /// | `stamp` | writes build id and git facts into the library |
     /// | `store` | puts the artifact into the store |
     /// | `patch` | compares the build with the one that runs; only with [`BuildOptions::patch_base`] |
-    /// | `install` | copies it into a plugin directory; after [`install`](Self::install) |
+    /// | `install` | copies it into a plugin directory; with [`BuildOptions::install_to`] or after [`install`](Self::install) |
     pub phases: Vec<PhaseTiming>,
+}
+
+/// An artifact in a plugin directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The path of the file.
+    pub path: PathBuf,
+    /// Whether the code is new, or the directory had another build before.
+    pub is_new: bool,
 }
 
 /// What a build changed, compared with the build before it.
@@ -288,12 +303,13 @@ pub fn build_plugin(
 ///
 /// # fn main() -> Result<(), hotswap_build::BuildError> {
 /// let host = HostPackage::open("sample-host".as_ref())?;
-/// let options = BuildOptions::default();
+/// let options =
+///     BuildOptions { install_to: Some(host.plugin_dir.clone()), ..BuildOptions::default() };
 /// let plugins: Vec<_> = host.plugins.iter().map(|plugin| (plugin, &options)).collect();
 /// build_plugins(&plugins, &Cancel::default(), &mut |_, _| (), &mut |position, built| {
 ///     let name = &host.plugins[position].name;
-///     match built.and_then(|mut built| built.install(&host.plugin_dir)) {
-///         Ok(path) => println!("{name}: {}", path.display()),
+///     match built {
+///         Ok(built) => println!("{name}: {}", built.build_id),
 ///         Err(error) => eprintln!("{name}: {error}"),
 ///     }
 /// });
@@ -312,14 +328,44 @@ pub fn build_plugins(
     let voice = |position, message| (on_message.borrow_mut())(position, message);
     let mut batch = Batch::begin(&plugins, cancel, &voice);
     batch.compile();
-    for (position, ((plugin, options), source)) in plugins.iter().zip(sources.wait()).enumerate() {
-        let say = &mut |message| voice(position, message);
-        let built = batch.finish(position, |linked, record| {
-            finish(plugin, options, linked, record, source, say)
+    let all: Vec<_> = plugins.iter().zip(sources.wait()).enumerate().collect();
+    for together in all.chunks(MOST_TOGETHER) {
+        let linked: Vec<_> = together.iter().map(|(position, _)| batch.link(*position)).collect();
+        let of_each = together.iter().zip(linked);
+        let making = of_each.map(|((position, ((plugin, options), source)), linked)| {
+            let (linked, new) = linked?;
+            let say = &mut |message| voice(*position, message);
+            let source = source_or_notice(source.clone(), &plugin.name, say);
+            let record = batch.record(*position);
+            Ok(Making { plugin, options, linked, new, record, source })
         });
-        on_built(position, built);
+        let built = side_by_side(making.collect());
+        for ((position, _), built) in together.iter().zip(built) {
+            if let Ok(built) = &built {
+                batch.note_build_id(*position, built.build_id);
+            }
+            on_built(*position, built);
+        }
     }
     batch.end();
+}
+
+/// How many artifacts are written at once. They are in memory meanwhile, and it is mostly the disk that is waited for.
+const MOST_TOGETHER: usize = 8;
+
+/// Makes artifacts side by side, in the order of `making`.
+fn side_by_side(making: Vec<Result<Making<'_>, BuildError>>) -> Vec<Result<Built, BuildError>> {
+    if let [_] = making[..] {
+        return making.into_iter().map(|making| making?.finish()).collect();
+    }
+    thread::scope(|scope| {
+        let making = making.into_iter();
+        let threads: Vec<_> = making.map(|it| scope.spawn(move || it?.finish())).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    })
 }
 
 /// The result of [`review_plugin`].
@@ -375,9 +421,11 @@ pub fn review_plugin(
     };
     let Reviewed { mut batch, replayed, missed } = reviewed;
     let source = git::look_at(vec![plugin.dir.clone()]).wait().remove(0);
-    let say = &mut |message| voice(0, message);
-    let built =
-        batch.finish(0, |linked, record| finish(plugin, options, linked, record, source, say))?;
+    let source = source_or_notice(source, &plugin.name, &mut |message| voice(0, message));
+    let (linked, new) = batch.link(0)?;
+    let record = batch.record(0);
+    let built = Making { plugin, options, linked, new, record, source }.finish()?;
+    batch.note_build_id(0, built.build_id);
     batch.end();
     let is_same = replayed == built.build_id.to_string();
     let disagreement = (!is_same).then_some(Disagreement { replayed, missed });
@@ -390,78 +438,104 @@ fn elsewhere(plugin: &PluginPackage, options: &BuildOptions) -> PluginPackage {
     PluginPackage { target_dir, ..plugin.clone() }
 }
 
-/// Makes an artifact from a library, and puts it into the store.
-fn finish(
-    plugin: &PluginPackage,
-    options: &BuildOptions,
-    linked: Linked,
-    record: Option<(&mut Replay, &Member<'_>)>,
+/// The git facts; where there are none because of an error, this is reported.
+fn source_or_notice(
     source: Result<Option<Source>, String>,
+    plugin: &str,
     on_message: &mut dyn FnMut(BuildMessage),
-) -> Result<Built, BuildError> {
-    let Linked { mut library, phases, warnings, mut effect, changes, notice } = linked;
-    let source = source.unwrap_or_else(|reason| {
-        if git::is_news(&plugin.name, &reason) {
-            let text = format!("`{}` is built without git facts: {reason}", plugin.name);
+) -> Option<Source> {
+    source.unwrap_or_else(|reason| {
+        if git::is_news(plugin, &reason) {
+            let text = format!("`{plugin}` is built without git facts: {reason}");
             on_message(BuildMessage::Output(text));
         }
         None
-    });
-
-    let linked_at = Instant::now();
-    let build_id = artifact::stamp(&mut library, source.as_ref()).map_err(|error| {
-        BuildError::artifact(format!("`{}` compiles, but is not a plugin: {error}", plugin.name))
-            .because(error)
-    })?;
-    let stamped_at = Instant::now();
-    let store = plugin.store()?;
-    let StoredArtifact { path, facts } = store.put(&library)?;
-    store.prune(facts.name.as_str(), options.store_limits)?;
-    let last =
-        [(PhaseKind::Stamp, stamped_at - linked_at), (PhaseKind::Store, stamped_at.elapsed())];
-    let (mut patch, mut patched) = (None, None);
-    if let Some((record, member)) = record {
-        effect = judge(effect, record.replace_build_id(member, build_id.to_string()), build_id);
-        let began = Instant::now();
-        patch = patch_of(record, member, options.patch_base, (build_id, &path));
-        if patch.is_some() {
-            patched = Some((PhaseKind::Patch, began.elapsed()));
-        }
-    }
-    let notice = notice.map(|notice| (PhaseKind::Notice, notice));
-    let phases = in_sum(notice.into_iter().chain(phases).chain(last).chain(patched));
-    let plugin = facts.name;
-    let built = Built {
-        plugin: plugin.to_string(),
-        build_id,
-        artifact: path,
-        source,
-        warnings,
-        effect,
-        changes,
-        patch,
-        phases,
-    };
-    built.keep_phases();
-    Ok(built)
+    })
 }
 
-/// The patch for a host that runs the build `base`. The input of this build is kept for later patches.
+/// A library of which an artifact is made.
+struct Making<'a> {
+    plugin: &'a PluginPackage,
+    options: &'a BuildOptions,
+    linked: Linked,
+    /// What is kept of the build, for later patches.
+    new: Option<NewBuild>,
+    record: Option<(&'a Replay, &'a Member<'a>)>,
+    source: Option<Source>,
+}
+
+impl Making<'_> {
+    /// Makes the artifact, and puts it into the store.
+    fn finish(self) -> Result<Built, BuildError> {
+        let Self { plugin, options, linked, new, record, source } = self;
+        let Linked { mut library, phases, warnings, mut effect, changes, notice } = linked;
+        let linked_at = Instant::now();
+        let build_id = artifact::stamp(&mut library, source.as_ref()).map_err(|error| {
+            BuildError::artifact(format!(
+                "`{}` compiles, but is not a plugin: {error}",
+                plugin.name
+            ))
+            .because(error)
+        })?;
+        let stamped_at = Instant::now();
+        let store = plugin.store()?;
+        let StoredArtifact { path, facts } = store.put(&library)?;
+        store.prune(facts.name.as_str(), options.store_limits)?;
+        let last =
+            [(PhaseKind::Stamp, stamped_at - linked_at), (PhaseKind::Store, stamped_at.elapsed())];
+        let (mut patch, mut patched) = (None, None);
+        if let Some((record, member)) = record {
+            effect = judge(effect, record.build_id(member), build_id);
+            let began = Instant::now();
+            patch = patch_of(record, new.as_ref(), options.patch_base, (build_id, &path));
+            if patch.is_some() {
+                patched = Some((PhaseKind::Patch, began.elapsed()));
+            }
+        }
+        let notice = notice.map(|notice| (PhaseKind::Notice, notice));
+        let phases = in_sum(notice.into_iter().chain(phases).chain(last).chain(patched));
+        let mut built = Built {
+            plugin: facts.name.to_string(),
+            build_id,
+            artifact: path,
+            source,
+            warnings,
+            effect,
+            changes,
+            patch,
+            installed: None,
+            phases,
+        };
+        match &options.install_to {
+            Some(dir) => {
+                let is_new = effect == BuildEffect::NewCode || !built.is_in(dir);
+                built.installed = Some(Installed { path: built.install(dir)?, is_new });
+            }
+            None => built.keep_phases(),
+        }
+        Ok(built)
+    }
+}
+
+/// The patch for a host that runs the build `base`. The new build is kept for later patches.
 fn patch_of(
-    record: &mut Replay,
-    member: &Member<'_>,
+    record: &Replay,
+    new: Option<&NewBuild>,
     base: Option<BuildId>,
     (build_id, artifact): (BuildId, &Path),
 ) -> Option<Result<Patch, NotPatched>> {
-    let kept = record.keep_base(member, build_id, artifact);
+    let kept = new.map(|new| new.keep(build_id, artifact).map(|()| new));
     let base = base.filter(|base| *base != build_id)?;
-    let patch = kept.and_then(|()| record.patch(member, (base, build_id)));
+    let patch = match kept {
+        Some(kept) => kept.and_then(|new| new.patch(record, (base, build_id))),
+        None => Ok(Err(NotPatched::NoObjects)),
+    };
     Some(patch.unwrap_or_else(|error| Err(NotPatched::Unreadable(error.to_string()))))
 }
 
 /// Decides the effect of a build. Compiling again can give identical code, and a library that was not
 /// compiled again can differ from the artifact `before`, so the build ids decide.
-fn judge(effect: BuildEffect, before: Option<String>, build_id: BuildId) -> BuildEffect {
+fn judge(effect: BuildEffect, before: Option<&str>, build_id: BuildId) -> BuildEffect {
     match before {
         Some(before) if before != build_id.to_string() => BuildEffect::NewCode,
         Some(_) if effect == BuildEffect::NewCode => BuildEffect::SameCode,

@@ -80,8 +80,8 @@ pub mod inputs {
 
 pub use build::profile::DEFAULT_PROFILE;
 pub use build::{
-    BuildEffect, BuildOptions, Built, Disagreement, EarlyPatch, OnPatch, Review, build_host,
-    build_plugin, build_plugins, review_plugin,
+    BuildEffect, BuildOptions, Built, Disagreement, EarlyPatch, Installed, OnPatch, Review,
+    build_host, build_plugin, build_plugins, review_plugin,
 };
 pub use cancel::Cancel;
 pub use declared::{Declaration, DeclarationKind, Declarations, UnreadFile};

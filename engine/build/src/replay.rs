@@ -36,6 +36,7 @@ use crate::outline::SourceChanges;
 use crate::reads::Reads;
 use crate::replay::asked::Asked;
 use crate::replay::bases::KeptBase;
+pub(crate) use crate::replay::bases::NewBuild;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
 pub(crate) use crate::replay::guard::configuration_files;
@@ -110,7 +111,7 @@ pub(crate) struct Replay {
     /// Cargo's information about the workspace during this build.
     asked: Option<Asked>,
     /// The outlines of sources, once they are needed.
-    outlines: Option<Outlines>,
+    outlines: OnceLock<Outlines>,
     /// The build that is to be patched, if it was read beside the compiler.
     base_read: Option<KeptBase>,
 }
@@ -241,7 +242,14 @@ impl Replay {
     /// Opens the record in `dir`, a [`place_of_record`].
     pub(crate) fn open(dir: PathBuf) -> Self {
         let record = Record::load(&dir.join(RECORD));
-        Self { dir, record, is_changed: false, asked: None, outlines: None, base_read: None }
+        Self {
+            dir,
+            record,
+            is_changed: false,
+            asked: None,
+            outlines: OnceLock::new(),
+            base_read: None,
+        }
     }
 
     /// The directory of the record.
@@ -599,7 +607,7 @@ impl Replay {
             let Replayed { elapsed, linking, .. } = done;
             ran.done.insert(done.id, Recompiled { elapsed, linking });
         }
-        self.outlines = Some(outlines);
+        self.outlines = OnceLock::from(outlines);
         self.base_read = base.flatten();
         self.is_changed = true;
         Ok(ran)
@@ -664,6 +672,11 @@ impl Replay {
         changed.collect()
     }
 
+    /// The outlines of the sources from which units were compiled.
+    fn outlines(&self) -> &Outlines {
+        self.outlines.get_or_init(|| Outlines::load(&self.dir))
+    }
+
     /// Keeps outlines of the sources from which the units were compiled, so that the next build can tell what
     /// changed.
     pub(crate) fn keep_outlines(&mut self) -> io::Result<()> {
@@ -676,7 +689,7 @@ impl Replay {
         let of_bases = self.hashes_of_bases();
         outlines.keep(&files.into_keys().chain(of_bases.iter().map(String::as_str)).collect());
         let saved = outlines.save(&self.dir);
-        self.outlines = Some(outlines);
+        self.outlines = OnceLock::from(outlines);
         saved
     }
 
@@ -761,15 +774,12 @@ impl Replay {
         units.filter(is_unchanged).cloned().collect()
     }
 
-    /// Records the build id of the artifact, and returns the one that was recorded before.
-    pub(crate) fn replace_build_id(
-        &mut self,
-        member: &Member<'_>,
-        build_id: String,
-    ) -> Option<String> {
-        let plugin = self.record.plugins.get_mut(&member.plugin.name)?;
-        self.is_changed |= plugin.build_id.as_ref() != Some(&build_id);
-        plugin.build_id.replace(build_id)
+    /// Records the build id of the artifact.
+    pub(crate) fn note_build_id(&mut self, member: &Member<'_>, build_id: String) {
+        if let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name) {
+            self.is_changed |= plugin.build_id.as_ref() != Some(&build_id);
+            plugin.build_id = Some(build_id);
+        }
     }
 
     /// Writes the record, if it has changed. Before that, its file says that the units compiled meanwhile are

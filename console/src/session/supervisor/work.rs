@@ -1,12 +1,11 @@
 //! Beginning, cancelling and finishing jobs.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, DiagnosticLevel,
-    HostPackage, PluginPackage, build_host, build_plugins,
+    PluginPackage, build_host, build_plugins,
 };
 use hotswap_protocol::{ErrorKind, FreeResult, PlanParams, ReloadReport, VersionState, env};
 use serde::de::DeserializeOwned;
@@ -147,6 +146,7 @@ impl Supervisor {
                         cargo_flags,
                         patch_base: self.patches.base(name),
                         on_early_patch: early.as_ref().map(|early| early.on_patch(name)),
+                        install_to: Some(package.plugin_dir.clone()),
                         ..BuildOptions::default()
                     };
                     builds.push((plugin.clone(), options));
@@ -162,7 +162,7 @@ impl Supervisor {
                 // The session is over when this fails.
                 let _ = report.blocking_send(Report::Built(job, outcome, Product::Nothing));
             }
-            run_plugin_builds(&package, &builds, early.as_ref(), &cancel, &events, &report);
+            run_plugin_builds(&builds, early.as_ref(), &cancel, &events, &report);
         });
         Ok(())
     }
@@ -383,17 +383,8 @@ fn freed(result: FreeResult) -> JobOutcome {
     JobOutcome::failed(ErrorKind::NotFreeable, format!("it is {}{holders}", result.detail))
 }
 
-/// An artifact in the plugin directory.
-struct Installed {
-    built: Built,
-    path: PathBuf,
-    /// Whether the directory had other code.
-    is_new: bool,
-}
-
 /// Builds plugins side by side, and tells of each when it is in the plugin directory.
 fn run_plugin_builds(
-    package: &HostPackage,
     builds: &[(PluginPackage, BuildOptions)],
     early: Option<&Early>,
     cancel: &Cancel,
@@ -418,15 +409,16 @@ fn run_plugin_builds(
                 tell(events, name(position), warning);
             }
         }
-        let installed = built.and_then(|built| install(built, &package.plugin_dir));
         let is_served = early.is_some_and(|early| {
-            installed.as_ref().is_ok_and(|it| early.settle(name(position), &it.built))
+            built.as_ref().is_ok_and(|built| early.settle(name(position), built))
         });
-        let (outcome, product) = match installed {
-            Ok(Installed { built, path, is_new }) => {
+        let (outcome, product) = match built {
+            Ok(built) => {
                 let build_id = built.build_id.to_string();
                 let why = not_patched(&built);
-                let product = match is_new {
+                let installed = built.installed.as_ref();
+                let path = installed.map_or(&built.artifact, |it| &it.path).clone();
+                let product = match installed.is_some_and(|it| it.is_new) {
                     true => Product::Artifact(NewBuild {
                         plugin: built.plugin.to_string(),
                         build_id: build_id.clone(),
@@ -457,12 +449,6 @@ fn run_plugin_builds(
         let _ = report.blocking_send(Report::Built(job, outcome, product));
     };
     build_plugins(&plugins, cancel, &mut on_message, &mut on_built);
-}
-
-fn install(mut built: Built, plugin_dir: &Path) -> Result<Installed, BuildError> {
-    let is_new = built.effect == BuildEffect::NewCode || !built.is_in(plugin_dir);
-    let path = built.install(plugin_dir)?;
-    Ok(Installed { built, path, is_new })
 }
 
 /// Tells what a build says; waits where the events are not read as fast.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
 
+use hotswap_artifact::BuildId;
+
 use crate::build::BuildOptions;
 use crate::build::link::{Linked, Linking, Voice, not_recorded};
 use crate::build::lock::BuildLock;
 use crate::jobs::Jobs;
-use crate::replay::{self, Next, Outdated, Ran, Replay, Seen, UnitId};
+use crate::replay::{self, NewBuild, Next, Outdated, Ran, Replay, Seen, UnitId};
 use crate::{BuildError, BuildErrorKind, Cancel, PluginPackage};
 
 /// The largest number of times that one build compiles sources without cargo, if they keep changing
@@ -219,12 +221,11 @@ impl<'a> Batch<'a> {
         places
     }
 
-    /// Finishes the plugin at `position`. `finish` gets its library and its record.
-    pub(super) fn finish<T>(
+    /// The library of the plugin at `position`, and what is kept of its build.
+    pub(super) fn link(
         &mut self,
         position: usize,
-        finish: impl FnOnce(Linked, Option<(&mut Replay, &replay::Member<'_>)>) -> Result<T, BuildError>,
-    ) -> Result<T, BuildError> {
+    ) -> Result<(Linked, Option<NewBuild>), BuildError> {
         let member = &mut self.members[position];
         if let Some(error) = member.error.take() {
             return Err(error);
@@ -244,8 +245,22 @@ impl<'a> Batch<'a> {
         {
             self.broken.insert(failed, name.to_owned());
         }
-        let linked = linked?;
-        finish(linked, record.map(|record| (record, &linking.member)))
+        Ok((linked?, record.and_then(|record| record.new_build(&linking.member))))
+    }
+
+    /// The record of the plugin at `position`, and what it is known by there.
+    pub(super) fn record(&self, position: usize) -> Option<(&Replay, &replay::Member<'a>)> {
+        let member = &self.members[position];
+        Some((&self.places.records[member.record?], &member.linking.member))
+    }
+
+    /// Records the build id of the artifact of the plugin at `position`.
+    pub(super) fn note_build_id(&mut self, position: usize, build_id: BuildId) {
+        let member = &self.members[position];
+        if let Some(record) = member.record {
+            let known = &member.linking.member;
+            self.places.records[record].note_build_id(known, build_id.to_string());
+        }
     }
 
     /// Writes the records. If a record cannot be written, this is reported, and the next build runs cargo.

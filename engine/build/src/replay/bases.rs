@@ -60,45 +60,76 @@ impl Base {
     }
 }
 
-impl Replay {
-    fn bases(&self, member: &Member<'_>) -> PathBuf {
-        self.dir.join("bases").join(&member.plugin.name)
-    }
+/// A build of a plugin as it was just made, to be kept and compared. It does not change with the record.
+#[derive(Debug)]
+pub(crate) struct NewBuild {
+    /// The directory of the plugin's builds.
+    bases: PathBuf,
+    root: UnitId,
+    made: Base,
+    objects: Vec<PathBuf>,
+}
 
-    /// Keeps the input and the objects of the plugin, which was just built as `artifact`. Nothing is kept if
-    /// the compiler keeps no objects.
-    pub(crate) fn keep_base(
-        &self,
-        member: &Member<'_>,
-        build_id: BuildId,
-        artifact: &Path,
-    ) -> io::Result<()> {
-        let bases = self.bases(member);
+impl NewBuild {
+    /// Keeps the input and the objects of the plugin, which was just built as `artifact`.
+    pub(crate) fn keep(&self, build_id: BuildId, artifact: &Path) -> io::Result<()> {
+        let Self { bases, made, objects, .. } = self;
         let dir = bases.join(build_id.to_string());
-        let (Some(base), Some(objects)) = (self.base(member), self.objects(member)) else {
-            return Ok(());
-        };
-        let made_of = serde_json::to_vec(&base)?;
-        if objects_in(&dir).is_ok_and(|kept| ids(&kept) == ids(&objects)) {
+        let made_of = serde_json::to_vec(made)?;
+        if objects_in(&dir).is_ok_and(|kept| ids(&kept) == ids(objects)) {
             return atomic_file::write(&dir.join(MADE_OF), &made_of);
         }
-        fs::create_dir_all(&bases)?;
-        let kept = tempfile::Builder::new().prefix(".").tempdir_in(&bases)?;
+        fs::create_dir_all(bases)?;
+        let kept = tempfile::Builder::new().prefix(".").tempdir_in(bases)?;
         for object in objects {
             let name = object.file_name().unwrap_or_default();
-            link(&object, &kept.path().join(name))?;
+            link(object, &kept.path().join(name))?;
         }
         link(artifact, &kept.path().join(LIBRARY))?;
         fs::write(kept.path().join(MADE_OF), made_of)?;
         // The same code may be there already, from other object files. Those that the compiler goes on with now are
         // kept: whatever is the same file in the next build need not be compared.
-        let before = tempfile::Builder::new().prefix(".").tempdir_in(&bases)?;
+        let before = tempfile::Builder::new().prefix(".").tempdir_in(bases)?;
         match fs::rename(&dir, before.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::rename(kept.path(), &dir)?,
         }
         _ = kept.keep();
-        self.forget_bases(&bases, &dir)
+        forget_bases(bases, &dir)
+    }
+
+    /// The patch that turns the build `from` into this one, which was kept as `to`.
+    ///
+    /// # Errors
+    /// If a kept file cannot be read.
+    pub(crate) fn patch(
+        &self,
+        record: &Replay,
+        (from, to): (BuildId, BuildId),
+    ) -> io::Result<Result<Patch, NotPatched>> {
+        let after = self.bases.join(to.to_string());
+        let (library, objects) = (fs::read(after.join(LIBRARY))?, objects_in(&after)?);
+        let new = (Some(Build { id: to, library: &library }), &objects[..]);
+        // It was read beside the compiler, if a patch was wanted early.
+        let known = record.base_read.as_ref().filter(|base| base.id == from);
+        let read = if known.is_none() { kept_base(&self.bases, from)? } else { None };
+        let Some(base) = known.or(read.as_ref()) else {
+            return Ok(Err(NotPatched::NothingKept));
+        };
+        patch_to((base, record.outlines()), (&self.root, &self.made), new)
+    }
+}
+
+impl Replay {
+    fn bases(&self, member: &Member<'_>) -> PathBuf {
+        self.dir.join("bases").join(&member.plugin.name)
+    }
+
+    /// The build of the plugin that the record tells of; `None` if the compiler keeps no objects of it.
+    pub(crate) fn new_build(&self, member: &Member<'_>) -> Option<NewBuild> {
+        let root = self.record.plugins.get(&member.plugin.name)?.root.clone();
+        let (made, objects) = (self.base(member)?, self.objects(member)?);
+        Some(NewBuild { bases: self.bases(member), root, made, objects })
     }
 
     /// The input of the current build of the plugin; `None` if it is not known.
@@ -128,49 +159,12 @@ impl Replay {
         (!own.is_empty()).then(|| own.into_iter().chain(archives.cloned()).collect())
     }
 
-    /// Removes the oldest builds.
-    fn forget_bases(&self, bases: &Path, newest: &Path) -> io::Result<()> {
-        let age = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
-        let entries = fs::read_dir(bases)?.flatten().map(|entry| entry.path());
-        let mut dirs: Vec<_> = entries.filter(|path| path != newest).collect();
-        dirs.sort_by_cached_key(age);
-        let surplus = (dirs.len() + 1).saturating_sub(MOST_BASES);
-        dirs.into_iter().take(surplus).for_each(|dir| drop(fs::remove_dir_all(dir)));
-        Ok(())
-    }
-
     /// The hashes of the sources of all kept builds.
     pub(super) fn hashes_of_bases(&self) -> BTreeSet<String> {
         let plugins = fs::read_dir(self.dir.join("bases")).into_iter().flatten().flatten();
         let builds = plugins.flat_map(|plugin| fs::read_dir(plugin.path()).into_iter().flatten());
         let bases = builds.flatten().filter_map(|build| Base::load(&build.path()));
         bases.flat_map(|base| base.hashes().map(str::to_owned).collect::<Vec<_>>()).collect()
-    }
-
-    /// The patch that turns the build `from` into the build `to`, the current build of the plugin.
-    ///
-    /// # Errors
-    /// If a kept file cannot be read.
-    pub(crate) fn patch(
-        &mut self,
-        member: &Member<'_>,
-        (from, to): (BuildId, BuildId),
-    ) -> io::Result<Result<Patch, NotPatched>> {
-        let after = self.bases(member).join(to.to_string());
-        let Some(now) = Base::load(&after) else { return Ok(Err(NotPatched::NoObjects)) };
-        let (library, objects) = (fs::read(after.join(LIBRARY))?, objects_in(&after)?);
-        let new = (Some(Build { id: to, library: &library }), &objects[..]);
-        // It was read beside the compiler, if a patch was wanted early.
-        let read = self.base_read.take().filter(|base| base.id == from);
-        let base = match read {
-            Some(base) => Some(base),
-            None => self.kept_base(member, from)?,
-        };
-        let Some(base) = base else { return Ok(Err(NotPatched::NothingKept)) };
-        let outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
-        let patch = self.patch_to(member, (&base, &outlines), &now, new);
-        self.outlines = Some(outlines);
-        patch
     }
 
     /// Reads a build that was kept; `None` if it was not.
@@ -182,12 +176,7 @@ impl Replay {
         member: &Member<'_>,
         id: BuildId,
     ) -> io::Result<Option<KeptBase>> {
-        let dir = self.bases(member).join(id.to_string());
-        let Some(made) = Base::load(&dir) else { return Ok(None) };
-        // As recently used as the newest.
-        fs::File::open(&dir)?.set_modified(std::time::SystemTime::now())?;
-        let linked = Linked::read(fs::read(dir.join(LIBRARY))?, &objects_in(&dir)?)?;
-        Ok(Some(KeptBase { id, made, linked }))
+        kept_base(&self.bases(member), id)
     }
 
     /// The patch that makes the plugin, as it was compiled now while its linker still runs, of a build that was kept.
@@ -206,49 +195,68 @@ impl Replay {
         let (Some(objects), Some(mut now)) = (objects, self.base(member)) else {
             return Ok(Err(NotPatched::NoObjects));
         };
-        let plugin = self.record.plugins.get(&member.plugin.name);
-        if let Some(made) = plugin.and_then(|plugin| now.units.get_mut(&plugin.root)) {
+        let Some(plugin) = self.record.plugins.get(&member.plugin.name) else {
+            return Ok(Err(NotPatched::NoObjects));
+        };
+        if let Some(made) = now.units.get_mut(&plugin.root) {
             made.compiled = root;
         }
-        self.patch_to(member, known, &now, (None, &objects))
+        patch_to(known, (&plugin.root, &now), (None, &objects))
     }
+}
 
-    fn patch_to(
-        &self,
-        member: &Member<'_>,
-        (base, outlines): (&KeptBase, &Outlines),
-        now: &Base,
-        new: (Option<Build<'_>>, &[PathBuf]),
-    ) -> io::Result<Result<Patch, NotPatched>> {
-        let KeptBase { id: from, made: base, linked } = base;
-        if !is_compiled_alike(base, now) {
-            return Ok(Err(NotPatched::CompiledOtherwise));
-        }
-        let mut changes = SourceChanges::default();
-        for (id, now) in &now.units {
-            let before = base.units.get(id).map(|made| &made.compiled);
-            match before.and_then(|before| outlines.changes(before, &now.compiled)) {
-                Some(changed) => changes.add(changed),
-                None => return Ok(Err(NotPatched::NothingKept)),
-            }
-        }
-        // The objects show whether a function of a trait is called through a table.
-        let is_exchangeable =
-            |function: &ChangedFunction| matches!(function.bound, None | Some(Bound::Trait));
-        if !changes.items.is_empty() || !changes.functions.iter().all(is_exchangeable) {
-            return Ok(Err(NotPatched::Sources(Box::new(changes))));
-        }
-        let functions = changes.functions.into_iter().map(|function| function.name);
-        let functions: Vec<_> = functions.collect();
-        let plugin = self.record.plugins.get(&member.plugin.name);
-        let root = plugin.and_then(|plugin| now.units.get(&plugin.root));
-        let libraries = root.map_or(&[][..], |root| &root.compiled.libraries);
-        let inputs = now.units.values().flat_map(|made| &made.compiled.inputs);
-        let sources: Vec<_> = inputs.map(|input| input.path.clone()).collect();
-        let edited = Edited { functions: &functions, sources: &sources };
-        let made = patch::make((*from, linked), new, libraries, edited)?;
-        Ok(made.map_err(NotPatched::Objects))
+fn patch_to(
+    (base, outlines): (&KeptBase, &Outlines),
+    (root, now): (&UnitId, &Base),
+    new: (Option<Build<'_>>, &[PathBuf]),
+) -> io::Result<Result<Patch, NotPatched>> {
+    let KeptBase { id: from, made: base, linked } = base;
+    if !is_compiled_alike(base, now) {
+        return Ok(Err(NotPatched::CompiledOtherwise));
     }
+    let mut changes = SourceChanges::default();
+    for (id, now) in &now.units {
+        let before = base.units.get(id).map(|made| &made.compiled);
+        match before.and_then(|before| outlines.changes(before, &now.compiled)) {
+            Some(changed) => changes.add(changed),
+            None => return Ok(Err(NotPatched::NothingKept)),
+        }
+    }
+    // The objects show whether a function of a trait is called through a table.
+    let is_exchangeable =
+        |function: &ChangedFunction| matches!(function.bound, None | Some(Bound::Trait));
+    if !changes.items.is_empty() || !changes.functions.iter().all(is_exchangeable) {
+        return Ok(Err(NotPatched::Sources(Box::new(changes))));
+    }
+    let functions = changes.functions.into_iter().map(|function| function.name);
+    let functions: Vec<_> = functions.collect();
+    let libraries = now.units.get(root).map_or(&[][..], |root| &root.compiled.libraries);
+    let inputs = now.units.values().flat_map(|made| &made.compiled.inputs);
+    let sources: Vec<_> = inputs.map(|input| input.path.clone()).collect();
+    let edited = Edited { functions: &functions, sources: &sources };
+    let made = patch::make((*from, linked), new, libraries, edited)?;
+    Ok(made.map_err(NotPatched::Objects))
+}
+
+/// Reads the build `id` of those that were kept in `bases`; `None` if it was not.
+fn kept_base(bases: &Path, id: BuildId) -> io::Result<Option<KeptBase>> {
+    let dir = bases.join(id.to_string());
+    let Some(made) = Base::load(&dir) else { return Ok(None) };
+    // As recently used as the newest.
+    fs::File::open(&dir)?.set_modified(std::time::SystemTime::now())?;
+    let linked = Linked::read(fs::read(dir.join(LIBRARY))?, &objects_in(&dir)?)?;
+    Ok(Some(KeptBase { id, made, linked }))
+}
+
+/// Removes the oldest builds in `bases`.
+fn forget_bases(bases: &Path, newest: &Path) -> io::Result<()> {
+    let age = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
+    let entries = fs::read_dir(bases)?.flatten().map(|entry| entry.path());
+    let mut dirs: Vec<_> = entries.filter(|path| path != newest).collect();
+    dirs.sort_by_cached_key(age);
+    let surplus = (dirs.len() + 1).saturating_sub(MOST_BASES);
+    dirs.into_iter().take(surplus).for_each(|dir| drop(fs::remove_dir_all(dir)));
+    Ok(())
 }
 
 /// The objects and archives in a directory of a build.

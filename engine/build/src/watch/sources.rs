@@ -52,13 +52,17 @@ impl Sources {
     pub(super) fn read_lists(&mut self) {
         self.read.clear();
         self.hashes.clear();
+        // Plugins have read mostly the same files.
+        let mut places: BTreeMap<PathBuf, [PathBuf; 2]> = BTreeMap::new();
         for (plugin, list) in &self.lists {
             for (path, hash) in reads::read(list) {
-                if self.target_dirs.iter().any(|dir| real(&path).starts_with(dir)) {
+                // Both a link and its target count.
+                let places =
+                    places.entry(path).or_insert_with_key(|path| [resolved(path), real(path)]);
+                if self.target_dirs.iter().any(|dir| places[1].starts_with(dir)) {
                     continue;
                 }
-                // Both a link and its target count.
-                for path in [resolved(&path), real(&path)] {
+                for path in places.clone() {
                     self.hashes.extend(hash.clone().map(|hash| (path.clone(), hash)));
                     self.read.entry(path).or_default().insert(plugin.clone());
                 }

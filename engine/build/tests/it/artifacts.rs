@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use git2::{IndexAddOption, Repository, Signature};
 use hotswap_build::{
-    ArtifactError, BuildErrorKind, BuildId, BuildOptions, Built, Cancel, PluginPackage, Store,
-    StoreLimits, build_plugin,
+    ArtifactError, BuildErrorKind, BuildId, BuildOptions, Built, Cancel, Installed, PluginPackage,
+    Store, StoreLimits, build_plugin, build_plugins,
 };
 use object::{Object, ObjectSection};
 use tempfile::TempDir;
@@ -69,6 +69,33 @@ fn the_build_id_follows_the_code_and_not_the_commit() {
     let listed = store.list("Follows-Code").unwrap();
     assert!(listed.iter().any(|file| file.build_id == first.build_id), "{listed:?}");
     assert!(listed.iter().any(|file| file.path == changed.artifact), "{listed:?}");
+}
+
+#[test]
+fn what_is_built_side_by_side_is_installed() {
+    let workspaces = [Workspace::new(), Workspace::new()];
+    let plugins = [workspaces[0].real_plugin("one"), workspaces[1].real_plugin("another")];
+    let plugin_dir = workspaces[0].path("plugins");
+    let options = BuildOptions { install_to: Some(plugin_dir.clone()), ..BuildOptions::default() };
+    let build = || {
+        let mut installed = Vec::new();
+        let all: Vec<_> = plugins.iter().map(|plugin| (plugin, &options)).collect();
+        build_plugins(&all, &Cancel::default(), &mut |_, _| (), &mut |position, built| {
+            let built = built.unwrap();
+            assert_eq!(built.plugin, plugins[position].name);
+            let Installed { path, is_new } = built.installed.unwrap();
+            assert_eq!(fs::read(&path).unwrap(), fs::read(&built.artifact).unwrap());
+            installed.push((path, is_new));
+        });
+        installed
+    };
+    let places = ["one.so", "another.so"].map(|file| plugin_dir.join(file));
+    assert_eq!(build(), places.clone().map(|place| (place, true)));
+    assert_eq!(build(), places.clone().map(|place| (place, false)));
+    // The same code is news to a directory that has something else.
+    fs::write(&places[0], "damaged").unwrap();
+    let is_new: Vec<_> = build().into_iter().map(|(_, is_new)| is_new).collect();
+    assert_eq!(is_new, [true, false]);
 }
 
 #[test]
