@@ -314,6 +314,20 @@ fn a_backtrace_of_a_plugin_leaves_no_mapping_behind() {
 }
 
 #[test]
+fn a_panic_is_logged_with_its_backtrace_where_the_environment_asks_for_it() {
+    let end = in_own_process(|| {
+        // SAFETY: the process is this test's own, and has no other thread yet that reads its environment.
+        unsafe { std::env::set_var("RUST_BACKTRACE", "1") };
+        tracing_subscriber::fmt().with_ansi(false).without_time().init();
+        let host = Host::with(&["backtraces"]);
+        host.engine.invoke::<()>("backtraces", "panics", args![]).unwrap_err();
+    });
+    let logged = end.output;
+    assert!(logged.contains("the panic at tests/fixtures/backtraces/src/lib.rs:"), "{logged}");
+    assert!(logged.contains("backtraces::fails_deep_within"), "{logged}");
+}
+
+#[test]
 fn a_backtrace_has_files_and_lines_where_there_is_debug_information() {
     let settings = [
         "profile.hotswap.package.backtraces.debug=\"line-tables-only\"",

@@ -81,6 +81,7 @@ const CONSOLE: House = House {
         ),
         Floor::of("screen::config", &["screen::input", "screen::model", "screen::view"]),
         Floor::of("screen::editor", &["screen::model"]),
+        Floor::of("screen::keyboard", &[]),
         Floor::of("screen::remembered", &["screen::model"]),
         Floor::of("screen::terminal", &["screen::model"]),
         Floor::of("screen::writer", &["screen::remembered"]),

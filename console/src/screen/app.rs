@@ -315,7 +315,7 @@ impl App {
 
     fn write(&mut self, work: Work) {
         if !self.files.ask(work) {
-            self.state.complain("the disk does not keep up");
+            self.state.complain("the disk is too slow: something was not written");
         }
     }
 

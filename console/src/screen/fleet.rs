@@ -244,7 +244,7 @@ impl Drop for Way {
 impl Way {
     fn open(store: Store, host: Id) -> Result<Self, WireError> {
         let wrong = |error: std::io::Error| {
-            WireError::new(ErrorKind::Internal, format!("no way to {host} can be made: {error}"))
+            WireError::new(ErrorKind::Internal, format!("no connection to {host}: {error}"))
         };
         // Whether anybody lets it in is known before a screen is there.
         let (ours, theirs) = UnixStream::pair().map_err(wrong)?;

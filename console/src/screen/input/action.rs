@@ -439,7 +439,7 @@ pub static COMMANDS: &[Command] = {
             A::Repeat,
             "repeat",
             &["F6"],
-            "Call ten times as often, or once again.",
+            "Call ten times as often, up to a limit, then once again.",
         ),
         command(Form, "add-item", A::AddItem, "add item", &["Ctrl-N"], "Add an item to the list."),
         command(
@@ -456,7 +456,7 @@ pub static COMMANDS: &[Command] = {
             A::Search,
             "filter",
             &["/"],
-            "Show only what contains a text, or in a build, a difference and the Timeline, go to it.",
+            "Show only what contains a text. In the Build, Diff and Timeline tabs, go to it.",
         ),
         command(
             Logs,

@@ -294,7 +294,9 @@ pub(super) fn toggle_hold(state: &mut State) -> Vec<Effect> {
 pub(super) fn held(state: &mut State, target: String, answer: Result<bool, WireError>) {
     match answer {
         Ok(true) => {
-            state.say(format!("{target} is kept by this console, until you let go or it ends"));
+            state.say(format!(
+                "{target} is kept by this console, until you let it go or the console ends"
+            ));
             state.functions.held.insert(target);
         }
         Ok(false) => {

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    backtrace::{Backtrace, BacktraceStatus},
     borrow::Cow,
     cell::{Cell, RefCell},
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook},
@@ -112,9 +113,18 @@ pub(super) fn note_before_hook() {
     }));
 }
 
-/// Remembers the place of a panic if it will be caught, and logs it otherwise.
+/// Remembers the place of a panic if it will be caught, and logs it otherwise. Also logs its backtrace, where the
+/// environment asks for one.
 fn note(info: &PanicHookInfo<'_>, is_caught: bool) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
+    // It is resolved only if it is wanted: what std's symboliser keeps for it is never freed.
+    let backtrace = Backtrace::capture();
+    if let Some(host) = host()
+        && backtrace.status() == BacktraceStatus::Captured
+    {
+        let message = format!("the panic at {location} came about so:\n{backtrace}");
+        log::error(host, message, info.location());
+    }
     if is_caught {
         let _ = LOCATION.try_with(|place| place.replace(location));
     } else if let Some(host) = host() {
