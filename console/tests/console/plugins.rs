@@ -287,6 +287,19 @@ fn a_small_screen_has_all_plugins_beside_each_other() {
 }
 
 #[test]
+fn a_strip_that_is_too_small_says_how_many_rows_there_are() {
+    let mut console = Console::connected(80, 24);
+    let mut snapshot = samples::snapshot(4121);
+    let world = snapshot.plugins[0].clone();
+    for number in 0..7 {
+        snapshot.plugins.push(PluginInfo { name: format!("other{number}"), ..world.clone() });
+    }
+    a_second_later(&mut console, snapshot);
+    let title = console.screen().lines().nth(1).unwrap().to_owned();
+    assert!(title.contains("1 Plugins  6 of "), "{title}");
+}
+
+#[test]
 fn the_verdict_tells_what_became_of_the_values_of_a_plugin() {
     let mut console = Console::connected(120, 36);
     let mut before = samples::vault();

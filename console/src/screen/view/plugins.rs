@@ -39,13 +39,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         Span::styled("1 Plugins", if has_focus { theme.title } else { theme.title_elsewhere });
     let mut title = Line::from(title);
     push_filter(frame, area, &mut title, SearchField::Plugins, state, theme);
+    let (rows, missing) = (state.plugins.rows(), state.not_loaded());
+    let count = rows.len() + missing.len();
+    let [_, tree, ..] = layout::of_plugins(layout::inside(area), count);
+    let page = layout::tree_page(tree);
+    if count > page {
+        title.push_span(Span::styled(format!("  {page} of {count}"), theme.dim));
+    }
     let inner = panel(frame, area, title, has_focus, theme);
-    let rows = state.plugins.rows();
-    let missing = state.not_loaded();
     if rows.is_empty() && missing.is_empty() {
         return draw_empty(frame, inner, empty_text(state), theme);
     }
-    let [head, tree, rule, below] = layout::of_plugins(inner, rows.len() + missing.len());
+    let [head, tree, rule, below] = layout::of_plugins(inner, count);
     let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
     let names = names.map(format::width).max().unwrap_or(0);
     let labels = rows.iter().filter(|row| row.is_first).map(|row| row.version.label());
