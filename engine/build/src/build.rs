@@ -75,6 +75,10 @@ pub struct BuildOptions {
     /// The plugin directory into which the artifact is put, as by [`Built::install`]. An artifact that cannot be put
     /// there is an error of the build.
     pub install_to: Option<PathBuf>,
+    /// Whether a compiler is started after the build of a single plugin, and waits for its next build in this process.
+    /// It takes some 6 MB of memory and no time, and saves the time that it takes to load a compiler. At most four
+    /// wait.
+    pub keep_compiler: bool,
     /// When the change was noticed that the build is for. The time from then until the build begins
     /// is its phase `notice`; `None` if there is no such phase.
     pub noticed: Option<Instant>,

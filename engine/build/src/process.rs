@@ -21,11 +21,14 @@ impl<'a> Running<'a> {
     /// Starts `command` with pipes for its output. The caller must read them, or the program may
     /// wait forever.
     pub(crate) fn start(command: &mut Command, cancel: &'a Cancel) -> io::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let child = command.spawn()?;
+        Ok(Self::of(with_pipes(command).spawn()?, cancel))
+    }
+
+    /// Takes over a process that was started [with pipes](with_pipes).
+    pub(crate) fn of(child: Child, cancel: &'a Cancel) -> Self {
         let group = Pid::from_child(&child);
         cancel.add_group(group);
-        Ok(Self { child, group, cancel, reaped: false })
+        Self { child, group, cancel, reaped: false }
     }
 
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
@@ -50,6 +53,12 @@ impl<'a> Running<'a> {
         self.reaped = true;
         self.child.wait()
     }
+}
+
+/// Gives the command pipes for its output, no input, and a process group of its own.
+pub(crate) fn with_pipes(command: &mut Command) -> &mut Command {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0)
 }
 
 impl Drop for Running<'_> {

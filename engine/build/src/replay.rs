@@ -60,6 +60,7 @@ mod input;
 mod invocation;
 mod outlines;
 mod plan;
+mod ready;
 mod record;
 mod run;
 
@@ -670,6 +671,15 @@ impl Replay {
             Some((now.path.as_path(), now.hash()?))
         });
         changed.collect()
+    }
+
+    /// Has a compiler wait for the next build of the crate of the plugin itself. Its sources are the ones that are
+    /// saved most.
+    pub(crate) fn keep_compiler(&self, member: &Member<'_>) {
+        let plugin = self.record.plugins.get(&member.plugin.name);
+        if let Some(unit) = plugin.and_then(|plugin| self.record.units.get(&plugin.root)) {
+            ready::prepare(unit.invocation.without_arguments());
+        }
     }
 
     /// The outlines of the sources from which units were compiled.

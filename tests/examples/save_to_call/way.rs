@@ -110,6 +110,7 @@ impl Ours {
                 no_replay,
                 patch_base,
                 on_early_patch,
+                keep_compiler: true,
                 ..BuildOptions::default()
             };
             let mut said = String::new();

@@ -147,6 +147,7 @@ impl Supervisor {
                         patch_base: self.patches.base(name),
                         on_early_patch: early.as_ref().map(|early| early.on_patch(name)),
                         install_to: Some(package.plugin_dir.clone()),
+                        keep_compiler: true,
                         ..BuildOptions::default()
                     };
                     builds.push((plugin.clone(), options));

@@ -274,6 +274,12 @@ impl<'a> Batch<'a> {
             // Without the outlines, the next build cannot tell what changed.
             let _ = record.keep_outlines();
         }
+        // Of plugins that are built together, none is known to be the one that is saved next.
+        if let [Member { linking, record: Some(at), .. }] = &self.members[..]
+            && linking.keeps_compiler()
+        {
+            self.places.records[*at].keep_compiler(&linking.member);
+        }
     }
 }
 

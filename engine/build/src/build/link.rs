@@ -126,6 +126,11 @@ impl<'a> Linking<'a> {
         self.options.leave_temps
     }
 
+    /// Whether a compiler is to wait for its next build.
+    pub(super) fn keeps_compiler(&self) -> bool {
+        self.options.keep_compiler
+    }
+
     /// The patch that is wanted while it is linked.
     pub(super) fn wish(&self) -> Option<Wish<'_>> {
         let OnPatch(give) = self.options.on_early_patch.as_ref()?;

@@ -140,6 +140,19 @@ fn changes(theirs: BTreeMap<String, String>) -> BTreeMap<String, Option<String>>
 }
 
 impl Invocation {
+    /// The command without arguments.
+    pub fn without_arguments(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(&self.dir);
+        for (name, value) in &self.env {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
     /// The argument after `name`, an option such as `--out-dir`.
     pub(super) fn option(&self, name: &str) -> Option<&str> {
         let at = self.args.iter().position(|arg| arg == name)?;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::input::Moment;
 use super::invocation::Invocation;
 use super::record::{Record, Unit, UnitId, unit_id_of};
-use super::{place_of, plan};
+use super::{place_of, plan, ready};
 use crate::process::Running;
 use crate::{Cancel, Diagnostic};
 
@@ -207,7 +207,11 @@ impl Job<'_> {
             fs::write(calls.join(format!("{}.txt", self.id)), format!("{command:?}\n"))?;
         }
         let began = Moment::now();
-        let mut running = Running::start(&mut command, cancel)?;
+        let mut running = match self.run.server {
+            // It was started without a jobserver.
+            None => ready::start(&mut command, cancel)?,
+            Some(_) => Running::start(&mut command, cancel)?,
+        };
         let (stdout, stderr) = (running.take_stdout(), running.take_stderr());
         thread::scope(|scope| {
             let reader = stdout.map(|stdout| scope.spawn(move || self.hear_linker(stdout, began)));
@@ -255,15 +259,7 @@ impl Job<'_> {
     /// The recorded call, with `place` as its output directory, and with the current paths of the libraries
     /// that it needs.
     fn command(&self, place: &Path) -> Command {
-        let Invocation { program, args, dir, env } = self.invocation;
-        let mut command = Command::new(program);
-        command.current_dir(dir);
-        for (name, value) in env {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        let mut command = self.invocation.without_arguments();
         if let Some(server) = self.run.server {
             server.configure(&mut command);
         }
@@ -273,7 +269,7 @@ impl Job<'_> {
             command.arg("-L").arg(format!("dependency={}", dir.display()));
         }
         let mut option = "";
-        for arg in args {
+        for arg in &self.invocation.args {
             match option {
                 "--out-dir" => command.arg(place),
                 "--extern" => command.arg(self.resolve(arg)),
