@@ -37,14 +37,15 @@ fn a_waker_that_a_stream_of_the_host_has_kept_wakes_nobody_once_its_version_is_f
     let end = in_own_process(|| {
         let host = Host::with(&["polls"]);
         let wakers = Arc::<Mutex<Vec<Waker>>>::default();
-        for function in ["drop_polled", "keep_polled", "leak_polled"] {
+        for function in ["drop_polled", "keep_polled", "leak_polled", "carry_polled"] {
             let poll = host.engine.func::<fn(LeasedStream<u64>) -> ()>("polls", function).unwrap();
             poll.call(LeasedStream::new(Never(wakers.clone())).unwrap()).unwrap();
         }
         wakers.lock().unwrap().iter().for_each(Waker::wake_by_ref);
         replace_polls(&host);
+        host.engine.invoke::<()>("polls", "poll_carried", &[]).unwrap();
         let wakers = std::mem::take(&mut *wakers.lock().unwrap());
-        assert_eq!(wakers.len(), 3);
+        assert_eq!(wakers.len(), 5);
         wakers.iter().for_each(Waker::wake_by_ref);
         drop(wakers.clone());
         wakers.into_iter().for_each(Waker::wake);
