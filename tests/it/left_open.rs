@@ -43,6 +43,16 @@ fn descriptors_are_counted_and_named() {
     let expected = format!(", left 4 descriptors: file {path}, file {path}, unix, …");
     assert!(detail.ends_with(&expected), "{detail}");
 
+    assert!(host.engine.invoke::<bool>("leaves-open", "run_child", args![]).unwrap());
+    call(&host, "renumber", args![path.clone(), 900]);
+    call(&host, "watch", args![]);
+    let (_, detail) = replaced(&host);
+    let expected = [format!("inotify, file {path}"), format!("file {path}, inotify")];
+    assert!(
+        expected.iter().any(|left| detail.ends_with(&format!(", left 2 descriptors: {left}"))),
+        "{detail}"
+    );
+
     call(&host, "open", args![path]);
     call(&host, "listen", args![]);
     call(&host, "pair", args![]);

@@ -156,6 +156,7 @@ const UNSAFE: &[&str] = &[
     "engine/core/src/version/registration.rs",
     "engine/core/src/version/tasks.rs",
     "engine/core/src/version/threads.rs",
+    "engine/core/src/version/wakers.rs",
     "engine/core/src/reclaim/ending.rs",
     // Values that lie in images.
     "engine/core/src/vault",

@@ -282,8 +282,8 @@ impl EngineError {
                 plugin: plugin.clone(),
                 step: Some(*step),
                 cause: cause.kind(),
-                message: message.clone(),
-                causes: causes.clone(),
+                message: shortened(message, MAX_TOLD),
+                causes: causes.iter().take(MAX_CAUSES).map(|it| shortened(it, MAX_TOLD)).collect(),
             },
             other => Failure {
                 plugin: None,
@@ -383,6 +383,19 @@ impl std::error::Error for EngineError {
             _ => None,
         }
     }
+}
+
+/// The longest text of a failed load that consoles are told, in bytes, and the largest number of its causes.
+const MAX_TOLD: usize = 16 << 10;
+const MAX_CAUSES: usize = 16;
+
+/// A text that a plugin has made, cut to so many bytes. Consoles are told it for as long as the version is
+/// there, and a line for a console has bounds.
+pub(crate) fn shortened(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    format!("{}… ({} bytes)", &text[..text.floor_char_boundary(bytes)], text.len())
 }
 
 /// The result of a call into an image. A panic becomes an error.

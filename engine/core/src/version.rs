@@ -7,6 +7,7 @@ pub(crate) mod tasks;
 pub(crate) mod threads;
 pub(crate) mod turn;
 pub(crate) mod turnstile;
+pub(crate) mod wakers;
 
 // What it declares, and what is counted for it.
 pub(crate) mod counts;

@@ -6,7 +6,7 @@ use quote::{format_ident, quote};
 use syn::{
     Block, Error, FnArg, GenericArgument, Ident, ImplItem, ItemImpl, ItemTrait, Pat, PatType,
     PathArguments, Receiver, ReceiverKind, Result, ReturnType, Safety, Signature, TraitItem,
-    TraitItemFn, Type, WherePredicate, ext::IdentExt as _, spanned::Spanned,
+    TraitItemFn, Type, TypeParamBound, WherePredicate, ext::IdentExt as _, spanned::Spanned,
 };
 
 use crate::{
@@ -52,6 +52,13 @@ impl Interface {
         no_arguments(&args, "interface")?;
         if !item.generics.params.is_empty() {
             return Err(Error::new(item.generics.span(), "an interface cannot be generic"));
+        }
+        let clause = item.generics.where_clause.as_ref();
+        let supertrait = item.supertraits.iter().find(|bound| !is_marker(bound));
+        if let Some(place) = supertrait.map(Spanned::span).or_else(|| Some(clause?.span())) {
+            let message = "an interface cannot have supertraits: their methods do not cross, and would see the \
+                           handle in place of the object";
+            return Err(Error::new(place, message));
         }
         let mut methods = Vec::new();
         for item in &item.items {
@@ -525,6 +532,18 @@ pub(crate) fn alone(object: Type) -> Result<Type> {
             Err(Error::new(object.span(), message))
         }
         _ => Ok(object),
+    }
+}
+
+/// Whether a supertrait is one that an interface has anyway.
+fn is_marker(bound: &TypeParamBound) -> bool {
+    match bound {
+        TypeParamBound::Lifetime(_) => true,
+        TypeParamBound::Trait(bound) => {
+            let last = bound.path.segments.last();
+            last.is_some_and(|last| last.ident == "Send" || last.ident == "Sync")
+        }
+        _ => false,
     }
 }
 

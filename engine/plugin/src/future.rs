@@ -10,8 +10,9 @@ use std::{
 
 use crate::{
     Result, Value,
-    abi::{Answer, PanicReport},
-    image::{catch, end_panic},
+    abi::{Answer, PanicReport, TiedWaker, WakeTarget},
+    image::{catch, end_panic, image_host},
+    interface::raw::Lease,
 };
 
 /// A future that another image polls, and whose result is a `T`.
@@ -138,15 +139,21 @@ impl<T> Drop for ForeignFuture<T> {
     }
 }
 
-/// A waker that another image may call.
+/// A waker that another image may call, and keep for as long as it likes.
 ///
 /// A waker consists of pointers to functions, which the other image calls without a shim. A panic that leaves
 /// one of these functions would be foreign to that image, and a foreign panic ends the process. So shims take
 /// this type, which can only be made by wrapping the poller's waker in one that catches panics.
+///
+/// Whoever is polled may keep a clone long after the future was dropped, as a channel does whose sender is
+/// still there. So the functions of an image's waker are the host's, and call the image only as long as this
+/// exists.
 #[repr(C)]
 pub struct CaughtWaker {
     waker: Waker,
     inner: Arc<Caught>,
+    /// Until this is dropped, the waker wakes; `None` if the poller is the program, which stays.
+    _tie: Option<Lease>,
 }
 
 impl CaughtWaker {
@@ -167,7 +174,17 @@ impl CaughtWaker {
 
     fn new(waker: Waker, report: Report) -> Self {
         let inner = Arc::new(Caught { waker: Some(waker), report });
-        Self { waker: Waker::from(inner.clone()), inner }
+        let Some(host) = image_host() else {
+            return Self { waker: Waker::from(inner.clone()), inner, _tie: None };
+        };
+        let target = WakeTarget {
+            data: Arc::into_raw(inner.clone()).cast(),
+            wake: wake_caught,
+            release: release_caught,
+        };
+        // SAFETY: the context is the host's own, and the target owns the reference in it.
+        let TiedWaker { waker, tie } = unsafe { (host.tie_waker)(host.context, target) };
+        Self { waker, inner, _tie: Some(tie) }
     }
 }
 
@@ -181,6 +198,10 @@ struct Caught {
 impl Caught {
     fn wakes_as(&self, waker: &Waker) -> bool {
         self.waker.as_ref().is_some_and(|own| own.will_wake(waker))
+    }
+
+    fn wake_poller(&self) {
+        Self::run(self.report, || self.waker.iter().for_each(Waker::wake_by_ref));
     }
 
     /// Runs code of the poller. The report is the poller's code too, and may panic as well.
@@ -197,12 +218,24 @@ impl Caught {
 
 impl Wake for Caught {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.wake_poller();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        Self::run(self.report, || self.waker.iter().for_each(Waker::wake_by_ref));
+        self.wake_poller();
     }
+}
+
+unsafe extern "C" fn wake_caught(caught: *const ()) {
+    // SAFETY: the pointer came from `Arc::into_raw`, and is not released yet.
+    let caught = unsafe { &*caught.cast::<Caught>() };
+    let _ = end_panic(|| caught.wake_poller());
+}
+
+unsafe extern "C" fn release_caught(caught: *const ()) {
+    // SAFETY: as above; it is released once.
+    let caught = unsafe { Arc::from_raw(caught.cast::<Caught>()) };
+    let _ = end_panic(|| drop(caught));
 }
 
 impl Drop for Caught {

@@ -20,6 +20,10 @@ use crate::{Field, Result, SchemaBuilder, Shape, Shared, Variant};
 /// already JSON.
 const JSON_OWN: &str = "$serde_json::private::";
 
+/// How deeply lists and maps may be nested in a value. Each level takes stack, and readers of JSON accept no
+/// more than 128 levels, some of which are those of the message around the value.
+const MAX_DEPTH: usize = 100;
+
 /// A value on its way between images: an argument or the result of a call by name.
 ///
 /// It can hold what JSON can. Its layout is defined here, because the layout of `serde_json::Value` depends
@@ -73,7 +77,8 @@ impl Value {
     /// Converts anything that implements `Serialize` to a `Value`.
     ///
     /// # Errors
-    /// If `value`'s own `Serialize` fails, or a map in it has keys that are not text.
+    /// If `value`'s own `Serialize` fails, a map in it has keys that are not text, or it is nested more than
+    /// 100 levels deep.
     pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         Ok(write::value_of(value)?)
     }

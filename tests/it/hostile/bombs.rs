@@ -17,11 +17,12 @@ use sample_api::Animal;
 use crate::support::{Host, PATIENCE, in_own_process};
 
 fn calls(host: &Host) {
-    for function in ["throw", "fail", "log", "throw_later"] {
+    for function in ["throw", "fail", "log", "throw_error", "throw_later"] {
         let error = host.engine.invoke::<()>("bombs", function, args![]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Panic, "{error}");
     }
-    for function in ["throw", "fail", "log"] {
+    assert!(host.engine.invoke::<bool>("bombs", "throw_error_elsewhere", args![]).unwrap());
+    for function in ["throw", "fail", "log", "throw_error"] {
         let func = host.engine.func::<fn() -> ()>("bombs", function).unwrap();
         assert_eq!(func.call().unwrap_err().kind(), ErrorKind::Panic);
     }
@@ -30,6 +31,26 @@ fn calls(host: &Host) {
     host.engine.vault().live().call("live_throw", args![]).unwrap_err();
     let data = Data::named("LiveBomb", Value::Null);
     host.engine.vault().live().renew(&data).unwrap_err();
+}
+
+fn much(host: &Host) {
+    let call = |function: &str, much: usize| {
+        host.engine.invoke::<Value>("bombs", function, args![much]).map_err(|it| it.to_string())
+    };
+    let error = call("resume", 0);
+    assert_eq!(error.unwrap_err(), "bombs v1: resume: expected 0 arguments, found 1: () -> ()");
+    let error = host.engine.invoke::<()>("bombs", "resume", args![]).unwrap_err();
+    assert!(error.message().starts_with("panicked at an unknown place: "), "{error}");
+    // A caller gets the whole text; whoever asks for the state of the host does not get it each time.
+    assert!(call("throw_much", 6_000_000).unwrap_err().len() > 6_000_000);
+    let error = call("name_much", 2_000_000).unwrap_err();
+    assert!(error.contains("a name can have at most 1024 bytes: `xxx"), "{error}");
+    let told = serde_json::to_string(&host.engine.snapshot()).unwrap();
+    assert!(told.len() < 100_000 && told.contains("… (6000"), "{} bytes", told.len());
+    // What is too deep for a stack is refused before it can end the process.
+    call("nest", 90).unwrap();
+    let error = call("nest", 1_000_000).unwrap_err();
+    assert_eq!(error, "bombs v1: nest: it is nested more than 100 levels deep");
 }
 
 fn future(host: &Host) {
@@ -51,6 +72,7 @@ fn every_end_of_a_plugin_may_panic() {
         tracing_subscriber::fmt().init();
         let host = Host::with(&["bombs"]);
         calls(&host);
+        much(&host);
         future(&host);
         object(&host);
         let vault = host.engine.vault_snapshot();

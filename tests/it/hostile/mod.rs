@@ -16,6 +16,7 @@ mod growing;
 mod half_rehomed;
 mod host_registration;
 mod import_target;
+mod kept_wakers;
 mod looking;
 mod modify_moves_out;
 mod opened_libraries;

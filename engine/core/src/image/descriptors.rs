@@ -8,9 +8,10 @@ use std::{
     mem::{ManuallyDrop, MaybeUninit},
     net::TcpListener,
     os::{fd::FromRawFd as _, unix::net::UnixListener},
+    process,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -26,9 +27,14 @@ impl OpenerId {
     /// A new id.
     pub fn new() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
+        HOST.store(process::id(), Ordering::Relaxed);
         Self(LAST.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+/// The process of the host. A plugin's `Command` opens descriptors in a child between fork and exec, where
+/// nothing may be allocated.
+static HOST: AtomicU32 = AtomicU32::new(0);
 
 /// The descriptors that images opened, by number. An entry of a closed descriptor stays until an image uses
 /// its number again. If other code uses the number, the file ids differ.
@@ -74,10 +80,13 @@ fn is_duplicating(command: c_long) -> bool {
 }
 
 fn remember(by: OpenerId, descriptor: c_int) {
-    /// How often to check whether the lock is free. In a process between fork and exec, another thread may
-    /// hold it forever.
+    /// How often to check whether the lock is free. A handler of a signal may open a descriptor while its
+    /// thread holds it.
     const LOOKS: usize = 10_000;
 
+    if HOST.load(Ordering::Relaxed) != process::id() {
+        return;
+    }
     let Some(file) = file_of(descriptor) else { return };
     for _ in 0..LOOKS {
         if let Ok(mut all) = OPENED.try_lock() {

@@ -16,7 +16,7 @@ use hotswap_plugin::{
     Error, Result,
     abi::{
         Answer, HostContext, HostTable, LoaderTable, LogEvent, PanicReport, ThreadDestructor,
-        ThreadStart,
+        ThreadStart, TiedWaker, WakeTarget,
     },
 };
 
@@ -74,6 +74,9 @@ pub(crate) trait HostServices: ThreadServices + Send + Sync + Sized + 'static {
     /// Takes ownership of an object that the image has just made, and lends it.
     fn lend(self: &Arc<Self>, object: RawObject, interface: &str) -> Result<RawLease>;
 
+    /// Makes a waker for others that wakes code of the image.
+    fn tie_waker(self: &Arc<Self>, target: WakeTarget) -> TiedWaker;
+
     /// Counts a panic in a method of an object that the image has given out.
     fn object_panicked(&self, method: &str, report: &PanicReport);
 
@@ -113,6 +116,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         unmap: unmap::<H>,
         spawn: spawn::<H>,
         lend: lend::<H>,
+        tie_waker: tie_waker::<H>,
         object_panicked: object_panicked::<H>,
         is_in_call,
         ends_process: ends_process::<H>,
@@ -485,6 +489,14 @@ unsafe extern "C" fn lend<H: HostServices>(
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
     guard(|| owner.lend(object, interface))
+}
+
+unsafe extern "C" fn tie_waker<H: HostServices>(
+    context: HostContext,
+    target: WakeTarget,
+) -> TiedWaker {
+    // SAFETY: the image passes its own context.
+    unsafe { owner::<H>(context) }.tie_waker(target)
 }
 
 /// Runs code of the host. Its panic must not reach the image.

@@ -5,7 +5,7 @@ use std::{mem, sync::Arc, time::Duration};
 use hotswap_plugin::{
     __private::{Lease as RawLease, RawFuture, RawObject},
     Result,
-    abi::{LogEvent, PanicReport},
+    abi::{LogEvent, PanicReport, TiedWaker, WakeTarget},
 };
 use hotswap_protocol::Activity;
 
@@ -13,7 +13,7 @@ use crate::{
     image::{HostServices, Outside, heap::HeapUse},
     log,
     slots::Entered,
-    version::{Version, registration, tasks},
+    version::{Version, registration, tasks, wakers},
 };
 
 impl HostServices for Version {
@@ -43,6 +43,10 @@ impl HostServices for Version {
 
     fn lend(self: &Arc<Self>, object: RawObject, interface: &str) -> Result<RawLease> {
         registration::lend(self, object, interface)
+    }
+
+    fn tie_waker(self: &Arc<Self>, target: WakeTarget) -> TiedWaker {
+        wakers::tie(self, target)
     }
 
     fn object_panicked(&self, method: &str, report: &PanicReport) {

@@ -213,6 +213,7 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
         drop(noted);
         version.advance(Stage::Detached);
     }
+    version.leases().close_own();
     // Dropping the instance may have started a thread, or touched thread-locals.
     if let Some(next) = has_to_drain(version) {
         return next;

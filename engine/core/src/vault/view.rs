@@ -15,7 +15,7 @@ use super::{
     migration, table,
 };
 use crate::{
-    error::flatten,
+    error::{flatten, shortened},
     version::{Owner, Version, expectations::Expectations, registration::Registration},
 };
 
@@ -126,6 +126,7 @@ impl View {
     }
 
     fn put(&self, key: &str, cell: &Arc<Cell>, replace: bool) -> Result<Put> {
+        expect_short(key)?;
         self.expect_writable(key)?;
         if let Some(old) = self.find(key) {
             if !replace {
@@ -380,6 +381,7 @@ impl View {
 
     /// Adds a registration. Returns the one that it replaces, if it may replace one.
     fn add(&self, object: &Arc<Registration>, replace: bool) -> Result<Option<Arc<Registration>>> {
+        expect_short(&object.name)?;
         if replace {
             self.expect_host()?;
         }
@@ -419,6 +421,18 @@ impl View {
         }
         Ok(replaced)
     }
+}
+
+/// The longest key of a value, and the longest name of a registration, in bytes. Consoles list them.
+const MAX_NAME: usize = 1024;
+
+/// Refuses a key or a name that is too long.
+fn expect_short(name: &str) -> Result<()> {
+    if name.len() <= MAX_NAME {
+        return Ok(());
+    }
+    let name = shortened(name, 32);
+    Err(Error::msg(format_args!("a name can have at most {MAX_NAME} bytes: `{name}`")))
 }
 
 /// The result of putting a cell somewhere.

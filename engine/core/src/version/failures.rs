@@ -8,7 +8,10 @@ use std::{
 use hotswap_protocol::{Failures, FirstFailure, clock::now_ms};
 
 use super::face::FaceNumber;
-use crate::lock::Lock as _;
+use crate::{error::shortened, lock::Lock as _};
+
+/// The longest message of a failure that is kept, in bytes.
+const MAX_TEXT: usize = 4 << 10;
 
 /// Counts the calls of one version's functions that failed.
 #[derive(Default)]
@@ -52,7 +55,7 @@ impl FailureCounts {
     ) -> Option<FirstFailure> {
         let first = || FirstFailure {
             function: function.to_owned(),
-            message: message.to_owned(),
+            message: shortened(message, MAX_TEXT),
             at_ms: now_ms(),
             patch: face.told(),
         };

@@ -17,6 +17,7 @@ use hotswap_protocol::{Activity, BuildId, HolderKind};
 use super::{
     Version,
     face::{FaceNumber, Faced},
+    life::Stage,
 };
 use crate::image::Image;
 use crate::lock::Lock as _;
@@ -57,7 +58,8 @@ impl LeaseKind {
 pub(crate) struct LeaseCounts {
     /// The number of leases through which the version can be entered, and [`CLOSED`].
     entries: AtomicUsize,
-    /// The number of threads and tasks that the version started.
+    /// The number of threads and tasks that the version started, and of threads that wake one of them; and
+    /// [`CLOSED`].
     own: AtomicUsize,
     by_kind: [AtomicUsize; LeaseKind::ALL.len()],
     named: Mutex<Named>,
@@ -103,10 +105,17 @@ pub(crate) enum LeaseName {
     Console,
 }
 
-/// Set forever when the last entry has ended. From then on, only the version's own threads and tasks run.
+/// Set forever when the last entry has ended: from then on, only the version's own threads and tasks run. For
+/// these, set when the instance is gone: from then on, nobody wakes them.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl LeaseCounts {
+    /// From now on no waker of the version wakes any more.
+    pub fn close_own(&self) {
+        // Whoever is waking it was counted before, and is waited for.
+        self.own.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
     /// Closes the version if only its own threads can be in it. Returns whether it is closed.
     pub fn close(&self) -> bool {
         // Acquire: whatever the last holders did happens before what comes now. They release.
@@ -116,7 +125,8 @@ impl LeaseCounts {
 
     /// Whether the version is closed, and nothing keeps it in use.
     pub fn has_ended(&self) -> bool {
-        self.entries.load(Ordering::Acquire) == CLOSED && self.own.load(Ordering::Acquire) == 0
+        let own = self.own.load(Ordering::Acquire) & !CLOSED;
+        self.entries.load(Ordering::Acquire) == CLOSED && own == 0
     }
 
     /// Whether there is no lease through which the version can be entered.
@@ -183,7 +193,7 @@ impl Lease {
     pub fn try_new(version: &Arc<Version>, kind: LeaseKind) -> Option<Self> {
         let counts = version.leases();
         let one_more = |total| (total & CLOSED == 0).then_some(total + 1);
-        counts.entries.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).ok()?;
+        counts.total(kind).fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).ok()?;
         counts.of(kind).fetch_add(1, Ordering::Relaxed);
         Some(Self { version: version.clone(), face: FaceNumber::BASE, kind, number: 0 })
     }
@@ -259,7 +269,9 @@ impl Drop for Lease {
         }
         counts.of(self.kind).fetch_sub(1, Ordering::Relaxed);
         // Release: whatever this holder did happens before the image is unmapped. The reaper acquires.
-        if counts.total(self.kind).fetch_sub(1, Ordering::Release) == 1 {
+        let before = counts.total(self.kind).fetch_sub(1, Ordering::Release) & !CLOSED;
+        // While the version serves, the generation has a lease, and the reaper looks when that ends.
+        if before == 1 && self.version.stage() != Stage::Serving {
             self.version.unused();
         }
     }

@@ -2,8 +2,8 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Weak},
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use super::{
     steps::running,
     threads::checkpoint,
 };
+use crate::error::shortened;
 
 /// A future that the runtime runs.
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -40,12 +41,16 @@ pub(crate) trait TaskHandle: Send + Sync {
     fn is_finished(&self) -> bool;
 }
 
+/// The longest name of a task that is kept, in bytes.
+const MAX_NAME: usize = 256;
+
 /// Starts a task of a version.
 pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
-    let lease = Lease::of_task(version).named(LeaseName::Task(name.into()));
+    let name = shortened(name, MAX_NAME);
+    let lease = Lease::of_task(version).named(LeaseName::Task(name.as_str().into()));
     // SAFETY: the lease keeps the image mapped, and is dropped after the future.
     let future = unsafe { ForeignFuture::new(future, report_waker) };
-    let task = Task { future, name: name.to_owned(), lease };
+    let task = Task { future, name, lease };
     let runtime = version.runtime().ok_or_else(no_runtime)?;
     if version.outside().is_closing() {
         return Err(is_closing());
@@ -60,8 +65,7 @@ pub(crate) fn sleep(version: &Arc<Version>, duration: Duration) -> Result<RawFut
         return Err(is_closing());
     }
     let runtime = version.runtime().ok_or_else(no_runtime)?;
-    let sleep =
-        Leasing { future: runtime.sleep(duration), version: version.clone(), waker: Weak::new() };
+    let sleep = Waited { future: runtime.sleep(duration), version: version.clone() };
     let future: CallFuture = Box::pin(sleep);
     Ok(RawFuture::new(future))
 }
@@ -118,51 +122,20 @@ impl Drop for Task {
 }
 
 /// A future of the host that an image waits for.
-///
-/// The waker may belong to that image (an author's own executor, or a join of futures). The host's timer may
-/// keep the waker for a moment longer than the image is mapped, so it is wrapped in one with a lease.
-struct Leasing {
+struct Waited {
     future: BoxFuture,
     version: Arc<Version>,
-    /// The waker of the last poll, as long as the timer keeps it. The reference is weak, so that it keeps no
-    /// lease.
-    waker: Weak<LeasedWaker>,
 }
 
-impl Future for Leasing {
+impl Future for Waited {
     type Output = Result<Value>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A finaliser may poll a future that was made before. Its waker would be called after the image is
-        // gone.
+        // A finaliser may poll a future that was made before, and nobody would wake it.
         if self.version.outside().is_closing() {
             return Poll::Ready(Err(is_closing()));
         }
-        let kept = self.waker.upgrade().filter(|kept| kept.waker.will_wake(context.waker()));
-        let leased = kept.unwrap_or_else(|| {
-            let (waker, _lease) = (context.waker().clone(), Lease::of_task(&self.version));
-            Arc::new(LeasedWaker { waker, _lease })
-        });
-        self.waker = Arc::downgrade(&leased);
-        let waker = Waker::from(leased);
-        let polled = self.future.as_mut().poll(&mut Context::from_waker(&waker));
-        polled.map(|()| Ok(Value::Null))
-    }
-}
-
-/// A waker that keeps a version mapped. The fields are dropped in this order.
-struct LeasedWaker {
-    waker: Waker,
-    _lease: Lease,
-}
-
-impl Wake for LeasedWaker {
-    fn wake(self: Arc<Self>) {
-        self.waker.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.waker.wake_by_ref();
+        self.future.as_mut().poll(context).map(|()| Ok(Value::Null))
     }
 }
 

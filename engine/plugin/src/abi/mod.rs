@@ -133,6 +133,26 @@ pub struct LoaderTable {
     ) -> *mut c_void,
 }
 
+/// What a waker of an image wakes: the image's own waker, through shims that catch its panics.
+#[repr(C)]
+pub struct WakeTarget {
+    /// The first argument of both functions.
+    pub data: *const (),
+    /// Wakes.
+    pub wake: unsafe extern "C" fn(*const ()),
+    /// Gives `data` up.
+    pub release: unsafe extern "C" fn(*const ()),
+}
+
+/// A waker whose functions are the host's.
+#[repr(C)]
+pub struct TiedWaker {
+    /// The waker, of which anybody may keep clones.
+    pub waker: std::task::Waker,
+    /// When this is dropped, the target is released, and the waker wakes nobody any more.
+    pub tie: Lease,
+}
+
 /// The functions of the host that an image calls. The table outlives the image.
 #[repr(C)]
 pub struct HostTable {
@@ -217,6 +237,8 @@ pub struct HostTable {
     /// the last lease, which keeps the image mapped until then.
     pub lend:
         unsafe extern "C" fn(HostContext, object: RawObject, interface: &str) -> Answer<Lease>,
+    /// Makes a waker that wakes `target` as long as its tie exists. The waker itself may outlive the image.
+    pub tie_waker: unsafe extern "C" fn(HostContext, target: WakeTarget) -> TiedWaker,
     /// Counts a panic in a method of an object that the image has given out.
     pub object_panicked: unsafe extern "C" fn(HostContext, method: &str, report: &PanicReport),
     /// Whether the calling thread is in a call of the engine, where panics are caught.

@@ -500,12 +500,15 @@ mod calls {
     pub const SOCKETPAIR: c_long = 53;
     pub const ACCEPT4: c_long = 288;
     pub const DUP: c_long = 32;
+    pub const DUP3: c_long = 292;
     pub const FCNTL: c_long = 72;
     pub const PIPE2: c_long = 293;
     pub const EVENTFD2: c_long = 290;
     pub const EPOLL_CREATE1: c_long = 291;
     pub const MEMFD_CREATE: c_long = 319;
     pub const TIMERFD_CREATE: c_long = 283;
+    pub const INOTIFY_INIT1: c_long = 294;
+    pub const SIGNALFD4: c_long = 289;
 }
 
 /// The numbers of system calls that most other architectures share.
@@ -518,12 +521,15 @@ mod calls {
     pub const SOCKETPAIR: c_long = 199;
     pub const ACCEPT4: c_long = 242;
     pub const DUP: c_long = 23;
+    pub const DUP3: c_long = 24;
     pub const FCNTL: c_long = 25;
     pub const PIPE2: c_long = 59;
     pub const EVENTFD2: c_long = 19;
     pub const EPOLL_CREATE1: c_long = 20;
     pub const MEMFD_CREATE: c_long = 279;
     pub const TIMERFD_CREATE: c_long = 85;
+    pub const INOTIFY_INIT1: c_long = 26;
+    pub const SIGNALFD4: c_long = 74;
 }
 
 /// The directory of `open`: the working directory.
@@ -566,6 +572,8 @@ opening! {
         ACCEPT4[socket, address, size, flags];
     /// `dup`
     duplicate(descriptor: c_int) => DUP[descriptor, 0, 0, 0];
+    /// `dup3`
+    duplicate_to_with(descriptor: c_int, to: c_int, flags: c_int) => DUP3[descriptor, to, flags, 0];
     /// `fcntl`
     control_descriptor(descriptor: c_int, command: c_int, argument: c_long) =>
         FCNTL[descriptor, command, argument, 0];
@@ -583,6 +591,30 @@ opening! {
     create_memory_file(name: *const c_char, flags: c_int) => MEMFD_CREATE[name, flags, 0, 0];
     /// `timerfd_create`
     create_timer(clock: c_int, flags: c_int) => TIMERFD_CREATE[clock, flags, 0, 0];
+    /// `inotify_init`
+    watch_files() => INOTIFY_INIT1[0, 0, 0, 0];
+    /// `inotify_init1`
+    watch_files_with(flags: c_int) => INOTIFY_INIT1[flags, 0, 0, 0];
+    /// `signalfd`, with the size of a set of signals for the system
+    receive_signals(descriptor: c_int, signals: *const c_void, flags: c_int) =>
+        SIGNALFD4[descriptor, signals, 8, flags];
+}
+
+/// `dup2`
+///
+/// # Safety
+/// As the system says of its arguments.
+pub unsafe extern "C" fn duplicate_to(descriptor: c_int, to: c_int) -> c_int {
+    /// The command that only asks whether the descriptor is open.
+    const F_GETFD: c_int = 1;
+    // SAFETY: the caller's promise is passed on.
+    unsafe {
+        if descriptor != to {
+            return duplicate_to_with(descriptor, to, 0);
+        }
+        // `dup3` refuses this.
+        if control_descriptor(descriptor, F_GETFD, 0) < 0 { -1 } else { to }
+    }
 }
 
 /// `mmap`

@@ -48,8 +48,11 @@ pub(crate) fn catch_in_call<T>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
 
 #[cold]
 fn report(payload: Box<dyn Any + Send>) -> PanicReport {
+    let location = location();
     let message = explained(&end_payload(payload)).into_owned();
-    PanicReport { message, location: location() }
+    // The end of the payload may have panicked, at a place that is not that of the next panic.
+    let _ = LOCATION.try_with(|place| place.borrow_mut().clear());
+    PanicReport { message, location }
 }
 
 /// Runs `f`; a panic in it becomes an error with the panic's message. For callers that do not need the place
@@ -62,19 +65,25 @@ pub fn end_panic<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(end_payload)
 }
 
-/// Drops a panic's payload, and returns its message. The drop can run the author's code, and panic again.
+/// Drops a panic's payload, and returns its message. Both can run the author's code, and panic again.
 #[cold]
 fn end_payload(payload: Box<dyn Any + Send>) -> String {
-    let message = message_of(payload.as_ref());
+    let message = catch_unwind(AssertUnwindSafe(|| message_of(payload.as_ref())));
+    let message = message.unwrap_or_else(|second| {
+        std::mem::forget(second);
+        "a panic whose message panics".into()
+    });
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
     message
 }
 
-/// The place of the last panic; empty at a thread's end, when the thread-local is gone.
+/// The place of the last panic. At a thread's end, when the thread-local is gone, and for `resume_unwind`,
+/// which tells no hook, it is not known.
 fn location() -> String {
-    LOCATION.try_with(RefCell::take).unwrap_or_default()
+    let place = LOCATION.try_with(RefCell::take).unwrap_or_default();
+    if place.is_empty() { "an unknown place".into() } else { place }
 }
 
 /// Whether [`catch`] or [`catch_in_call`] will catch a panic on this thread.
@@ -130,7 +139,7 @@ fn note(info: &PanicHookInfo<'_>, is_caught: bool) {
     } else if let Some(host) = host() {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
-        let message = message_of(info.payload());
+        let message = text_of(info.payload()).unwrap_or_else(|| NOT_TEXT.into());
         let message = explained(&message);
         let message = format!("thread `{name}` panicked at {location}: {message}");
         log::error(host, message, info.location());
@@ -153,22 +162,31 @@ pub(super) fn note_locations() {
     });
 }
 
-/// The message of a panic. By convention its payload is a string, but `panic_any` accepts anything; errors
-/// and other kinds of text have a message too.
-fn message_of(payload: &(dyn Any + Send)) -> String {
-    /// The payload's text, if it is a `T`.
-    fn text<T: Any + ToString>(payload: &(dyn Any + Send)) -> Option<String> {
-        payload.downcast_ref::<T>().map(ToString::to_string)
-    }
+/// The message of a panic whose payload says nothing.
+const NOT_TEXT: &str = "a panic whose payload is not text";
 
-    text::<&str>(payload)
-        .or_else(|| text::<String>(payload))
-        .or_else(|| text::<Error>(payload))
+/// The message of a panic. By convention its payload is a string, but `panic_any` accepts anything; errors
+/// have a message too, which is made by code of their author.
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    text_of(payload)
         .or_else(|| text::<Box<dyn std::error::Error + Send + Sync>>(payload))
         .or_else(|| text::<Box<dyn std::error::Error + Send>>(payload))
         .or_else(|| text::<std::io::Error>(payload))
+        .unwrap_or_else(|| NOT_TEXT.into())
+}
+
+/// The message of a panic whose payload is a text. No code of the author runs: if it panicked in a panic
+/// hook, that would end the process.
+fn text_of(payload: &(dyn Any + Send)) -> Option<String> {
+    text::<&str>(payload)
+        .or_else(|| text::<String>(payload))
+        .or_else(|| text::<Error>(payload))
         .or_else(|| text::<Box<str>>(payload))
         .or_else(|| text::<Arc<str>>(payload))
         .or_else(|| text::<Cow<'static, str>>(payload))
-        .unwrap_or_else(|| "a panic whose payload is not text".into())
+}
+
+/// The payload's text, if it is a `T`.
+fn text<T: Any + ToString>(payload: &(dyn Any + Send)) -> Option<String> {
+    payload.downcast_ref::<T>().map(ToString::to_string)
 }

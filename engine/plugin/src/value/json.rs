@@ -9,13 +9,17 @@ use serde_json::{
     ser::{CompactFormatter, Formatter},
 };
 
-use super::{Value, write::value_of};
+use super::{
+    MAX_DEPTH, Value,
+    write::{too_deep, value_of},
+};
 
 /// The value as JSON.
 pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
     let mut text = Vec::new();
     let mut saw_null = false;
-    value.serialize(&mut Serializer::with_formatter(&mut text, NullSeer(&mut saw_null)))?;
+    let formatter = NullSeer { saw_null: &mut saw_null, depth: 0 };
+    value.serialize(&mut Serializer::with_formatter(&mut text, formatter))?;
     // JSON without `null` contains no number that JSON would have turned into one.
     if saw_null { text_of(&value_of(value)?) } else { utf8(text) }
 }
@@ -49,12 +53,42 @@ fn without_place(error: Error) -> crate::Error {
     crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
 }
 
-/// Formats as usual, and notes whether there was a `null`.
-struct NullSeer<'a>(&'a mut bool);
+/// Formats as usual, notes whether there was a `null`, and refuses what is nested too deeply.
+struct NullSeer<'a> {
+    saw_null: &'a mut bool,
+    depth: usize,
+}
+
+impl NullSeer<'_> {
+    fn deeper(&mut self) -> io::Result<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(io::Error::other(too_deep())) } else { Ok(()) }
+    }
+}
 
 impl Formatter for NullSeer<'_> {
     fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        *self.0 = true;
+        *self.saw_null = true;
         CompactFormatter.write_null(writer)
+    }
+
+    fn begin_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.deeper()?;
+        CompactFormatter.begin_array(writer)
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        CompactFormatter.end_array(writer)
+    }
+
+    fn begin_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.deeper()?;
+        CompactFormatter.begin_object(writer)
+    }
+
+    fn end_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        CompactFormatter.end_object(writer)
     }
 }

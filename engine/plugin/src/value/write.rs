@@ -14,13 +14,18 @@ use serde::{
 };
 use serde_json::{Error, Value as Json};
 
-use super::{JSON_OWN, Value};
+use super::{JSON_OWN, MAX_DEPTH, Value};
 use crate::serializer::serialize;
 
 /// The value that a `T` serialises to.
 pub(super) fn value_of<T: Serialize + ?Sized>(from: &T) -> Result<Value, Error> {
+    value_at(from, Depth::default())
+}
+
+/// The value of a part at a depth.
+fn value_at<T: Serialize + ?Sized>(from: &T, depth: Depth) -> Result<Value, Error> {
     let mut value = Value::Null;
-    from.serialize(Writer(&mut value))?;
+    from.serialize(Writer { place: &mut value, depth })?;
     Ok(value)
 }
 
@@ -39,16 +44,20 @@ where
 }
 
 /// Writes a value into its place.
-struct Writer<'a>(&'a mut Value);
+struct Writer<'a> {
+    place: &'a mut Value,
+    depth: Depth,
+}
 
 impl<'a> Writer<'a> {
     fn put(self, value: Value) -> Result<(), Error> {
-        *self.0 = value;
+        *self.place = value;
         Ok(())
     }
 
     fn parts(self, parts: Parts) -> Result<Builder<'a>, Error> {
-        Ok(Builder { place: self.0, variant: None, parts })
+        let depth = self.depth.deeper()?;
+        Ok(Builder { place: self.place, variant: None, parts, depth })
     }
 
     fn list(self, len: usize) -> Result<Builder<'a>, Error> {
@@ -80,10 +89,12 @@ impl<'a> Serializer for Writer<'a> {
         self.put(Value::List(bytes.iter().map(|byte| Value::Uint((*byte).into())).collect()))
     });
     serialize!(self, nothing() => self.put(Value::Null));
-    serialize!(self, wrapped(value) => value.serialize(self));
+    serialize!(self, wrapped(value) => {
+        value.serialize(Writer { depth: self.depth.wrapped()?, ..self })
+    });
     serialize!(self, unit_variant(name) => self.put(Value::Str(name.to_owned())));
     serialize!(self, newtype_variant(name, value) => {
-        let value = value_of(value)?;
+        let value = value_at(value, self.depth.deeper()?)?;
         self.put(Value::Map(vec![(name.to_owned(), value)]))
     });
     serialize!(self, seq(len) => self.list(len.unwrap_or(0)));
@@ -104,6 +115,8 @@ struct Builder<'a> {
     place: &'a mut Value,
     variant: Option<&'static str>,
     parts: Parts,
+    /// The depth of its parts.
+    depth: Depth,
 }
 
 enum Parts {
@@ -114,13 +127,13 @@ enum Parts {
 impl Builder<'_> {
     fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         let Parts::List(items) = &mut self.parts else { return Err(misused()) };
-        items.push(value_of(value)?);
+        items.push(value_at(value, self.depth)?);
         Ok(())
     }
 
     fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), Error> {
         let Parts::Map(entries) = &mut self.parts else { return Err(misused()) };
-        entries.push((key, value_of(value)?));
+        entries.push((key, value_at(value, self.depth)?));
         Ok(())
     }
 
@@ -146,6 +159,37 @@ fn json_own(entries: &[(String, Value)]) -> Result<Option<Value>, Error> {
         }
         _ => Ok(None),
     }
+}
+
+/// How deeply a part is nested.
+#[derive(Clone, Copy, Default)]
+struct Depth {
+    /// In how many lists and maps.
+    levels: usize,
+    /// In how many wrappers since the last list or map.
+    wrappers: usize,
+}
+
+impl Depth {
+    /// The depth inside one more list or map.
+    fn deeper(self) -> Result<Self, Error> {
+        let levels = self.levels + 1;
+        if levels <= MAX_DEPTH { Ok(Self { levels, wrappers: 0 }) } else { Err(too_deep()) }
+    }
+
+    /// The depth inside one more wrapper, such as `Some`.
+    fn wrapped(self) -> Result<Self, Error> {
+        let wrappers = self.wrappers + 1;
+        if wrappers <= MAX_WRAPPERS { Ok(Self { wrappers, ..self }) } else { Err(too_deep()) }
+    }
+}
+
+/// The largest number of wrappers without a list or a map in between.
+const MAX_WRAPPERS: usize = 16;
+
+/// The error for a value that is nested more deeply than [`MAX_DEPTH`].
+pub(super) fn too_deep() -> Error {
+    Error::custom(format_args!("it is nested more than {MAX_DEPTH} levels deep"))
 }
 
 fn misused() -> Error {
@@ -212,7 +256,7 @@ impl SerializeMap for Builder<'_> {
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         let Parts::Map(entries) = &mut self.parts else { return Err(misused()) };
         let (_, place) = entries.last_mut().ok_or_else(misused)?;
-        value.serialize(Writer(place))
+        value.serialize(Writer { place, depth: self.depth })
     }
 
     fn end(mut self) -> Result<(), Error> {

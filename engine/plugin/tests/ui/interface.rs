@@ -21,6 +21,19 @@ trait IsGeneric<T> {
 }
 
 #[interface]
+trait HasSupertrait: std::any::Any + Send {
+    fn get(&self) -> u32;
+}
+
+#[interface]
+trait HasCondition
+where
+    Self: std::any::Any,
+{
+    fn get(&self) -> u32;
+}
+
+#[interface]
 trait HasGenericMethod {
     fn get<T>(&self) -> u32;
 }
