@@ -42,7 +42,8 @@ pub(crate) trait TaskHandle: Send + Sync {
 
 /// Starts a task of a version.
 pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
-    let lease = Lease::of_task(version).named(LeaseName::Task(name.into()));
+    let lease = Lease::of_task(version).facing(version.face_here());
+    let lease = lease.named(LeaseName::Task(name.into()));
     // SAFETY: the lease keeps the image mapped, and is dropped after the future.
     let future = unsafe { ForeignFuture::new(future, report_waker) };
     let task = Task { future, name: name.to_owned(), lease };
@@ -93,11 +94,11 @@ impl Future for Task {
             Progress::Pending => return Poll::Pending,
             Progress::Ready(Answer::Ok(_)) => {}
             Progress::Ready(Answer::Err(error)) => {
-                tracing::error!("{}: task {}: {error:?}", self.lease.version(), self.name);
+                tracing::error!("{}: task {}: {error:?}", self.lease.faced(), self.name);
             }
             Progress::Ready(Answer::Panic(report)) => tracing::error!(
                 "{}: task {} panicked at {}: {}",
-                self.lease.version(),
+                self.lease.faced(),
                 self.name,
                 report.location,
                 report.message
@@ -110,7 +111,7 @@ impl Future for Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if let Answer::Panic(report) = self.future.end() {
-            let (version, name) = (self.lease.version(), &self.name);
+            let (version, name) = (self.lease.faced(), &self.name);
             let (message, location) = (report.message, report.location);
             tracing::error!("{version}: dropping task {name} panicked at {location}: {message}");
         }
