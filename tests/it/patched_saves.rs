@@ -1,12 +1,12 @@
 //! Saves that change bodies of functions only, in a project outside the repository: the version that runs
 //! goes on, with other code.
 
-use std::{env, fs, os::unix::fs::PermissionsExt as _};
+use std::{env, fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Process, Project};
+use crate::support::{PATIENCE, Process, Project, mapped_files};
 
 const COUNTER: &str = r#"use std::cell::Cell;
 use std::sync::Mutex;
@@ -238,10 +238,13 @@ fn the_first_failure_of_each_patch_is_told() {
 /// A linker that waits as long as the file `wait` exists beside it, and fails if the file `fail` exists.
 const LINKER: &str = r#"#!/bin/sh
 here=$(dirname "$0")
-while [ -e "$here/wait" ]; do sleep 0.05; done
+while [ -e "$here/wait" ]; do : > "$here/waits"; sleep 0.05; done
 if [ -e "$here/fail" ]; then echo "no link today" >&2; exit 1; fi
 PATH=${PATH#*:} exec cc "$@"
 "#;
+
+/// How many seconds of quiet precede a review.
+const REVIEW: &str = "HOTSWAP_REVIEW";
 
 /// A project whose linker the test holds up.
 struct HeldUp {
@@ -251,18 +254,23 @@ struct HeldUp {
 
 impl HeldUp {
     fn start() -> Self {
+        Self::start_with(REVIEW, "off")
+    }
+
+    fn start_with(variable: &str, value: &str) -> Self {
         let project = Project::new(&["one"], &["one"]);
         project.write("one/src/lib.rs", COUNTER);
         project.write("linker/cc", LINKER);
         let linker = project.root().join("linker/cc");
         fs::set_permissions(linker, fs::Permissions::from_mode(0o755)).unwrap();
-        let run = Self::run(&project);
+        let run = Self::run(&project, variable, value);
         Self { project, run }
     }
 
-    fn run(project: &Project) -> Process {
+    fn run(project: &Project, variable: &str, value: &str) -> Process {
         let mut command = project.command("hotswap");
         command.args(["run", "--json", "./app", "--offline"]).env_remove("HOTSWAP_NO_PATCH");
+        command.env(variable, value);
         let path = env::var("PATH").unwrap();
         command.env("PATH", format!("{}:{path}", project.root().join("linker").display()));
         let mut run = Process::start_reading(command);
@@ -284,6 +292,16 @@ impl HeldUp {
         let patched = reload(&mut self.run, generation, "one");
         assert_eq!((&patched["outcome"], &patched["version"]), (&"patched".into(), &1.into()));
         assert!(patched["patch"].is_u64(), "{patched}");
+    }
+
+    /// Waits until a linker waits.
+    fn wait_for_linker(&self) {
+        let waits = self.project.root().join("linker/waits");
+        let deadline = Instant::now() + PATIENCE;
+        while !waits.exists() {
+            assert!(Instant::now() < deadline, "no linker waits");
+            thread::yield_now();
+        }
     }
 
     fn let_link(&self) {
@@ -369,10 +387,193 @@ fn a_host_that_is_killed_while_the_linker_runs_comes_back_with_the_newest_build(
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     held_up.run.wait_for_event("ended", |_| true);
     held_up.let_link();
-    held_up.run = HeldUp::run(&held_up.project);
+    held_up.run = HeldUp::run(&held_up.project, REVIEW, "off");
     assert_eq!(held_up.said(), "good morning Ada 1 1 1");
     assert_eq!(
         (&held_up.serving()["version"], &held_up.serving()["patch"]),
         (&1.into(), &Value::Null)
     );
+}
+
+const TRACED: &str = r#"use std::backtrace::Backtrace;
+use std::panic::{catch_unwind, set_hook};
+use std::sync::Mutex;
+
+use hotswap_plugin::prelude::*;
+
+static LAST: Mutex<String> = Mutex::new(String::new());
+
+#[derive(Default)]
+struct Traced;
+
+#[plugin]
+impl Plugin for Traced {}
+
+#[inline(never)]
+fn inner() -> String {
+    let word = "first";
+    format!("{word}\n{}", Backtrace::force_capture())
+}
+
+#[inline(never)]
+fn outer() -> String {
+    inner() + "."
+}
+
+/// Calls a function that changes by one that does not.
+#[invoke]
+fn trace() -> String {
+    outer()
+}
+
+/// The word that a function panics with, and the backtrace of its panic.
+#[invoke]
+fn panicked() -> String {
+    set_hook(Box::new(|info| {
+        *LAST.lock().unwrap() = format!("{info}\n{}", Backtrace::force_capture());
+    }));
+    let _ = catch_unwind(fails);
+    std::mem::take(&mut *LAST.lock().unwrap())
+}
+
+#[inline(never)]
+fn fails() {
+    panic!("as it was");
+}
+"#;
+
+/// The places in the source that a backtrace has for a function; none if it has only the name, and `None` if it does
+/// not have that.
+fn places(backtrace: &str, function: &str) -> Option<Vec<String>> {
+    let mut lines = backtrace.lines().map(str::trim).peekable();
+    lines.find(|line| line.ends_with(&format!(": one::{function}")))?;
+    let places = std::iter::from_fn(|| lines.next_if(|line| line.starts_with("at ")));
+    Some(places.map(|place| place["at ".len()..].to_owned()).collect())
+}
+
+fn traced(project: &Project, function: &str) -> String {
+    let answer = project.place().json(&["invoke", "one", function]);
+    answer["value"].as_str().expect("a text").to_owned()
+}
+
+/// The files that a host has mapped from its staging directory, and those that lie there.
+fn staged(project: &Project) -> (Vec<String>, Vec<String>) {
+    let status = project.place().json(&["status"]);
+    let (pid, dir) = (&status["host"]["pid"], status["host"]["staging_dir"].as_str().unwrap());
+    let mapped = mapped_files(format!("/proc/{pid}/maps").as_ref(), dir.as_ref());
+    let mut lie: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("one-"))
+        .collect();
+    lie.sort();
+    (mapped.into_iter().collect(), lie)
+}
+
+#[test]
+fn a_backtrace_names_the_functions_of_patches() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write("one/src/lib.rs", TRACED);
+    let mut run = started(&project, &[]);
+    // Code that resolves backtraces looks for images once, when there is no patch yet.
+    let before = traced(&project, "trace");
+    assert_eq!(places(&before, "inner"), Some(vec![]), "{before}");
+
+    for (generation, word) in [(2, "second"), (3, "third")] {
+        project.write("one/src/lib.rs", &TRACED.replace("first", word).replace("as it was", word));
+        assert_eq!(reload(&mut run, generation, "one")["patch"], generation - 1);
+        for (function, changed) in [("trace", "inner"), ("panicked", "fails")] {
+            let backtrace = traced(&project, function);
+            assert!(backtrace.contains(word), "{backtrace}");
+            for known in [changed, function] {
+                assert_eq!(places(&backtrace, known), Some(vec![]), "{known}: {backtrace}");
+            }
+            assert!(backtrace.contains("hotswap_plugin::"), "of the base: {backtrace}");
+        }
+    }
+    let (mapped, lie) = staged(&project);
+    assert_eq!(lie.len(), 3, "the plugin and the symbols of its patches: {lie:?}");
+    assert_eq!(mapped, lie, "as backtraces keep them");
+
+    // With the version, all that goes.
+    project.edit("one/src/lib.rs", "struct Traced;", "struct Traced { _more: u8 }");
+    assert_eq!(reload(&mut run, 4, "one")["version"], 2);
+    let is_freed = |it: &Value| it["version"] == 1 && it["state"] == "freed";
+    run.wait_for_event("version_changed", is_freed);
+    let (mapped, lie) = staged(&project);
+    assert!(lie.len() == 1 && lie[0].starts_with("one-v2-"), "{lie:?}");
+    assert_eq!(mapped, lie);
+}
+
+#[test]
+fn a_backtrace_has_the_lines_of_patches_where_there_is_debug_information() {
+    let project = Project::new(&["one"], &["one"]);
+    let manifest = fs::read_to_string(project.root().join("Cargo.toml")).unwrap();
+    let profile = "[profile.hotswap]\ninherits = \"dev\"\ndebug = \"line-tables-only\"\n";
+    project.write("Cargo.toml", &format!("{manifest}\n{profile}"));
+    project.write("one/src/lib.rs", TRACED);
+    let mut run = started(&project, &[]);
+    let text = TRACED.replace("first", "second").replace("as it was", "second");
+    // The place is that of the new source.
+    let text = text.replace("let word =", "// More lines.\n\n    let word =");
+    project.write("one/src/lib.rs", &text);
+    assert_eq!(reload(&mut run, 2, "one")["patch"], 1);
+    for (function, changed, place) in
+        [("trace", "inner", "Backtrace::force_capture())\n"), ("panicked", "fails", "panic!(")]
+    {
+        let backtrace = traced(&project, function);
+        let line = text[..text.find(place).unwrap()].lines().count();
+        let expected = format!("one/src/lib.rs:{line}:");
+        let found = places(&backtrace, changed).unwrap();
+        assert!(found.iter().any(|place| place.contains(&expected)), "{expected} {backtrace}");
+    }
+}
+
+#[test]
+fn a_console_without_patches_loads_what_another_left_as_a_whole() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write("one/src/lib.rs", COUNTER);
+    let mut run = started(&project, &["--watch=build"]);
+    // From then on it is known what a patch would be for.
+    assert_eq!(reload(&mut run, 1, "one")["outcome"], "ok");
+    project.edit("one/src/lib.rs", "hello {name}", "good morning {name}");
+    let is_patch = |it: &Value| it["effect"] == "new_code" && it["patchable"] == true;
+    run.wait_for_event("built", is_patch);
+    let status = project.place().json(&["status"]);
+    let dir = Path::new(status["host"]["plugin_dir"].as_str().unwrap());
+    let files = ["one.patch", "one.so"].map(|name| dir.join(name));
+    let kept = tempfile::tempdir().unwrap();
+    for file in &files {
+        fs::copy(file, kept.path().join(file.file_name().unwrap())).unwrap();
+    }
+    run.signal(Signal::INT);
+    run.finish();
+
+    project.write("one/src/lib.rs", COUNTER);
+    let mut run = started(&project, &["--no-patch"]);
+    assert_eq!(greeting(&project), "hello Ada 1 1 1");
+    for file in &files {
+        let copy = file.with_extension("copy");
+        fs::copy(kept.path().join(file.file_name().unwrap()), &copy).unwrap();
+        fs::rename(&copy, file).unwrap();
+    }
+    let loaded = reload(&mut run, 2, "one");
+    assert_eq!((&loaded["outcome"], &loaded["version"]), (&"ok".into(), &2.into()), "{loaded}");
+    assert_eq!(greeting(&project), "good morning Ada 1 1 1");
+}
+
+#[test]
+fn a_save_does_not_wait_for_the_linker_of_a_review() {
+    let mut held_up = HeldUp::start_with(REVIEW, "1");
+    held_up.project.edit("one/src/lib.rs", "hello {name}", "hallo {name}");
+    assert!(reload(&mut held_up.run, 2, "one")["patch"].is_u64());
+    held_up.run.wait_for_event("built", |it| it["is_served"] == true);
+    held_up.project.write("linker/wait", "");
+    held_up.wait_for_linker();
+    // It would wait for ever if it had to wait for the review, which is still linking.
+    held_up.project.edit("one/src/lib.rs", "hallo {name}", "good morning {name}");
+    assert!(reload(&mut held_up.run, 3, "one")["patch"].is_u64());
+    assert!(held_up.said().starts_with("good morning Ada"));
+    held_up.let_link();
+    held_up.run.wait_for_event("built", |it| it["is_served"] == true && it["plugin"] == "one");
 }

@@ -15,7 +15,7 @@ use hotswap_engine::{
         patch::{Patch, Target},
     },
     protocol::{
-        Event, HolderKind, Outcome, PatchParams, PluginOutcome, ReloadReport, VersionState,
+        Event, Holder, HolderKind, Outcome, PatchParams, PluginOutcome, ReloadReport, VersionState,
         in_flight::calls_in_flight, version_label,
     },
 };
@@ -309,6 +309,36 @@ fn the_log_names_the_patch_whose_code_ran() {
         "{}",
         end.output
     );
+}
+
+#[test]
+fn a_thread_is_of_the_patch_whose_code_started_it() {
+    let end = in_own_process(|| {
+        tracing_subscriber::fmt().with_ansi(false).without_time().init();
+        let host = Host::with(&["threads"]);
+        let panic = || host.engine.invoke::<bool>("threads", "start_and_panic", args![]).unwrap();
+        assert!(panic());
+        let (base, build) = (revision("threads", 1), revision("threads", 2));
+        let functions = [("start_and_panic", "start_and_panic"), ("start", "start")];
+        host.write_patch("threads", &patch(&base, &build, &functions));
+        host.plugins.install("threads", 2);
+        assert_snapshot!(host.reload(), @"threads: patched (v1+1)");
+        assert!(panic());
+        let gate = Gate::new();
+        host.engine.invoke::<()>("threads", "start", args![gate.path()]).unwrap();
+        let waiting = gate.arrival();
+        host.plugins.install("threads", 3);
+        host.reload();
+        let is_thread = |holder: &&Holder| holder.kind == HolderKind::Thread;
+        let held =
+            host.wait_until("threads", 1, |info| info.held_by.iter().any(|it| is_thread(&it)));
+        let thread = held.held_by.iter().find(is_thread).unwrap();
+        assert_eq!(thread.patch, Some(1), "{thread:?}");
+        waiting.release();
+    });
+    let told = end.output.lines().filter(|line| line.contains("a thread of a plugin"));
+    let told: Vec<_> = told.map(|line| line.contains("version=1 patch=1")).collect();
+    assert_eq!(told, [false, true], "{}", end.output);
 }
 
 #[test]

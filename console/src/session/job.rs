@@ -67,6 +67,11 @@ impl Job {
         matches!(self, Self::BuildPlugin(_))
     }
 
+    /// Whether the host is asked to load what is in the plugin directory.
+    pub fn reloads(&self) -> bool {
+        matches!(self, Self::Reload | Self::ReloadIfBuilt | Self::ReloadLatest | Self::Prune(_))
+    }
+
     /// The package name of the plugin that is built; `None` for anything else.
     pub fn plugin(&self) -> Option<&String> {
         match self {

@@ -6,8 +6,8 @@
 //! no absolute address: whatever depends on where base and patch are mapped is a [`Fixup`], which the engine
 //! fills in.
 //!
-//! As a file it is [`MAGIC`], the length of the header, the header as JSON, the content, and a hash of
-//! everything before. No reader trusts it: [`Patch::read`] refuses whatever would lead out of the patch, and
+//! As a file it is [`MAGIC`], the lengths of the header and of the content, the header as JSON, the content, the
+//! symbols, and a hash of everything before. No reader trusts it: [`Patch::read`] refuses whatever would lead out of the patch, and
 //! the engine whatever would lead out of the base.
 
 use std::fmt;
@@ -18,9 +18,11 @@ use hotswap_protocol::BuildId;
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of a patch file. The last byte is the version of the format.
-pub const MAGIC: [u8; 8] = *b"hswppat\x01";
+pub const MAGIC: [u8; 8] = *b"hswppat\x02";
 /// The largest content of a patch, in bytes. Larger ones are neither made nor read.
 pub const MAX_BYTES: usize = 1 << 20;
+/// The largest file of symbols of a patch, in bytes. Larger ones are not made, and are not read.
+pub const MAX_SYMBOL_BYTES: usize = 16 << 20;
 /// The size of a page: what is aligned to it in a patch is aligned to it in memory.
 pub const PAGE: usize = 4096;
 /// The size of a hash, in bytes.
@@ -33,6 +35,10 @@ pub struct Patch {
     pub header: Header,
     /// The content: first the code, up to [`Header::code`], then read-only data.
     pub content: Vec<u8>,
+    /// An ELF file that names the functions, for backtraces; empty if there is none. It has the places in the source
+    /// if the compiler made debug information. There, the content begins at the address [`PAGE`], since
+    /// readers of such files take the address 0 for none.
+    pub symbols: Vec<u8>,
 }
 
 /// The header of a patch.
@@ -136,7 +142,7 @@ impl fmt::Display for PatchError {
 impl std::error::Error for PatchError {}
 
 impl Patch {
-    /// The id of the code, whatever build has it: a hash of all but [`Header::build`].
+    /// The id of the code, whatever build has it: a hash of header and content without [`Header::build`].
     #[must_use]
     pub fn code_id(&self) -> BuildId {
         let header = Header { build: BuildId::from_bytes([0; 16]), ..self.header.clone() };
@@ -162,12 +168,15 @@ impl Patch {
         self.check()?;
         let header = serde_json::to_vec(&self.header)
             .map_err(|_| PatchError::Nonsense("its header cannot be written"))?;
-        let length = u32::try_from(header.len())
-            .map_err(|_| PatchError::Nonsense("its header is too long"))?;
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(length.to_le_bytes());
+        for part in [&header, &self.content] {
+            let length = u32::try_from(part.len())
+                .map_err(|_| PatchError::Nonsense("its header is too long"))?;
+            bytes.extend(length.to_le_bytes());
+        }
         bytes.extend(header);
         bytes.extend(&self.content);
+        bytes.extend(&self.symbols);
         let hash = blake3::hash(&bytes);
         bytes.extend(hash.as_bytes());
         Ok(bytes)
@@ -177,17 +186,22 @@ impl Patch {
     ///
     /// # Errors
     /// If the file is damaged, or anything in it refers to a place outside it.
-    pub fn read(bytes: &[u8]) -> Result<Self, PatchError> {
+    pub fn read<'b>(bytes: &'b [u8]) -> Result<Self, PatchError> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(PatchError::NotAPatch)?;
-        let (content, hash) = rest.split_last_chunk::<HASH>().ok_or(PatchError::Damaged)?;
+        let (rest, hash) = rest.split_last_chunk::<HASH>().ok_or(PatchError::Damaged)?;
         if blake3::hash(&bytes[..bytes.len() - HASH]) != blake3::Hash::from(*hash) {
             return Err(PatchError::Damaged);
         }
-        let (length, content) = content.split_first_chunk::<4>().ok_or(PatchError::Damaged)?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let (header, content) = content.split_at_checked(length).ok_or(PatchError::Damaged)?;
+        let (header_length, rest) = rest.split_first_chunk::<4>().ok_or(PatchError::Damaged)?;
+        let (content_length, rest) = rest.split_first_chunk::<4>().ok_or(PatchError::Damaged)?;
+        let part = |rest: &'b [u8], length: &[u8; 4]| {
+            let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+            rest.split_at_checked(length).ok_or(PatchError::Damaged)
+        };
+        let (header, rest) = part(rest, header_length)?;
+        let (content, symbols) = part(rest, content_length)?;
         let header = serde_json::from_slice(header).map_err(|_| PatchError::NotAPatch)?;
-        let patch = Self { header, content: content.to_owned() };
+        let patch = Self { header, content: content.to_owned(), symbols: symbols.to_owned() };
         patch.check()?;
         Ok(patch)
     }
@@ -198,6 +212,9 @@ impl Patch {
         let length = self.content.len();
         if length > MAX_BYTES {
             return Err(PatchError::TooLarge(length));
+        }
+        if self.symbols.len() > MAX_SYMBOL_BYTES {
+            return Err(PatchError::Nonsense("its symbols are too large"));
         }
         let nonsense = |what| Err(PatchError::Nonsense(what));
         let offset = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
@@ -264,7 +281,7 @@ mod tests {
             functions: vec![4096],
             changed: vec!["greet".to_owned()],
         };
-        Patch { header, content: vec![0; 5000] }
+        Patch { header, content: vec![0; 5000], symbols: b"symbols".to_vec() }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use hotswap_protocol::BuildId;
 mod base;
 mod compare;
 mod object_file;
+mod symbols;
 mod write;
 
 use base::Base;

@@ -8,6 +8,7 @@ mod mapping;
 mod named;
 mod outside;
 mod patch;
+mod room;
 pub(crate) mod step_thread;
 mod trial;
 
@@ -155,9 +156,7 @@ impl Image {
     pub fn load_patch(&self, patch: &Patch) -> Result<MappedPatch, NotMapped> {
         let file = self.file().ok_or(NotMapped::Linked)?;
         let base = loaded(file).ok_or(NotMapped::NoBase)?;
-        let mapped = MappedPatch::map(patch, &base)?;
-        self.outside.add_patch(mapped.range());
-        Ok(mapped)
+        MappedPatch::map(patch, &base, self.outside.room()?, file)
     }
 
     /// Ends the thread that opened the image, unless another thread in `pinned` has destructors of the image

@@ -233,8 +233,10 @@ impl Version {
             for patch in self.faces.take_patches() {
                 // SAFETY: the image is gone, and with it everything that could lead into a patch. By the
                 // caller's promise, no code runs there.
-                unsafe { patch.unmap() };
+                unsafe { patch.end() };
             }
+            // SAFETY: as above.
+            unsafe { self.outside().release_room() };
         }
         Some(closed)
     }
@@ -439,9 +441,11 @@ impl Version {
         Some(entered)
     }
 
-    /// The face that the innermost call of this thread in the version meets; the base where there is none.
+    /// The face that the innermost call of this thread in the version meets. Without one, that whose code started
+    /// the thread; the base for a thread of others.
     pub fn face_here(&self) -> FaceNumber {
-        slots::noted_here(self).map_or(FaceNumber::BASE, |note| FaceNumber::of_note(note).0)
+        let called = slots::noted_here(self).map(|note| FaceNumber::of_note(note).0);
+        called.or_else(|| threads::face_of_thread(self)).unwrap_or(FaceNumber::BASE)
     }
 
     /// Keeps what functions are called with.

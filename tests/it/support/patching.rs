@@ -104,7 +104,7 @@ pub fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
         functions: places,
         changed: functions.iter().map(|(name, _)| (*name).to_owned()).collect(),
     };
-    Patch { header, content: [code, data].concat() }
+    Patch { header, content: [code, data].concat(), symbols: Vec::new() }
 }
 
 /// What of this process is mapped, is code, and is of no file: patches.

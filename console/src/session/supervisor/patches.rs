@@ -1,7 +1,6 @@
 //! Builds are made into patches for the versions that run, where only bodies of functions changed.
 
 use std::collections::HashMap;
-use std::fs;
 
 use hotswap_build::{BuildId, Built};
 use hotswap_protocol::{Event, Outcome, Snapshot, same_plugin};
@@ -67,14 +66,16 @@ impl Supervisor {
     /// Turns patches on, or off: then what is built already is loaded as a whole, too.
     pub(super) async fn patch(&mut self, on: bool) {
         self.patches.are_made = on;
-        if let Some(package) = self.package.as_ref().filter(|_| !on) {
-            let artifacts = package.plugins.iter();
-            let artifacts =
-                artifacts.filter_map(|it| plugin_dir::artifact(&package.plugin_dir, &it.name));
-            // Where there is none, there is nothing to do.
-            artifacts.for_each(|it| drop(fs::remove_file(plugin_dir::patch_beside(&it))));
-        }
+        self.load_whole_unless_patching();
         self.tell(SessionEvent::Patching { on }).await;
+    }
+
+    /// Without patches, what is in the plugin directory is loaded as a whole, even if another console left a patch
+    /// beside it.
+    pub(super) fn load_whole_unless_patching(&self) {
+        if let Some(dir) = self.plugin_dir.as_ref().filter(|_| !self.patches.are_made) {
+            plugin_dir::remove_patches(dir);
+        }
     }
 }
 

@@ -65,6 +65,9 @@ impl Supervisor {
 
     /// Begins a job in the background; one that ends at once has its outcome.
     fn begin(&mut self, job: Job, cancel: Cancel) -> Result<(), JobOutcome> {
+        if job.reloads() {
+            self.load_whole_unless_patching();
+        }
         match job {
             Job::BuildHost => self.begin_host_build(cancel),
             Job::BuildPlugin(_) => self.begin_plugin_builds(cancel),

@@ -23,7 +23,14 @@ pub(super) struct ObjectFile {
     pub atoms: Vec<Atom>,
     /// The atoms by their names.
     pub by_name: HashMap<String, usize>,
+    /// For each section, the offset, size and number of each atom in it, in order.
+    pub by_section: Sections,
+    /// The content of the file, if it has debug information; otherwise empty.
+    pub with_debug: Vec<u8>,
 }
+
+/// The atoms in each section: offset, size and number of each, in order.
+pub(super) type Sections = HashMap<SectionIndex, Vec<(u64, u64, usize)>>;
 
 /// A function, a static, or a constant.
 #[derive(Debug)]
@@ -113,6 +120,8 @@ fn broken<E>(_: E) -> Problem {
 
 /// The section of the functions that the engine calls, named by `linkme`.
 const FUNCTIONS: &str = "linkme_FUNCTIONS";
+/// The section without which there is no debug information.
+const DEBUG_INFORMATION: &str = ".debug_info";
 /// The prefixes of sections that the linker concatenates unchanged.
 const COLLECTED: [&str; 5] = ["linkme_", "linkm2_", ".hotswap", ".init_array", ".fini_array"];
 
@@ -197,10 +206,13 @@ impl ObjectFile {
             atom.references = references;
         }
         let frames = frames(&file, &cut)?;
-        let Cut { atoms, names, .. } = cut;
+        let Cut { atoms, by_section, names } = cut;
         let stem = file.symbols().find(|symbol| symbol.kind() == SymbolKind::File);
         let stem = stem.and_then(|symbol| symbol.name().ok()).unwrap_or_default().to_owned();
-        let mut object = Self { stem, atoms, by_name: names.into_iter().collect() };
+        let has_debug = file.section_by_name(DEBUG_INFORMATION).is_some();
+        let with_debug = if has_debug { bytes.to_owned() } else { Vec::new() };
+        let by_name = names.into_iter().collect();
+        let mut object = Self { stem, atoms, by_name, by_section, with_debug };
         for (function, frame) in frames {
             let function = match function {
                 To::Own(atom) => Some(atom),
@@ -274,8 +286,7 @@ fn frames(file: &ElfFile64<'_, LittleEndian>, cut: &Cut) -> Result<Vec<(To, Fram
 /// The sections of an object, cut into atoms.
 struct Cut {
     atoms: Vec<Atom>,
-    /// For each section, the offset, size and number of each atom in it, in order.
-    by_section: HashMap<SectionIndex, Vec<(u64, u64, usize)>>,
+    by_section: Sections,
     names: Vec<(String, usize)>,
 }
 

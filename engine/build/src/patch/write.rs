@@ -12,6 +12,7 @@ use super::Unpatchable;
 use super::base::{Base, Place};
 use super::compare::{AtomId, Difference, Objects, Pair, name_of};
 use super::object_file::{Kind, ObjectFile, Record, Reference, To, index};
+use super::symbols;
 
 /// The filling between functions: an instruction that traps.
 const TRAP: u8 = 0xcc;
@@ -104,7 +105,8 @@ fn write_with(
         functions: functions.collect::<Result<_, _>>()?,
         changed: made.functions.to_vec(),
     };
-    let mut patch = Patch { header, content: writer.content };
+    let symbols = symbols::file(objects, &writer.placed);
+    let mut patch = Patch { header, content: writer.content, symbols };
     if made.to.is_none() {
         patch.header.build = patch.code_id();
     }

@@ -6,6 +6,7 @@ mod closed;
 mod compile;
 mod declared;
 mod packages;
+mod patch_kinds;
 mod patches;
 mod read;
 mod replay;

@@ -214,33 +214,48 @@ fn build_with(plugin: &PluginPackage, options: &BuildOptions) -> Built {
 }
 
 /// A plugin of which one build runs.
-struct Running {
-    workspace: Workspace,
+pub struct Running {
+    pub workspace: Workspace,
     plugin: PluginPackage,
     base: BuildId,
+    source: &'static str,
+    options: BuildOptions,
 }
 
 impl Running {
     fn new(name: &str) -> Self {
+        Self::of(name, SOURCE, BuildOptions::default(), |_| ())
+    }
+
+    /// A plugin of this source, built with these options after `prepare` has added to its workspace.
+    pub fn of(
+        name: &str,
+        source: &'static str,
+        options: BuildOptions,
+        prepare: impl FnOnce(&Workspace),
+    ) -> Self {
         let workspace = Workspace::new();
-        let plugin = workspace.real_plugin(name);
-        workspace.write(&format!("{name}/src/lib.rs"), SOURCE);
+        workspace.real_plugin(name);
+        workspace.write(&format!("{name}/src/lib.rs"), source);
+        prepare(&workspace);
+        let plugin = workspace.reopen(name);
         workspace.let_age();
-        let base = build(&plugin, None).build_id;
-        Self { workspace, plugin, base }
+        let base = build_with(&plugin, &options).build_id;
+        let options = BuildOptions { patch_base: Some(base), ..options };
+        Self { workspace, plugin, base, source, options }
     }
 
     /// Builds the source with the first text in it replaced.
-    fn with(&self, text: &str, by: &str) -> Result<Patch, NotPatched> {
-        let source = SOURCE.replacen(text, by, 1);
-        assert_ne!(source, SOURCE, "{text}");
+    pub fn with(&self, text: &str, by: &str) -> Result<Patch, NotPatched> {
+        let source = self.source.replacen(text, by, 1);
+        assert_ne!(source, self.source, "{text}");
         self.build(&source).patch.expect("another build")
     }
 
-    fn build(&self, source: &str) -> Built {
+    pub fn build(&self, source: &str) -> Built {
         self.workspace.write(&format!("{}/src/lib.rs", self.plugin.name), source);
         self.workspace.let_age();
-        build(&self.plugin, Some(self.base))
+        build_with(&self.plugin, &self.options)
     }
 }
 

@@ -15,8 +15,8 @@ use hotswap_plugin::{
     __private::{Lease as RawLease, RawFuture, RawObject, end_panic},
     Error, Result,
     abi::{
-        Answer, HostContext, HostTable, LoaderTable, LogEvent, PanicReport, ThreadDestructor,
-        ThreadStart, TiedWaker, WakeTarget,
+        Answer, HostContext, HostTable, ImageCallback, LoaderTable, LogEvent, PanicReport,
+        ThreadDestructor, ThreadStart, TiedWaker, WakeTarget,
     },
 };
 
@@ -108,6 +108,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         signal_action: signal_action::<H>,
         signal_handler: signal_handler::<H>,
         loader: LOADER,
+        each_patch: each_patch::<H>,
         library_opened: library_opened::<H>,
         symbol_found: symbol_found::<H>,
         pointer_given: pointer_given::<H>,
@@ -408,6 +409,19 @@ unsafe extern "C" fn pointer_given<H: HostServices>(
 ) -> bool {
     // SAFETY: the image passes its own context.
     unsafe { owner::<H>(context) }.outside().pointer_given(function, pointer)
+}
+
+unsafe extern "C" fn each_patch<H: HostServices>(
+    context: HostContext,
+    callback: ImageCallback,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: the image passes its own context.
+    let owner = unsafe { owner::<H>(context) };
+    owner.outside().each_patch(|patch| {
+        // SAFETY: this is what the callback takes; the caller's promise is passed on.
+        unsafe { callback(ptr::from_ref(patch).cast(), size_of_val(patch), data) }
+    })
 }
 
 unsafe extern "C" fn open_descriptor<H: HostServices>(

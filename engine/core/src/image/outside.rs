@@ -22,7 +22,8 @@ use hotswap_protocol::{KeepKind, KeepReason, OpenDescriptor};
 use super::{
     descriptors::{self, OpenerId},
     mapping::handled_signal,
-    patch::MAX_PATCHES,
+    patch::NotMapped,
+    room::Room,
 };
 use crate::artifact::{instead_of, is_covered, unseen};
 use crate::lock::Lock as _;
@@ -36,12 +37,12 @@ pub(crate) struct Outside {
     file: OnceLock<PathBuf>,
     /// The id by which its descriptors are found.
     opener: OpenerId,
-    /// Where it has mapped its own file: addresses and sizes. Code that resolves backtraces does this.
+    /// Where it has mapped its own file, or the symbols of its patches: addresses and sizes. Code that resolves backtraces does this.
     own_mappings: Mutex<Vec<(usize, usize)>>,
     /// The address range of the image; not known while its constructors run.
     mapping: OnceLock<Range<usize>>,
-    /// The address ranges of the patches of the image.
-    patches: [OnceLock<Range<usize>>; MAX_PATCHES],
+    /// The addresses for patches of the image; empty as long as nobody has asked for them.
+    room: OnceLock<Room>,
     /// Whether the image is being unmapped. Anything that its finalisers register would be called after it is
     /// gone.
     closing: AtomicBool,
@@ -64,7 +65,7 @@ impl Outside {
             opener: OpenerId::new(),
             own_mappings: Mutex::default(),
             mapping: OnceLock::new(),
-            patches: [const { OnceLock::new() }; MAX_PATCHES],
+            room: OnceLock::new(),
             closing: AtomicBool::new(false),
             signals: Signals::default(),
             unseen: AtomicUsize::new(usize::MAX),
@@ -84,21 +85,45 @@ impl Outside {
         let _ = self.mapping.set(mapping);
     }
 
-    /// Adds the address range of a patch of the image.
-    pub fn add_patch(&self, mapping: Range<usize>) {
-        let mut free = self.patches.iter().filter(|place| place.get().is_none());
-        free.next().into_iter().for_each(|place| drop(place.set(mapping.clone())));
+    /// The room for patches beside the image. It is reserved when it is needed first.
+    pub(super) fn room(&self) -> Result<&Room, NotMapped> {
+        if let Some(room) = self.room.get() {
+            return Ok(room);
+        }
+        let (image, file) = self.mapping.get().zip(self.file.get()).ok_or(NotMapped::NoBase)?;
+        let made = Room::near(image, file)?;
+        if let Err(second) = self.room.set(made) {
+            // SAFETY: another thread was faster, and nobody knows this room.
+            unsafe { second.release() };
+        }
+        self.room.get().ok_or(NotMapped::NoRoom)
+    }
+
+    /// Tells each patch that is there or may come, as `dl_iterate_phdr` tells images.
+    pub fn each_patch(&self, tell: impl FnMut(&libc::dl_phdr_info) -> c_int) -> c_int {
+        self.room().map_or(0, |room| room.each(tell))
+    }
+
+    /// Unmaps the patches, and the room for others.
+    ///
+    /// # Safety
+    /// The image is gone, no code runs in a patch, and no pointer leads into one.
+    pub unsafe fn release_room(&self) {
+        if let Some(room) = self.room.get() {
+            // SAFETY: the caller's promise.
+            unsafe { room.release() };
+        }
     }
 
     /// Whether a pointer may lead into the image or a patch of it. Also true as long as the range of the
     /// image is not known.
     fn may_be_inside(&self, address: usize) -> bool {
-        self.mapping.get().is_none() || self.mappings().any(|mapping| mapping.contains(&address))
+        self.mapping.get().is_none() || self.mappings().any(|range| range.contains(&address))
     }
 
     /// The address ranges of the image and its patches.
-    fn mappings(&self) -> impl Iterator<Item = &Range<usize>> {
-        self.mapping.get().into_iter().chain(self.patches.iter().map_while(OnceLock::get))
+    fn mappings(&self) -> impl Iterator<Item = Range<usize>> {
+        self.mapping.get().cloned().into_iter().chain(self.room.get().map(Room::range))
     }
 
     /// From now on, nothing that the image registers is accepted: its finalisers run.
@@ -255,9 +280,12 @@ impl Outside {
             let file = std::fs::metadata(self.file.get()?).ok()?;
             Some((file.dev(), file.ino()))
         };
+        let is_own = |file| {
+            own() == Some(file) || self.room.get().is_some_and(|room| room.has_symbols_in(file))
+        };
         if mapped != libc::MAP_FAILED
             && descriptor >= 0
-            && own().is_some_and(|own| descriptors::file_of(descriptor) == Some(own))
+            && descriptors::file_of(descriptor).is_some_and(is_own)
         {
             self.own_mappings.locked().push((mapped.expose_provenance(), size));
         }
@@ -274,7 +302,7 @@ impl Outside {
         unsafe { libc::munmap(address, size) }
     }
 
-    /// Unmaps the image's mappings of its own file. The image is gone, and so is all code that could read
+    /// Unmaps the image's mappings of its own file and of its patches' symbols. The image is gone, and so is all code that could read
     /// them.
     pub fn unmap_own_file(&self) {
         for (start, size) in std::mem::take(&mut *self.own_mappings.locked()) {
@@ -457,10 +485,7 @@ impl Signals {
 
     /// Why an image must stay mapped because of its signals, including handlers that it set without its
     /// hooks.
-    fn keep_reason<'a>(
-        &self,
-        mut mappings: impl Iterator<Item = &'a Range<usize>>,
-    ) -> Option<KeepReason> {
+    fn keep_reason(&self, mut mappings: impl Iterator<Item = Range<usize>>) -> Option<KeepReason> {
         let find = |is_it: &dyn Fn(usize) -> bool| (1..SIGNALS).find(|at| is_it(*at));
         if let Some(at) = find(&|at| self.chained[at].load(Ordering::Acquire)) {
             let signal = signal_name(at);
@@ -471,7 +496,8 @@ impl Signals {
             return Some(KeepReason::new(KeepKind::ChainedSignal, why).signal(signal));
         }
         let set = find(&|at| self.handlers[at].load(Ordering::Acquire) != 0);
-        let set = set.or_else(|| usize::try_from(mappings.find_map(handled_signal)?).ok())?;
+        let set = set
+            .or_else(|| usize::try_from(mappings.find_map(|range| handled_signal(&range))?).ok())?;
         let signal = signal_name(set);
         let why = format!(
             "the handler of {signal} lies in it; a plugin that sets a handler must restore the previous one in \

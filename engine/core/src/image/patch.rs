@@ -1,21 +1,17 @@
 //! Loads a patch beside the image of its base.
 
-use std::{
-    fmt, fs, io,
-    ops::Range,
-    ptr::{self, NonNull},
-};
+use std::{fmt, io, path::Path, ptr};
 
 use hotswap_plugin::__private::FunctionRef;
 
-use super::mapping::Loaded;
+use super::{
+    mapping::Loaded,
+    room::{Room, SymbolFile},
+};
 use crate::artifact::patch::{Fixup, Form, Header, PAGE, Patch, Target};
 
 /// The largest number of patches that are loaded beside one image.
 pub(crate) const MAX_PATCHES: usize = 32;
-
-/// The largest distance between a place in a patch and what it refers to.
-const REACH: usize = i32::MAX as usize;
 
 unsafe extern "C" {
     // A function of the unwinder, which `std` links.
@@ -23,19 +19,16 @@ unsafe extern "C" {
     fn __deregister_frame(begin: *const u8);
 }
 
-/// A mapped patch. It stays mapped until `unmap`, because code that it ran may have left pointers into it.
+/// A mapped patch. It stays mapped as long as the room in which it is, because code that it ran may have left
+/// pointers into it.
 pub(crate) struct MappedPatch {
-    start: NonNull<u8>,
     bytes: usize,
     /// Where its frame descriptions begin; `None` if it has none.
     frames: Option<usize>,
     functions: Vec<usize>,
+    /// `None` if it has no symbols, or if they could not be written.
+    _symbols: Option<SymbolFile>,
 }
-
-// SAFETY: nothing is written to the mapping.
-unsafe impl Send for MappedPatch {}
-// SAFETY: as above.
-unsafe impl Sync for MappedPatch {}
 
 /// Why a patch cannot be loaded.
 #[derive(Debug)]
@@ -81,33 +74,43 @@ impl fmt::Display for NotMapped {
 
 impl MappedPatch {
     /// Maps a patch near its base, fills in the fixups, and registers its frame descriptions, so that panics
-    /// can unwind through it.
-    pub(super) fn map(patch: &Patch, base: &Loaded) -> Result<Self, NotMapped> {
+    /// can unwind through it. Its symbols are written beside `file`, the file of the base.
+    pub(super) fn map(
+        patch: &Patch,
+        base: &Loaded,
+        room: &Room,
+        file: &Path,
+    ) -> Result<Self, NotMapped> {
         let Header { code, frames, fixups, functions, .. } = &patch.header;
         let bytes = patch.content.len().next_multiple_of(PAGE).max(PAGE);
-        let region = Region::near(&base.range(), bytes)?;
-        let start = region.start.addr().get();
+        let place = room.take()?;
+        let start = place.start();
         let mut content = patch.content.clone();
         for fixup in fixups {
             fill_in(&mut content, fixup, start, base)?;
         }
-        // SAFETY: the region has this length, was mapped as writable, and is not known to other code.
+        place.protect(0..bytes, libc::PROT_READ | libc::PROT_WRITE)?;
+        // SAFETY: the place is at least that large, is writable, and is not known to other code.
         unsafe {
-            ptr::copy_nonoverlapping(content.as_ptr(), region.start.as_ptr(), content.len());
+            let to = ptr::with_exposed_provenance_mut(start);
+            ptr::copy_nonoverlapping(content.as_ptr(), to, content.len());
         }
         let code = size(*code);
-        region.protect(0..code, libc::PROT_READ | libc::PROT_EXEC)?;
-        region.protect(code..bytes, libc::PROT_READ)?;
+        place.protect(0..code, libc::PROT_READ | libc::PROT_EXEC)?;
+        place.protect(code..bytes, libc::PROT_READ)?;
+        let symbols = Some(&patch.symbols).filter(|symbols| !symbols.is_empty());
         let mapped = Self {
-            start: region.keep(),
             bytes,
-            frames: (!frames.is_empty()).then_some(size(frames.start)),
-            functions: functions.iter().copied().map(size).collect(),
+            frames: (!frames.is_empty()).then_some(start + size(frames.start)),
+            functions: functions.iter().map(|at| start + size(*at)).collect(),
+            // Without them, backtraces show no names, and nothing else is missing.
+            _symbols: symbols.and_then(|symbols| place.write_symbols(file, symbols).ok()),
         };
-        if let Some(frames) = mapped.frames() {
+        place.keep();
+        if let Some(frames) = mapped.frames {
             // SAFETY: `Patch::read` has checked that the descriptions have an end mark, and they stay until
             // they are deregistered.
-            unsafe { __register_frame(frames) };
+            unsafe { __register_frame(ptr::with_exposed_provenance(frames)) };
         }
         Ok(mapped)
     }
@@ -117,32 +120,21 @@ impl MappedPatch {
         self.bytes
     }
 
-    /// The address range of the patch.
-    pub fn range(&self) -> Range<usize> {
-        let start = self.start.addr().get();
-        start..start + self.bytes
-    }
-
     /// The functions that it contains.
     pub fn functions(&self) -> Vec<FunctionRef> {
-        let at = |offset: &usize| FunctionRef::at(self.start.as_ptr().wrapping_add(*offset).cast());
+        let at = |at: &usize| FunctionRef::at(ptr::with_exposed_provenance::<u8>(*at).cast());
         self.functions.iter().map(at).collect()
     }
 
-    fn frames(&self) -> Option<*const u8> {
-        self.frames.map(|at| self.start.as_ptr().wrapping_add(at).cast_const())
-    }
-
-    /// Unmaps the patch.
+    /// Ends the use of the patch, before its room is released.
     ///
     /// # Safety
     /// No code runs in it, and no pointer leads into it.
-    pub unsafe fn unmap(self) {
-        if let Some(frames) = self.frames() {
+    pub unsafe fn end(self) {
+        if let Some(frames) = self.frames {
             // SAFETY: the descriptions were registered when the patch was mapped.
-            unsafe { __deregister_frame(frames) };
+            unsafe { __deregister_frame(ptr::with_exposed_provenance(frames)) };
         }
-        drop(Region { start: self.start, bytes: self.bytes });
     }
 }
 
@@ -190,129 +182,9 @@ fn size(offset: u32) -> usize {
     offset as usize
 }
 
-/// A mapping that is unmapped when dropped.
-struct Region {
-    start: NonNull<u8>,
-    bytes: usize,
-}
-
-impl Region {
-    /// Maps `bytes` bytes where nothing is mapped, as near to the base as possible.
-    fn near(base: &Range<usize>, bytes: usize) -> Result<Self, NotMapped> {
-        let maps = fs::read_to_string("/proc/self/maps").map_err(NotMapped::System)?;
-        for place in places(&maps, base, bytes) {
-            let wanted = ptr::with_exposed_provenance_mut(place);
-            // SAFETY: the mapping is new, and replaces no other mapping.
-            let mapped = unsafe {
-                libc::mmap(
-                    wanted,
-                    bytes,
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
-                    -1,
-                    0,
-                )
-            };
-            if mapped == libc::MAP_FAILED {
-                match io::Error::last_os_error() {
-                    // Another thread has taken the place.
-                    error if error.raw_os_error() == Some(libc::EEXIST) => continue,
-                    error => return Err(NotMapped::System(error)),
-                }
-            }
-            mapped.expose_provenance();
-            let start = NonNull::new(mapped.cast()).ok_or(NotMapped::NoRoom)?;
-            let region = Self { start, bytes };
-            // A system that does not know the flag treats the address as a hint.
-            if mapped == wanted {
-                return Ok(region);
-            }
-        }
-        Err(NotMapped::NoRoom)
-    }
-
-    fn protect(&self, part: Range<usize>, protection: libc::c_int) -> Result<(), NotMapped> {
-        if part.is_empty() {
-            return Ok(());
-        }
-        let start = self.start.as_ptr().wrapping_add(part.start);
-        // SAFETY: the part consists of whole pages of the region, which is not known to other code yet.
-        match unsafe { libc::mprotect(start.cast(), part.len(), protection) } {
-            0 => Ok(()),
-            _ => Err(NotMapped::System(io::Error::last_os_error())),
-        }
-    }
-
-    /// Keeps the mapping.
-    fn keep(self) -> NonNull<u8> {
-        let start = self.start;
-        std::mem::forget(self);
-        start
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: this owns the mapping, and no pointer leads into it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
-    }
-}
-
-/// The addresses near a base where `bytes` bytes could be mapped, the nearest first. There is one for each
-/// gap that is large enough, at the end of the gap nearest to the base. Base and mapping together span at
-/// most [`REACH`].
-fn places(maps: &str, base: &Range<usize>, bytes: usize) -> Vec<usize> {
-    let mapped = maps.lines().filter_map(|line| {
-        let (range, _) = line.split_once(' ')?;
-        let (start, end) = range.split_once('-')?;
-        let number = |text| usize::from_str_radix(text, 16).ok();
-        // A stack grows down into the gap below it.
-        Some((number(start)?, number(end)?, line.ends_with("[stack]")))
-    });
-    let mut places = Vec::new();
-    let mut gap_begins = None;
-    for (start, end, is_stack) in mapped {
-        if let Some(gap) = gap_begins.filter(|gap| !is_stack && gap + bytes <= start) {
-            let place = if start <= base.start { start - bytes } else { gap };
-            let (first, last) = (place.min(base.start), (place + bytes).max(base.end));
-            if last - first <= REACH {
-                places.push(place);
-            }
-        }
-        gap_begins = Some(end);
-    }
-    places.sort_by_key(|place| place.abs_diff(base.start));
-    places
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MAPS: &str = "\
-        7f0000000000-7f0000010000 r-xp 00000000 00:00 0 /lib/below.so\n\
-        7f0000020000-7f0000030000 r--p 00000000 00:00 0 /lib/base.so\n\
-        7f0000030000-7f0000040000 r-xp 00010000 00:00 0 /lib/base.so\n\
-        7f0000042000-7f0000050000 r-xp 00000000 00:00 0 /lib/above.so\n\
-        7f0200000000-7f0200001000 r-xp 00000000 00:00 0 /lib/far.so\n\
-        7f0200100000-7f0200200000 rw-p 00000000 00:00 0 [stack]\n";
-    const BASE: Range<usize> = 0x7f00_0002_0000..0x7f00_0004_0000;
-
-    #[test]
-    fn a_place_is_the_nearest_where_nothing_is_mapped() {
-        assert_eq!(
-            places(MAPS, &BASE, 0x1000),
-            [0x7f00_0001_f000, 0x7f00_0004_0000, 0x7f00_0005_0000]
-        );
-        // The gap above the base is too small.
-        assert_eq!(places(MAPS, &BASE, 0x3000), [0x7f00_0001_d000, 0x7f00_0005_0000]);
-    }
-
-    #[test]
-    fn there_is_no_place_where_a_patch_could_not_reach_its_base() {
-        assert!(places(MAPS, &BASE, REACH).is_empty());
-        assert!(places("nonsense\n", &BASE, 0x1000).is_empty());
-    }
 
     /// What a fixup at offset 8 of a patch at `start` writes.
     fn filled(

@@ -47,7 +47,8 @@ const MAX_NAME: usize = 256;
 /// Starts a task of a version.
 pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
     let name = shortened(name, MAX_NAME);
-    let lease = Lease::of_task(version).named(LeaseName::Task(name.as_str().into()));
+    let lease = Lease::of_task(version).facing(version.face_here());
+    let lease = lease.named(LeaseName::Task(name.as_str().into()));
     // SAFETY: the lease keeps the image mapped, and is dropped after the future.
     let future = unsafe { ForeignFuture::new(future, report_waker) };
     let task = Task { future, name, lease };
@@ -97,11 +98,11 @@ impl Future for Task {
             Progress::Pending => return Poll::Pending,
             Progress::Ready(Answer::Ok(_)) => {}
             Progress::Ready(Answer::Err(error)) => {
-                tracing::error!("{}: task {}: {error:?}", self.lease.version(), self.name);
+                tracing::error!("{}: task {}: {error:?}", self.lease.faced(), self.name);
             }
             Progress::Ready(Answer::Panic(report)) => tracing::error!(
                 "{}: task {} panicked at {}: {}",
-                self.lease.version(),
+                self.lease.faced(),
                 self.name,
                 report.location,
                 report.message
@@ -114,7 +115,7 @@ impl Future for Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if let Answer::Panic(report) = self.future.end() {
-            let (version, name) = (self.lease.version(), &self.name);
+            let (version, name) = (self.lease.faced(), &self.name);
             let (message, location) = (report.message, report.location);
             tracing::error!("{version}: dropping task {name} panicked at {location}: {message}");
         }

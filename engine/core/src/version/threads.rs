@@ -19,6 +19,7 @@ use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
 
 use super::{
     Version,
+    face::FaceNumber,
     lease::{Lease, LeaseName},
 };
 use crate::{
@@ -186,7 +187,7 @@ impl ThreadServices for Version {
         if self.outside().is_closing() {
             return libc::EAGAIN;
         }
-        let lease = Lease::of_thread(self);
+        let lease = Lease::of_thread(self).facing(self.face_here());
         let launch = Box::into_raw(Box::new(Launch { lease, start, argument }));
         // SAFETY: the caller's promise. The trampoline takes ownership of the launch.
         unsafe {
@@ -210,6 +211,13 @@ impl Version {
             record.finish(self);
         }
     }
+}
+
+/// The face whose code started this thread; `None` if it is not a thread of this version.
+pub(super) fn face_of_thread(version: &Version) -> Option<FaceNumber> {
+    let of_thread = Record::existing()?.of_thread.try_borrow().ok()?;
+    let is_its = |lease: &&Lease| ptr::eq(Arc::as_ptr(lease.version()), version);
+    of_thread.as_ref().filter(is_its).map(Lease::face)
 }
 
 unsafe extern "C" {

@@ -110,6 +110,10 @@ pub type ThreadDestructor = unsafe extern "C" fn(*mut c_void);
 /// The type of a thread's first function. `pthread_exit` unwinds out of it.
 pub type ThreadStart = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
+/// The type of the function that `dl_iterate_phdr` calls with each image: `info` is a `dl_phdr_info` of `size` bytes.
+pub type ImageCallback =
+    unsafe extern "C" fn(info: *const c_void, size: usize, data: *mut c_void) -> c_int;
+
 /// The functions of the system's loader. An image must call them itself, since their results depend on the
 /// library that calls them.
 #[derive(Clone, Copy)]
@@ -206,6 +210,10 @@ pub struct HostTable {
     pub signal_handler: unsafe extern "C" fn(HostContext, signal: c_int, handler: usize) -> usize,
     /// The functions of the loader.
     pub loader: LoaderTable,
+    /// Calls back with each patch that the image has or may get, as `dl_iterate_phdr` does with images. Code that
+    /// resolves backtraces asks once, so a patch must be told before it is there.
+    pub each_patch:
+        unsafe extern "C" fn(HostContext, callback: ImageCallback, data: *mut c_void) -> c_int,
     /// Notes that the image has opened a library, or itself. Returns false if the image must not use it.
     pub library_opened: unsafe extern "C" fn(HostContext, file: *const c_char) -> bool,
     /// Notes that the image has looked up a symbol. Returns false if the image must not use it.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::host;
-use crate::abi::{ThreadDestructor, ThreadStart};
+use crate::abi::{ImageCallback, ThreadDestructor, ThreadStart};
 
 /// The symbols that an image must define itself instead of importing them from libc.
 pub const NAMES: &[&str] = crate::__each_hook!(__hook_names);
@@ -410,8 +410,9 @@ fn libc_function(name: &CStr) -> *mut c_void {
     host().map_or(null_mut(), |host| unsafe { (host.loader.find)(null_mut(), name.as_ptr()) })
 }
 
-/// `dl_iterate_phdr`, reduced to this image. The image's symboliser would keep the file of every reported
-/// image mapped forever, except that its own is unmapped with it. The unwinder does not need this function.
+/// `dl_iterate_phdr`, reduced to this image and its patches. The image's symboliser would keep the file of every
+/// reported image mapped forever, except that its own are unmapped with it. The unwinder does not need this
+/// function.
 ///
 /// # Safety
 /// As glibc says of its arguments.
@@ -423,19 +424,21 @@ pub unsafe extern "C" fn iterate_images(
     let Some(callback) = callback.filter(|_| !real.is_null()) else { return 0 };
     let mut own = OwnImage { callback, data };
     // SAFETY: this is the function's type, and `only_own` is called before it returns.
-    unsafe {
+    let answer = unsafe {
         let real: unsafe extern "C" fn(ImageCallback, *mut c_void) -> c_int =
             std::mem::transmute(real);
         real(only_own, (&raw mut own).cast())
+    };
+    match host() {
+        // SAFETY: the caller's promise is passed on; the context is the host's own.
+        Some(host) if answer == 0 => unsafe { (host.each_patch)(host.context, callback, data) },
+        _ => answer,
     }
 }
 
-/// The function that `dl_iterate_phdr` calls with each image.
-type ImageCallback = unsafe extern "C" fn(*const ImageInfo, usize, *mut c_void) -> c_int;
-
 /// The beginning of `dl_phdr_info`.
 #[repr(C)]
-pub struct ImageInfo {
+struct ImageInfo {
     address: usize,
     name: *const c_char,
     headers: *const ProgramHeader,
@@ -461,11 +464,11 @@ struct OwnImage {
     data: *mut c_void,
 }
 
-unsafe extern "C" fn only_own(info: *const ImageInfo, size: usize, data: *mut c_void) -> c_int {
+unsafe extern "C" fn only_own(info: *const c_void, size: usize, data: *mut c_void) -> c_int {
     const LOADED: u32 = 1;
     let here = (&raw const super::HOST).addr();
     // SAFETY: the loader passes a valid record, and `iterate_images` its own.
-    let (image, own) = unsafe { (&*info, &*data.cast::<OwnImage>()) };
+    let (image, own) = unsafe { (&*info.cast::<ImageInfo>(), &*data.cast::<OwnImage>()) };
     // SAFETY: the record says how many headers there are.
     let headers =
         unsafe { std::slice::from_raw_parts(image.headers, usize::from(image.header_count)) };

@@ -1,0 +1,285 @@
+//! One by one, the kinds of edits of which there is a patch, and of which there is none.
+
+use hotswap_build::{Bound, BuildOptions, NotPatched, Unpatchable};
+
+use crate::patches::Running;
+
+const KINDS: &str = r#"
+use std::fmt;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
+
+use hotswap_plugin::prelude::*;
+
+#[derive(Default)]
+struct Kinds;
+
+#[plugin]
+impl Plugin for Kinds {}
+
+static DROPS: AtomicU64 = AtomicU64::new(0);
+static LISTED: [fn() -> u64; 1] = [listed];
+static MADE: LazyLock<u64> = LazyLock::new(made);
+static FIXED: u64 = fixed();
+static LATER: Mutex<Vec<Box<dyn Fn() -> u64 + Send>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static HERE: u64 = const { 3 };
+}
+
+unsafe extern "C" {
+    safe fn not_there() -> u64;
+    safe fn getppid() -> i32;
+}
+
+#[derive(Clone, Debug, Default)]
+struct Score {
+    points: u64,
+}
+
+trait Shape {
+    fn corners(&self) -> u64 {
+        5
+    }
+}
+
+impl Shape for Score {}
+
+struct Counted(Box<u64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        DROPS.fetch_add(*self.0, Ordering::Relaxed);
+    }
+}
+
+macro_rules! item {
+    () => {
+        fn of_macro() -> u64 {
+            7
+        }
+    };
+}
+item!();
+
+fn listed() -> u64 {
+    8
+}
+
+fn made() -> u64 {
+    9
+}
+
+const fn fixed() -> u64 {
+    10
+}
+
+fn deep(n: u64) -> u64 {
+    if n == 0 { 0 } else { deep(n - 1) + 11 }
+}
+
+#[inline(always)]
+fn quick(n: u64) -> u64 {
+    n + 12
+}
+
+fn pick<T: fmt::Debug>(value: T) -> usize {
+    format!("{value:?}").len()
+}
+
+#[invoke]
+fn sum(n: u64) -> u64 {
+    let counted = Counted(Box::new(n));
+    deep(n) + quick(n) + *counted.0 + HERE.with(|here| *here)
+}
+
+#[invoke]
+fn picked(n: u64) -> usize {
+    pick(n) + pick(Score { points: n }.clone())
+}
+
+#[invoke]
+fn by_tables() -> u64 {
+    let shape: Box<dyn Shape> = Box::new(Score::default());
+    LATER.lock().unwrap().push(Box::new(|| 13));
+    let later: u64 = LATER.lock().unwrap().iter().map(|it| it()).sum();
+    shape.corners() + LISTED[0]() + *MADE + FIXED + of_macro() + later
+}
+
+#[invoke]
+fn outside() -> u64 {
+    14
+}
+
+#[invoke]
+async fn waits(n: u64) -> u64 {
+    std::future::ready(n).await + 15
+}
+"#;
+
+/// The functions that changed by the first text replaced.
+fn patched(running: &Running, text: &str, by: &str) -> Vec<String> {
+    running.with(text, by).unwrap_or_else(|why| panic!("{text}: {why}")).header.changed
+}
+
+#[test]
+fn bodies_of_many_kinds_are_patched() {
+    let running = Running::of("kinds", KINDS, BuildOptions::default(), |_| ());
+    let patched = |text, by| patched(&running, text, by);
+    // What calls itself, what is compiled into its callers, and what drops a value of a call.
+    assert_eq!(patched("deep(n - 1) + 11", "deep(n - 1) + 21"), ["deep"]);
+    assert_eq!(patched("n + 12", "n + 22"), ["quick"]);
+    assert_eq!(patched("fetch_add(*self.0", "fetch_add(*self.0 + 1"), ["<Drop for Counted>::drop"]);
+    // What is generic, with another type of the plugin's, or of another crate, for the first time.
+    assert_eq!(patched("{value:?}", "{value:#?}"), ["pick"]);
+    assert_eq!(patched("pick(n) +", "pick(NonZero::new(n)) + pick((n, \"text\")) +"), ["picked"]);
+    let value = "pick(hotswap_plugin::Value::from(n)) +";
+    assert_eq!(patched("pick(n) +", value), ["picked"]);
+    // Its names are there for backtraces.
+    let patch = running.with("deep(n - 1) + 11", "deep(n - 1) + 31").unwrap();
+    let names = String::from_utf8_lossy(&patch.symbols);
+    assert!(names.contains("4deep") && names.contains("3sum") && !names.contains("6picked"));
+    assert!(!names.contains(".debug_"), "there is no debug information");
+}
+
+#[test]
+fn whatever_holds_an_address_or_defines_an_item_is_loaded_as_a_whole() {
+    let running = Running::of("refused", KINDS, BuildOptions::default(), |_| ());
+    let stored = |text, by, name: &str| match running.with(text, by) {
+        Err(NotPatched::Objects(Unpatchable::AddressStored { function })) => {
+            assert!(function.contains(name), "{text}: {function}");
+        }
+        other => panic!("{text}: {other:?}"),
+    };
+    stored("        5\n", "        6\n", "corners");
+    stored("    8\n", "    18\n", "listed");
+    stored("    9\n", "    19\n", "made");
+    stored("|| 13", "|| 23", "by_tables");
+
+    let item = |text, by: &str, item: &str| match running.with(text, by) {
+        Err(NotPatched::Sources(changes)) => {
+            let items: Vec<_> = changes.items.iter().filter_map(|it| it.item.as_deref()).collect();
+            assert_eq!(items, [item], "{text}");
+        }
+        other => panic!("{text}: {other:?}"),
+    };
+    item(
+        "Clone, Debug, Default)]\nstruct Score",
+        "Clone, Debug, Default, PartialEq)]\nstruct Score",
+        "struct Score",
+    );
+    item(
+        "impl Shape for Score {}",
+        "impl Shape for Score {}\nimpl Shape for u64 {}",
+        "impl Shape for u64",
+    );
+    item(
+        "impl Shape for Score {}",
+        "impl Shape for Score { fn corners(&self) -> u64 { 6 } }",
+        "impl Shape for Score",
+    );
+    item("            7\n", "            17\n", "macro item");
+    item("    10\n", "    20\n", "fn fixed");
+    item("const { 3 }", "const { 4 }", "macro thread_local");
+    item("    14\n", "    struct Inner;\n    size_of::<Inner>() as u64\n", "items in fn outside");
+    let local = "    thread_local! { static THERE: u64 = 1; }\n    THERE.with(|it| *it)\n";
+    item("    14\n", local, "items in fn outside");
+
+    match running.with("+ 15", "+ 25") {
+        Err(NotPatched::Sources(changes)) => {
+            assert_eq!(changes.functions[0].bound, Some(Bound::Future), "{changes:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // What only another library could have, and what no library has.
+    for name in ["getppid", "not_there"] {
+        match running.with("    14\n", &format!("    {name}() as u64\n")) {
+            Err(NotPatched::Objects(Unpatchable::Missing(missing))) => assert_eq!(missing, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_else_a_build_is_made_of_is_loaded_as_a_whole() {
+    const WITH_C: &str = r#"
+        use hotswap_plugin::prelude::*;
+
+        #[derive(Default)]
+        struct WithC;
+
+        #[plugin]
+        impl Plugin for WithC {}
+
+        unsafe extern "C" {
+            safe fn of_c() -> u64;
+        }
+
+        #[invoke]
+        fn call() -> u64 {
+            let text = include_str!("text");
+            of_c() + text.len() as u64
+        }
+    "#;
+    const SCRIPT: &str = r#"
+        use std::process::Command;
+
+        fn main() {
+            println!("cargo::rerun-if-changed=of_c.c");
+            let out = std::env::var("OUT_DIR").unwrap();
+            let run = |command: &mut Command| assert!(command.status().unwrap().success());
+            let object = format!("{out}/of_c.o");
+            run(Command::new("cc").args(["-c", "-fPIC", "of_c.c", "-o", &object]));
+            run(Command::new("ar").args(["rcs", &format!("{out}/libof_c.a"), &object]));
+            println!("cargo::rustc-link-search=native={out}");
+            println!("cargo::rustc-link-lib=static=of_c");
+        }
+    "#;
+    let running = Running::of("with_c", WITH_C, BuildOptions::default(), |workspace| {
+        workspace.write("with_c/build.rs", SCRIPT);
+        workspace.write("with_c/of_c.c", "long of_c(void) { return 1; }\n");
+        workspace.write("with_c/src/text", "text");
+    });
+    // The code of C is the base's.
+    running.with("of_c() +", "of_c() + 1 +").expect("a patch");
+    running.workspace.write("with_c/src/text", "another text");
+    match running.with("of_c() +", "of_c() + 2 +") {
+        Err(NotPatched::Sources(changes)) => {
+            assert!(changes.items[0].file.ends_with("src/text"), "{changes:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    running.workspace.write("with_c/src/text", "text");
+    running.workspace.write("with_c/of_c.c", "long of_c(void) { return 2; }\n");
+    let refused = running.with("of_c() +", "of_c() + 3 +");
+    assert_eq!(refused, Err(NotPatched::CompiledOtherwise));
+}
+
+#[test]
+fn an_optimised_build_is_patched_if_the_compiler_keeps_its_objects() {
+    let optimised = |name, flags: &[&str]| {
+        let cargo_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Running::of(
+            name,
+            KINDS,
+            BuildOptions { release: true, cargo_flags, ..BuildOptions::default() },
+            |_| (),
+        )
+    };
+    let running = optimised("optimised", &[]);
+    assert_eq!(running.with("n + 12", "n + 22"), Err(NotPatched::NoObjects));
+    let running = optimised("incremental", &["--config", "profile.release.incremental=true"]);
+    assert_eq!(patched(&running, "n + 12", "n + 22"), ["quick"]);
+}
+
+#[test]
+fn the_symbols_of_a_patch_have_the_places_of_its_functions() {
+    let cargo_flags = ["--config", "profile.hotswap.debug=\"line-tables-only\""];
+    let cargo_flags = cargo_flags.map(str::to_owned).to_vec();
+    let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
+    let running = Running::of("lines", KINDS, options, |_| ());
+    let patch = running.with("deep(n - 1) + 11", "deep(n - 1) + 21").expect("a patch");
+    std::fs::write("/tmp/try-symbols", &patch.symbols).unwrap();
+    std::fs::write("/tmp/try-header", format!("{:#?}", patch.header)).unwrap();
+}
