@@ -39,7 +39,8 @@ pub(super) fn file(objects: &Objects, placed: &HashMap<AtomId, usize>) -> Vec<u8
     let table = Table { names: strings, entry_bytes: size_of::<Sym64<LittleEndian>>() as u64 };
     writer.section(b".symtab", elf::SHT_SYMTAB, &symbols, table);
     let bytes: usize = debug.sections.values().map(Vec::len).sum();
-    if bytes + symbols.len() + names.len() < MAX_SYMBOL_BYTES / 2 {
+    // The headers take less than the rest.
+    if bytes + symbols.len() + names.len() <= MAX_SYMBOL_BYTES / 2 {
         for (name, content) in &debug.sections {
             writer.section(name, elf::SHT_PROGBITS, content, Table::default());
         }
@@ -128,7 +129,7 @@ fn filled_in(
     for section in file.sections() {
         let name = section.name_bytes().ok()?;
         let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
-        if !name.starts_with(b".debug_") {
+        if !name.starts_with(b".debug_") || sh_flags & u64::from(elf::SHF_ALLOC) != 0 {
             continue;
         }
         if sh_flags & u64::from(elf::SHF_COMPRESSED) != 0 {
