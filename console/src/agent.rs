@@ -13,13 +13,13 @@ mod metrics;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use hotswap_fleet::{
-    Change, Channel, Distrust, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, Store,
-    turn,
+    Change, Channel, Declaration, Distrust, FleetError, HostReport, HostState, Id, Keys, Order,
+    Rollout, Store, turn,
 };
 use hotswap_protocol::HostInfo;
 use hotswap_protocol::clock::now_ms;
@@ -101,23 +101,34 @@ struct Reported {
     report: HostReport,
     /// Whether the store has taken it. It may have lost it since.
     is_kept: bool,
+    /// Whoever has it writes to the store what is known then, so that nothing older comes after it.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What a server has told and nobody has looked at yet.
 #[derive(Default)]
 struct News {
     is_there: Notify,
-    is_declared: AtomicBool,
+    declared: std::sync::Mutex<Option<Declaration>>,
+    has_to_look: AtomicBool,
     is_connected: AtomicBool,
 }
 
 impl News {
     fn note(&self, change: Change) {
-        self.is_declared.store(true, Ordering::Relaxed);
-        if change == Change::Connected {
-            self.is_connected.store(true, Ordering::Relaxed);
+        match change {
+            Change::Declared(declaration) => *self.declared() = Some(declaration),
+            Change::Keys => self.has_to_look.store(true, Ordering::Relaxed),
+            Change::Connected => {
+                self.has_to_look.store(true, Ordering::Relaxed);
+                self.is_connected.store(true, Ordering::Relaxed);
+            }
         }
         self.is_there.notify_one();
+    }
+
+    fn declared(&self) -> std::sync::MutexGuard<'_, Option<Declaration>> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,7 +202,15 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
             shared.reports.lock().await.values_mut().for_each(|reported| reported.is_kept = false);
         }
         let mut trouble = None;
-        if news.is_declared.swap(false, Ordering::Relaxed) || look_at <= Instant::now() {
+        let declaration = news.declared().take();
+        let mut has_to_look = news.has_to_look.swap(false, Ordering::Relaxed);
+        if let Some(declaration) = declaration {
+            // What cannot be believed as it was told is read; and all is, where something is wrong: it may be another
+            // fleet by now.
+            has_to_look |=
+                last_trouble.is_some() || shared.take(&declare, declaration).await.is_err();
+        }
+        if has_to_look || look_at <= Instant::now() {
             let turns = !is_told && shared.store(Store::may_declare).await.unwrap_or(false);
             trouble = shared.look(&declare, turns.then_some(&options.by)).await.err();
             look_at = Instant::now()
@@ -215,6 +234,15 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
             () = shared.told.closed() => return Ok(()),
         }
     }
+}
+
+/// Tells the hosts what is declared, if that is something new.
+fn change(declare: &watch::Sender<Declared>, new: Declared) {
+    declare.send_if_modified(|declared| {
+        let is_new = declared.channel != new.channel || declared.keys != new.keys;
+        *declared = new;
+        is_new
+    });
 }
 
 /// What this machine is called.
@@ -294,14 +322,22 @@ impl Shared {
             Some(by) => turn_now(&self.store, &self.channel, None, by).await,
             None => Ok(None),
         };
-        let new = self.declared().await?;
-        declare.send_if_modified(|declared| {
-            let is_new = declared.channel != new.channel || declared.keys != new.keys;
-            *declared = new;
-            is_new
-        });
+        change(declare, self.declared().await?);
         self.forget_old_reports().await?;
         turned.map(drop)
+    }
+
+    /// Goes by what a server has told, without a question.
+    async fn take(
+        &self,
+        declare: &watch::Sender<Declared>,
+        told: Declaration,
+    ) -> Result<(), FleetError> {
+        let keys = declare.borrow().keys.clone();
+        let name = self.channel.clone();
+        let channel = self.store(move |store| store.told(&name, &told)).await?;
+        change(declare, self.accepted(channel, keys).await?);
+        Ok(())
     }
 
     /// What is declared now. Nothing goes back, whatever has become of the store, and nothing is believed that is not
@@ -313,6 +349,11 @@ impl Shared {
         if keys.is_none() && self.store.is_of_many_machines() {
             return Err(FleetError::distrusted(self.store.place(), Distrust::NoKeys));
         }
+        self.accepted(channel, keys).await
+    }
+
+    /// What is declared, unless it is older than what was declared before.
+    async fn accepted(&self, channel: Channel, keys: Option<Keys>) -> Result<Declared, FleetError> {
         let mut ledger = self.ledger.lock().await;
         if let Some(accepted) = ledger.channel(&self.channel)
             && channel != *accepted
@@ -361,33 +402,59 @@ impl Shared {
 
     /// Keeps what is known of a host, at once or as soon as the store takes it.
     async fn report(&self, report: HostReport) {
+        let id = report.id.clone();
+        self.report_soon(report).await;
+        // What is left is told again.
+        let _ = self.keep(&id).await;
+    }
+
+    /// Keeps what is known of a host, unless something newer is known a moment later.
+    async fn report_soon(&self, report: HostReport) {
+        let mut reports = self.reports.lock().await;
+        let turn = reports.get(&report.id).map(|reported| Arc::clone(&reported.turn));
+        let turn = turn.unwrap_or_default();
+        reports.insert(report.id.clone(), Reported { report, is_kept: false, turn });
+    }
+
+    /// Has the store keep what is known of a host, unless it does.
+    async fn keep(&self, host: &Id) -> Result<(), FleetError> {
+        let turn = self.reports.lock().await.get(host).map(|reported| Arc::clone(&reported.turn));
+        let Some(turn) = turn else { return Ok(()) };
+        let _turn = turn.lock().await;
+        let left = {
+            let reports = self.reports.lock().await;
+            reports.get(host).filter(|reported| !reported.is_kept).map(|it| it.report.clone())
+        };
+        let Some(report) = left else { return Ok(()) };
         let kept = report.clone();
-        let is_kept = self.store(move |store| store.report(&kept)).await.is_ok();
-        self.reports.lock().await.insert(report.id.clone(), Reported { report, is_kept });
+        self.store(move |store| store.report(&kept)).await?;
+        if let Some(reported) = self.reports.lock().await.get_mut(host)
+            && reported.report == report
+        {
+            reported.is_kept = true;
+        }
+        Ok(())
     }
 
     /// Tells what the store has not taken, or may have lost.
     async fn report_again(&self) -> Result<(), FleetError> {
-        let is_left = |reported: &&Reported| !reported.is_kept;
-        let left: Vec<HostReport> = {
+        let is_left = |(_, reported): &(&Id, &Reported)| !reported.is_kept;
+        let left: Vec<Id> = {
             let reports = self.reports.lock().await;
-            reports.values().filter(is_left).map(|reported| reported.report.clone()).collect()
+            reports.iter().filter(is_left).map(|(host, _)| host.clone()).collect()
         };
-        for report in left {
-            let kept = report.clone();
-            self.store(move |store| store.report(&kept)).await?;
-            if let Some(reported) = self.reports.lock().await.get_mut(&report.id)
-                && reported.report == report
-            {
-                reported.is_kept = true;
-            }
+        for host in left {
+            self.keep(&host).await?;
         }
         Ok(())
     }
 
     async fn forget(&self, host: &Id) -> Result<(), FleetError> {
-        self.reports.lock().await.remove(host);
+        let reported = self.reports.lock().await.remove(host);
         self.measured.lock().await.remove(host);
+        // What is being written of it is written before.
+        let turn = reported.map(|reported| reported.turn).unwrap_or_default();
+        let _turn = turn.lock().await;
         let host = host.clone();
         self.store(move |store| store.forget(&host)).await
     }
@@ -421,11 +488,23 @@ impl Shared {
                 Some(release) => self.blame(host, &release, None).await?,
                 None => {
                     self.ledger.lock().await.forget(&host.id)?;
-                    self.forget(&host.id).await?;
+                    // A host that ends in good order takes its socket along.
+                    let is_left = host.socket.as_ref().is_some_and(|socket| socket.exists());
+                    match is_left && host.release.is_some() {
+                        true => self.died(host).await,
+                        false => self.forget(&host.id).await?,
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Reports that a host's process ended, and nobody knows why.
+    async fn died(&self, mut report: HostReport) {
+        (report.state, report.at_ms, report.problem) = (HostState::Died, now_ms(), None);
+        self.report(report.clone()).await;
+        let _ = self.told.send(Told::Host(Box::new(report))).await;
     }
 
     /// Reports that a host crashed, and keeps its builds of the release from all others.

@@ -1,7 +1,7 @@
 //! One host of an agent: from its socket to the end of its process.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,11 @@ use hotswap_fleet::{
 };
 use hotswap_protocol::clock::now_ms;
 use hotswap_protocol::{
-    ApplyParams, ErrorKind, HostAgent, HostInfo, InFlightCall, OfferAnswer, OfferParams,
-    PlanParams, PruneParams, ReloadReport, Request, Snapshot, Toolchain, WireError, same_plugin,
+    ApplyParams, ErrorKind, HostAgent, HostInfo, InFlightCall, Notification, OfferAnswer,
+    OfferParams, PlanParams, PruneParams, ReloadReport, Request, Snapshot, Toolchain, WireError,
+    same_plugin,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::ledger::Note;
 use super::metrics::Measured;
@@ -41,20 +42,23 @@ const END: Duration = Duration::from_secs(2);
 pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::Receiver<Declared>) {
     let choice = HostChoice::Socket(path.clone());
     let connected = choice.connect(shared.client_name).await;
-    let Some((client, _notifications)) = connected.ok().filter(|(client, _)| {
+    let Some((client, notifications)) = connected.ok().filter(|(client, _)| {
         shared.hosts.as_ref().is_none_or(|hosts| hosts.is_meant(client.host()))
     }) else {
         // Not at once: whoever is asked for is not another one a moment later.
         return tokio::time::sleep(AGAIN / 5).await;
     };
-    let mut host = Host::new(Arc::clone(&shared), client, declared).await;
+    let mut host = Host::new(Arc::clone(&shared), client, notifications, declared).await;
     if let Err(error) = host.take_charge().await {
         let _ = shared.told.send(Told::Trouble(error)).await;
         return tokio::time::sleep(ASK_AGAIN).await;
     }
     let attach = || shared.store.let_attach(&host.id, path.clone());
     let _attachable = shared.lets_attach.then(attach).flatten();
-    let trouble = host.go_on().await.err().or(host.end(&path).await.err());
+    let trouble = host.go_on().await.err();
+    // A host that ends in good order takes its socket along. Of another one, the next client removes it.
+    let is_left = path.exists();
+    let trouble = trouble.or(host.end(is_left).await.err());
     if let Some(trouble) = trouble {
         let _ = shared.told.send(Told::Trouble(trouble)).await;
         tokio::time::sleep(AGAIN).await;
@@ -64,6 +68,8 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
 struct Host {
     shared: Arc<Shared>,
     client: Client,
+    /// Nothing that it tells is asked for: they end with the connection.
+    notifications: mpsc::Receiver<Notification>,
     id: Id,
     info: HostInfo,
     built_by: Option<Toolchain>,
@@ -74,15 +80,36 @@ struct Host {
     applying: Option<Id>,
     staged: Option<Id>,
     problem: Option<Problem>,
-    /// When something was refused last, and after how long it is tried again.
-    refused: Option<(Instant, Duration)>,
+    /// When what was refused is tried again.
+    refused: Option<BackOff>,
     /// What it says to what it is to run, while it does not.
     offer: Option<Offer>,
     /// The release that is tried, and since when that is known here.
     tried: Option<(Id, Instant)>,
     snapshot: Snapshot,
     looked_at: Instant,
+    /// When the fleet was told of it last.
+    told_at: Option<Instant>,
     reported: Option<HostReport>,
+}
+
+/// A pause before something that was refused is tried again.
+#[derive(Debug, Clone, Copy)]
+struct BackOff {
+    since: Instant,
+    pause: Duration,
+}
+
+impl BackOff {
+    /// The next one: twice as long as the one before.
+    fn after(before: Option<Self>, now: Instant) -> Self {
+        let pause = before.map_or(AGAIN, |before| before.pause * 2);
+        Self { since: now, pause: pause.min(LONGEST_AGAIN) }
+    }
+
+    fn is_over(self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= self.pause
+    }
 }
 
 /// A release that a host was offered, and does not take, or not yet.
@@ -119,7 +146,12 @@ impl From<WireError> for Stop {
 }
 
 impl Host {
-    async fn new(shared: Arc<Shared>, client: Client, declared: watch::Receiver<Declared>) -> Self {
+    async fn new(
+        shared: Arc<Shared>,
+        client: Client,
+        notifications: mpsc::Receiver<Notification>,
+        declared: watch::Receiver<Declared>,
+    ) -> Self {
         let info = client.host().clone();
         let id = shared.id_of(&info);
         let note = shared.ledger.lock().await.note(&id);
@@ -141,9 +173,11 @@ impl Host {
                 vault_changes: 0,
             },
             looked_at: Instant::now(),
+            told_at: None,
             reported: None,
             shared,
             client,
+            notifications,
             id,
             info,
             declared,
@@ -180,8 +214,7 @@ impl Host {
                 Err(Stop::Trouble(error)) => return Err(error),
                 Err(Stop::Refused(problem)) => {
                     self.problem = Some(problem);
-                    let pause = self.refused.map_or(AGAIN, |(_, pause)| pause * 2);
-                    self.refused = Some((Instant::now(), pause.min(LONGEST_AGAIN)));
+                    self.refused = Some(BackOff::after(self.refused, Instant::now()));
                 }
             }
             self.report(&declared).await;
@@ -194,17 +227,28 @@ impl Host {
                         return Ok(());
                     }
                 }
+                () = ended(&mut self.notifications) => return Ok(()),
                 // The agent goes on as long as it has hosts.
-                changed = self.declared.changed() => match changed {
-                    Ok(()) => self.refused = None,
-                    Err(_) => return Ok(()),
-                },
+                changed = self.declared.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let declared = self.declared.borrow().clone();
+                    self.refused = self.refused.filter(|_| self.has_failed_to_load(&declared));
+                }
             }
         }
     }
 
     fn wanted(&self, declared: &Declared) -> Option<Id> {
         declared.channel.wants(&self.id, &self.stratum()).cloned()
+    }
+
+    /// Whether it has tried to load what it is to run. That is not tried more often because something else is declared
+    /// besides.
+    fn has_failed_to_load(&self, declared: &Declared) -> bool {
+        let problem = self.problem.as_ref().filter(|problem| problem.kind == ProblemKind::Load);
+        problem.is_some_and(|problem| problem.release == self.wanted(declared))
     }
 
     fn stratum(&self) -> String {
@@ -249,7 +293,7 @@ impl Host {
     }
 
     async fn bring(&mut self, declared: &Declared) -> Result<(), Stop> {
-        if self.refused.is_some_and(|(at, pause)| at.elapsed() < pause) {
+        if self.refused.is_some_and(|refused| !refused.is_over(Instant::now())) {
             return Ok(());
         }
         if self.staged != declared.channel.candidate {
@@ -266,7 +310,10 @@ impl Host {
             self.offer = None;
         }
         if self.applied != wanted && self.takes(wanted.as_ref(), declared).await? {
-            self.report(declared).await;
+            // A load is not held up for it, and is over before anybody reads it, most often.
+            let report = self.state(declared);
+            self.shared.report_soon(report.clone()).await;
+            self.tell(report).await;
             match &wanted {
                 Some(release) => self.apply(release, declared).await?,
                 None => self.apply_own(declared).await?,
@@ -582,6 +629,25 @@ impl Host {
 
     async fn report(&mut self, declared: &Declared) {
         let report = self.state(declared);
+        if self.is_known(&report, declared) {
+            return;
+        }
+        self.told_at = Some(Instant::now());
+        self.shared.report(report.clone()).await;
+        self.tell(report).await;
+    }
+
+    /// Whether the fleet knows all of this but how often it was called meanwhile: a server is told that only now and
+    /// then, and no faster than a rollout goes.
+    fn is_known(&self, report: &HostReport, declared: &Declared) -> bool {
+        let pause = Duration::from_millis(declared.channel.spread_ms).min(LOOK_IDLE);
+        self.shared.store.is_of_many_machines()
+            && self.told_at.is_some_and(|at| at.elapsed() < pause)
+            && self.reported.as_ref().is_some_and(|it| but_for_calls(it) == but_for_calls(report))
+    }
+
+    /// Tells whoever watches the agent how it is, if that is something new.
+    async fn tell(&mut self, report: HostReport) {
         let is_told = |before: &HostReport| {
             let (at_ms, health, seen) = (report.at_ms, report.health.clone(), report.seen);
             let latencies = report.more.latencies.clone();
@@ -591,16 +657,15 @@ impl Host {
         let is_new = !self.reported.as_ref().is_some_and(is_told);
         let measured = Measured::of(&self.snapshot);
         self.shared.measured.lock().await.insert(self.id.clone(), measured);
-        self.shared.report(report.clone()).await;
         self.reported = Some(report.clone());
         if is_new {
             let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
         }
     }
 
-    /// It closed its socket: finds out why.
-    async fn end(&mut self, path: &Path) -> Result<(), FleetError> {
-        let Some(mut report) = self.reported.take() else { return Ok(()) };
+    /// It closed its socket, which may be left at its path: finds out why.
+    async fn end(&mut self, is_left: bool) -> Result<(), FleetError> {
+        let Some(report) = self.reported.take() else { return Ok(()) };
         let deadline = Instant::now() + END;
         while socket::process_lives(self.info.pid) {
             if Instant::now() > deadline {
@@ -616,13 +681,10 @@ impl Host {
             return self.shared.blame(report, &release, call).await;
         }
         self.shared.ledger.lock().await.forget(&self.id)?;
-        // A host that ends in good order takes its socket along.
-        if !path.exists() {
+        if !is_left {
             return self.shared.forget(&self.id).await;
         }
-        (report.state, report.at_ms, report.problem) = (HostState::Died, now_ms(), None);
-        self.shared.report(report.clone()).await;
-        let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
+        self.shared.died(report).await;
         Ok(())
     }
 
@@ -639,6 +701,20 @@ impl Host {
     }
 }
 
+/// Waits until a connection has ended.
+async fn ended(notifications: &mut mpsc::Receiver<Notification>) {
+    while notifications.recv().await.is_some() {}
+}
+
+/// A report without the numbers that grow with each call that came off.
+fn but_for_calls(report: &HostReport) -> HostReport {
+    let panics =
+        |(name, arm): (&String, &Arm)| (name.clone(), Arm { panics: arm.panics, ..Arm::default() });
+    let more = MoreOfHost { latencies: BTreeMap::new(), ..report.more.clone() };
+    let health = report.health.iter().map(panics).collect();
+    HostReport { at_ms: 0, health, more, ..report.clone() }
+}
+
 /// Whether a plan is about these artifacts: what is new is one of them, and what stays is of the same build.
 fn is_of(plugin: &PluginPreview, artifacts: &[PathBuf], builds: &BTreeMap<String, String>) -> bool {
     let build = builds.iter().find(|(name, _)| same_plugin(name, &plugin.name));
@@ -652,4 +728,24 @@ fn is_of(plugin: &PluginPreview, artifacts: &[PathBuf], builds: &BTreeMap<String
 
 fn problem(kind: ProblemKind, release: &Id, plugin: Option<&str>, message: String) -> Problem {
     Problem { kind, release: Some(release.clone()), plugin: plugin.map(str::to_owned), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_again_is_tried_again_after_twice_the_pause() {
+        let now = Instant::now();
+        let mut last = None;
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let next = BackOff::after(last, now);
+            assert!(!next.is_over(now + next.pause - Duration::from_millis(1)));
+            assert!(next.is_over(now + next.pause));
+            pauses.push(next.pause.as_secs());
+            last = Some(next);
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+    }
 }

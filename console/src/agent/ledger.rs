@@ -1,17 +1,20 @@
-//! What an agent must not forget, in a file of its own: how far the channel had come, whom it believes, which
-//! host it has given what, and which builds have crashed a host.
+//! What an agent must not forget, in files of its own: how far the channel had come, whom it believes and which
+//! builds have crashed a host; and which host it has given what, which is worth nothing after the machine has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use hotswap_fleet::{Channel, FleetError, Id, Keys, read_document, write_document};
+use hotswap_fleet::{Channel, FleetError, Id, Keys, read_document, write_document, write_note};
 use serde::{Deserialize, Serialize};
 
 /// What an agent must not forget.
 pub(super) struct Ledger {
     path: PathBuf,
     entries: Entries,
+    hosts_path: PathBuf,
+    /// What hosts were given.
+    hosts: BTreeMap<Id, Note>,
     _lock: File,
 }
 
@@ -21,8 +24,6 @@ struct Entries {
     keys: Option<Keys>,
     /// What each channel declared last.
     channels: BTreeMap<Id, Channel>,
-    /// What hosts were given.
-    hosts: BTreeMap<Id, Note>,
     /// The builds that crashed a host, by build id.
     quarantined: BTreeMap<String, Crash>,
 }
@@ -65,12 +66,26 @@ impl Ledger {
             )));
         }
         let path = dir.join("ledger.json");
-        let entries = if path.exists() { read_document(&path)? } else { Entries::default() };
-        Ok(Self { path, entries, _lock: lock })
+        let read = path.exists().then(|| read_document(&path)).transpose();
+        let entries = read.map_err(|error| {
+            FleetError::new(format!(
+                "{error}; put back what was there, or remove it: then the agent believes what it sees first, and has \
+                 forgotten which builds crashed a host"
+            ))
+        })?;
+        let entries = entries.unwrap_or_else(Entries::default);
+        let hosts_path = dir.join("hosts.json");
+        // A machine that has ended may leave anything there.
+        let hosts = read_document(&hosts_path).unwrap_or_default();
+        Ok(Self { path, entries, hosts_path, hosts, _lock: lock })
     }
 
     fn write(&self) -> Result<(), FleetError> {
         write_document(&self.path, &self.entries)
+    }
+
+    fn write_hosts(&self) -> Result<(), FleetError> {
+        write_note(&self.hosts_path, &self.hosts)
     }
 
     pub fn keys(&self) -> Option<&Keys> {
@@ -94,26 +109,26 @@ impl Ledger {
 
     /// What a host was given.
     pub fn note(&self, host: &Id) -> Option<Note> {
-        self.entries.hosts.get(host).cloned()
+        self.hosts.get(host).cloned()
     }
 
     /// The hosts that were given something.
     pub fn hosts(&self) -> BTreeSet<Id> {
-        self.entries.hosts.keys().cloned().collect()
+        self.hosts.keys().cloned().collect()
     }
 
     pub fn set_note(&mut self, host: &Id, note: Note) -> Result<(), FleetError> {
-        if self.entries.hosts.get(host) == Some(&note) {
+        if self.hosts.get(host) == Some(&note) {
             return Ok(());
         }
-        self.entries.hosts.insert(host.clone(), note);
-        self.write()
+        self.hosts.insert(host.clone(), note);
+        self.write_hosts()
     }
 
     /// A host has ended.
     pub fn forget(&mut self, host: &Id) -> Result<(), FleetError> {
-        match self.entries.hosts.remove(host) {
-            Some(_) => self.write(),
+        match self.hosts.remove(host) {
+            Some(_) => self.write_hosts(),
             None => Ok(()),
         }
     }

@@ -172,8 +172,18 @@ fn signed_by(store: Store, named: &[PathBuf]) -> Result<Store, FleetError> {
     let made = states().map(|states| beside_keys(&states, &store, "key"));
     let made: Vec<PathBuf> = made.ok().filter(|made| made.exists()).into_iter().collect();
     let files = if named.is_empty() { &made } else { named };
-    let signers = files.iter().map(|file| SecretKey::read(file)).collect::<Result<_, _>>()?;
-    Ok(store.signed_by(signers))
+    Ok(store.signed_by(secret_keys(files)?))
+}
+
+fn secret_keys(files: &[PathBuf]) -> Result<Vec<SecretKey>, FleetError> {
+    let read = |file: &PathBuf| {
+        SecretKey::read(file).map_err(|error| {
+            FleetError::new(format!(
+                "{error}; `--sign` names the file of a secret key, as `hotswap fleet keys --new FILE` makes one"
+            ))
+        })
+    };
+    files.iter().map(read).collect()
 }
 
 /// Who runs this program, for the audit.
@@ -267,8 +277,7 @@ fn name(place: &PlaceArguments, command: &FleetCommand, json: bool) -> Result<()
 
 fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
     let (location, sign) = location(place)?;
-    let named: Vec<SecretKey> =
-        sign.iter().map(|file| SecretKey::read(file)).collect::<Result<_, _>>()?;
+    let named = secret_keys(&sign)?;
     let store = Store::create(&location, &location.name(), &place.channel, now_ms())?;
     let signers = match named.is_empty() && store.is_of_many_machines() {
         true => {
@@ -378,9 +387,10 @@ impl Fleet {
                 keys.directors.extend(add_director.iter().cloned());
                 keys.threshold = threshold.unwrap_or(keys.threshold);
                 if keys.keys.is_empty() && new.is_none() {
-                    let message =
-                        "it is the last key of the fleet; make another with `--new FILE` at once";
-                    return Err(FleetError::new(message));
+                    return Err(FleetError::new(match remove.is_empty() {
+                        true => "the fleet has no release key yet; make one with `--new FILE` at once",
+                        false => "it is the last key of the fleet; make another with `--new FILE` at once",
+                    }));
                 }
                 if let Some(path) = new {
                     keys.keys.push(SecretKey::generate(path)?.1);
@@ -576,10 +586,13 @@ impl Fleet {
         let RolloutArguments { release, follow, fast, supersede, queue } = arguments;
         self.store.prepare()?;
         let checked = self.store.verify(&release, self.store.keys()?.as_ref())?;
-        if queue {
-            self.wait_for_the_one_before().await?;
+        let mut is_begun = false;
+        while !is_begun {
+            if queue {
+                self.wait_for_the_one_before().await?;
+            }
+            is_begun = self.begin(&checked, fast, supersede).await?;
         }
-        self.begin(&checked, fast, supersede).await?;
         if follow { self.follow().await } else { self.status() }
     }
 
@@ -596,8 +609,9 @@ impl Fleet {
         }
     }
 
-    /// Begins a rollout, where none is under way.
-    async fn begin(&self, release: &Release, fast: bool, supersede: bool) -> Result<(), Failure> {
+    /// Begins a rollout, where none is under way; whether it has: somebody else may have written meanwhile, if only
+    /// what was left to say of the one before.
+    async fn begin(&self, release: &Release, fast: bool, supersede: bool) -> Result<bool, Failure> {
         let mut last = self.store.rollout(&self.channel)?;
         if let Some(active) = last.as_ref().filter(|active| !active.phase.is_over()) {
             if !supersede {
@@ -652,9 +666,12 @@ impl Fleet {
             memory: Memory { known, ..Memory::default() },
             writes: 0,
         };
-        self.store.write_rollout(last.as_ref(), &new)?;
+        match self.store.write_rollout(last.as_ref(), &new) {
+            Err(error) if error.is_changed() => return Ok(false),
+            written => written?,
+        }
         self.audited("rollout", Some(&release.id), None)?;
-        Ok(())
+        Ok(true)
     }
 
     /// Tells how the rollout goes until it is over or paused; whoever follows it brings it on, too.
@@ -735,7 +752,10 @@ impl Fleet {
     pub(crate) async fn ordered(&self, order: Order) -> Result<(), FleetError> {
         let active = self.store.rollout(&self.channel)?;
         if active.is_none_or(|active| active.phase.is_over()) {
-            let message = format!("no rollout is under way in channel {}", self.channel);
+            let message = format!(
+                "no rollout is under way in channel {}; `hotswap fleet rollout RELEASE` begins one",
+                self.channel
+            );
             return Err(FleetError::new(message));
         }
         turn_now(&self.store, &self.channel, Some(order), &user()).await?;
@@ -764,7 +784,10 @@ impl Fleet {
             let base = match &release {
                 Some(release) => Some(release.clone()),
                 None => channel.earlier.pop().ok_or_else(|| {
-                    FleetError::new(format!("channel {} has declared nothing before", channel.name))
+                    FleetError::new(format!(
+                        "channel {} has declared nothing before; `hotswap fleet rollback RELEASE` goes to a release",
+                        channel.name
+                    ))
                 })?,
             };
             to.clone_from(&base);
@@ -781,8 +804,18 @@ impl Fleet {
     }
 
     fn pin(&self, host: &Id, release: Option<Id>) -> Result<(), Failure> {
+        let is_pinned = release.is_some();
         self.pinned(host, release)?;
-        self.status()
+        let status = self.status_now()?;
+        if is_pinned && status.hosts.iter().all(|it| it.id != *host) {
+            // Whoever reads the answer reads the standard output.
+            let _ = writeln!(
+                io::stderr(),
+                "hotswap: no host {host} reports; it runs the release once it does (`hotswap fleet hosts` lists those \
+                 that do)"
+            );
+        }
+        self.say(&status, || status.in_words())
     }
 
     pub(crate) fn pinned(&self, host: &Id, release: Option<Id>) -> Result<(), FleetError> {
@@ -799,7 +832,13 @@ impl Fleet {
             };
             match before {
                 Some(_) => Ok(()),
-                None => Err(FleetError::new(format!("{host} is not pinned"))),
+                None => {
+                    let pinned: Vec<&str> = channel.pins.keys().map(Id::as_str).collect();
+                    let pinned =
+                        if pinned.is_empty() { "none".to_owned() } else { pinned.join(", ") };
+                    let message = format!("{host} is not pinned; hosts that are: {pinned}");
+                    Err(FleetError::new(message))
+                }
             }
         })?;
         let what = if release.is_some() { "pin" } else { "unpin" };
@@ -826,7 +865,8 @@ impl Fleet {
     fn audit(&self) -> Result<(), Failure> {
         let (entries, unreadable) = self.store.audited()?;
         if unreadable > 0 {
-            writeln!(io::stderr(), "hotswap: {unreadable} lines of the audit cannot be read")?;
+            let lines = format::counted(unreadable as u64, "line", "lines");
+            writeln!(io::stderr(), "hotswap: {lines} of the audit cannot be read")?;
         }
         self.say(&entries, || {
             let text = |id: &Option<Id>| id.as_ref().map(Id::to_string).unwrap_or_default();
@@ -899,7 +939,10 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FleetError> {
             }
         }
         if files.len() == before {
-            return Err(FleetError::new(format!("{}: there is no artifact in it", path.display())));
+            return Err(FleetError::new(format!(
+                "{}: there is no artifact in it; `hotswap build PLUGIN DIR` puts one there",
+                path.display()
+            )));
         }
     }
     files.sort();

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use hotswap_protocol::{
-    Beside, HostInfo, InvokeParams, InvokeResult, PlanParams, PruneParams, Snapshot, TargetParams,
-    UnpinParams, VersionState,
+    Beside, HostAgent, HostInfo, InvokeParams, InvokeResult, PlanParams, PruneParams, Snapshot,
+    TargetParams, UnpinParams, VersionState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -222,6 +222,14 @@ pub(super) async fn free(host: Option<&HostChoice>, free: FreeArguments) -> Resu
     }
 }
 
+/// The arguments that name the fleet of an agent to a command.
+fn named(agent: &HostAgent) -> String {
+    let flag = if agent.fleet.contains("://") { "--store" } else { "--fleet" };
+    let channel = Some(&agent.channel).filter(|channel| *channel != "main");
+    let channel = channel.map(|channel| format!(" --channel {channel}"));
+    format!(" {flag} {}{}", agent.fleet, channel.unwrap_or_default())
+}
+
 /// Asks, and prints the answer: as JSON, or in words.
 async fn perform<T: DeserializeOwned + Serialize>(
     host: Option<&HostChoice>,
@@ -234,9 +242,10 @@ async fn perform<T: DeserializeOwned + Serialize>(
         // Whoever reads the answer reads the standard output.
         let _ = writeln!(
             io::stderr(),
-            "hotswap: {agent} decides what this host runs, and may undo this; `hotswap fleet pin {} RELEASE` keeps \
+            "hotswap: {agent} decides what this host runs, and may undo this; `hotswap fleet pin {} RELEASE{}` keeps \
              another release there",
-            agent.host
+            agent.host,
+            named(agent)
         );
     }
     let answer: T = client.ask(operation.request()).await?;

@@ -5,8 +5,8 @@ use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, Order, SessionEvent};
 use hotswap_protocol::{
-    DataBagEntry, ErrorKind, Event, Holder, HolderKind, LatencyBucket, Outcome, PluginInfo,
-    Snapshot, ValueChange, VersionState, WireError,
+    DataBagEntry, ErrorKind, Event, Holder, HolderKind, HostAgent, LatencyBucket, Outcome,
+    PluginInfo, Snapshot, ValueChange, VersionState, WireError,
 };
 
 use crate::support::console::Console;
@@ -551,6 +551,29 @@ fn a_narrow_header_shortens_what_it_tells_before_it_leaves_anything_out() {
         let screen = console.screen();
         let header = screen.lines().next().unwrap();
         assert_eq!(header.split_once(" │ ").unwrap().1, told, "{header}");
+    }
+}
+
+#[test]
+fn the_header_tells_which_agent_decides_what_the_host_runs() {
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.host.agent = Some(Box::new(HostAgent {
+        fleet: "nats://127.0.0.1:4222/games".to_owned(),
+        channel: "main".to_owned(),
+        host: "sample-host-4121".to_owned(),
+        pid: 7,
+    }));
+    let mut without = snapshot.clone();
+    without.host.agent = None;
+    let header = |console: &Console| console.screen().lines().next().unwrap().to_owned();
+    for (width, told) in
+        [(120, " │ agent of games, channel main │ "), (70, " │ agent of games"), (50, " │ agent")]
+    {
+        let mut console = Console::connected(width, 24);
+        console.session(SessionEvent::Snapshot(Box::new(snapshot.clone())));
+        assert!(header(&console).contains(told), "{}", header(&console));
+        console.session(SessionEvent::Snapshot(Box::new(without.clone())));
+        assert!(!header(&console).contains("agent"), "{}", header(&console));
     }
 }
 

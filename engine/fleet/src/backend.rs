@@ -70,13 +70,19 @@ impl Content {
 }
 
 /// What has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// What the channel declares.
-    Declared,
+    /// The channel declares this.
+    Declared(Declaration),
+    /// Others may sign.
+    Keys,
     /// The server is there again, and may have lost anything.
     Connected,
 }
+
+/// What a server has told of a channel: [`Store::told`](crate::Store::told) finds out what it is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declaration(pub(crate) Content);
 
 /// Where what is written under a condition is read again for it.
 pub(crate) type IsAsRead<'a> = &'a dyn Fn(Option<&Content>) -> Result<bool, FleetError>;

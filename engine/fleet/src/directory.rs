@@ -145,7 +145,11 @@ impl Backend for Directory {
     }
 
     fn write(&self, document: Document<'_>, json: &[u8]) -> Result<(), FleetError> {
-        atomic_write(&self.path(document), json)
+        match document {
+            // It is told anew.
+            Document::Host(_) => replace_file(&self.path(document), json, Outlasts::Program),
+            _ => atomic_write(&self.path(document), json),
+        }
     }
 
     fn remove(&self, document: Document<'_>) -> Result<(), FleetError> {
@@ -306,10 +310,29 @@ pub(crate) fn create_new(path: &Path) -> Result<File, FleetError> {
     file.map_err(|error| FleetError::io(path, "make", &error))
 }
 
-fn write_beside(path: &Path, bytes: &[u8]) -> Result<PathBuf, FleetError> {
+/// Writes a document as a whole that outlasts this program, and need not outlast the machine: nobody waits for the
+/// disk.
+///
+/// # Errors
+/// If it cannot be written, or nobody could read it for its size.
+pub fn write_note<T: Serialize>(path: &Path, value: &T) -> Result<(), FleetError> {
+    replace_file(path, &to_json(&path.display(), value)?, Outlasts::Program)
+}
+
+/// What a file is to outlast.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outlasts {
+    Program,
+    Machine,
+}
+
+fn write_beside(path: &Path, bytes: &[u8], outlasts: Outlasts) -> Result<PathBuf, FleetError> {
     let beside = beside(path);
     let mut file = create_new(&beside)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| match outlasts {
+        Outlasts::Program => Ok(()),
+        Outlasts::Machine => file.sync_all(),
+    });
     written.map_err(|error| {
         let _ = fs::remove_file(&beside);
         FleetError::io(path, "write", &error)
@@ -322,7 +345,11 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<PathBuf, FleetError> {
 /// # Errors
 /// If it cannot be written.
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), FleetError> {
-    let beside = write_beside(path, bytes)?;
+    replace_file(path, bytes, Outlasts::Machine)
+}
+
+fn replace_file(path: &Path, bytes: &[u8], outlasts: Outlasts) -> Result<(), FleetError> {
+    let beside = write_beside(path, bytes, outlasts)?;
     fs::rename(&beside, path).map_err(|error| {
         let _ = fs::remove_file(&beside);
         FleetError::io(path, "write", &error)
@@ -331,7 +358,7 @@ pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), FleetError> {
 
 /// Writes a file as a whole; whether it was not there.
 fn create_only(path: &Path, bytes: &[u8]) -> Result<bool, FleetError> {
-    let beside = write_beside(path, bytes)?;
+    let beside = write_beside(path, bytes, Outlasts::Machine)?;
     let linked = fs::hard_link(&beside, path);
     let _ = fs::remove_file(&beside);
     match linked {

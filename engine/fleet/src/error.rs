@@ -48,6 +48,12 @@ impl FleetError {
         self
     }
 
+    /// The same, with what to do.
+    pub(crate) fn advising(mut self, advice: &str) -> Self {
+        self.message = format!("{}; {advice}", self.message);
+        self
+    }
+
     /// Somebody else wrote it meanwhile.
     pub(crate) fn changed(place: impl fmt::Display) -> Self {
         let error = Self::at(place, "it was changed meanwhile; try again");

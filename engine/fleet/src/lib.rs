@@ -37,14 +37,14 @@ mod store;
 mod trust;
 mod turn;
 
-pub use backend::{Attachable, Change, ToldChange};
+pub use backend::{Attachable, Change, Declaration, ToldChange};
 
 pub use choice::{Place, threshold};
 pub use data::{
     Artifact, AuditEntry, Channel, Digest, Fleet, HostReport, HostState, Id, Mark, MoreOfHost,
     Problem, ProblemKind, Release, ReleasePlugin, stratum,
 };
-pub use directory::{atomic_write, read_document, write_document};
+pub use directory::{atomic_write, read_document, write_document, write_note};
 pub use error::FleetError;
 pub use judgement::{Arm, Histogram, Verdict, is_slower, judge};
 #[cfg(feature = "nats")]

@@ -2,7 +2,7 @@
 //!
 //! | stream | subjects | what | written |
 //! |---|---|---|---|
-//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….keys.N`, `….release.ID`, `….rollout.C` | what fleet it is, who may sign and might before, releases, rollouts | once, or if it is what was read |
+//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….keys.N`, `….release.ID`, `….rollout.C` | what fleet it is, who may sign (told anew as `P.poke._keys`) and might before, releases, rollouts | once, or if it is what was read |
 //! | `KV_P_channels` | `$KV.P_channels.C` | what is declared; told anew as `P.poke.C` | if it is what was read |
 //! | `KV_P_hosts` | `$KV.P_hosts.ID` | what a host reports, for some minutes | by its agent |
 //! | `P_blobs` | `P.blob.SHA256.N` | artifacts, in pieces | whatever is there |
@@ -11,7 +11,8 @@
 //! The first three are key-value buckets for whoever looks at them with another tool. Signatures follow the JSON on
 //! lines of their own. The server is a cache that may have lost or turned back anything: what is written under a
 //! condition names the sequence number that was read, and what nobody has answered is read again. A message that
-//! nobody keeps, such as the poke, only makes somebody look.
+//! nobody keeps, such as the poke, may be missed: whoever waits for one also looks now and then. What it brings along is
+//! as good as what is read, for both are believed only by their signatures.
 
 mod attach;
 
@@ -42,8 +43,8 @@ use tokio::{runtime::Runtime, sync::watch, time::timeout};
 use crate::{
     Digest, FleetError, Id,
     backend::{
-        Attachable, Backend, Change, Clock, Content, Document, IsAsRead, LARGEST_DOCUMENT, Report,
-        ToldChange,
+        Attachable, Backend, Change, Clock, Content, Declaration, Document, IsAsRead,
+        LARGEST_DOCUMENT, Report, ToldChange,
     },
 };
 
@@ -283,7 +284,12 @@ impl Nats {
         let client = runtime
             .wait_for(async move { options.connect(address).await })
             .ok_or_else(|| wrong(&"the runtime has ended"))?
-            .map_err(|error| wrong(&format_args!("cannot connect: {error}{}", causes(&error))))?;
+            .map_err(|error| {
+                let causes = causes(&error);
+                wrong(&format_args!(
+                    "cannot connect: {error}{causes}; start the server, or name another with `--store`"
+                ))
+            })?;
         let info = client.server_info();
         let version = version(&info.version);
         if version < OLDEST || !info.headers {
@@ -453,6 +459,11 @@ impl Link {
     fn place_of(&self, document: Document<'_>) -> (String, String) {
         let (bucket, key) = self.key(document);
         (format!("KV_{bucket}"), format!("$KV.{bucket}.{key}"))
+    }
+
+    /// Where it is told that others may sign. No channel has a name that begins so.
+    fn keys_poke(&self) -> String {
+        format!("{}.poke._keys", self.prefix)
     }
 
     fn blob_subject(&self, digest: &Digest, number: u64) -> String {
@@ -631,6 +642,11 @@ impl Link {
             "src": format!("$KV.{channels}.>"),
             "dest": format!("{prefix}.poke.>"),
         });
+        let mut fleet = bucket(self.fleet());
+        fleet["republish"] = json!({
+            "src": self.place_of(Document::Keys).1,
+            "dest": self.keys_poke(),
+        });
         hosts["max_age"] = json!(u64::try_from(REPORTS_KEPT.as_nanos()).unwrap_or_default());
         let blobs = json!({
             "name": self.blobs(),
@@ -642,7 +658,7 @@ impl Link {
             "subjects": [format!("{prefix}.audit")],
             "max_msgs": KEPT_OF_AUDIT,
         });
-        for mut stream in [bucket(self.fleet()), declared, hosts, blobs, audit] {
+        for mut stream in [fleet, declared, hosts, blobs, audit] {
             stream["allow_direct"] = json!(true);
             stream["retention"] = json!("limits");
             stream["storage"] = json!("file");
@@ -855,20 +871,25 @@ impl Backend for Nats {
         let (link, mut connected) = (self.link.clone(), self.connected.clone());
         let subject = format!("{}.poke.{}", link.prefix, token(channel));
         self.run(async move {
-            let pokes = link.client.subscribe(subject).await;
-            let mut pokes = pokes.map_err(|error| FleetError::at(&link.place, error))?;
+            let wrong = |error| FleetError::at(&link.place, error);
+            let mut declared = link.client.subscribe(subject).await.map_err(wrong)?;
+            let mut keys = link.client.subscribe(link.keys_poke()).await.map_err(wrong)?;
             connected.mark_unchanged();
             tokio::spawn(async move {
                 loop {
-                    tokio::select! {
-                        poke = pokes.next() => match poke {
-                            Some(_) => told(Change::Declared),
-                            None => return,
-                        },
-                        connected = connected.changed() => match connected {
-                            Ok(()) => told(Change::Connected),
-                            Err(_) => return,
-                        },
+                    let change = tokio::select! {
+                        poke = declared.next() => poke.map(|poke| {
+                            let is_too_large = poke.payload.len() > LARGEST_DOCUMENT;
+                            // What cannot be right is found out by whoever looks at it.
+                            let payload = if is_too_large { &[] } else { &poke.payload[..] };
+                            Change::Declared(Declaration(Content::of_bytes(payload)))
+                        }),
+                        poke = keys.next() => poke.map(|_| Change::Keys),
+                        connected = connected.changed() => connected.ok().map(|()| Change::Connected),
+                    };
+                    match change {
+                        Some(change) => told(change),
+                        None => return,
                     }
                 }
             });

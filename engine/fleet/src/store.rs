@@ -14,8 +14,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Artifact, AuditEntry, Channel, Digest, Distrust, Fleet, FleetError, HostReport, Id, Keys, Mark,
-    Release, Rollout, SecretKey,
+    Artifact, AuditEntry, Channel, Declaration, Digest, Distrust, Fleet, FleetError, HostReport,
+    Id, Keys, Mark, Release, Rollout, SecretKey,
     backend::{Attachable, Backend, Content, Document, Report, ToldChange, parse, to_json},
     directory::{Directory, beside, create_new},
     signature::Signature,
@@ -24,6 +24,9 @@ use crate::{
 
 /// The layout that this program reads and writes.
 const FORMAT: u32 = 1;
+
+const NO_CHANNEL: &str =
+    "there is no such channel in the fleet; `--channel NAME` names another, by default main";
 
 /// Where a fleet is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,7 +222,13 @@ impl Store {
         expected: &Id,
     ) -> Result<T, FleetError> {
         let at = self.backend.at(document);
-        let value = parse(&at, json)?;
+        let advise = |error: FleetError| match document {
+            Document::Host(_) => error,
+            Document::Rollout(_) => error
+                .advising("put back what was there, or remove it: then no rollout is under way"),
+            _ => error.advising("put back what was there"),
+        };
+        let value = parse(&at, json).map_err(advise)?;
         let found = name(&value);
         if found == expected {
             return Ok(value);
@@ -249,9 +258,7 @@ impl Store {
         let document = Document::Channel(name);
         let mark = |channel: &Channel| channel.mark;
         let channel = self.read_declared(document, |it: &Channel| &it.name, name, mark)?;
-        channel.ok_or_else(|| {
-            FleetError::at(self.backend.at(document), "there is no such channel in the fleet")
-        })
+        channel.ok_or_else(|| FleetError::at(self.backend.at(document), NO_CHANNEL))
     }
 
     /// Refuses whatever was put in the place of the fleet.
@@ -290,9 +297,9 @@ impl Store {
     /// If there is no such channel, or it cannot be read.
     pub fn unverified(&self, name: &Id) -> Result<(Channel, Option<Rollout>), FleetError> {
         let document = Document::Channel(name);
-        let channel = self.read(document, |it: &Channel| &it.name, name)?.ok_or_else(|| {
-            FleetError::at(self.backend.at(document), "there is no such channel in the fleet")
-        })?;
+        let channel = self
+            .read(document, |it: &Channel| &it.name, name)?
+            .ok_or_else(|| FleetError::at(self.backend.at(document), NO_CHANNEL))?;
         Ok((channel, self.read(Document::Rollout(name), |it: &Rollout| &it.channel, name)?))
     }
 
@@ -409,12 +416,24 @@ impl Store {
         let mut believed = self.believed();
         let Some(content) = self.backend.read(document)? else { return Ok(None) };
         let value = self.parse(document, &content.json, name, expected)?;
+        self.believe_declared(&mut believed, &keys, document, content, mark(&value))?;
+        Ok(Some(value))
+    }
+
+    /// Refuses what is declared where it is not signed so, or older than what was believed before.
+    fn believe_declared(
+        &self,
+        believed: &mut Believed,
+        keys: &Keys,
+        document: Document<'_>,
+        content: Content,
+        to: Mark,
+    ) -> Result<(), FleetError> {
         let at = self.backend.at(document);
         let known = believed.declared.get(&at);
         if known.is_none_or(|(known, _)| *known != content) {
             let signed = keys.verify(Signed::Declaration, &self.purpose(document), &content);
             signed.map_err(|distrust| FleetError::distrusted(&at, distrust))?;
-            let to = mark(&value);
             match known {
                 Some((known, from)) if known.json != content.json && to <= *from => {
                     return Err(FleetError::distrusted(at, Distrust::WentBack { from: *from, to }));
@@ -423,7 +442,25 @@ impl Store {
             }
             believed.declared.insert(at, (content, to));
         }
-        Ok(Some(value))
+        Ok(())
+    }
+
+    /// What a channel declares, as a server has told it: without a question, if it is signed by the keys that are
+    /// believed.
+    ///
+    /// # Errors
+    /// If it is not what it should be, is not signed so or went back, or no keys were read yet. Then the channel has
+    /// to be read.
+    pub fn told(&self, name: &Id, told: &Declaration) -> Result<Channel, FleetError> {
+        let document = Document::Channel(name);
+        let Declaration(content) = told;
+        let mut believed = self.believed();
+        let keys = believed.keys.clone().filter(|keys| self.signs_declarations(keys));
+        let keys = keys
+            .ok_or_else(|| FleetError::distrusted(self.backend.at(document), Distrust::NoKeys))?;
+        let channel = self.parse(document, &content.json, |it: &Channel| &it.name, name)?;
+        self.believe_declared(&mut believed, &keys, document, content.clone(), channel.mark)?;
+        Ok(channel)
     }
 
     /// Keeps an artifact.

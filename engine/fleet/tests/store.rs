@@ -419,6 +419,10 @@ fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
     place.put("channels/main.json", b"{\"name\":\"main\"}");
     assert_has(&channel(), wrong);
     assert_has(&channel(), "main");
+    assert_has(&channel(), "; put back what was there");
+    place.put("rollouts/main.json", b"{}");
+    let rollout = told(place, fleet.rollout(&id("main")));
+    assert_has(&rollout, "; put back what was there, or remove it: then no rollout is under way");
     place.put("channels/main.json", "[".repeat(100_000).as_bytes());
     assert_has(&channel(), wrong);
     let other = serde_json::to_vec(&Channel::new(id("other"), 7)).unwrap();
@@ -910,6 +914,78 @@ fn on_a_nats_server_no_clock_of_another_machine_counts() {
     assert!(fleet.may_have_lost_reports().unwrap(), "the server was made just now");
 }
 
+/// What a server tells of a fleet, one after the other.
+#[cfg(feature = "nats")]
+fn changes(fleet: &Store) -> impl Fn() -> hotswap_fleet::Change {
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let note = move |change| tell.lock().unwrap().send(change).unwrap();
+    assert!(fleet.watch(&id("main"), Box::new(note)).unwrap());
+    move || told.recv_timeout(std::time::Duration::from_secs(60)).unwrap()
+}
+
+#[cfg(feature = "nats")]
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn what_a_nats_server_tells_is_believed_as_what_is_read() {
+    use hotswap_fleet::{Change, Declaration};
+    let place = OnNats::new();
+    let dir = TempDir::new().unwrap();
+    let key = |name: &str| SecretKey::generate(&dir.path().join(name)).unwrap();
+    let ((one, one_public), (two, two_public)) = (key("one"), key("two"));
+    let fleet = fleet(&place).signed_by(vec![one, two]);
+    let (main, agent) = (id("main"), Store::open(&place.location()).unwrap());
+    let next = changes(&agent);
+    let declared = || match next() {
+        Change::Declared(declaration) => declaration,
+        other => panic!("{other:?}"),
+    };
+    let add = |public: String| {
+        let added = fleet.change_keys(|keys| {
+            keys.keys.push(public);
+            Ok(())
+        });
+        added.unwrap();
+        assert_eq!(next(), Change::Keys);
+    };
+    let refused =
+        |told: &Declaration| place.cleaned(&agent.told(&main, told).unwrap_err().to_string());
+    let go_on = |base: &str| {
+        let read = fleet.unverified(&main).unwrap().0;
+        let mut new = read.clone();
+        new.set_base(Some(id(base)));
+        new.go_on(&[]);
+        fleet.write_channel(&read, &new).unwrap();
+        (new, declared())
+    };
+
+    let (_, unsigned) = go_on("r0");
+    assert_has(&refused(&unsigned), "the fleet has no keys");
+    add(one_public.clone());
+    let (first, first_told) = go_on("r1");
+    assert_has(&refused(&first_told), "the fleet has no keys");
+    // Whom it believes, it has to read.
+    agent.keys().unwrap();
+    assert_has(&refused(&unsigned), "it is not signed");
+    assert_eq!(agent.told(&main, &first_told).unwrap(), first);
+    let (second, second_told) = go_on("r2");
+    assert_eq!(agent.told(&main, &second_told).unwrap(), second);
+    assert_has(&refused(&first_told), "it went back from 4 to 3 changes");
+    assert_eq!(agent.told(&main, &second_told).unwrap(), second);
+    assert_eq!(agent.channel(&main).unwrap(), second);
+
+    // A key that it has not read yet, and one that was retired.
+    add(two_public);
+    let retired = fleet.change_keys(|keys| keys.retire(&one_public));
+    retired.unwrap();
+    assert_eq!(next(), Change::Keys);
+    let (third, third_told) = go_on("r3");
+    assert_has(&refused(&third_told), "not by a key of the fleet");
+    agent.keys().unwrap();
+    assert_eq!(agent.told(&main, &third_told).unwrap(), third);
+    assert_has(&refused(&second_told), "which was retired");
+}
+
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
@@ -918,17 +994,13 @@ fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
     let mut place = OnNats::new();
     let fleet = fleet(&place);
     let main = id("main");
-    let (tell, told_changes) = std::sync::mpsc::channel();
-    let tell = std::sync::Mutex::new(tell);
-    let note = move |change| tell.lock().unwrap().send(change).unwrap();
-    assert!(fleet.watch(&main, Box::new(note)).unwrap());
-    let next = || told_changes.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+    let next = changes(&fleet);
 
     let read = fleet.channel(&main).unwrap();
     let mut new = read.clone();
     new.go_on(&[]);
     fleet.write_channel(&read, &new).unwrap();
-    assert_eq!(next(), Change::Declared);
+    assert!(matches!(next(), Change::Declared(_)));
 
     place.0.kill();
     let error = fleet.write_channel(&new, &read).unwrap_err();

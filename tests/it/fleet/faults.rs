@@ -220,6 +220,58 @@ fn an_agent_that_is_killed_as_it_fetches_stages_and_loads_goes_on_where_it_was()
 }
 
 #[test]
+fn a_host_that_is_killed_is_told_of_whatever_cleans_up_after_it() {
+    let mut hosts = Hosts::start();
+    let r2 = hosts.push(2);
+    hosts.json(&["rollback", &r2]);
+    let status = hosts.wait_for("r2 everywhere", |status| running(status, "r2").len() == 3);
+    let killed = &running(&status, "r2")[0]["pid"];
+    hosts.hosts.retain_mut(|host| {
+        let is_killed = json!(host.pid()) == *killed;
+        if is_killed {
+            host.signal(Signal::KILL);
+            host.end();
+        }
+        !is_killed
+    });
+    // It removes the socket of a host that has gone.
+    let listed = hosts.place.json(&["hosts"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    hosts.wait_for("a host that died", |status| {
+        let mut all = status["hosts"].as_array().unwrap().iter();
+        all.any(|host| host["pid"] == *killed && host["state"] == "died")
+    });
+}
+
+#[test]
+fn a_host_that_ends_while_there_is_no_agent_is_told_of_by_the_next_one() {
+    let mut hosts = Hosts::start();
+    let r2 = hosts.push(2);
+    hosts.json(&["rollout", &r2, "--fast"]);
+    let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
+    let tries = running(&status, "r2")[0].clone();
+    // Whoever loads something in a host is told how to keep it.
+    let other = status["hosts"].as_array().unwrap().iter().find(|host| host["id"] != tries["id"]);
+    let (id, pid) = (other.unwrap()["id"].as_str().unwrap(), other.unwrap()["pid"].to_string());
+    let reloaded = hosts.place.hotswap(&["reload", "--host", &pid]);
+    let advice = format!("`hotswap fleet pin {id} RELEASE {}`", hosts.named.join(" "));
+    assert!(reloaded.stderr.contains(&advice), "{reloaded:?}");
+
+    hosts.agent.signal(Signal::KILL);
+    hosts.agent.end();
+    hosts.host(&tries["pid"]).signal(Signal::KILL);
+    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.named, &[]));
+    // As when an agent sees it: another host tries the release.
+    let is_replaced = |status: &Value| {
+        let mut states =
+            running(status, "r2").into_iter().map(|host| (&host["id"], &host["state"]));
+        states.any(|(id, state)| *id == tries["id"] && *state == "died")
+            && running(status, "r2").iter().any(|host| host["state"] == "serving")
+    };
+    hosts.wait_for("another host that tries r2", is_replaced);
+}
+
+#[test]
 fn controllers_that_are_killed_in_each_phase_are_followed_by_others() {
     let (init, open) = (Gate::new(), Gate::new());
     let mut hosts = gated(Some(&init));

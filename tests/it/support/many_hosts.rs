@@ -8,8 +8,8 @@ use std::{
 };
 
 use hotswap_fleet::{
-    Artifact, Change, Channel, FleetError, HostReport, HostState, Id, Location, Mark, MoreOfHost,
-    Release, ReleasePlugin, SecretKey, Server, Store,
+    Artifact, Change, Channel, Declaration, FleetError, HostReport, HostState, Id, Location, Mark,
+    MoreOfHost, Release, ReleasePlugin, SecretKey, Server, Store,
 };
 use hotswap_protocol::Toolchain;
 
@@ -36,16 +36,18 @@ struct SimulatedHost {
     news: Arc<News>,
 }
 
-/// How often the server has told something.
+/// What the server has told.
 #[derive(Default)]
 struct News {
     told: Mutex<Told>,
     is_new: Condvar,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Told {
+    /// How often something was declared, and what was last.
     declared: u64,
+    last: Option<Declaration>,
     connected: u64,
 }
 
@@ -53,22 +55,27 @@ impl News {
     fn note(&self, change: Change) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         match change {
-            Change::Declared => told.declared += 1,
+            Change::Declared(declaration) => {
+                told.declared += 1;
+                told.last = Some(declaration);
+            }
+            Change::Keys => {}
             Change::Connected => told.connected += 1,
         }
         self.is_new.notify_all();
     }
 
     fn told(&self) -> Told {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until something is so of what was told.
-    fn wait_for(&self, what: &str, is_so: impl Fn(Told) -> bool) {
+    /// Waits until something is so of what was told; returns that.
+    fn wait_for(&self, what: &str, is_so: impl Fn(&Told) -> bool) -> Told {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.is_new.wait_timeout_while(told, PATIENCE, |told| !is_so(*told));
+        let waited = self.is_new.wait_timeout_while(told, PATIENCE, |told| !is_so(told));
         let (told, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(!waited.timed_out(), "not told of {what}: {told:?}");
+        told.clone()
     }
 }
 
@@ -116,6 +123,8 @@ impl SimulatedHost {
         let store = Store::open(&location(server)).expect("open the fleet");
         let told = Arc::clone(&news);
         store.watch(&channel_name(), Box::new(move |change| told.note(change))).expect("watch");
+        // Whom it believes.
+        store.channel(&channel_name()).expect("read the channel");
         Self { store, id: id(&format!("game-{number}")), news }
     }
 
@@ -142,33 +151,28 @@ impl SimulatedHost {
         })
     }
 
-    /// Goes by what is declared, once that is at least so new; as an agent does, it asks the server.
-    fn follow(&self, at_least: Mark) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let declared = self.store.channel(&channel_name());
-            if let Some(declared) = declared.as_ref().ok().filter(|it| it.mark >= at_least) {
-                return self.report_surely(declared);
-            }
-            assert!(Instant::now() < deadline, "{}: {declared:?}", self.id);
-            thread::sleep(AGAIN);
-        }
+    /// Goes by what the server has told, without a question, as an agent does.
+    fn follow(&self, told: &Declaration, expected: Mark) {
+        let declared = self.store.told(&channel_name(), told);
+        let declared = declared.unwrap_or_else(|error| panic!("{}: {error}", self.id));
+        assert_eq!(declared.mark, expected, "{}", self.id);
+        self.report_surely(&declared);
     }
 
     fn report_surely(&self, declared: &Channel) {
-        self.surely(|| self.report(declared.base.as_ref(), declared.mark));
+        surely(|| self.report(declared.base.as_ref(), declared.mark));
     }
+}
 
-    /// What does not come off is tried again, as an agent does.
-    fn surely<T>(&self, work: impl Fn() -> Result<T, FleetError>) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match work() {
-                Ok(done) => return done,
-                Err(error) => assert!(Instant::now() < deadline, "{}: {error}", self.id),
-            }
-            thread::sleep(AGAIN);
+/// What does not come off is tried again, as an agent does.
+fn surely<T>(work: impl Fn() -> Result<T, FleetError>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match work() {
+            Ok(done) => return done,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
+        thread::sleep(AGAIN);
     }
 }
 
@@ -223,7 +227,7 @@ impl ManyHosts {
             thread::sleep(spread * *number / count.max(1));
             let began = Instant::now();
             // What an agent writes to its disk is left out.
-            host.surely(|| host.store.verify(&release, host.store.keys()?.as_ref()));
+            surely(|| host.store.verify(&release, host.store.keys()?.as_ref()));
             began.elapsed()
         });
         sorted(fetched.into_iter().map(|(time, _)| time).collect())
@@ -247,8 +251,8 @@ impl ManyHosts {
             });
             at_once(&waiting, |(before, host)| {
                 are_waiting.wait();
-                host.news.wait_for("what is declared", |told| told.declared > *before);
-                host.follow(new.mark);
+                let told = host.news.wait_for("what is declared", |told| told.declared > *before);
+                host.follow(&told.last.expect("a declaration"), new.mark);
                 Instant::now()
             })
         });
@@ -288,7 +292,8 @@ impl ManyHosts {
 
     /// How many hosts have told that they run this release, as an operator reads it.
     pub fn running(&self, release: &str) -> usize {
-        let (hosts, unreadable) = self.operator.hosts(&channel_name()).expect("read the hosts");
+        // The server may just have come back.
+        let (hosts, unreadable) = surely(|| self.operator.hosts(&channel_name()));
         assert!(unreadable.is_empty(), "{unreadable:?}");
         let release = Some(id(release));
         hosts.iter().filter(|host| host.release == release).count()

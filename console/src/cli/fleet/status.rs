@@ -45,7 +45,7 @@ struct RolloutLine {
 /// A host.
 #[derive(Serialize)]
 pub(super) struct HostLine {
-    id: Id,
+    pub id: Id,
     state: &'static str,
     release: Option<Id>,
     builds: BTreeMap<String, String>,

@@ -468,6 +468,12 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
         effects.push(Effect::Order(Order::Operate(Operation::Live)));
     }
     state.host.generation = snapshot.generation;
+    if let Some(host) = &mut state.host.info
+        && host.agent != snapshot.host.agent
+    {
+        host.agent = snapshot.host.agent;
+        effects.push(Effect::Draw);
+    }
     let pins = state.pins.take_back(&snapshot.plugins).into_iter();
     effects.extend(pins.map(|pin| Effect::Order(Order::Operate(Operation::Pin(pin)))));
     state.timeline.seen(state.now_ms, &snapshot.plugins);

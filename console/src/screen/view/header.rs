@@ -88,6 +88,7 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
             words.iter().filter(|_| host.loads_whole).map(|word| format!("{word}, no patches"));
         parts.push((whole.chain(words.iter().cloned()).collect(), style));
     }
+    parts.extend(agent(host).map(|texts| (texts, theme.plain)));
     if logs.dropped > 0 {
         parts.push((vec![format!("dropped {}", format::count(logs.dropped))], theme.warning));
     }
@@ -106,6 +107,14 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     }
     parts.extend(lag_ms.filter(|_| !is_long).map(lag(theme.dim)));
     parts
+}
+
+/// `agent of games, channel main`: whoever loads something here has that undone.
+fn agent(host: &Host) -> Option<Vec<String>> {
+    let agent = host.info.as_ref()?.agent.as_ref()?;
+    let fleet = agent.fleet.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let short = format!("agent of {fleet}");
+    Some(vec![format!("{short}, channel {}", agent.channel), short, "agent".to_owned()])
 }
 
 /// `✖ 12 panics in world`, of the versions that serve.
