@@ -188,7 +188,10 @@ impl TypeSchema {
         let (found, wanted) = (self.nodes.get(at)?, expected.nodes.get(expected_at)?);
         let mut deeper = |a, b| self.difference_at(a, expected, b, visited);
         match (&found.shape, &wanted.shape) {
-            _ if found.name != wanted.name && !matches!(found.shape, Shape::Generic(_)) => {
+            // Types in which containers of one kind differ are told below.
+            _ if found.name != wanted.name
+                && !(found.is_container() && is_same_kind(found, wanted)) =>
+            {
                 Some(format!("found `{}`, expected `{}`", found.name, wanted.name))
             }
             (Shape::Generic(a), Shape::Generic(b)) if a.len() == b.len() => {
@@ -300,6 +303,17 @@ fn method_difference(
     })
 }
 
+/// Whether two types have the same path without their parameters.
+fn is_same_kind(found: &TypeNode, wanted: &TypeNode) -> bool {
+    found.name.split('<').next() == wanted.name.split('<').next()
+}
+
+impl TypeNode {
+    fn is_container(&self) -> bool {
+        matches!(self.shape, Shape::Generic(_))
+    }
+}
+
 /// Collects the types of a schema, for [`Shared::describe`].
 #[derive(Default)]
 pub struct SchemaBuilder {
@@ -355,4 +369,38 @@ enum Place {
     Known(usize),
     /// It is to be filled.
     New(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashSet, VecDeque};
+
+    use super::*;
+
+    fn difference<Found: Shared, Expected: Shared>() -> Option<String> {
+        TypeSchema::of::<Found>().difference(&TypeSchema::of::<Expected>())
+    }
+
+    #[test]
+    fn a_container_is_told_from_what_is_none_and_from_another_one() {
+        let told = difference::<Vec<String>, String>().unwrap();
+        assert_eq!(
+            told,
+            "found `alloc::vec::Vec<alloc::string::String>`, expected `alloc::string::String`"
+        );
+        let told = difference::<VecDeque<u8>, HashSet<u8>>().unwrap();
+        assert!(
+            told.ends_with("VecDeque<u8>`, expected `std::collections::hash::set::HashSet<u8>`"),
+            "{told}"
+        );
+        assert_eq!(
+            difference::<Vec<Vec<u8>>, Vec<Vec<u16>>>().unwrap(),
+            "found `u8`, expected `u16`"
+        );
+        assert_eq!(
+            difference::<[u8; 2], [u8; 3]>().unwrap(),
+            "found `[u8; 2]`, expected `[u8; 3]`"
+        );
+        assert_eq!(difference::<Vec<u8>, Vec<u8>>(), None);
+    }
 }
