@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use hotswap_build::HostPackage;
 use hotswap_protocol::env;
+use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -86,8 +87,11 @@ pub(super) fn environment_of(pid: u32) -> Vec<(OsString, OsString)> {
 }
 
 impl HostProcess {
-    /// Starts the host, whose program is `program`, in a process group of its own; the receiver hears how
-    /// it ended.
+    /// Starts the host, whose program is `program`, in a session of its own; the receiver hears how it ended.
+    ///
+    /// Ctrl-C in the terminal is for the session of this console, which then ends the host in its way. And the
+    /// terminal is nobody else's: what the host and its children would write on it, past their outputs, would
+    /// paint over the screen.
     pub fn start(
         mut command: Command,
         program: &Path,
@@ -99,18 +103,17 @@ impl HostProcess {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C in the terminal is for the session, which then ends the host in its way.
-            .process_group(0)
             .kill_on_drop(true);
-        let mut child = command.spawn()?;
+        // The wrapper would wait for all that the host has started.
+        let mut child = CommandWrap::from(command).wrap(ProcessSession).spawn()?.into_inner();
         let pid = child.id().unwrap_or_default();
-        if let Some(stdout) = child.stdout.take() {
+        if let Some(stdout) = child.stdout().take() {
             tokio::spawn(drain(stdout, OutputStream::Stdout, logs.clone()));
         }
-        if let Some(stderr) = child.stderr.take() {
+        if let Some(stderr) = child.stderr().take() {
             tokio::spawn(drain(stderr, OutputStream::Stderr, logs.clone()));
         }
-        let input = child.stdin.take().map(|stdin| {
+        let input = child.stdin().take().map(|stdin| {
             let (input, lines) = mpsc::unbounded_channel();
             tokio::spawn(write_all(stdin, lines));
             input
@@ -154,7 +157,7 @@ async fn write_all(mut stdin: ChildStdin, mut lines: mpsc::UnboundedReceiver<Vec
 }
 
 async fn wait(
-    mut child: Child,
+    mut child: Box<dyn ChildWrapper>,
     program: PathBuf,
     stop: CancellationToken,
     events: mpsc::Sender<SessionEvent>,
@@ -165,7 +168,7 @@ async fn wait(
         group.map(|child| Started { child, program: program.canonicalize().unwrap_or(program) });
     let status = tokio::select! {
         status = child.wait() => status,
-        () = stop.cancelled() => end(&mut child, group, &events).await,
+        () = stop.cancelled() => end(&mut *child, group, &events).await,
         never = tell_stops(started, &events) => match never {},
     };
     let exit = match status {
@@ -180,7 +183,7 @@ async fn wait(
 }
 
 async fn end(
-    child: &mut Child,
+    child: &mut dyn ChildWrapper,
     group: Option<Pid>,
     events: &mpsc::Sender<SessionEvent>,
 ) -> io::Result<std::process::ExitStatus> {

@@ -24,6 +24,8 @@ struct Terminal {
     keyboard: Box<dyn Write + Send>,
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser,
+    /// All that was written on the terminal.
+    written: Vec<u8>,
 }
 
 impl Terminal {
@@ -64,7 +66,8 @@ impl Terminal {
         });
         let keyboard = pair.master.take_writer().unwrap();
         let screen = vt100::Parser::new(24, 80, 0);
-        Self { _directory: directory, child, master: pair.master, keyboard, output, screen }
+        let (master, written) = (pair.master, Vec::new());
+        Self { _directory: directory, child, master, keyboard, output, screen, written }
     }
 
     /// Reads what the console draws until the screen is as wanted.
@@ -74,6 +77,7 @@ impl Terminal {
                 panic!("never came: {what}; the screen is\n{}", self.screen.screen().contents())
             });
             self.screen.process(&chunk);
+            self.written.extend(chunk);
         }
     }
 
@@ -143,6 +147,18 @@ fn what_the_terminal_answers_late_is_no_key() {
         ["Quit?", "ffff"].iter().any(|text| screen.contents().contains(text))
     });
     assert!(!terminal.screen.screen().contents().contains("ffff"));
+    terminal.press("y");
+    terminal.assert_ends_and_gives_the_terminal_back();
+}
+
+#[test]
+fn a_host_cannot_write_over_the_screen() {
+    let writing = format!("(echo painted over > /dev/tty) 2>/dev/null; echo it has tried\n{WAITING}");
+    let mut terminal = Terminal::with_host(&writing);
+    terminal.wait_for_text("it has tried");
+    assert!(!String::from_utf8_lossy(&terminal.written).contains("painted over"));
+    terminal.press("q");
+    terminal.wait_for_text("Quit?");
     terminal.press("y");
     terminal.assert_ends_and_gives_the_terminal_back();
 }
