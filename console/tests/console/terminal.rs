@@ -153,7 +153,8 @@ fn what_the_terminal_answers_late_is_no_key() {
 
 #[test]
 fn a_host_cannot_write_over_the_screen() {
-    let writing = format!("(echo painted over > /dev/tty) 2>/dev/null; echo it has tried\n{WAITING}");
+    let writing =
+        format!("(echo painted over > /dev/tty) 2>/dev/null; echo it has tried\n{WAITING}");
     let mut terminal = Terminal::with_host(&writing);
     terminal.wait_for_text("it has tried");
     assert!(!String::from_utf8_lossy(&terminal.written).contains("painted over"));
