@@ -99,6 +99,8 @@ pub struct Options {
     pub client_name: &'static str,
     /// What opens artifacts to compare them.
     pub prober: Prober,
+    /// Whether it is shown on a screen, over which nobody else may write.
+    pub has_screen: bool,
 }
 
 /// What a save does.

@@ -117,6 +117,7 @@ fn account_for_lines(this: &Path) -> Outcome<()> {
             watch: Watch::Off,
             client_name: "responsiveness",
             prober: Prober::this_program(),
+            has_screen: false,
         });
         let (mut shown, mut dropped) = (0, 0);
         let give_up = tokio::time::sleep(Duration::from_secs(120));

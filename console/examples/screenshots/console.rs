@@ -44,6 +44,7 @@ impl Console {
             watch: Watch::Off,
             client_name: "screenshots",
             prober: Prober::this_program(),
+            has_screen: false,
         });
         Self { state: State::new(size), session, recording: None }
     }

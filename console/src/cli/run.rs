@@ -17,6 +17,7 @@ pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {
         patch: arguments.watch.patch(),
         client_name: CLIENT_NAME,
         prober: Prober::this_program(),
+        has_screen: false,
     };
     linear::run(options, arguments.output.json).await
 }

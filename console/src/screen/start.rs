@@ -72,6 +72,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         patch: arguments.watch.patch(),
         client_name: CLIENT_NAME,
         prober: probe::Prober::this_program(),
+        has_screen: is_screen,
     };
     if is_screen {
         let fleet = is_known(&arguments.place).then_some(arguments.place);

@@ -86,14 +86,21 @@ pub(super) fn environment_of(pid: u32) -> Vec<(OsString, OsString)> {
     variables.collect()
 }
 
+/// What a host has of its own. In both cases Ctrl-C in the terminal is not for the host: the session ends it in its
+/// way.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// A process group. It may write on the terminal past its outputs.
+    Group,
+    /// A session, without a terminal: neither the host nor what it starts can write over the screen.
+    Session,
+}
+
 impl HostProcess {
-    /// Starts the host, whose program is `program`, in a session of its own; the receiver hears how it ended.
-    ///
-    /// Ctrl-C in the terminal is for the session of this console, which then ends the host in its way. And the
-    /// terminal is nobody else's: what the host and its children would write on it, past their outputs, would
-    /// paint over the screen.
+    /// Starts the host, whose program is `program`; the receiver hears how it ended.
     pub fn start(
         mut command: Command,
+        place: Place,
         program: &Path,
         events: &mpsc::Sender<SessionEvent>,
         logs: &mpsc::Sender<LogLine>,
@@ -104,8 +111,13 @@ impl HostProcess {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // The wrapper would wait for all that the host has started.
-        let mut child = CommandWrap::from(command).wrap(ProcessSession).spawn()?.into_inner();
+        let mut command = CommandWrap::from(command);
+        match place {
+            Place::Session => drop(command.wrap(ProcessSession)),
+            Place::Group => drop(command.command_mut().process_group(0)),
+        }
+        // A wrapper would wait for all that the host has started.
+        let mut child = command.spawn()?.into_inner();
         let pid = child.id().unwrap_or_default();
         if let Some(stdout) = child.stdout().take() {
             tokio::spawn(drain(stdout, OutputStream::Stdout, logs.clone()));

@@ -29,6 +29,7 @@ fn start(target: Target) -> Session {
         watch: Watch::On,
         client_name: "test",
         prober: Prober::at(env!("CARGO_BIN_EXE_hotswap")),
+        has_screen: false,
     })
 }
 

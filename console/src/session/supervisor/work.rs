@@ -237,7 +237,11 @@ impl Supervisor {
                 command.env(name, directory);
             }
         }
-        let mut started = HostProcess::start(command, executable, &self.events, &self.logs);
+        let place = match self.options.has_screen {
+            true => process::Place::Session,
+            false => process::Place::Group,
+        };
+        let mut started = HostProcess::start(command, place, executable, &self.events, &self.logs);
         if let Ok((process, _)) = &mut started {
             process.write(std::mem::take(&mut self.early_input));
             if self.input_ended {
