@@ -10,9 +10,13 @@ use tracing::field::Field;
 use tracing_subscriber::{
     Layer,
     layer::{Context, SubscriberExt as _},
+    util::SubscriberInitExt as _,
 };
 
-use crate::{allocations, support::Host};
+use crate::{
+    allocations,
+    support::{Host, in_own_process},
+};
 
 #[test]
 fn a_function_answers_with_what_it_returns() {
@@ -263,18 +267,20 @@ impl<S: tracing::Subscriber> Layer<S> for Errors {
 
 #[test]
 fn one_plugins_error_is_logged_and_the_others_still_run() {
-    let host = Host::with(&["by-hand", "shares"]);
-    // Of another type than the plugin expects, so that one of the two fails.
-    host.engine.vault().data_bag().set("count", String::new()).unwrap();
-    let errors = Errors::default();
-    let log = tracing_subscriber::registry().with(errors.clone());
-    let answers = tracing::subscriber::with_default(log, || {
-        host.engine.current().invoke_each_backward("count", args![])
+    // `tracing` decides for the whole process whether anybody wants what a place logs.
+    let end = in_own_process(|| {
+        let errors = Errors::default();
+        tracing_subscriber::registry().with(errors.clone()).init();
+        let host = Host::with(&["by-hand", "shares"]);
+        // Of another type than the plugin expects, so that one of the two fails.
+        host.engine.vault().data_bag().set("count", String::new()).unwrap();
+        let answers = host.engine.current().invoke_each_backward("count", args![]);
+        let told = answers.iter().map(|(name, answer)| format!("{name}: {}", answer.is_ok()));
+        assert_eq!(told.collect::<Vec<_>>(), ["shares: false", "by-hand: true"]);
+        let logged = errors.0.lock().unwrap().join("\n");
+        insta::assert_snapshot!(logged, @"shares v1: count: `count` of host has another type: found `alloc::string::String`, expected `u64`");
     });
-    let told = answers.iter().map(|(name, answer)| format!("{name}: {}", answer.is_ok()));
-    assert_eq!(told.collect::<Vec<_>>(), ["shares: false", "by-hand: true"]);
-    let logged = errors.0.lock().unwrap().join("\n");
-    insta::assert_snapshot!(logged, @"shares v1: count: `count` of host has another type: found `alloc::string::String`, expected `u64`");
+    assert!(end.status.success(), "{}", end.output);
 }
 
 #[test]

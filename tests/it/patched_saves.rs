@@ -62,9 +62,15 @@ fn reload(run: &mut Process, generation: u64, plugin: &str) -> Value {
 
 fn started(project: &Project, args: &[&str]) -> Process {
     let mut run = project.run_patching(args);
-    run.wait_for_event("connected", |_| true);
-    run.wait_for_host("child=");
+    wait_until_it_serves(&mut run);
     run
+}
+
+/// Waits until what serves is known: a save before that has no version to patch.
+fn wait_until_it_serves(run: &mut Process) {
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 1);
+    run.wait_for_host("child=");
 }
 
 #[test]
@@ -274,8 +280,7 @@ impl HeldUp {
         let path = env::var("PATH").unwrap();
         command.env("PATH", format!("{}:{path}", project.root().join("linker").display()));
         let mut run = Process::start_reading(command);
-        run.wait_for_event("connected", |_| true);
-        run.wait_for_host("child=");
+        wait_until_it_serves(&mut run);
         run
     }
 

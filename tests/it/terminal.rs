@@ -245,7 +245,7 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
     let mut terminal = Terminal::start(&console, (160, 40));
     terminal.wait_for_line(&["● world", "v1"]);
     // The log keeps what is told; without a filter other lines may move it out of sight at once.
-    terminal.press("3/was refused|not a shared library\r");
+    terminal.press("3/was refused|not a shared library|reload failed\r");
     let restart = |terminal: &mut Terminal| {
         let before = terminal.wait_for("its pid", |screen| number_after(screen, "sample-host ● "));
         terminal.press("Hy");
@@ -256,7 +256,7 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
 
     // What fails as it is loaded is refused by a reload, and stays in the plugin directory.
     workspace.edit(WORLD, "tracing::info!(\"the world is ready\")", "panic!(\"no luck\")");
-    terminal.wait_for_text("reload failed: ");
+    terminal.wait_for_text("reload failed in on_init");
     restart(&mut terminal);
     terminal.wait_for_line(&["the artifact of world was refused", "is there instead"]);
     // All failed with it, and all are loaded again.
