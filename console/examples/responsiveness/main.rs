@@ -63,7 +63,7 @@ fn measure(own_host: Option<&Path>) -> Outcome<()> {
     println!("{:<28} {:>7} {:>7} {:>7} {:>7}", "", "p50", "p90", "p99", "most");
     for (name, rate) in [("idle", 0), ("50,000 lines a second", FLOOD), ("idle again", 0)] {
         let mut terminal = Terminal::start(&this, &host::arguments(rate, None))?;
-        terminal.wait_for("● pid")?;
+        terminal.wait_for("● ")?;
         terminal.read_for(SETTLE)?;
         let latencies = press_keys(&mut terminal)?;
         let at = |per_mille| quantile(&latencies, per_mille).unwrap_or_default();
@@ -146,7 +146,7 @@ fn account_for_lines(this: &Path) -> Outcome<()> {
 /// How much processor the console takes while nobody does anything, and how much it draws.
 fn idle(name: &str, host: &Path, arguments: &[String]) -> Outcome<()> {
     let mut terminal = Terminal::start(host, arguments)?;
-    terminal.wait_for("● pid")?;
+    terminal.wait_for("● ")?;
     terminal.read_for(SETTLE)?;
     let (began, before, drawn) =
         (Instant::now(), terminal.processor_time()?, terminal.bytes_read());
