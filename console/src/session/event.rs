@@ -240,6 +240,9 @@ pub enum SessionEvent {
     /// The state of the engine, whenever it may have changed.
     #[serde(skip)]
     Snapshot(Box<Snapshot>),
+    /// The state of the engine was asked for, and is the last one.
+    #[serde(skip)]
+    SameSnapshot,
     /// The Vault, when it was asked for.
     #[serde(skip)]
     Vault(Result<VaultSnapshot, WireError>),
@@ -321,6 +324,7 @@ impl SessionEvent {
             Self::Installed { .. }
             | Self::ArtifactRefused { .. }
             | Self::Snapshot(_)
+            | Self::SameSnapshot
             | Self::Vault(_)
             | Self::Live(_)
             | Self::Invoked { .. }

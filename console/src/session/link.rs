@@ -7,11 +7,12 @@ use hotswap_protocol::{
     ErrorKind, Event, MAX_RELOADS, Notification, PastReload, Reloads, Request, Snapshot,
     SubscribeParams, WireError,
 };
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::event::LogLine;
-use crate::host::client::Client;
+use crate::host::client::{Client, decode};
 use crate::host::socket::HostChoice;
 
 /// After how long it is told that a host has not answered yet.
@@ -29,6 +30,8 @@ const LOG_BACKLOG: usize = 2000;
 pub(super) enum LinkEvent {
     Connected(Client),
     Snapshot(Snapshot),
+    /// The host answered as the last time.
+    SameSnapshot,
     Engine(Event),
     /// The reloads of before; some of them may be told by events too.
     Reloads(Reloads),
@@ -221,18 +224,25 @@ async fn poll(client: &Client, report: &mpsc::Sender<LinkEvent>, changed: &Notif
     // The first is asked for with what was missed.
     let mut tick = interval_at(Instant::now() + POLL, POLL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = Value::Null;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             () = changed.notified() => tick.reset(),
         }
-        match client.ask(Request::Snapshot).await {
-            Ok(snapshot) => {
-                if report.send(LinkEvent::Snapshot(snapshot)).await.is_err() {
-                    return "the session is over".into();
+        let event = match client.request(Request::Snapshot).await {
+            Ok(answer) if answer == last => LinkEvent::SameSnapshot,
+            Ok(answer) => {
+                last = answer.clone();
+                match decode("snapshot", answer) {
+                    Ok(snapshot) => LinkEvent::Snapshot(snapshot),
+                    Err(error) => return error.message,
                 }
             }
             Err(error) => return error.message,
+        };
+        if report.send(event).await.is_err() {
+            return "the session is over".into();
         }
     }
 }

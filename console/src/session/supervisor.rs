@@ -604,6 +604,10 @@ impl Supervisor {
                 self.look_what_others_built(&snapshot);
                 self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
             }
+            LinkEvent::SameSnapshot => {
+                self.look_into_plugin_dir();
+                self.tell(SessionEvent::SameSnapshot).await;
+            }
             LinkEvent::Reloads(reloads) => self.tell(SessionEvent::Reloads(reloads)).await,
             LinkEvent::Engine(mut event) => {
                 self.patches.explain(&mut event);

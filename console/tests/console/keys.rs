@@ -392,6 +392,7 @@ fn a_snapshot_that_changes_nothing_is_not_drawn() {
     let mut console = connected();
     let same = || SessionEvent::Snapshot(Box::new(samples::snapshot(4121)));
     assert_eq!(console.session(same()), []);
+    assert_eq!(console.session(SessionEvent::SameSnapshot), []);
     // But for the minutes that the host is up.
     console.now_ms += 60_000;
     assert_eq!(console.session(same()), [Effect::Draw]);
@@ -407,7 +408,8 @@ fn the_vault_is_asked_for_only_while_it_is_in_sight() {
     assert_eq!(console.session(snapshot()), [ask]);
     let ask = Effect::Order(Order::Operate(Operation::Live));
     assert_eq!(console.press("]"), std::slice::from_ref(&ask));
-    assert_eq!(console.session(snapshot()), [ask]);
+    assert_eq!(console.session(snapshot()), std::slice::from_ref(&ask));
+    assert_eq!(console.session(SessionEvent::SameSnapshot), [ask]);
     console.press("]");
     assert_eq!(console.session(snapshot()), []);
 }

@@ -26,6 +26,12 @@ fn a_second_later(console: &mut Console, snapshot: Snapshot) -> bool {
     console.session(event).contains(&Effect::Draw)
 }
 
+/// The host answers a second later what it answered before.
+fn a_second_later_the_same(console: &mut Console) -> bool {
+    console.now_ms += 1_000;
+    console.session(SessionEvent::SameSnapshot).contains(&Effect::Draw)
+}
+
 fn row_of_world(console: &Console) -> String {
     let screen = console.screen();
     let row = screen.lines().find(|line| line.contains("● world")).unwrap();
@@ -40,7 +46,7 @@ fn the_rate_of_calls_is_drawn_as_a_sparkline_that_moves_on() {
     }
     assert_eq!(row_of_world(&console), "│● world  v3   ✓ same          ▃█   1.4k    – 12.1K│");
     for _ in 0..8 {
-        a_second_later(&mut console, with_calls(1_354));
+        a_second_later_the_same(&mut console);
     }
     assert_eq!(row_of_world(&console), "│● world  v3   ✓ same               1.4k    – 12.1K│");
 }
@@ -51,9 +57,10 @@ fn what_is_not_to_be_seen_is_not_drawn() {
     a_second_later(&mut console, with_calls(1_234));
     assert!(a_second_later(&mut console, with_calls(1_235)), "the sparkline is new");
     for _ in 0..8 {
-        a_second_later(&mut console, with_calls(1_235));
+        a_second_later_the_same(&mut console);
     }
     assert!(!a_second_later(&mut console, with_calls(1_235)));
+    assert!(!a_second_later_the_same(&mut console));
     // Between two samples 1.2k stays 1.2k.
     console.now_ms += 100;
     let event = SessionEvent::Snapshot(Box::new(with_calls(1_236)));

@@ -66,6 +66,11 @@ impl Plugins {
         changed
     }
 
+    /// The plugins are as they were; true when their rates of calls look otherwise now.
+    pub fn sample(&mut self, now_ms: u64) -> bool {
+        self.rates.sample(now_ms, &self.list)
+    }
+
     /// Keeps what is known of the versions that another one has replaced.
     fn note_replaced(&mut self, list: &[PluginInfo]) {
         for plugin in list {

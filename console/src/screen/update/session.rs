@@ -254,6 +254,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
         }
         SessionEvent::Snapshot(snapshot) => return take_snapshot(state, *snapshot),
+        SessionEvent::SameSnapshot => return take_same_snapshot(state),
         SessionEvent::Vault(contents) => {
             let changed = state.vault.update(contents);
             if !changed || !state.shows(Tab::Vault) {
@@ -456,16 +457,12 @@ fn host_exited(
 }
 
 fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
-    let mut effects = Vec::new();
+    let mut effects = look_at_live_tables(state);
     let generation_changed = state.host.generation != snapshot.generation;
-    let is_in_sight = |tab| state.shows(tab);
     // Each generation's Vault is looked at once, so that there is something to compare with.
-    let is_outdated = is_in_sight(Tab::Vault) && state.vault.is_outdated(snapshot.vault_changes);
+    let is_outdated = state.shows(Tab::Vault) && state.vault.is_outdated(snapshot.vault_changes);
     if is_outdated || generation_changed {
         effects.push(Effect::Order(Order::Operate(Operation::Vault)));
-    }
-    if is_in_sight(Tab::Live) {
-        effects.push(Effect::Order(Order::Operate(Operation::Live)));
     }
     state.host.generation = snapshot.generation;
     if let Some(host) = &mut state.host.info
@@ -485,6 +482,20 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     }
     select_function(state, function);
     effects
+}
+
+fn take_same_snapshot(state: &mut State) -> Vec<Effect> {
+    let mut effects = look_at_live_tables(state);
+    if state.plugins.sample(state.now_ms) {
+        effects.push(Effect::Draw);
+    }
+    effects
+}
+
+/// Asks for what is registered, where it is in sight: the state of the engine does not tell whether that changed.
+fn look_at_live_tables(state: &State) -> Vec<Effect> {
+    let look = state.shows(Tab::Live).then(|| Effect::Order(Order::Operate(Operation::Live)));
+    look.into_iter().collect()
 }
 
 fn selected_function(state: &State) -> Option<String> {

@@ -99,7 +99,7 @@ impl Supervisor {
     }
 
     /// Looks into the plugin directory, unless somebody does.
-    fn look_into_plugin_dir(&mut self) {
+    pub(super) fn look_into_plugin_dir(&mut self) {
         let Some(dir) = self.plugin_dir.clone() else { return };
         if std::mem::replace(&mut self.installed.is_looking, true) {
             return;
