@@ -18,8 +18,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use hotswap_fleet::{
-    Change, Channel, Declaration, Distrust, FleetError, HostReport, HostState, Id, Keys, Order,
-    Rollout, Store, turn,
+    Change, Channel, Declaration, Distrust, FleetError, Glance, HostReport, HostState, Id, Keys,
+    Order, Rollout, Store, turn,
 };
 use hotswap_protocol::HostInfo;
 use hotswap_protocol::clock::now_ms;
@@ -34,9 +34,9 @@ use files::Files;
 use ledger::Ledger;
 use metrics::Measured;
 
-/// How often it looks for new hosts, and at what the channel declares where nobody tells of a change.
+/// How often it looks for new hosts and, where no server tells of changes, for changed files and at a rollout.
 const LOOK: Duration = Duration::from_millis(250);
-/// About how often it looks where a server tells, and may have failed to.
+/// About how often it looks at what the channel declares although nothing has told of a change.
 const LOOK_TOLD: Duration = Duration::from_secs(30);
 /// About how often it looks where that failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -190,6 +190,7 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     let news = Arc::new(News::default());
     let is_told = shared.watch(Arc::clone(&news)).await?;
     let mut look_at = Instant::now();
+    let mut glance = None;
     loop {
         serving.retain(|_, task| !task.is_finished());
         for path in socket::sockets() {
@@ -210,15 +211,21 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
             has_to_look |=
                 last_trouble.is_some() || shared.take(&declare, declaration).await.is_err();
         }
+        if !is_told {
+            let seen = shared.glance().await;
+            has_to_look |= seen != glance;
+            glance = seen;
+        }
         if has_to_look || look_at <= Instant::now() {
             let turns = !is_told && shared.store(Store::may_declare).await.unwrap_or(false);
-            trouble = shared.look(&declare, turns.then_some(&options.by)).await.err();
+            let looked = shared.look(&declare, turns.then_some(&options.by)).await;
             look_at = Instant::now()
-                + match (is_told, &trouble) {
-                    (false, _) => Duration::ZERO,
-                    (true, None) => jittered(LOOK_TOLD),
-                    (true, Some(_)) => jittered(LOOK_AGAIN),
+                + match &looked {
+                    Ok(Progress::Underway) => Duration::ZERO,
+                    Ok(Progress::Over) => jittered(LOOK_TOLD),
+                    Err(_) => jittered(LOOK_AGAIN),
                 };
+            trouble = looked.err();
         } else if look_at > Instant::now() && last_trouble.is_some() {
             // What is wrong is so until it was looked at again.
             trouble.clone_from(&last_trouble);
@@ -234,6 +241,14 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
             () = shared.told.closed() => return Ok(()),
         }
     }
+}
+
+/// Whether this agent has to look at a rollout again soon.
+enum Progress {
+    /// It takes the next steps of a rollout, as time passes and hosts report.
+    Underway,
+    /// There is none for it to bring on.
+    Over,
 }
 
 /// Tells the hosts what is declared, if that is something new.
@@ -317,14 +332,23 @@ impl Shared {
         &self,
         declare: &watch::Sender<Declared>,
         turn_by: Option<&String>,
-    ) -> Result<(), FleetError> {
+    ) -> Result<Progress, FleetError> {
         let turned = match turn_by {
             Some(by) => turn_now(&self.store, &self.channel, None, by).await,
             None => Ok(None),
         };
         change(declare, self.declared().await?);
         self.forget_old_reports().await?;
-        turned.map(drop)
+        Ok(match turned? {
+            Some(rollout) if !rollout.phase.is_over() => Progress::Underway,
+            _ => Progress::Over,
+        })
+    }
+
+    /// The state of the files of the channel.
+    async fn glance(&self) -> Option<Glance> {
+        let channel = self.channel.clone();
+        self.store(move |store| Ok(store.glance(&channel))).await.ok().flatten()
     }
 
     /// Goes by what a server has told, without a question.

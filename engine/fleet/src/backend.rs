@@ -80,6 +80,20 @@ pub enum Change {
     Connected,
 }
 
+/// The state of files, by which a change is noticed without reading them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glance(pub(crate) Vec<Option<FileStamp>>);
+
+/// The state of a file. A file that is replaced is another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileStamp {
+    pub device: u64,
+    pub inode: u64,
+    pub size_bytes: u64,
+    /// When it was changed last: seconds and nanoseconds.
+    pub changed_at: (i64, i64),
+}
+
 /// What a server has told of a channel: [`Store::told`](crate::Store::told) finds out what it is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declaration(pub(crate) Content);
@@ -177,6 +191,11 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// to look.
     fn watch(&self, _channel: &Id, _told: ToldChange) -> Result<bool, FleetError> {
         Ok(false)
+    }
+
+    /// The state of the files of documents; `None` where they are not files of this machine.
+    fn glance(&self, _documents: &[Document<'_>]) -> Option<Glance> {
+        None
     }
 
     /// Lets consoles of other machines attach to the host at a socket of this one; `None` where there are none.

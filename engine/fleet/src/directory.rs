@@ -17,7 +17,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -26,7 +26,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Digest, FleetError, Id,
-    backend::{Backend, Content, Document, IsAsRead, LARGEST_DOCUMENT, Report, parse, to_json},
+    backend::{
+        Backend, Content, Document, FileStamp, Glance, IsAsRead, LARGEST_DOCUMENT, Report, parse,
+        to_json,
+    },
 };
 
 /// How much of the audit is read, from its end.
@@ -180,6 +183,19 @@ impl Backend for Directory {
         // What lies there may have been altered.
         let is_there = fs::read(&path).is_ok_and(|found| found == bytes);
         if is_there { Ok(()) } else { atomic_write(&path, bytes) }
+    }
+
+    fn glance(&self, documents: &[Document<'_>]) -> Option<Glance> {
+        let stamp = |document: &Document<'_>| {
+            let file = fs::symlink_metadata(self.path(*document)).ok()?;
+            Some(FileStamp {
+                device: file.dev(),
+                inode: file.ino(),
+                size_bytes: file.len(),
+                changed_at: (file.ctime(), file.ctime_nsec()),
+            })
+        };
+        Some(Glance(documents.iter().map(stamp).collect()))
     }
 
     fn copy_blob(

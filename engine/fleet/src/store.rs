@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Artifact, AuditEntry, Channel, Declaration, Digest, Distrust, Fleet, FleetError, HostReport,
     Id, Keys, Mark, Release, Rollout, SecretKey,
-    backend::{Attachable, Backend, Content, Document, Report, ToldChange, parse, to_json},
+    backend::{Attachable, Backend, Content, Document, Glance, Report, ToldChange, parse, to_json},
     directory::{Directory, beside, create_new},
     signature::Signature,
     trust::Signed,
@@ -182,6 +182,16 @@ impl Store {
     /// If the server cannot be asked.
     pub fn watch(&self, channel: &Id, told: ToldChange) -> Result<bool, FleetError> {
         self.backend.watch(channel, told)
+    }
+
+    /// The state of the files that say what a channel declares, how its rollout stands, and who may sign. While it is
+    /// the same, none of them has changed. `None` where the fleet is not kept in files of this machine.
+    pub fn glance(&self, channel: &Id) -> Option<Glance> {
+        self.backend.glance(&[
+            Document::Keys,
+            Document::Channel(channel),
+            Document::Rollout(channel),
+        ])
     }
 
     /// Lets consoles attach through this program to a host that listens at a socket of this machine, for as long as
