@@ -497,7 +497,11 @@ fn a_fleet_with_keys_takes_only_signed_releases() {
     fleet.json(&["verify", "r1"]);
     let keys = fleet.json(&["keys", "--new", one]);
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
-    assert!(fleet.refused(&["verify", "r1"]).contains("it is not signed, as this fleet wants it"));
+    assert!(
+        fleet
+            .refused(&["verify", "r1"])
+            .contains("it is not signed, and this fleet requires a signature")
+    );
     let artifact = fleet.artifact.to_str().unwrap();
     assert!(fleet.refused(&["push", artifact, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
     assert_eq!(fleet.push("r2", &[one])["new"], true);

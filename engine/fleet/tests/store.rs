@@ -289,11 +289,11 @@ fn assert_has(text: &str, part: &str) {
 fn a_fleet_is_made_once_and_found_again(place: &dyn Place) {
     let fleet = fleet(place);
     let error = told(place, Store::create(&place.location(), &id("other"), &id("main"), 8));
-    assert_has(&error, "there is a fleet already; name another place");
+    assert_has(&error, "a fleet exists here already; name another place");
     let opened = Store::open(&place.location()).unwrap();
     assert_eq!(opened.fleet(), fleet.fleet());
     assert_eq!(opened.channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
-    assert_has(&told(place, opened.channel(&id("beta"))), "there is no such channel in the fleet");
+    assert_has(&told(place, opened.channel(&id("beta"))), "the fleet has no such channel");
 }
 
 fn a_fleet_that_was_made_anew_is_another_one(place: &dyn Place) {
@@ -302,7 +302,7 @@ fn a_fleet_that_was_made_anew_is_another_one(place: &dyn Place) {
     other.made_at_ms = 8;
     place.put("fleet.json", &serde_json::to_vec(&other).unwrap());
     let error = told(place, fleet.channel(&id("main")));
-    assert_has(&error, "PLACE: the fleet here is games of 8 now, and not games of 7");
+    assert_has(&error, "PLACE: the fleet here is now games, made at 8, and not games, made at 7");
 }
 
 fn of_many_writers_each_write_builds_on_the_one_before(place: &dyn Place) {
@@ -357,7 +357,7 @@ fn a_release_is_written_once(place: &dyn Place) {
     assert_eq!(fleet.release(&id("r1"), None).unwrap(), first);
     let other = release(&fleet, "r1", b"two");
     let error = told(place, fleet.push_release(&other));
-    assert_has(&error, "another release of this name is there; choose another");
+    assert_has(&error, "another release has this name; choose a new name");
     fleet.push_release(&release(&fleet, "r0.1-x", b"three")).unwrap();
     assert_eq!(fleet.releases().unwrap(), [id("r0.1-x"), id("r1")]);
     let error = told(place, fleet.release(&id("r2"), None));
@@ -415,19 +415,19 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
 fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
     let fleet = fleet(place);
     let channel = || told(place, fleet.channel(&id("main")));
-    let wrong = "it is not what it should be:";
+    let wrong = "it does not have the expected format:";
     place.put("channels/main.json", b"{\"name\":\"main\"}");
     assert_has(&channel(), wrong);
     assert_has(&channel(), "main");
-    assert_has(&channel(), "; put back what was there");
+    assert_has(&channel(), "; restore the earlier document");
     place.put("rollouts/main.json", b"{}");
     let rollout = told(place, fleet.rollout(&id("main")));
-    assert_has(&rollout, "; put back what was there, or remove it: then no rollout is under way");
+    assert_has(&rollout, "; restore the earlier document, or remove this one to end the rollout");
     place.put("channels/main.json", "[".repeat(100_000).as_bytes());
     assert_has(&channel(), wrong);
     let other = serde_json::to_vec(&Channel::new(id("other"), 7)).unwrap();
     place.put("channels/main.json", &other);
-    assert_has(&channel(), ": it says that it is other, and not main");
+    assert_has(&channel(), ": it is named other inside, and not main");
 
     // What one report holds says nothing of the others.
     let mut good = report("good");
@@ -1021,7 +1021,7 @@ fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
         }
     };
     let error = place.cleaned(&error.to_string());
-    assert_has(&error, "PLACE: there is no fleet any more, and not games of 7");
+    assert_has(&error, "PLACE: the fleet is gone, and not games, made at 7");
 }
 
 #[cfg(feature = "nats")]
@@ -1040,8 +1040,8 @@ fn where_there_is_no_server_it_is_said() {
     assert_eq!(Server::at("nats://games.example:4222").unwrap().prefix(), "hotswap");
     for (url, why) in [
         ("games.example", "it has no scheme"),
-        ("http://games.example", "its scheme is another one"),
-        ("nats://me:secret@games.example", "credentials are in a file"),
+        ("http://games.example", "its scheme is neither `nats` nor `tls`"),
+        ("nats://me:secret@games.example", "give them in a file"),
         ("nats://games.example/a.b", "the prefix is letters"),
         ("nats://games.example/a/b", "the prefix is letters"),
         ("nats:///games", "it names no host"),
