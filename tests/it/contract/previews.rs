@@ -202,7 +202,7 @@ fn what_cannot_be_loaded_without_its_host_is_not_called() {
         (&json!([]), &json!("fail-on-init"))
     );
     let message = replay["error"]["message"].as_str().unwrap();
-    assert!(message.starts_with("what would serve cannot be loaded in a process without the host"));
+    assert!(message.starts_with("the new builds cannot be loaded in a process without the host"));
 }
 
 #[test]
