@@ -113,11 +113,11 @@ impl HostChoice {
                 self.socket().display()
             ),
             Self::Named(name) => {
-                format!("no host is named {name}. `hotswap hosts` lists the running hosts")
+                format!("no host is named {name}. `hotswap hosts` lists those that run")
             }
             Self::Through(_) => format!("the host of another machine cannot be reached: {reason}"),
             Self::Socket(path) => format!(
-                "no host listens at {}: {reason}. `hotswap hosts` lists the running hosts",
+                "no host listens at {}: {reason}. `hotswap hosts` lists those that run",
                 path.display()
             ),
         };

@@ -1,5 +1,5 @@
-//! What holds wherever a fleet is kept: with several writers, and with what somebody else has written there. Each
-//! test runs on a directory, and on a NATS server.
+//! The rules of every store, with several writers and with foreign content in it. Each test runs with a directory
+//! and with a NATS server.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod nats_server;
 
-/// A document and its signature as one.
+/// A document and its signature in one file.
 fn joined(json: &[u8], signature: &str) -> Vec<u8> {
     [json, b"\n", signature.as_bytes()].concat()
 }
@@ -34,17 +34,17 @@ fn parted(bytes: &[u8]) -> (Vec<u8>, Option<String>) {
     }
 }
 
-/// Where a fleet is kept, for whoever writes there what no program of ours would.
+/// Direct access to the place of a fleet, to write content that this crate would not write.
 trait Place: Sync {
     fn location(&self) -> Location;
-    /// Writes a document, as it is called in a directory, without a signature.
+    /// Writes a document without a signature, by its path in a directory.
     fn put(&self, path: &str, json: &[u8]);
     fn put_signed(&self, path: &str, json: &[u8], signature: &str);
     /// A document with its signature.
     fn get(&self, path: &str) -> (Vec<u8>, Option<String>);
-    /// What is of an artifact; nothing if `None`.
+    /// Replaces the content of an artifact, or removes it.
     fn put_blob(&self, digest: &Digest, content: Option<&[u8]>);
-    /// The text without what is another place in each run.
+    /// The text without the parts that differ in each run.
     fn cleaned(&self, text: &str) -> String;
 }
 
@@ -55,7 +55,7 @@ impl InDirectory {
         Self(TempDir::new().unwrap())
     }
 
-    /// Where the signatures of a document are, where they have a file of their own.
+    /// The path of a document's signatures, if they have a file of their own.
     fn signature(&self, path: &str) -> Option<PathBuf> {
         let is_one_file = path.starts_with("channels/") || path.starts_with("rollouts/");
         (!is_one_file).then(|| self.path(&format!("{path}.minisig")))
@@ -167,7 +167,7 @@ fn place_of(path: &str) -> (String, String) {
     (format!("KV_games_{bucket}"), format!("$KV.games_{bucket}.{key}"))
 }
 
-/// Writes to a stream what no program of ours would.
+/// Writes content to a stream that this crate would not write.
 #[cfg(feature = "nats")]
 fn put_raw(address: &str, subject: &str, payload: &[u8]) {
     let answer = asked(address, subject, payload);
@@ -175,7 +175,7 @@ fn put_raw(address: &str, subject: &str, payload: &[u8]) {
     assert!(answer.contains("\"seq\""), "{answer}");
 }
 
-/// What a server answers, without its headers.
+/// The answer of a server, without its headers.
 #[cfg(feature = "nats")]
 fn asked(address: &str, subject: &str, payload: &[u8]) -> Vec<u8> {
     use std::{
@@ -478,7 +478,7 @@ fn report(name: &str) -> HostReport {
     }
 }
 
-/// Where several machines write, it is the server's.
+/// The reports without the times that the server sets.
 fn without_time(hosts: Vec<HostReport>) -> Vec<HostReport> {
     hosts.into_iter().map(|host| HostReport { at_ms: report("any").at_ms, ..host }).collect()
 }
@@ -510,13 +510,13 @@ fn made<const COUNT: usize>() -> [(SecretKey, String); COUNT] {
     })
 }
 
-/// The fleet as somebody with these keys opens it.
+/// The fleet, opened with these keys.
 fn as_of(place: &dyn Place, secrets: &[&SecretKey]) -> Store {
     let store = Store::open(&place.location()).unwrap();
     store.signed_by(secrets.iter().map(|secret| (*secret).clone()).collect())
 }
 
-/// Why something is not believed.
+/// Why a document is not trusted.
 #[track_caller]
 fn distrust<T: std::fmt::Debug>(result: Result<T, FleetError>) -> Distrust {
     let error = result.unwrap_err();
@@ -785,7 +785,8 @@ fn what_a_controller_was_killed_before_it_wrote_down_is_written_down(place: &dyn
     }
 }
 
-/// Three hosts that do what is declared, as their agent tells it; whatever a server does not answer is told later.
+/// Three hosts that follow the declaration, with the reports of an agent. A report that the server does not accept
+/// is sent later.
 fn hosts_follow(fleet: &Store, calls: u64) -> Result<(), FleetError> {
     let channel = fleet.channel(&id("main"))?;
     for name in ["one", "two", "three"] {
@@ -914,7 +915,7 @@ fn on_a_nats_server_no_clock_of_another_machine_counts() {
     assert!(fleet.may_have_lost_reports().unwrap(), "the server was made just now");
 }
 
-/// What a server tells of a fleet, one after the other.
+/// The changes that a server announces, one after the other.
 #[cfg(feature = "nats")]
 fn changes(fleet: &Store) -> impl Fn() -> hotswap_fleet::Change {
     let (tell, told) = std::sync::mpsc::channel();
@@ -1042,8 +1043,8 @@ fn where_there_is_no_server_it_is_said() {
         ("games.example", "it has no scheme"),
         ("http://games.example", "its scheme is neither `nats` nor `tls`"),
         ("nats://me:secret@games.example", "give them in a file"),
-        ("nats://games.example/a.b", "the prefix is letters"),
-        ("nats://games.example/a/b", "the prefix is letters"),
+        ("nats://games.example/a.b", "the prefix may have only letters"),
+        ("nats://games.example/a/b", "the prefix may have only letters"),
         ("nats:///games", "it names no host"),
     ] {
         assert_has(&Server::at(url).unwrap_err().to_string(), why);

@@ -10,7 +10,6 @@ use crate::{BuildOptions, PluginPackage};
 /// `debug` leaves out the debug information of the plugin, and `strip` that of `std`, which is the largest part.
 /// The artifact is then a quarter of its size, so it is linked, hashed, staged and read faster, and compiling
 /// takes a fifth less time: see BENCHMARKS.md. Symbols stay, so backtraces have names.
-/// BENCHMARKS.md. Symbols stay, so backtraces have names.
 pub const DEFAULT_PROFILE: [&str; 8] = [
     "--profile",
     "hotswap",

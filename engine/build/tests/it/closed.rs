@@ -1,5 +1,4 @@
-//! A record is used only while it holds everything that its build depends on, and it says what cargo
-//! did last.
+//! A record is used only if it has everything that its build depends on, and it describes the last run of cargo.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -26,12 +25,12 @@ pub fn exclude(fixture: &Fixture, dir: &str) {
     fixture.workspace.write("Cargo.toml", &format!("{manifest}exclude = [{dir:?}]\n"));
 }
 
-/// A text in a way that it is found in the artifact.
+/// A function with a text that can be found in the artifact.
 fn function(text: &str) -> String {
     format!("pub fn text() -> String {{ \"{text}\".into() }}\n")
 }
 
-/// A build script that reads `count`, and says that only `when` is a reason to run it again.
+/// A build script that reads `count`, and asks to run again only for `when`.
 fn write_counting_script(fixture: &Fixture, when: &str) {
     let script = format!(
         "fn main() {{\n    println!(\"cargo::rerun-if-changed={when}\");\n    \
@@ -107,7 +106,7 @@ fn a_build_script_that_appears_is_run() {
     assert!(!fixture.build().says("made-1"));
 }
 
-/// Cargo's rule: a script that asks for a file that is not there is always run.
+/// Cargo always runs a script that asks for a missing file.
 #[test]
 fn a_workspace_that_a_manifest_names_counts() {
     let fixture = Fixture::new("named-workspace");
@@ -252,7 +251,7 @@ fn cargo_has_the_last_word() {
     built.expect_err("cargo tells that the build script fails");
 }
 
-/// The library of a way to build has the same name in each of them, and cargo takes it for its own.
+/// The library has the same name in each way to build, so cargo takes another way's library for its own.
 #[test]
 fn what_another_way_made_is_not_taken_over() {
     let fixture = Fixture::new("two-ways");
