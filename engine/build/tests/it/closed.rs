@@ -1,6 +1,7 @@
 //! A record is used only if it has everything that its build depends on, and it describes the last run of cargo.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -178,10 +179,15 @@ fn what_cargo_made_by_itself_replaces_the_record() {
 #[test]
 fn a_restored_target_directory_is_taken_over() {
     let mut fixture = Fixture::new("restored");
-    // One of its own, which is small enough to copy: nobody else may see it go.
-    fixture.plugin.target_dir = fixture.workspace.path("target");
-    let (target, kept) = (fixture.plugin.target_dir.clone(), fixture.workspace.path("kept"));
-    let copy = |from: &std::path::Path, to: &std::path::Path| {
+    // The directory belongs to this test, since no other one may see it go. It outlives the run, so that the
+    // dependencies are compiled only once.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("restored");
+    fs::create_dir_all(&target).unwrap();
+    let lock = File::create(target.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    fixture.plugin.target_dir = target.clone();
+    let kept = fixture.workspace.path("kept");
+    let copy = |from: &Path, to: &Path| {
         assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
     };
     let first = fixture.build();
