@@ -1,9 +1,9 @@
-//! The agent: brings the hosts of this user on this machine to what a channel of a fleet declares, and reports
-//! them.
+//! The agent. It loads the plugins that a channel of a fleet declares into the hosts of this user on this machine,
+//! and reports the state of these hosts to the fleet.
 //!
-//! It talks to hosts through their console sockets, from outside: new code may end the process that it runs in,
-//! and somebody has to tell of it. A task a host does one thing after the other; what all share is what the
-//! channel declares, and the ledger on disk.
+//! The agent is a process of its own and talks to hosts through their console sockets: new code may end the
+//! process of a host, and the agent has to report that. Each host has one task, which does one thing after the
+//! other. The tasks share the declaration of the channel and the ledger on disk.
 
 mod files;
 mod host;
@@ -34,54 +34,55 @@ use files::Files;
 use ledger::Ledger;
 use metrics::Measured;
 
-/// How often it looks for new hosts and, where no server tells of changes, for changed files and at a rollout.
+/// How often the agent looks for new hosts and, if no server announces changes, for changed files and at a rollout
+/// that is underway.
 const LOOK: Duration = Duration::from_millis(250);
-/// About how often it looks at what the channel declares although nothing has told of a change.
+/// About how often the agent reads the channel although nothing announced a change, since an announcement can be lost.
 const LOOK_TOLD: Duration = Duration::from_secs(30);
-/// About how often it looks where that failed.
+/// About how often the agent looks again after a look has failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How long what is known of a process that has ended badly is kept.
+/// How long the report of a process that ended badly is kept.
 const REMEMBERED_MS: u64 = 600_000;
 
-/// What an agent is to do.
+/// The settings of an agent.
 pub struct Options {
-    /// The fleet.
+    /// The fleet that it serves.
     pub store: Store,
-    /// The channel.
+    /// The channel that it follows.
     pub channel: Id,
-    /// Which hosts it serves; all if `None`.
+    /// The hosts that it serves; `None` for all.
     pub hosts: Option<HostChoice>,
-    /// Where it keeps what it must not forget.
+    /// The directory of the state that outlasts the agent.
     pub state_dir: PathBuf,
-    /// Who it is, for the audit.
+    /// The name of the agent in the audit log.
     pub by: String,
-    /// How it says hello.
+    /// The name that it sends to hosts when it connects.
     pub client_name: &'static str,
     /// Opens artifacts in a process of its own.
     pub prober: Prober,
     /// Whether builds that crashed a host may be loaded again.
     pub pardon: bool,
-    /// What distinguishes its hosts from those of other agents; a host's own labels are worth more.
+    /// Labels for its hosts. A label that a host sets itself takes precedence.
     pub labels: BTreeMap<String, String>,
     /// Whether consoles of other machines may attach to its hosts through it.
     pub lets_attach: bool,
-    /// Where whoever connects is told metrics.
+    /// The listener for requests of metrics; `None` if the agent offers none.
     pub metrics: Option<TcpListener>,
 }
 
-/// What an agent tells.
+/// News of an agent.
 pub enum Told {
-    /// A host is not what it was.
+    /// The state of a host has changed.
     Host(Box<HostReport>),
-    /// Something cannot be read or written; what was known goes on.
+    /// Something cannot be read or written. The agent continues with what it knew before.
     Trouble(FleetError),
 }
 
-/// What all hosts of an agent share.
+/// The state that all tasks of an agent share.
 struct Shared {
     store: Store,
     channel: Id,
-    /// What this machine is called, where hosts of others report, too.
+    /// The name of this machine, if other machines report to the same fleet.
     machine: Option<String>,
     lets_attach: bool,
     hosts: Option<HostChoice>,
@@ -91,21 +92,22 @@ struct Shared {
     ledger: Mutex<Ledger>,
     files: Files,
     reports: Mutex<BTreeMap<Id, Reported>>,
-    /// What serves in each of them, as far as metrics tell it.
+    /// The plugins that serve in each host, with the figures for metrics.
     measured: Mutex<BTreeMap<Id, Vec<Measured>>>,
     told: mpsc::Sender<Told>,
 }
 
-/// What was last known of a host.
+/// The last report of a host.
 struct Reported {
     report: HostReport,
-    /// Whether the store has taken it. It may have lost it since.
+    /// Whether the store has accepted it. The store may have lost it since.
     is_kept: bool,
-    /// Whoever has it writes to the store what is known then, so that nothing older comes after it.
+    /// The lock for writing the report of this host: whoever holds it writes the newest report, so no older one
+    /// overwrites it.
     turn: Arc<Mutex<()>>,
 }
 
-/// What a server has told and nobody has looked at yet.
+/// Announcements of a server that nobody has handled yet.
 #[derive(Default)]
 struct News {
     is_there: Notify,
@@ -132,23 +134,23 @@ impl News {
     }
 }
 
-/// What is declared, as the agent believes it.
+/// The declaration that the agent trusts.
 #[derive(Clone)]
 struct Declared {
     channel: Channel,
     keys: Option<Keys>,
 }
 
-/// Where the agent of a fleet keeps what it must not forget.
+/// The directory of the state that the agent of a fleet keeps.
 pub fn state_dir(states: &Path, store: &Store) -> PathBuf {
     let fleet = store.fleet();
     states.join(format!("hotswap/agent/{}-{}", fleet.id, fleet.made_at_ms))
 }
 
-/// Serves the hosts, and tells of them, until nobody listens any more.
+/// Serves the hosts and sends news of them until the receiver is dropped.
 ///
 /// # Errors
-/// If another agent serves this fleet, or what it must not forget cannot be read.
+/// If another agent serves this fleet, or the state of the agent cannot be read.
 pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), FleetError> {
     let mut ledger = Ledger::open(&options.state_dir)?;
     if options.pardon {
@@ -178,7 +180,7 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     let first = shared.first_declared().await?;
     shared.files.clean(&first).await;
     match shared.forget_the_dead().await {
-        // It is told anew what there is, and forgets the others by itself.
+        // When the server is back, it announces its documents again, and expires old reports by itself.
         Err(error) if error.is_unreachable() => {
             let _ = shared.told.send(Told::Trouble(error)).await;
         }
@@ -206,8 +208,8 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         let declaration = news.declared().take();
         let mut has_to_look = news.has_to_look.swap(false, Ordering::Relaxed);
         if let Some(declaration) = declaration {
-            // What cannot be believed as it was told is read; and all is, where something is wrong: it may be another
-            // fleet by now.
+            // An announcement that cannot be trusted leads to a read of the channel. After an error, everything is
+            // read, since the place may hold another fleet now.
             has_to_look |=
                 last_trouble.is_some() || shared.take(&declare, declaration).await.is_err();
         }
@@ -227,7 +229,7 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
                 };
             trouble = looked.err();
         } else if look_at > Instant::now() && last_trouble.is_some() {
-            // What is wrong is so until it was looked at again.
+            // The trouble lasts until the next look.
             trouble.clone_from(&last_trouble);
         }
         let trouble = shared.report_again().await.err().or(trouble);
@@ -243,15 +245,15 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     }
 }
 
-/// Whether this agent has to look at a rollout again soon.
+/// Whether the agent has to look at a rollout again soon.
 enum Progress {
-    /// It takes the next steps of a rollout, as time passes and hosts report.
+    /// The agent takes the next steps of a rollout as time passes and hosts report.
     Underway,
-    /// There is none for it to bring on.
+    /// There is no rollout for the agent to continue.
     Over,
 }
 
-/// Tells the hosts what is declared, if that is something new.
+/// Passes the declaration on to the hosts, if it is a new one.
 fn change(declare: &watch::Sender<Declared>, new: Declared) {
     declare.send_if_modified(|declared| {
         let is_new = declared.channel != new.channel || declared.keys != new.keys;
@@ -260,10 +262,10 @@ fn change(declare: &watch::Sender<Declared>, new: Declared) {
     });
 }
 
-/// What this machine is called.
+/// The name of this machine.
 ///
 /// # Errors
-/// If the system does not say it.
+/// If the system does not report it.
 pub fn machine() -> Result<String, FleetError> {
     const PATH: &str = "/proc/sys/kernel/hostname";
     let name = std::fs::read_to_string(PATH);
@@ -271,18 +273,19 @@ pub fn machine() -> Result<String, FleetError> {
     Ok(name.trim().to_owned())
 }
 
-/// A pause before a server that does not answer is asked again: with jitter, so that many agents do not ask at once.
+/// The pause before a server that does not answer is asked again. It is random within limits, so that many agents
+/// do not ask at once.
 pub fn pause_before_retry() -> Duration {
     jittered(LOOK_AGAIN)
 }
 
-/// A time between a half and one and a half of this.
+/// A random time between half of `time` and one and a half times `time`.
 fn jittered(time: Duration) -> Duration {
     let dice = RandomState::new().hash_one(0_u8) % 1024;
     time / 2 + time * u32::try_from(dice).unwrap_or_default() / 1024
 }
 
-/// Whatever may take a while, away from those that answer others.
+/// Runs a function that may block on a thread of its own, so that it does not delay other tasks.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FleetError> + Send + 'static,
 ) -> Result<T, FleetError> {
@@ -290,7 +293,7 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(FleetError::new(format!("the agent failed: {error}"))))
 }
 
-/// Takes the steps that a rollout can take now.
+/// Takes the steps that the rollout can take now.
 pub async fn turn_now(
     store: &Store,
     channel: &Id,
@@ -302,7 +305,7 @@ pub async fn turn_now(
 }
 
 impl Shared {
-    /// What a host is called among all that report there.
+    /// The name of a host in the fleet.
     fn id_of(&self, host: &HostInfo) -> Id {
         let HostInfo { name, pid, .. } = host;
         match &self.machine {
@@ -311,14 +314,14 @@ impl Shared {
         }
     }
 
-    /// Has changes of the channel told; whether somebody tells them.
+    /// Subscribes to changes of the channel. Returns whether the fleet announces any.
     async fn watch(&self, news: Arc<News>) -> Result<bool, FleetError> {
         let channel = self.channel.clone();
         let told = Box::new(move |change| news.note(change));
         self.store(move |store| store.watch(&channel, told)).await
     }
 
-    /// Does something with the store, which may take a while.
+    /// Runs an operation of the store, which may block.
     async fn store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, FleetError> + Send + 'static,
@@ -327,7 +330,7 @@ impl Shared {
         blocking(move || work(&store)).await
     }
 
-    /// Looks at what is declared, and brings the rollout on for whom it is given.
+    /// Reads the declaration, and takes steps of the rollout if this agent may do so.
     async fn look(
         &self,
         declare: &watch::Sender<Declared>,
@@ -345,13 +348,13 @@ impl Shared {
         })
     }
 
-    /// The state of the files of the channel.
+    /// The state of the files of the channel, as in [`Store::glance`].
     async fn glance(&self) -> Option<Glance> {
         let channel = self.channel.clone();
         self.store(move |store| Ok(store.glance(&channel))).await.ok().flatten()
     }
 
-    /// Goes by what a server has told, without a question.
+    /// Uses a declaration that a server announced, without a request.
     async fn take(
         &self,
         declare: &watch::Sender<Declared>,
@@ -364,8 +367,8 @@ impl Shared {
         Ok(())
     }
 
-    /// What is declared now. Nothing goes back, whatever has become of the store, and nothing is believed that is not
-    /// signed as the fleet wants it.
+    /// Reads the declaration. It must not be older than the last one, whatever happened to the store, and must
+    /// have the signatures that the fleet requires.
     async fn declared(&self) -> Result<Declared, FleetError> {
         let name = self.channel.clone();
         let (channel, keys) =
@@ -376,7 +379,7 @@ impl Shared {
         self.accepted(channel, keys).await
     }
 
-    /// What is declared, unless it is older than what was declared before.
+    /// The declaration, unless it is older than the last one.
     async fn accepted(&self, channel: Channel, keys: Option<Keys>) -> Result<Declared, FleetError> {
         let mut ledger = self.ledger.lock().await;
         if let Some(accepted) = ledger.channel(&self.channel)
@@ -390,8 +393,8 @@ impl Shared {
         Ok(Declared { keys, channel })
     }
 
-    /// What is declared now, or was when the last agent looked. Where nothing is known, a server that does not answer
-    /// is waited for, and so is somebody who signs what it has.
+    /// The declaration now, or else the one that the last agent has kept. If there is none, this waits until the
+    /// server answers and the declaration has the required signatures.
     async fn first_declared(&self) -> Result<Declared, FleetError> {
         let mut last_trouble = None;
         loop {
@@ -417,22 +420,22 @@ impl Shared {
         }
     }
 
-    /// What was declared when the last agent looked.
+    /// The declaration that the last agent has kept.
     async fn known(&self) -> Option<Declared> {
         let ledger = self.ledger.lock().await;
         let channel = ledger.channel(&self.channel)?.clone();
         Some(Declared { channel, keys: ledger.keys().cloned() })
     }
 
-    /// Keeps what is known of a host, at once or as soon as the store takes it.
+    /// Stores the report of a host, now or as soon as the store accepts it.
     async fn report(&self, report: HostReport) {
         let id = report.id.clone();
         self.report_soon(report).await;
-        // What is left is told again.
+        // A report that was not stored is sent again later.
         let _ = self.keep(&id).await;
     }
 
-    /// Keeps what is known of a host, unless something newer is known a moment later.
+    /// Stores the report of a host, unless a newer one follows within a moment.
     async fn report_soon(&self, report: HostReport) {
         let mut reports = self.reports.lock().await;
         let turn = reports.get(&report.id).map(|reported| Arc::clone(&reported.turn));
@@ -440,7 +443,7 @@ impl Shared {
         reports.insert(report.id.clone(), Reported { report, is_kept: false, turn });
     }
 
-    /// Has the store keep what is known of a host, unless it does.
+    /// Sends the last report of a host to the store, unless the store has it.
     async fn keep(&self, host: &Id) -> Result<(), FleetError> {
         let turn = self.reports.lock().await.get(host).map(|reported| Arc::clone(&reported.turn));
         let Some(turn) = turn else { return Ok(()) };
@@ -460,7 +463,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells what the store has not taken, or may have lost.
+    /// Sends all reports that the store has not accepted, or may have lost.
     async fn report_again(&self) -> Result<(), FleetError> {
         let is_left = |(_, reported): &(&Id, &Reported)| !reported.is_kept;
         let left: Vec<Id> = {
@@ -476,7 +479,7 @@ impl Shared {
     async fn forget(&self, host: &Id) -> Result<(), FleetError> {
         let reported = self.reports.lock().await.remove(host);
         self.measured.lock().await.remove(host);
-        // What is being written of it is written before.
+        // This waits until a report of the host that is being written is stored.
         let turn = reported.map(|reported| reported.turn).unwrap_or_default();
         let _turn = turn.lock().await;
         let host = host.clone();
@@ -488,10 +491,10 @@ impl Shared {
         self.store(move |store| Ok(store.hosts(&channel)?.0)).await
     }
 
-    /// Forgets the hosts that were there when the last agent ended, and are not there any more. One that ended
-    /// while it was being given a release has ended for it.
+    /// Removes the hosts that the last agent knew and that do not exist any more. If the process of a host ended
+    /// while the agent loaded a release into it, the release is blamed.
     async fn forget_the_dead(&self) -> Result<(), FleetError> {
-        // Those of other machines are told of there.
+        // Other agents report the hosts of other machines.
         let mine = self.ledger.lock().await.hosts();
         let hosts = match self.reported().await {
             Ok(hosts) => hosts,
@@ -512,7 +515,7 @@ impl Shared {
                 Some(release) => self.blame(host, &release, None).await?,
                 None => {
                     self.ledger.lock().await.forget(&host.id)?;
-                    // A host that ends in good order takes its socket along.
+                    // A host that ends in good order removes its socket.
                     let is_left = host.socket.as_ref().is_some_and(|socket| socket.exists());
                     match is_left && host.release.is_some() {
                         true => self.died(host).await,
@@ -524,14 +527,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Reports that a host's process ended, and nobody knows why.
+    /// Reports that the process of a host ended, and that the reason is not known.
     async fn died(&self, mut report: HostReport) {
         (report.state, report.at_ms, report.problem) = (HostState::Died, now_ms(), None);
         self.report(report.clone()).await;
         let _ = self.told.send(Told::Host(Box::new(report))).await;
     }
 
-    /// Reports that a host crashed, and keeps its builds of the release from all others.
+    /// Reports that a host crashed, and quarantines its builds of the release.
     async fn blame(
         &self,
         mut report: HostReport,
@@ -558,7 +561,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Forgets hosts that have ended a while ago: all in a directory, and on a server those of this machine.
+    /// Removes the reports of hosts that ended a while ago: all of them in a directory, and on a server only those
+    /// of this machine.
     async fn forget_old_reports(&self) -> Result<(), FleetError> {
         let hosts = if self.store.is_of_many_machines() {
             let reports = self.reports.lock().await;

@@ -3,9 +3,9 @@
 //! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong, 3 there is no host,
 //! or several run and none was chosen, 4 a rollout is paused or cannot be judged, 5 it was rolled back.
 //!
-//! With `--json` each command prints one object on one line, but for `hosts` (an array), and for
-//! `logs`, `run`, `agent`, `fleet status --watch` and `fleet rollout --follow` (an object a line). Fields may be added to these shapes; none is removed.
-//! `assets/json.md` shows each of them.
+//! With `--json` each command prints one object on one line. `hosts` prints an array, and `logs`, `run`, `agent`,
+//! `fleet status --watch` and `fleet rollout --follow` print an object on each line. Fields may be added to these
+//! shapes; none is removed. `assets/json.md` shows each shape.
 //!
 //! | command | shape |
 //! |---|---|
@@ -27,8 +27,8 @@
 //! | `reload --dry-run` | [`Preview`](crate::compare::preview::Preview): `{"generation", "is_breaking", "plugins": [{"name", "outcome", "loaded", "new", "changes", "data_bag", "imported_by", "is_breaking"}]}` |
 //! | `reload --dry-run --replay` | the same, and `"replay"`: a [`Replay`](crate::compare::replay::Replay): `{"calls": [{"plugin", "function", "args", "version", "build_id", "old", "new", "is_same"}], "error"}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
-//! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
-//! | `agent` | [`HostReport`](hotswap_fleet::HostReport), `{"trouble": "…"}`, or where metrics are: `{"metrics": "http://…"}` |
+//! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), distinguished by `"event"` |
+//! | `agent` | [`HostReport`](hotswap_fleet::HostReport), `{"trouble": "…"}`, or the address of the metrics: `{"metrics": "http://…"}` |
 //! | `fleet init`, `status`, `rollout`, `promote`, `pause`, `resume`, `abort`, `rollback`, `pin`, `unpin` | `{"fleet", "signed", "channel", "release", "candidate", "pins", "rollout": {"release", "state", "step", "steps", "reason", "cause", …} or null, "hosts": [{"id", "state", "release", "builds", …}], "unreadable"}` |
 //! | `fleet push`, `verify` | [`Release`](hotswap_fleet::Release), and `"new"`, `"signatures"` and `"needed"` after `push` |
 //! | `fleet sign` | `{"release", "signatures", "needed"}`, or without a release what `status` prints |
@@ -69,10 +69,10 @@ use crate::format;
 pub use args::{Arguments, Command};
 pub(crate) use clean::without_cargo;
 
-/// The name this program gives itself when it says hello.
+/// The client name that this program sends to hosts.
 pub const CLIENT_NAME: &str = "hotswap";
 
-/// Runs `hotswap` as `cargo hotswap`: cargo hands over its own name for the program, too.
+/// Runs `hotswap` as `cargo hotswap`. Cargo passes its own name for the program as the first argument.
 pub fn main_of_cargo() -> ExitCode {
     let is_name = |(place, argument): &(usize, OsString)| *place == 1 && argument == "hotswap";
     let arguments = env::args_os().enumerate().filter(|argument| !is_name(argument));
@@ -84,7 +84,7 @@ pub fn main() -> ExitCode {
     run(env::args_os(), CLIENT_NAME)
 }
 
-/// Runs `hotswap`, which calls itself `name` where it says how it is used.
+/// Runs `hotswap`. Its usage texts name it `name`.
 fn run(arguments: impl Iterator<Item = OsString>, name: &'static str) -> ExitCode {
     if let Some(code) = probe::serve() {
         return code;
@@ -131,7 +131,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-/// How a failure is told with `--json`.
+/// A failure, as `--json` prints it.
 #[derive(Serialize)]
 struct FailureLine<'a> {
     error: &'a WireError,
@@ -143,7 +143,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
 }
 
-/// Lists the hosts that run, in words.
+/// Prints the running hosts as text.
 pub(crate) async fn list_hosts() -> Result<(), Failure> {
     host::hosts(args::OutputArguments { json: false }).await
 }
@@ -153,11 +153,11 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
-/// Tells of a failure, and turns an outcome into the program's exit code.
+/// Reports a failure, and turns an outcome into the program's exit code.
 pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     let error = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
-        // Whoever read our output has seen enough.
+        // The reader has closed the pipe, because it has read enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             return ExitCode::SUCCESS;
         }
@@ -168,7 +168,7 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
         Err(Failure::Ended(code)) => return ExitCode::from(code),
         Err(Failure::Operation(error)) => error,
     };
-    // Should this not be written either, the exit code still says it.
+    // If this cannot be written either, the exit code still reports the failure.
     let _ = if json {
         print_json(&FailureLine { error: &error })
     } else {

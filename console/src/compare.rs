@@ -1,10 +1,10 @@
-//! What another version would change: of what artifacts declare, and of the sources.
+//! Comparisons: what another version declares and returns, and how its sources differ.
 
-// Opens artifacts, in a process of its own.
+// Opens artifacts in a process of their own.
 pub mod probe;
-// The pinned calls, made in what a reload would load.
+// Makes the pinned calls in the builds that a reload would load.
 pub mod replay;
-// What a reload would change.
+// The effects of a reload.
 pub mod preview;
-// How two versions differ.
+// The differences between two versions.
 pub mod difference;

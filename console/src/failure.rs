@@ -1,4 +1,4 @@
-//! Why a program cannot do what it is asked to do.
+//! The failures of a program.
 
 use std::io;
 
@@ -9,11 +9,11 @@ use hotswap_protocol::{ErrorKind, WireError};
 pub enum Failure {
     /// The operation failed.
     Operation(WireError),
-    /// It did not come about, as the answer that was printed says.
+    /// The operation failed, as the printed answer says.
     Told,
-    /// The same, with an exit code of its own.
+    /// The same, with another exit code.
     Ended(u8),
-    /// Its answer could not be written.
+    /// The answer could not be written.
     Output(io::Error),
 }
 

@@ -1,4 +1,4 @@
-//! Figures and texts as people read them.
+//! Formats numbers and texts for people.
 
 mod columns;
 
@@ -15,15 +15,14 @@ use time::{OffsetDateTime, UtcOffset};
 
 pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, row_starts, width, wrap, wrap_words};
 
-/// Whether colours are shown: on a terminal, and elsewhere if `CLICOLOR_FORCE` asks for them; never where `NO_COLOR`
-/// is set.
+/// Whether to show colours: on a terminal, or if `CLICOLOR_FORCE` asks for them; never if `NO_COLOR` is set.
 pub fn wants_colours(is_terminal: bool) -> bool {
     let value = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let is_forced = || value("CLICOLOR_FORCE").is_some_and(|value| value != "0");
     value("NO_COLOR").is_none() && (is_terminal || is_forced())
 }
 
-/// The text as it is, or without its colours.
+/// The text with its colours, or without them.
 pub fn in_colours(text: &str, are_shown: bool) -> Cow<'_, str> {
     match are_shown || !text.contains('\u{1b}') {
         true => text.into(),
@@ -31,7 +30,7 @@ pub fn in_colours(text: &str, are_shown: bool) -> Cow<'_, str> {
     }
 }
 
-/// What keeps a version in use, in words; `told` is what an older host says, which has no data of it.
+/// The holders of a version as text. `told` is the text of an older host, which does not send holders as data.
 pub fn holders(held_by: &[Holder], told: &[String], now_ms: u64) -> Vec<String> {
     if held_by.is_empty() {
         return told.to_vec();
@@ -39,8 +38,8 @@ pub fn holders(held_by: &[Holder], told: &[String], now_ms: u64) -> Vec<String> 
     held_by.iter().map(|holder| holder.text(now_ms)).collect()
 }
 
-/// `greet and Score::add; struct Score changed`: which functions' bodies changed, and what else; at most `most`
-/// of each. Nothing if no source of the plugin differs.
+/// `greet and Score::add; struct Score changed`: the functions with changed bodies, and the other changed items,
+/// with at most `most` names each. Empty if no source of the plugin differs.
 pub fn source_changes(changes: &SourceChanges, most: usize) -> String {
     let functions = changes.functions.iter().map(|function| function.name.clone()).collect();
     let items = changes.items.iter().map(|ChangedItem { item, file, change }| match item {
@@ -53,7 +52,7 @@ pub fn source_changes(changes: &SourceChanges, most: usize) -> String {
     lists.into_iter().filter(|list| !list.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// `2, other code for greet and say`: the patch of a version; `None` if it is as it was loaded.
+/// `2, other code for greet and say`: the patch of a version; `None` if the version is as it was loaded.
 pub fn patched(version: &VersionInfo) -> Option<String> {
     let patch = version.patch?;
     Some(match listed(version.patched_functions.clone(), usize::MAX) {
@@ -64,15 +63,15 @@ pub fn patched(version: &VersionInfo) -> Option<String> {
     })
 }
 
-/// Whether a build is a patch for what runs, and why it is none; `None` if none was asked for.
+/// Whether a build is a patch for the running version, and why not; `None` if no patch was requested.
 pub fn patchable(patchable: Option<bool>, why_not: Option<&str>) -> Option<String> {
     match (patchable?, why_not) {
-        (true, _) => Some("patchable: the version that runs goes on with it".into()),
+        (true, _) => Some("patchable: the running version continues with it".into()),
         (false, why) => Some(format!("not patchable: {}", why.unwrap_or("for a reason unknown"))),
     }
 }
 
-/// `a, b and 3 more`, where at most `most` are named.
+/// `a, b and 3 more`: a list with at most `most` names.
 fn listed(mut names: Vec<String>, most: usize) -> String {
     let more = names.len().saturating_sub(most);
     names.truncate(most);
@@ -85,7 +84,7 @@ fn listed(mut names: Vec<String>, most: usize) -> String {
     }
 }
 
-/// What to do about them, each way once.
+/// What to do about the holders, each advice once.
 pub fn advice(held_by: &[Holder]) -> Vec<&'static str> {
     let mut advice: Vec<_> = held_by.iter().filter_map(Holder::advice).collect();
     advice.sort_unstable();
@@ -93,7 +92,7 @@ pub fn advice(held_by: &[Holder]) -> Vec<&'static str> {
     advice
 }
 
-/// What to think of a host whose engine has not answered for so long.
+/// What to do about a host whose engine has not answered for this long.
 pub fn silent_host(waited_ms: u64) -> String {
     format!(
         "the host runs, but has not opened a console socket for {} s; the console keeps trying. Is the host still \
@@ -164,12 +163,12 @@ pub fn microseconds(us: u64) -> String {
     }
 }
 
-/// `2 ms`, and from a second on as [`microseconds`]
+/// `2 ms`; from a second on like [`microseconds`].
 pub fn milliseconds(ms: u64) -> String {
     if ms < 1_000 { format!("{ms} ms") } else { microseconds(ms.saturating_mul(1_000)) }
 }
 
-/// `40 ns`, `1.2 µs`, `8 µs`, and on as [`microseconds`]
+/// `40 ns`, `1.2 µs`, `8 µs`, and further like [`microseconds`].
 pub fn nanoseconds(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
@@ -178,13 +177,14 @@ pub fn nanoseconds(ns: u64) -> String {
     }
 }
 
-/// `40 ns`, `1.2 µs`, `8 µs` of microseconds with fractions
+/// `40 ns`, `1.2 µs`, `8 µs`, from microseconds with a fraction.
 pub fn fractional_microseconds(us: f64) -> String {
-    // What is no number of nanoseconds is none or too many of them.
+    // The conversion turns NaN and negative values into 0, and too large values into the largest one.
     nanoseconds((us * 1e3).round() as u64)
 }
 
-/// `1,000 calls: p50 1.2 µs, p90 1.9 µs, p99 21 µs, 900 ns to 41 µs`; of few calls only what they have.
+/// `1,000 calls: p50 1.2 µs, p90 1.9 µs, p99 21 µs, 900 ns to 41 µs`; percentiles are left out if there are too
+/// few calls.
 pub fn latencies(latencies: &Latencies) -> String {
     let percentiles = [
         (LEAST_FOR_MEDIAN, "p50", latencies.p50_ns),
@@ -201,7 +201,7 @@ pub fn latencies(latencies: &Latencies) -> String {
     )
 }
 
-/// A line a bucket, `≤  2.0 µs ████████▌ 812`, at most `width` columns wide.
+/// Lines such as `≤  2.0 µs ████████▌ 812`, one for each bucket, at most `width` columns wide.
 pub fn histogram(latencies: &Latencies, width: usize) -> impl Iterator<Item = String> {
     const LABEL_WIDTH: usize = 10;
     let most = latencies.buckets.iter().map(|it| it.calls).max().unwrap_or(0);
@@ -217,7 +217,7 @@ pub fn histogram(latencies: &Latencies, width: usize) -> impl Iterator<Item = St
     })
 }
 
-/// A bar as long as its part of the longest; what is more than nothing has at least the thinnest.
+/// A bar for `part`, relative to the longest bar. Every value above 0 gets at least the thinnest bar.
 pub fn bar(part: u64, longest: u64, width: usize) -> String {
     /// The fractions of a column that a bar can end in.
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
@@ -243,10 +243,10 @@ pub fn seconds(ms: u64) -> String {
     }
 }
 
-/// The columns of a sparkline: ` ▁▃█`. The highest is the greatest of all; what is more than nothing has
-/// a height.
+/// The columns of a sparkline: ` ▁▃█`. The greatest sample has the full height, and every sample above 0 has some
+/// height.
 pub fn sparkline(samples: impl Iterator<Item = f64> + Clone) -> String {
-    /// The heights of a column; the first is for nothing.
+    /// The heights of a column; the first is for 0.
     const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = samples.clone().fold(0.0, f64::max);
     let highest = HEIGHTS.len() - 1;
@@ -257,14 +257,14 @@ pub fn sparkline(samples: impl Iterator<Item = f64> + Clone) -> String {
     samples.map(column).collect()
 }
 
-/// How long after their saves reloads published, as a sparkline: `▂▃✖▅`, with a cross for one that failed.
+/// The times from saves until reloads were published, as a sparkline: `▂▃✖▅`, with a cross for a failed reload.
 pub fn live_times(times: &[Option<u64>]) -> String {
     let figures = sparkline(times.iter().map(|time| time.unwrap_or(0) as f64));
     let columns = figures.chars().zip(times);
     columns.map(|(column, time)| if time.is_some() { column.max('▁') } else { '✖' }).collect()
 }
 
-/// `3m`, `2h 5m`: coarse, so that what shows it changes at most once a minute after the first.
+/// `3m`, `2h 5m`: coarse, so that the text changes at most once a minute after the first minute.
 pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
@@ -281,8 +281,8 @@ pub fn call(function: &str, args: &[serde_json::Value]) -> String {
     format!("{function}({})", args.join(", "))
 }
 
-/// `≠` of a pinned call that gives something else than in the version before, `=` of one that does not, `·`
-/// of one that was not called before.
+/// The mark of a pinned call: `≠` if its result differs from that in the version before, `=` if it is the same,
+/// `·` if there is no version before.
 pub fn pin_mark(pin: &PinnedCall) -> char {
     match pin.is_same {
         Some(true) => '=',
@@ -291,7 +291,7 @@ pub fn pin_mark(pin: &PinnedCall) -> char {
     }
 }
 
-/// What a pinned call gave: its value as JSON, or why there is none.
+/// The result of a pinned call: its value as JSON, or why there is none.
 pub fn pin_outcome(outcome: &PinnedOutcome) -> String {
     match outcome {
         PinnedOutcome::Value(value) => value.to_string(),
@@ -300,14 +300,14 @@ pub fn pin_outcome(outcome: &PinnedOutcome) -> String {
     }
 }
 
-/// How far local time is ahead of UTC, once it was asked for.
+/// The offset of local time from UTC, once it is known.
 static OFFSET: OnceLock<UtcOffset> = OnceLock::new();
 
-/// Has times told in the time zone of this machine, as it is now. The system tells it only a process that has one
-/// thread; where it does not tell, they are told in UTC.
+/// Makes times appear in the time zone of this machine. The system reports the zone only to a process with one
+/// thread; otherwise times are in UTC.
 pub fn use_local_time() {
     if let Ok(offset) = UtcOffset::current_local_offset() {
-        // It is set already.
+        // It may be set already.
         let _ = OFFSET.set(offset);
     }
 }
@@ -316,7 +316,7 @@ fn offset() -> UtcOffset {
     OFFSET.get().copied().unwrap_or(UtcOffset::UTC)
 }
 
-/// The zone in which times are told: `UTC`, `UTC+2`, `UTC−3:30`.
+/// The zone of all times: `UTC`, `UTC+2`, `UTC−3:30`.
 pub fn zone() -> String {
     zone_of(offset())
 }
@@ -350,7 +350,7 @@ pub fn date(at_ms: u64) -> String {
             let date = moment.to_offset(offset()).date();
             format!("{date} {} {}", &clock(at_ms)[..5], zone())
         }
-        Err(_) => "at an impossible time".into(),
+        Err(_) => "at an invalid time".into(),
     }
 }
 
@@ -359,8 +359,7 @@ pub fn clock_millis(at_ms: u64) -> String {
     format!("{}.{:03}", clock(at_ms), at_ms % 1000)
 }
 
-/// The first digits of a build id, enough to tell builds apart; a plugin that is linked into its host
-/// has none.
+/// The first digits of a build id, enough to distinguish builds; empty for a plugin that is linked into its host.
 pub fn short_build_id(build_id: &str) -> &str {
     if build_id.bytes().all(|digit| digit == b'0') {
         return "–";
@@ -368,7 +367,7 @@ pub fn short_build_id(build_id: &str) -> &str {
     build_id.get(..8).unwrap_or(build_id)
 }
 
-/// Who wrote a record: `world@v3`, `world@v3+2`, or the target of the host's own code.
+/// The origin of a record: `world@v3`, `world@v3+2`, or the target of the host's own code.
 pub fn log_origin(record: &LogRecord) -> String {
     match (&record.plugin, record.version) {
         (Some(plugin), Some(version)) => {
@@ -379,25 +378,25 @@ pub fn log_origin(record: &LogRecord) -> String {
     }
 }
 
-/// What a reload did with a value, after its name.
+/// What a reload did with a value, as text after its name.
 pub fn value_change(change: ValueChange) -> &'static str {
     match change {
         ValueChange::Added => "is new",
-        ValueChange::Set => "was set anew",
-        ValueChange::Kept => "stayed where it was",
-        ValueChange::Shared => "was taken over as it is",
+        ValueChange::Set => "was replaced",
+        ValueChange::Kept => "is unchanged",
+        ValueChange::Shared => "was taken over unchanged",
         ValueChange::Migrated => "converted to another type",
-        ValueChange::Dropped => "went with its version",
+        ValueChange::Dropped => "was dropped with its version",
         _ => "changed in a way that this console does not know",
     }
 }
 
-/// What to do where a file system of this type may not tell of all changes.
+/// What to do if a file system of this type may not report all changes.
 pub(crate) fn silent_file_system(kind: &str) -> String {
-    format!("they lie on {kind}, which may not tell of all changes: --poll 1 looks each second")
+    format!("they are on {kind}, which may not report all changes: --poll 1 scans them each second")
 }
 
-/// That a host goes back from code that it got before the build of a plugin failed.
+/// The message that a host goes back from early code, because the build of the plugin failed.
 pub fn early_dropped(plugin: &str) -> String {
     format!(
         "{plugin} served its new code already, but the build failed: the host goes back to the artifact in the \
@@ -405,18 +404,18 @@ pub fn early_dropped(plugin: &str) -> String {
     )
 }
 
-/// That cargo made other code of a plugin than a build without it.
+/// The message that cargo made other code of a plugin than a build without cargo.
 pub fn disagreement(plugin: &str, missed: &[String]) -> String {
     let missed = match missed {
         [] => String::new(),
-        crates => format!(" (it compiled {} anew)", crates.join(", ")),
+        crates => format!(" (it compiled {} again)", crates.join(", ")),
     };
     format!(
         "cargo compiles {plugin} to other code than the build without cargo{missed}; cargo's is used"
     )
 }
 
-/// Of fewer calls a median, or a 90th percentile, says nothing; so does a 99th.
+/// The smallest number of calls for which percentiles are shown.
 pub const LEAST_FOR_MEDIAN: u64 = 20;
 const LEAST_FOR_P99: u64 = 100;
 
@@ -430,8 +429,8 @@ pub fn p99_us(function: &FunctionInfo) -> Option<f64> {
     function.latency_us_p99.filter(|_| timed_calls(function) >= LEAST_FOR_P99)
 }
 
-/// What is known of the timed calls of a function: `65 timed calls: p50 7.1 µs, none above 8.1 µs`; of few
-/// calls no percentile. `None` if none was timed.
+/// The timed calls of a function: `65 timed calls: p50 7.1 µs, none above 8.1 µs`, without percentiles if there
+/// are too few calls. `None` if no call was timed.
 pub fn timed(function: &FunctionInfo) -> Option<String> {
     let slowest = function.latency_buckets.last()?;
     let calls = counted(slowest.calls, "timed call", "timed calls");
@@ -444,8 +443,7 @@ pub fn timed(function: &FunctionInfo) -> Option<String> {
     Some(format!("{calls}: {p50}{p99}none above {}", nanoseconds(slowest.up_to_ns)))
 }
 
-/// How often calls failed, and how first: `2 errors, 1 panic; first in buy at 12:03:01 UTC: out of stock`.
-/// `None` if none did.
+/// The failed calls: `2 errors, 1 panic; first in buy at 12:03:01 UTC: out of stock`. `None` if no call failed.
 pub fn failures(failures: &Failures) -> Option<String> {
     let first = failures.first_failure.as_ref()?;
     let counts = [(failures.errors, "error", "errors"), (failures.panics, "panic", "panics")];
@@ -455,7 +453,7 @@ pub fn failures(failures: &Failures) -> Option<String> {
     Some(format!("{counts}; first in {} at {at} {}: {}", first.function, zone(), first.message))
 }
 
-/// What becomes of a release in this phase of its rollout: `r3 is being judged`
+/// The phase of a rollout as text after the release's name: `r3 is being judged`.
 pub fn rollout_phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Checking => "is being checked",
@@ -477,20 +475,20 @@ pub fn guard_trip(trip: &GuardTrip) -> String {
     let version = version_label(*version, *patch);
     let then = match back_to {
         Some(version) => format!("going back to the build of v{version}"),
-        None => "it stays: the guard goes back once between two builds".to_owned(),
+        None => "it stays: the guard goes back at most once between two builds".to_owned(),
     };
     let seconds = *within_ms as f64 / 1000.0;
     format!("{plugin} {version} failed {failures} times within {seconds} s: {then}")
 }
 
-/// The code that ended the host, as far as the calls under way tell: what asked for the end of the process,
-/// or a step of a load.
+/// The call that ended the host, as far as the calls in flight show: a request to end the process, or a step of a
+/// load.
 pub(crate) fn culprit(calls: &[InFlightCall]) -> Option<&InFlightCall> {
     let asked = calls.iter().find(|call| call.activity == Some(Activity::ProcessExit));
     asked.or_else(|| calls.iter().find(|call| call.is_of_load()))
 }
 
-/// `; world v3 asked for it, in greet on "http-3"`, `; it was in open of world v3`; empty if neither is known.
+/// `; world v3 asked for it, in greet on "http-3"`, or `; it was in open of world v3`; empty if neither is known.
 pub(crate) fn cause_of_end(calls: &[InFlightCall]) -> String {
     let Some(culprit) = culprit(calls) else { return String::new() };
     let InFlightCall { plugin, version, patch, thread, thread_id, .. } = culprit;

@@ -1,15 +1,15 @@
-//! A host, as any of its clients sees it.
+//! A host, as its clients see it.
 
 mod exit;
-// What it was doing when it died.
+// The calls in flight when a host died.
 pub(crate) mod last_calls;
-// What the system tells of it.
+// Facts about processes from the system.
 pub(crate) mod process;
-// What its functions take and return.
+// The types of functions.
 pub mod schema;
-// What it is asked.
+// Requests to a host.
 pub mod operation;
-// How it is found and spoken to.
+// Finding hosts and talking to them.
 pub mod client;
 pub mod socket;
 

@@ -1,22 +1,22 @@
-//! The console: `hotswap-console` on a screen and `hotswap` in a script, on one action layer.
+//! The console: `hotswap-console` as a screen and `hotswap` for scripts, on the same operations.
 //!
-//! Each module may use those above it; `tests/it/tidy.rs` has the table.
+//! Each module may use the modules above it; `tests/it/tidy.rs` has the table.
 
 #![forbid(unsafe_code)]
 
-// What everything else says and ends with.
+// Failures, formats and signals, which all others use.
 pub mod failure;
 pub mod format;
 pub mod signals;
-// A host, asked.
+// Talks to a host.
 pub mod host;
-// Artifacts and sources, compared.
+// Compares artifacts and sources.
 pub mod compare;
-// A host, built, started, watched and reloaded.
+// Builds, starts, watches and reloads a host.
 pub mod session;
-// Hosts, brought to what a fleet declares.
+// Follows the declarations of a fleet.
 pub mod agent;
 // Commands and lines, for scripts.
 pub mod cli;
-// The screen, for a person.
+// The screen, for people.
 pub mod screen;

@@ -1,9 +1,8 @@
-//! A session: a host, its plugins' sources, and what is done to them.
+//! A session: builds a host and its plugins, starts the host, stays connected to it, watches the sources, and
+//! reloads what changed.
 //!
-//! It builds the host and its plugins, starts the host, keeps a connection to it, watches the
-//! sources, and reloads what changed. [`start`] runs it in the background; orders go in, events
-//! and log lines come out, each over a bounded channel of its own. The screen and `hotswap run`
-//! are its two users.
+//! [`start`] runs a session in the background. Orders go in, and events and log lines come out, each over a
+//! bounded channel of its own. The screen and `hotswap run` use sessions.
 
 mod cargo_flags;
 pub(crate) mod disagreements;
@@ -38,21 +37,21 @@ use crate::compare::probe::Prober;
 use crate::host::operation::Operation;
 use crate::host::socket::HostChoice;
 
-/// How many events wait for their reader; a build waits with them.
+/// How many events may wait for their reader; a build then waits, too.
 const EVENT_QUEUE: usize = 512;
-/// How many log lines wait for their reader; beyond, the host drops records and counts them.
+/// How many log lines may wait for their reader; the host drops and counts further records.
 const LOG_QUEUE: usize = 8192;
-/// How many orders wait; more are refused.
+/// How many orders may wait; further ones are refused.
 const ORDER_QUEUE: usize = 64;
 
-/// What a session is about.
+/// The subject of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A cargo package whose `[package.metadata.hotswap]` names the plugins.
     Package(PathBuf),
-    /// A program that is built already.
+    /// A program that is already built.
     Executable(PathBuf),
-    /// A host that runs already.
+    /// A host that is already running.
     Running(HostChoice),
     /// No host: nothing is built or started.
     Nothing,
@@ -69,7 +68,7 @@ impl Target {
         }
         if !path.join("Cargo.toml").is_file() {
             return Err(setup(format!(
-                "{} is no cargo package: it has no Cargo.toml. Name a host's package directory, \
+                "{} is not a cargo package: it has no Cargo.toml. Name a host's package directory, \
                  or an executable together with --plugins DIR",
                 path.display()
             )));
@@ -78,40 +77,40 @@ impl Target {
     }
 }
 
-/// How a session begins.
+/// The settings of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// What it is about.
+    /// Its subject.
     pub target: Target,
-    /// The directory of artifacts, where it is not the one the package names.
+    /// The directory of artifacts, if it is not the one that the package names.
     pub plugin_dir: Option<PathBuf>,
-    /// What the host gets on its command line.
+    /// The command line arguments of the host.
     pub host_arguments: Vec<String>,
-    /// More flags for cargo, after those of the host's manifest.
+    /// More flags for cargo, after the flags of the host's manifest.
     pub cargo_flags: Vec<String>,
-    /// What a save does.
+    /// The reaction to saves.
     pub watch: Watch,
-    /// Whether builds in which only bodies of functions changed are patches for the versions that run.
+    /// Whether a build in which only bodies of functions changed is loaded as a patch.
     pub patch: bool,
-    /// The pause between two looks at the sources; `None` if the file system tells of changes.
+    /// The pause between two scans of the sources; `None` if the file system reports changes.
     pub poll: Option<Duration>,
-    /// The name that the session gives itself when it says hello.
+    /// The client name of the session.
     pub client_name: &'static str,
-    /// What opens artifacts to compare them.
+    /// Opens artifacts to compare them.
     pub prober: Prober,
-    /// Whether it is shown on a screen, over which nobody else may write.
+    /// Whether a screen shows it, which no other process may write over.
     pub has_screen: bool,
 }
 
-/// What a save does.
+/// The reaction to a save.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Watch {
-    /// It is built and reloaded.
+    /// Build and reload.
     On,
-    /// It is built, and reloaded unless that would break something that is used; then a person decides.
+    /// Build, and reload unless that would break something that is in use; then a person decides.
     Ask,
-    /// It is built; what a reload would change can be looked at before it is done.
+    /// Build only; a person can see what a reload would change, and reload.
     Build,
     /// Nothing.
     #[default]
@@ -119,7 +118,7 @@ pub enum Watch {
 }
 
 impl Watch {
-    /// The one after this, around the end.
+    /// The next mode, in a circle.
     pub fn next(self) -> Self {
         match self {
             Self::On => Self::Ask,
@@ -129,12 +128,12 @@ impl Watch {
         }
     }
 
-    /// Whether a save is reloaded by itself, if nothing speaks against it.
+    /// Whether saves are reloaded without a person.
     pub fn reloads(self) -> bool {
         matches!(self, Self::On | Self::Ask)
     }
 
-    /// As `--watch` takes it.
+    /// The value for `--watch`.
     pub fn as_argument(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -144,7 +143,7 @@ impl Watch {
         }
     }
 
-    /// As it is shown.
+    /// The text for a screen.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -155,54 +154,55 @@ impl Watch {
     }
 }
 
-/// Something a session can be told to do.
+/// An order to a session.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Order {
-    /// Build these plugins, by package name; all when empty.
+    /// Build these plugins, by package name; all plugins if empty.
     Build(Vec<String>),
-    /// Ask the host something; reload and free are jobs, the others are answered at once.
+    /// Send a request to the host. A reload and a free are jobs; other requests are sent at once.
     Operate(Operation),
-    /// Write this on the host's standard input.
+    /// Write this to the host's standard input.
     Input(Vec<u8>),
-    /// Make this call in what serves and in a stored build, each in a process of its own.
+    /// Make this call in the serving version and in a stored build, each in a process of its own.
     InvokeInBoth(InvokeParams, StoredChoice),
     /// Close the host's standard input.
     EndInput,
-    /// Make builds into patches for the versions that run, where that is possible; or have each loaded as a whole.
+    /// Load builds as patches where possible, or load all builds as a whole.
     Patch(bool),
-    /// Cancel the calls that run.
+    /// Cancel the running calls.
     CancelCalls,
-    /// Keep a version loaded, `world@3`, so that it can be called when another one serves.
+    /// Keep a version loaded, such as `world@3`, so that it can be called after it was replaced.
     Hold(String),
-    /// No longer keep it loaded.
+    /// Stop keeping it loaded.
     Release(String),
-    /// Tell what a reload would change.
+    /// Show what a reload would change.
     Preview,
-    /// Make the pinned calls in what a reload would load and in what serves, each in a process of its own.
+    /// Make the pinned calls in the serving builds and in those that a reload would load, each in a process of its
+    /// own.
     Replay,
-    /// Tell how two versions of a plugin differ.
+    /// Show the differences between two versions of a plugin.
     Compare(DiffRequest),
-    /// Tell which builds of this plugin are stored.
+    /// List the stored builds of this plugin.
     ListBuilds(String),
-    /// Do this about saves from now on.
+    /// Change the reaction to saves.
     Watch(Watch),
-    /// End the running job, where that is possible, and forget those that wait.
+    /// Cancel the running job where possible, and forget waiting jobs.
     Cancel,
-    /// End the host if it runs, and start it anew.
+    /// End the host if it runs, and start it again.
     Restart,
-    /// The same, with these builds in place of what is in the plugin directory.
+    /// The same, with these builds in place of those in the plugin directory.
     RestartWith(Vec<StoredChoice>),
-    /// End the host if the session started it, and the session.
+    /// End the session, and the host if the session started it.
     End,
 }
 
-/// The ends of a session's channels.
+/// The channels of a session.
 pub struct Session {
     /// Takes orders.
     pub orders: mpsc::Sender<Order>,
-    /// What happens; closes after [`SessionEvent::Ended`].
+    /// Events; the channel closes after [`SessionEvent::Ended`].
     pub events: mpsc::Receiver<SessionEvent>,
-    /// What the host writes.
+    /// The host's output and log.
     pub logs: mpsc::Receiver<LogLine>,
 }
 

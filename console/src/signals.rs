@@ -4,16 +4,16 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How a program is asked to end.
+/// How a program was asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// By Ctrl-C, which each program hears that the terminal belongs to at the moment.
+    /// By Ctrl-C, which reaches every program in the foreground of the terminal.
     Interrupt,
-    /// By whoever means this program.
+    /// By a signal to this program.
     End,
 }
 
-/// SIGINT, SIGTERM and SIGHUP; from its making on they no longer end the process by themselves.
+/// Receives SIGINT, SIGTERM and SIGHUP, which do not end the process any more.
 pub struct Termination {
     interrupt: Signal,
     terminate: Signal,
@@ -21,7 +21,7 @@ pub struct Termination {
 }
 
 impl Termination {
-    /// Begins to listen.
+    /// Begins to receive them.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -30,7 +30,7 @@ impl Termination {
         })
     }
 
-    /// Waits for one of them.
+    /// Waits for the next one.
     pub async fn recv(&mut self) -> Asked {
         tokio::select! {
             _ = self.interrupt.recv() => Asked::Interrupt,

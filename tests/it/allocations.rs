@@ -1,4 +1,4 @@
-//! How often a thread allocates.
+//! Counts the allocations of each thread.
 
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -9,7 +9,7 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts what each thread allocates from another allocator.
+/// An allocator that counts the allocations of each thread.
 pub struct Counting<A>(pub A);
 
 // SAFETY: each request goes unchanged to the allocator that upholds the contract.
@@ -42,7 +42,7 @@ fn count() {
     ALLOCATIONS.set(ALLOCATIONS.get() + 1);
 }
 
-/// How often this thread has allocated, in plugins too.
+/// The number of allocations of this thread so far, including allocations in plugins.
 pub fn of_this_thread() -> usize {
     ALLOCATIONS.get()
 }

@@ -1,4 +1,4 @@
-//! What only one may have, such as a port, is handed from version to version.
+//! A resource that only one version can have, such as a port, is handed from version to version.
 
 use std::{io::Read as _, net::TcpStream, thread};
 

@@ -1,4 +1,4 @@
-//! The compatibility gate: types that two sides have compiled, and what crosses between them.
+//! The compatibility check for types that were compiled on two sides and cross between them.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ fn tree(depth: u32) -> Tree {
     Tree { weight: depth, children }
 }
 
-/// A host whose plugin `shapes` was built against other types of the same size.
+/// A host whose plugin `shapes` was built with other types of the same size.
 fn built_otherwise() -> Host {
     let plugins = PluginDir::of(&["shapes"]);
     let host = Host::new(plugins, |builder| builder.publish_breaking(true));

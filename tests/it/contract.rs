@@ -1,4 +1,4 @@
-//! What outside checks rely on: `hotswap`, the sample host and its plugins as separate programs.
+//! The contract for other programs: `hotswap`, the sample host and its plugins as separate processes.
 
 mod commands;
 mod previews;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{Place, PluginDir, Session, host_command, program, sample, world};
 
-/// The sample host in a place of its own, started by `hotswap run`.
+/// The sample host with its own directories, started by `hotswap run`.
 struct Serving {
     session: Session,
     place: Place,
@@ -42,7 +42,7 @@ impl Serving {
         self.place.refusal(1, args)
     }
 
-    /// What a host says that it is asked for in vain, and goes on serving.
+    /// The error of a reload that the host refuses; the host keeps serving.
     fn refused_reload(&self) -> Value {
         let error = self.refusal(&["reload"]);
         assert_eq!(error["kind"], "reload", "{error}");
@@ -52,7 +52,7 @@ impl Serving {
     }
 }
 
-/// `hotswap run` with the sample host that is built already.
+/// The command `hotswap run` with the sample host that is already built.
 fn run_command(place: &Place, plugins: &PluginDir) -> Command {
     let mut run = place.command("hotswap");
     run.arg("run").arg(program("sample-host")).arg("--plugins").arg(plugins.path());

@@ -1,4 +1,4 @@
-//! Plugins that need each other.
+//! Plugins that import each other.
 
 use std::{sync::Arc, thread};
 

@@ -1,4 +1,4 @@
-//! Editing plugins while their host runs: what a save does by itself, and each step by hand.
+//! Editing plugins while their host runs: the effects of a save, and each step by hand.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::{Session, Workspace};
 const WORLD: &str = "sample-plugins/world/src/lib.rs";
 const ALPHA: &str = "sample-plugins/alpha/src/lib.rs";
 
-/// What became of a plugin in a reload.
+/// The outcome of a plugin in a reload.
 fn outcome<'a>(report: &'a Value, plugin: &str) -> &'a str {
     let plugins = report["plugins"].as_array().expect("plugins");
     let plugin = plugins.iter().find(|it| it["name"] == plugin);

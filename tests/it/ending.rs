@@ -1,5 +1,5 @@
-//! Versions that end badly, or while others still write: nothing of them is left, and nothing is
-//! touched after it was unmapped.
+//! Versions that end badly, or while others still write. Nothing of them stays, and no code uses them after they
+//! were unmapped.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,5 @@
-//! The minimal hosts, with what their headers say to try: each runs as it is, a plugin is edited and
-//! built beside it, and Enter reloads.
+//! The minimal hosts, used as their headers say: each runs unchanged, a plugin is edited and built beside it, and
+//! Enter reloads.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::support::{PATIENCE, Process, Workspace, repository};
 
-/// An example that runs, over a directory with its plugins.
+/// A running example, and the directory of its plugins.
 struct Example {
     workspace: Workspace,
     name: &'static str,
@@ -45,14 +45,14 @@ impl Example {
         self.workspace.build_into(plugin, &self.plugin_dir);
     }
 
-    /// Ends it as [`end`](Self::end) does, and starts it again; returns what it had said, too.
+    /// Ends it like [`end`](Self::end), and starts it again. Also returns the output so far.
     fn restart(self) -> (Self, String) {
         let command = self.workspace.example(self.name);
         let said = ended(self.process);
         (Self { process: Process::start_reading(command), ..self }, said)
     }
 
-    /// Ends it with Ctrl-D; returns all that it said.
+    /// Ends it with Ctrl-D, and returns its whole output.
     fn end(self) -> String {
         ended(self.process)
     }
@@ -167,7 +167,7 @@ fn livex_has_its_jobs_again_after_a_restart() {
     livex.process.wait_for_text("jobs that wait: 0");
 }
 
-/// How it is with linked plugins, the package of the example tests itself.
+/// The package of the examples tests this for linked plugins itself.
 #[test]
 fn slink_loads_the_plugins_that_it_links_otherwise() {
     let mut slink = Example::start_with("slink", &["dog", "guardian", "world"], &["loaded"]);
@@ -216,7 +216,7 @@ fn commands(example: &Path) -> Vec<String> {
     text.lines().filter_map(command).collect()
 }
 
-/// As they are written, in the repository and its own target directory.
+/// The commands run exactly as written, in the repository and its own target directory.
 #[test]
 fn the_commands_in_the_headers_run_as_they_are_written() {
     let has_gdb = Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_ok();

@@ -1,4 +1,4 @@
-//! What the host's own code expects of plugins, and loads that would break it.
+//! The expectations of the host's own code, and loads that would break them.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use types::Measure;
 
 use crate::support::{Host, PluginDir, renamed};
 
-/// The error of a reload that is refused, since the host expects otherwise.
+/// The error of a reload that is refused because of an expectation.
 fn refusal(host: &Host) -> EngineError {
     let error = host.engine.reload().unwrap_err();
     let wire = error.to_wire();

@@ -1,4 +1,4 @@
-//! What a host or a console is told as data, beside the same in words.
+//! Facts that a host or a console gets as data, in addition to the text.
 
 use std::{error::Error, io, thread, time::Duration};
 
@@ -30,7 +30,7 @@ fn cause(error: &EngineError) -> &LoadCause {
     error.source().and_then(|cause| cause.downcast_ref()).expect("a cause")
 }
 
-/// Step and cause, as a console is told.
+/// The step and the cause that a console receives.
 fn told(error: &EngineError) -> (Step, CauseKind) {
     let wire = error.to_wire();
     (wire.step.expect("a step"), wire.cause.expect("a cause"))

@@ -1,4 +1,4 @@
-//! A fleet in a directory: what hosts are asked for it, and three of them with an agent.
+//! A fleet in a directory: requests to hosts, and three hosts with an agent.
 
 mod console;
 mod faults;
@@ -30,7 +30,7 @@ use crate::{
     support::{Answer, Host, Place, PluginDir, Process, artifact, host_command, revision},
 };
 
-/// Artifacts somewhere else than in the plugin directory.
+/// Artifacts outside the plugin directory.
 struct Elsewhere(TempDir);
 
 impl Elsewhere {
@@ -45,7 +45,7 @@ impl Elsewhere {
     }
 }
 
-/// A host in this process with a console, and its client.
+/// A host in this process with a console socket, and its client.
 fn listening(plugins: &[&str]) -> (Host, Client, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let socket = ConsoleSocket::at(dir.path().join("socket"));
@@ -164,10 +164,10 @@ fn a_host_says_whether_it_takes_a_release_and_how_it_is() {
     assert_eq!(answer["result"], json!({"answer": "now"}));
 }
 
-/// Three hosts, their fleet and its agent.
+/// Three hosts with their fleet and its agent.
 struct Hosts {
     place: Place,
-    /// A directory, for a fleet or for what a test needs.
+    /// The directory of the fleet, or a directory for the test.
     fleet: Elsewhere,
     /// The arguments that name the fleet.
     named: Vec<String>,
@@ -241,7 +241,7 @@ impl Hosts {
         thread::spawn(|| Process::start(rollout).finish())
     }
 
-    /// Waits until the fleet looks so.
+    /// Waits until the fleet is in a certain state.
     fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut watch = self.place.command("hotswap");
         watch.args(self.args(&["status", "--watch", "--json"]));
@@ -262,7 +262,7 @@ impl Hosts {
         self.place.hotswap(&[&["invoke", "--host", &pid.to_string(), "echo"], args].concat())
     }
 
-    /// What each host runs, asked of the hosts.
+    /// The revisions that the hosts run, as the hosts report them.
     fn revisions(&self) -> Vec<String> {
         let pids = self.hosts.iter().map(Process::pid);
         pids.map(|pid| {
@@ -287,7 +287,7 @@ fn is_baking(status: &Value, release: &str) -> bool {
     status["rollout"]["state"] == "baking" && running(status, release).len() == 1
 }
 
-/// Release 2 goes from one host to all. Of release 3, which panics, only the first host has anything, and goes
+/// Release 2 goes from one host to all hosts. Release 3 panics, so it reaches only the first host and is rolled
 /// back.
 fn one_goes_to_all_and_one_that_panics_back(hosts: &Hosts) {
     let r2 = hosts.push(2);
@@ -448,7 +448,7 @@ fn serving(status: &Value) -> Vec<&Value> {
     hosts.filter(|host| host["state"] == "serving").collect()
 }
 
-/// A fleet in a directory, without hosts, and where its keys are.
+/// A fleet in a directory without hosts, and the files of its keys.
 struct Keyed {
     place: Place,
     fleet: Elsewhere,
@@ -497,7 +497,11 @@ fn a_fleet_with_keys_takes_only_signed_releases() {
     fleet.json(&["verify", "r1"]);
     let keys = fleet.json(&["keys", "--new", one]);
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
-    assert!(fleet.refused(&["verify", "r1"]).contains("it is not signed, as this fleet wants it"));
+    assert!(
+        fleet
+            .refused(&["verify", "r1"])
+            .contains("it is not signed, and this fleet requires a signature")
+    );
     let artifact = fleet.artifact.to_str().unwrap();
     assert!(fleet.refused(&["push", artifact, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
     assert_eq!(fleet.push("r2", &[one])["new"], true);
@@ -537,7 +541,7 @@ fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
 
     let pushed = fleet.push("r1", &[two]);
     assert_eq!((&pushed["signatures"], &pushed["needed"]), (&json!(1), &json!(2)));
-    let too_few = "1 of the 2 keys have signed it";
+    let too_few = "1 of 2 required keys have signed it";
     assert!(fleet.refused(&["verify", "r1"]).contains(too_few));
     assert!(fleet.refused(&["pin", "host", "r1", "--sign", director]).contains(too_few));
     let signed = fleet.json(&["sign", "r1", "--sign", director]);

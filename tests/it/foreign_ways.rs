@@ -1,4 +1,4 @@
-//! A plugin does what any program does: it works, or the message says what to do.
+//! Plugins do what ordinary programs do. It works, or a message says what to do.
 
 use hotswap_engine::{Value, args};
 use insta::assert_snapshot;

@@ -1,4 +1,4 @@
-//! Old versions are really freed, and never too early.
+//! Old versions are freed, and never too early.
 
 use std::{
     fs, iter,
@@ -350,7 +350,7 @@ fn a_backtrace_has_files_and_lines_where_there_is_debug_information() {
 
 #[test]
 fn a_backtrace_of_the_host_through_a_plugin_keeps_the_file_mapped_but_not_the_image() {
-    /// Makes a backtrace wherever something is logged.
+    /// A subscriber that makes a backtrace at each log record.
     struct Backtraces;
 
     impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Backtraces {
@@ -398,7 +398,7 @@ fn a_shutdown_frees_everything_and_says_what_it_could_not() {
     assert!(!staging.exists());
 }
 
-/// The versions in the order in which they were freed, until so many were.
+/// The first `count` versions that are freed, in order.
 fn freed_in_order(events: &Events, count: usize) -> Vec<String> {
     let freed =
         iter::from_fn(|| events.recv_timeout(PATIENCE).ok()).filter_map(|event| match event {

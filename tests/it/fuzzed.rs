@@ -1,4 +1,4 @@
-//! What the fuzz targets have kept goes through the same checks here, without a nightly compiler.
+//! The committed inputs of the fuzz targets go through the same checks here, without a nightly compiler.
 
 #[path = "../fuzz/checks.rs"]
 mod checks;
@@ -10,7 +10,7 @@ use hotswap_engine::artifact;
 
 use crate::support::artifact as built;
 
-/// What is kept for a target.
+/// The committed inputs of a target.
 fn kept(target: &str) -> PathBuf {
     let above = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let mut corpora = above.map(|dir| dir.join("fuzz/corpus"));
@@ -53,7 +53,7 @@ fn kept_files_of_stores_are_told_from_builds() {
     check_kept("store", checks::store);
 }
 
-/// The artifacts that are made up are made of this one, so it has to get past the first checks.
+/// The generated inputs are made from this artifact, so it has to pass the first checks.
 #[test]
 fn an_artifact_without_its_code_still_reads_as_one() {
     let whole = artifact::inspect(&built("by-hand")).unwrap();

@@ -1,4 +1,4 @@
-//! The guard: versions that fail again and again are taken back.
+//! The guard: a version that fails repeatedly is rolled back.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{Host, PATIENCE, PluginDir};
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A host with this guard, which has loaded the first revision of `echo`.
+/// A host with this guard and the first revision of `echo`.
 fn guarded(guard: Guard) -> Host {
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(guard));
     host.reload();
@@ -26,7 +26,7 @@ fn explode(host: &Host, times: usize) {
     }
 }
 
-/// What the guard tells next.
+/// The next reaction of the guard.
 fn trip(events: &hotswap_engine::Events) -> GuardTrip {
     loop {
         match events.recv_timeout(PATIENCE).unwrap() {
@@ -72,7 +72,7 @@ fn a_version_that_panics_again_and_again_is_taken_back_and_held() {
     assert_eq!((trip(&events).back_to, trip_ends(&host, 6)), (Some(4), 2));
 }
 
-/// The revision that serves once the version of a number does.
+/// The revision that serves after this version has been replaced.
 fn trip_ends(host: &Host, version: u32) -> u32 {
     host.wait_for("echo", version, VersionState::Active);
     revision(host)

@@ -1,4 +1,4 @@
-//! What only one version may have is handed over: calls wait, and nothing is lost.
+//! A resource that only one version can have is handed over: calls wait, and nothing is lost.
 
 use std::{
     env,
@@ -51,7 +51,7 @@ fn waited(report: &ReloadReport) -> bool {
     })
 }
 
-/// The rows of a writer, once the host has closed the database; checks that it is whole.
+/// The rows of a writer, after the host has closed the database; also checks that the database is intact.
 fn rows(path: &Path, writer: &str) -> i64 {
     let connection = Connection::open(path).unwrap();
     let whole: String =
@@ -61,8 +61,8 @@ fn rows(path: &Path, writer: &str) -> i64 {
     connection.query_row(count, [writer], |row| row.get(0)).unwrap()
 }
 
-/// What the second process of the test below runs, which writes some rows for each byte that it gets;
-/// nothing in any other.
+/// The second process of the next test runs this. It writes some rows for each byte that it reads; in any other
+/// process it does nothing.
 #[test]
 fn writes_beside_a_host() {
     let Some(path) = env::var_os(DATABASE) else { return };

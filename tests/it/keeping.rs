@@ -1,4 +1,4 @@
-//! What cannot be unmapped is kept, and the reason told; what cannot even be kept is refused.
+//! An image that cannot be unmapped is kept, with a reason. A file that cannot even be kept is refused.
 
 use hotswap_engine::{
     args, artifact,
@@ -12,7 +12,7 @@ use object::{
 
 use crate::support::{Host, find, kept_for, revision};
 
-/// Replaces a plugin that was written by hand; returns what becomes of it.
+/// Replaces a plugin that the test has changed, and returns the end of its version.
 fn replaced(artifact: &[u8]) -> (Host, VersionInfo) {
     let host = Host::with(&[]);
     host.plugins.write("echo", artifact);
@@ -24,7 +24,7 @@ fn replaced(artifact: &[u8]) -> (Host, VersionInfo) {
     (host, kept)
 }
 
-/// The artifact of `echo` with something changed in it, as if it had been built so.
+/// The artifact of `echo` after a change, as if it had been built so.
 fn changed(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let mut file = revision("echo", 1);
     change(&mut file);
@@ -106,7 +106,7 @@ fn a_hook_that_is_missing_is_refused() {
     assert_eq!(host.engine.plugin("echo").unwrap().version(), 1);
 }
 
-/// Where the flags of the dynamic section stand that say how the loader is to treat the file.
+/// The offset of the flags in the dynamic section that affect the loader.
 fn flags_1(file: &[u8]) -> usize {
     let (elf, endian) = parsed(file);
     let sections = elf.elf_section_table();
@@ -116,7 +116,7 @@ fn flags_1(file: &[u8]) -> usize {
     place_in(file, &entry.d_val)
 }
 
-/// Where the version of a symbol stands that the file takes from elsewhere.
+/// The offset of the version of an imported symbol.
 fn version_of_symbol(file: &[u8], name: &[u8]) -> usize {
     let (elf, endian) = parsed(file);
     let sections = elf.elf_section_table();
@@ -127,7 +127,7 @@ fn version_of_symbol(file: &[u8], name: &[u8]) -> usize {
     place_in(file, &versions[at])
 }
 
-/// Where an exported symbol's binding stands.
+/// The offset of the binding of an exported symbol.
 fn info_of_symbol(file: &[u8], name: &[u8]) -> usize {
     let (elf, endian) = parsed(file);
     let symbols = elf.elf_section_table().symbols(endian, file, elf::SHT_DYNSYM).unwrap();
@@ -143,7 +143,7 @@ fn parsed(file: &[u8]) -> (ElfFile64<'_, LittleEndian>, LittleEndian) {
     (elf, endian)
 }
 
-/// Where something that was found in a file stands in it.
+/// The offset of a structure that was found in a file.
 fn place_in<T>(file: &[u8], found: &T) -> usize {
     std::ptr::from_ref(found).addr() - file.as_ptr().addr()
 }

@@ -1,4 +1,4 @@
-//! What a version leaves open is counted and named; and what it took from the host is put back.
+//! What a version leaves open is counted and named, and what it took from the host is restored.
 
 use hotswap_engine::{
     args,
@@ -11,7 +11,7 @@ fn call(host: &Host, function: &str, args: &[hotswap_engine::Value]) {
     host.engine.invoke::<Option<String>>("leaves-open", function, args).unwrap();
 }
 
-/// What the version has left when it was replaced and freed, and the same in words.
+/// What the version has left open after it was replaced and freed, as data and as text.
 fn replaced(host: &Host) -> (Freed, String) {
     let version = host.engine.plugin("leaves-open").unwrap().version();
     host.plugins.install("leaves-open", version + 1);

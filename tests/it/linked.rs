@@ -1,4 +1,4 @@
-//! Plugins that are linked into the host: the same sources, and no artifacts.
+//! Plugins that are linked into the host: the same sources, without artifacts.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,8 +26,8 @@ use crate::{
     support::{Gate, PATIENCE, kept_for},
 };
 
-/// An engine of linked plugins. There is one at a time, since what plugins log is told as that of the engine
-/// that loaded them last.
+/// An engine with linked plugins. Only one exists at a time, because log records of a plugin go to the engine that
+/// loaded it last.
 struct Linked {
     engine: Engine,
     _alone: MutexGuard<'static, ()>,
@@ -262,7 +262,7 @@ fn a_console_sees_whose_an_event_is() {
     assert_eq!((&record["plugin"], &record["version"]), (&json!("threads"), &json!(1)));
 }
 
-/// Listens, and says nothing.
+/// A listener that says nothing.
 struct Quiet;
 
 impl Listener for Quiet {
@@ -305,7 +305,7 @@ fn objects_and_services_cross_as_between_images() {
     drop(chat);
 }
 
-/// What the host provides.
+/// A service of the host.
 struct Thousand;
 
 impl Alpha for Thousand {

@@ -1,4 +1,4 @@
-//! Live functions and types: a job queued before a reload is handled by the code after it.
+//! Live functions and types: a job that was queued before a reload is handled by the new code.
 
 use std::{
     collections::VecDeque,
@@ -19,14 +19,14 @@ fn fire(rounds: u32) -> Data {
     Data::wrap(&LiveFire { rounds }).unwrap()
 }
 
-/// The host's own idea of a job.
+/// The host's own type for a job.
 #[derive(serde::Serialize, JsonSchema)]
 #[schemars(crate = "hotswap_engine::plugin::schemars")]
 struct LiveFire {
     rounds: u32,
 }
 
-/// Does the jobs of a queue, each with the newest code.
+/// Runs the jobs of a queue, each with the newest code.
 fn work_off(host: &Host, queue: &mut VecDeque<Job>) -> Vec<String> {
     let current = host.engine.current();
     let live = current.vault().live();
@@ -207,7 +207,7 @@ fn a_live_function_is_called_with_rust_types_and_is_the_newest() {
     assert_snapshot!(other, @"lives v2: revision: its signature is `() -> u32`, but `fn(u32) -> u32` is expected: found `()`, expected `(u32,)`");
 }
 
-/// A queue of the host's.
+/// A queue of the host.
 #[derive(Clone, Default)]
 struct Queue(Arc<Mutex<Vec<Data>>>);
 

@@ -1,4 +1,4 @@
-//! What a load hands over, and what it sees of itself.
+//! What a load hands over, and what the plugin sees during its load.
 
 use std::error::Error as StdError;
 
@@ -133,7 +133,7 @@ fn a_load_changes_no_value_in_its_place_that_it_would_leave_changed() {
     assert_eq!(vault.data_bag().get::<u32>("count").unwrap(), Some(11));
 }
 
-/// An animal of the host's.
+/// An animal of the host.
 struct Wolf;
 
 impl Animal for Wolf {

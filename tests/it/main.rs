@@ -1,13 +1,13 @@
-//! What Hotswap does, seen through its public surface: real plugins, loaded by a real host.
+//! Tests of Hotswap through its public interface: a real host loads real plugins.
 
-/// The host has an allocator of its own, as hosts may: whatever crosses in these tests is allocated on
-/// one side and freed on the other. It is told what each version has on the heap.
+/// The host has an allocator of its own, as hosts may. Whatever crosses in these tests is allocated on one side
+/// and freed on the other. The allocator also counts the heap of each version.
 #[cfg(not(asan))]
 #[global_allocator]
 static ALLOCATOR: hotswap_engine::Allocator<Counting<mimalloc::MiMalloc>> =
     hotswap_engine::Allocator::over(Counting(mimalloc::MiMalloc));
 
-/// AddressSanitizer looks at the system's allocator only.
+/// AddressSanitizer checks only the system's allocator.
 #[cfg(asan)]
 #[global_allocator]
 static ALLOCATOR: hotswap_engine::Allocator<Counting<std::alloc::System>> =

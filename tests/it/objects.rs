@@ -1,4 +1,4 @@
-//! Objects that cross: sessions that a plugin gives out, listeners of the host that it calls back.
+//! Objects that cross: sessions that a plugin gives away, and listeners of the host that it calls back.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

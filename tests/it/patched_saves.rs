@@ -1,5 +1,5 @@
-//! Saves that change bodies of functions only, in a project outside the repository: the version that runs
-//! goes on, with other code.
+//! Saves that change only bodies of functions, in a project outside the repository: the running version continues
+//! with new code.
 
 use std::{env, fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Instant};
 
@@ -54,7 +54,7 @@ fn outcome_of(finished: &Value, plugin: &str) -> Value {
     plugins.iter().find(|it| it["name"] == plugin).unwrap().clone()
 }
 
-/// What the reload that made this generation did to a plugin.
+/// The outcome of a plugin in the reload that made this generation.
 fn reload(run: &mut Process, generation: u64, plugin: &str) -> Value {
     let is_it = |it: &Value| it["report"]["generation"] == generation;
     outcome_of(&run.wait_for_event("reload_finished", is_it), plugin)
@@ -66,7 +66,7 @@ fn started(project: &Project, args: &[&str]) -> Process {
     run
 }
 
-/// Waits until what serves is known: a save before that has no version to patch.
+/// Waits until the session knows what serves: an earlier save has no version to patch.
 fn wait_until_it_serves(run: &mut Process) {
     run.wait_for_event("connected", |_| true);
     run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 1);
@@ -252,7 +252,7 @@ PATH=${PATH#*:} exec cc "$@"
 /// How many seconds of quiet precede a review.
 const REVIEW: &str = "HOTSWAP_REVIEW";
 
-/// A project whose linker the test holds up.
+/// A project whose linker waits for the test.
 struct HeldUp {
     project: Project,
     run: Process,
@@ -431,7 +431,7 @@ fn trace() -> String {
     outer()
 }
 
-/// The word that a function panics with, and the backtrace of its panic.
+/// The message of a panic in a function, and its backtrace.
 #[invoke]
 fn panicked() -> String {
     set_hook(Box::new(|info| {
@@ -447,8 +447,8 @@ fn fails() {
 }
 "#;
 
-/// The places in the source that a backtrace has for a function; none if it has only the name, and `None` if it does
-/// not have that.
+/// The source locations of a function in a backtrace: empty if the backtrace has only its name, and `None` if it
+/// does not have the function.
 fn places(backtrace: &str, function: &str) -> Option<Vec<String>> {
     let mut lines = backtrace.lines().map(str::trim).peekable();
     // Debug information of lines alone has short names.
@@ -463,7 +463,7 @@ fn traced(project: &Project, function: &str) -> String {
     answer["value"].as_str().expect("a text").to_owned()
 }
 
-/// The files that a host has mapped from its staging directory, and those that lie there.
+/// The files of its staging directory that a host has mapped, and all files in that directory.
 fn staged(project: &Project) -> (Vec<String>, Vec<String>) {
     let status = project.place().json(&["status"]);
     let (pid, dir) = (&status["host"]["pid"], status["host"]["staging_dir"].as_str().unwrap());

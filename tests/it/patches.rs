@@ -1,6 +1,6 @@
-//! Patches: other code for some functions of a version that serves.
+//! Patches: new code for some functions of a version that serves.
 //!
-//! They are made by hand, since what is seen here is the engine.
+//! The tests make the patches by hand, because they test the engine and not the build.
 
 use std::{
     fs::{self, File},
@@ -26,7 +26,7 @@ use crate::support::{
 };
 
 impl Host {
-    /// Puts a revision of a plugin there, and a patch to it beside.
+    /// Installs a revision of a plugin, and a patch to it.
     fn install_patch(&self, plugin: &str, number: u32, functions: &[(&str, &str)]) {
         let build = revision(plugin, number);
         self.write_patch(plugin, &patch(&revision(plugin, 1), &build, functions));
@@ -41,7 +41,7 @@ impl Host {
         fs::write(self.plugins.path().join(format!("{plugin}.patch")), bytes).unwrap();
     }
 
-    /// Brings a patch whose artifact is not linked yet.
+    /// Loads a patch whose artifact is not linked yet.
     fn bring(&self, plugin: &str, early: &Patch) -> Result<ReloadReport, EngineError> {
         let patch = self.plugins.path().join(".early");
         fs::write(&patch, early.to_bytes().unwrap()).unwrap();
@@ -53,14 +53,14 @@ impl Host {
         self.engine.invoke(plugin, function, &[]).unwrap()
     }
 
-    /// The number of the newest version of a plugin that serves, and that of its patch.
+    /// The number of the plugin's newest version that serves, and of its patch.
     fn serving(&self, plugin: &str) -> (u32, Option<u32>) {
         let version = self.engine.plugin(plugin).unwrap().version();
         (version, self.info(plugin, version).unwrap().patch)
     }
 }
 
-/// A patch as it is before its artifact is linked.
+/// The patch as it is before its artifact is linked.
 fn early(linked: &Patch) -> Patch {
     let mut early = linked.clone();
     early.header.build = early.code_id();
@@ -377,7 +377,7 @@ fn calls_go_on_while_versions_are_patched_and_replaced() {
     host.wait_until("statics", 9, |_| host.mapped().len() == 1);
 }
 
-/// Ends the threads of a test also where it fails.
+/// Ends the threads of a test, even if it fails.
 struct SetWhenDropped<'a>(&'a AtomicBool);
 
 impl Drop for SetWhenDropped<'_> {
@@ -386,7 +386,7 @@ impl Drop for SetWhenDropped<'_> {
     }
 }
 
-/// What a console reads when the host has died of a patch: the build that it names is not loaded again.
+/// A console reads this after the host has died in a patch, so that it does not load the build again.
 #[test]
 fn a_call_is_noted_as_of_the_build_of_the_patch() {
     let end = in_own_process(|| {

@@ -1,5 +1,5 @@
-//! Where hosts run: whatever is missing there, plugins are loaded and replaced, or the message says what to
-//! do.
+//! Hosts in unusual environments. Whatever is missing there, plugins are loaded and replaced, or a message says
+//! what to do.
 
 use std::{env, fs, os::unix::net::UnixStream, path::Path, thread, time::Instant};
 
@@ -197,7 +197,7 @@ fn a_long_runtime_directory_has_a_socket() {
     expect_done(&end);
 }
 
-/// Lets system calls fail as a seccomp profile of a container does.
+/// Makes system calls fail, as a seccomp profile of a container does.
 fn deny(calls: &[libc::c_long]) {
     let statement =
         |code: u32, value: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k: value };
@@ -273,7 +273,7 @@ fn a_build_where_files_cannot_be_locked_says_what_to_do() {
     }
 }
 
-/// How many descriptors this process may have.
+/// Sets the largest number of descriptors of this process.
 fn limit_descriptors(most: u64) {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: 4096 };
     // SAFETY: the record lives through the call.

@@ -12,7 +12,7 @@ fn contents(dir: &PluginDir, plugin: &str) -> Contents {
     Contents::open(&dir.file(plugin)).unwrap_or_else(|error| panic!("{plugin}: {error}"))
 }
 
-/// A change a line; what breaks is marked.
+/// The changes, one on each line, with a mark on breaking ones.
 fn in_words(changes: &[ArtifactChange]) -> String {
     let line = |change: &ArtifactChange| {
         let ArtifactChange { item, name, change, detail, is_breaking, .. } = change;
@@ -47,7 +47,7 @@ fn an_artifact_tells_what_it_declares() {
     assert_snapshot!(format!("{:?}", takes.imports), @r#"[ImportInfo { plugin: "gives", interface: "sample_api::Alpha", optional: false }, ImportInfo { plugin: "gives-more", interface: "sample_api::Beta", optional: true }]"#);
 }
 
-/// A panic ends a process that is there to look, and no host.
+/// A panic would end only the process that opens the artifact, and no host.
 #[test]
 fn an_artifact_of_another_panic_strategy_is_looked_into_all_the_same() {
     let dir = PluginDir::of(&["gives"]);

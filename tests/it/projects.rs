@@ -1,4 +1,4 @@
-//! Projects of other people: `hotswap run` in a workspace outside the repository.
+//! Projects of users: `hotswap run` in a workspace outside the repository.
 
 use std::{fs, path::Path};
 
@@ -210,7 +210,7 @@ fn cargo_has_the_last_word_in_quiet_moments() {
     assert_eq!(number(&project, "one"), 2, "what served still does");
 }
 
-/// A host that gives a configuration, and a plugin that is nothing without it.
+/// A host that provides a configuration, and a plugin that needs it.
 #[test]
 fn what_a_host_loads_its_plugins_with_is_there_at_each_reload_that_is_asked_for() {
     let project = Project::new(&["one"], &["one"]);
@@ -239,7 +239,7 @@ fn what_a_host_loads_its_plugins_with_is_there_at_each_reload_that_is_asked_for(
     assert_eq!(number(&project, "one"), 1);
 }
 
-/// `hotswap build` in the project's root; it succeeds.
+/// Runs `hotswap build` in the project's root, which must succeed.
 fn build(project: &Project, args: &[&str]) -> Answer {
     let mut command = project.command("hotswap");
     command.arg("build").args(args);
@@ -248,7 +248,7 @@ fn build(project: &Project, args: &[&str]) -> Answer {
     answer
 }
 
-/// A live function in a marked module, one that is forgotten, and one that a test has.
+/// A live function in a marked module, one without a mark, and one that only tests have.
 const LIVE: &str = "
 pub fn live_forgotten() {}
 
@@ -354,7 +354,7 @@ fn a_live_prefix_counts_for_linked_plugins_too() {
     assert_eq!(live(), "live_fire of one\n");
 }
 
-/// The files of a text: each stands in a block after a line with its path.
+/// The files in a text: each is a code block after a line with its path.
 fn files_in(text: &str) -> Vec<(&str, &str)> {
     let blocks = text.split("\n```\n").filter_map(|part| {
         let (before, block) = part.rsplit_once("\n```")?;

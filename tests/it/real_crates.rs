@@ -1,5 +1,5 @@
-//! Plugins of the crates that everybody uses: each is loaded, called, reloaded five times, and freed or held
-//! for a reason that is true.
+//! Plugins with popular crates: each is loaded, called, reloaded five times, and freed, or kept for a correct
+//! reason.
 
 use std::{collections::BTreeSet, fs, io::Write as _};
 
@@ -12,7 +12,7 @@ use crate::support::{Host, artifact as built, in_own_process};
 
 const RELOADS: u32 = 5;
 
-/// Calls each version, and waits until the one before has come to this.
+/// Reloads five times: calls each version, and waits until the version before it has this state.
 fn reload(host: &Host, plugin: &str, state: VersionState, call: impl Fn()) {
     call();
     for version in 2..=RELOADS + 1 {

@@ -1,4 +1,4 @@
-//! Broken artifacts and failing steps: refused with a message, and nothing lost.
+//! Broken artifacts and failing steps are refused with a message, and nothing is lost.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 
 use crate::support::{self, Host, PluginDir, artifact};
 
-/// A host that serves `echo`, and goes on doing so whatever is put beside or over it.
+/// A host that keeps serving `echo`, whatever is put beside it or in its place.
 struct Serving(Host);
 
 impl Serving {
@@ -15,7 +15,7 @@ impl Serving {
         Self(Host::with(&["echo"]))
     }
 
-    /// Puts a file there that is no good; returns what the reload says of it.
+    /// Installs a bad file, and returns the error of the reload.
     fn refusal_of(&self, name: &str, content: &[u8]) -> String {
         self.0.plugins.write(name, content);
         self.refusal()
@@ -68,13 +68,13 @@ fn a_file_that_was_changed_after_its_build() {
     }
 }
 
-/// Where a text stands in an artifact's descriptor.
+/// The offset of a text in an artifact's descriptor.
 fn find(file: &[u8], text: &[u8]) -> usize {
     let magic = support::find(file, b"HOTSWAP-PLUGIN\r\n").unwrap();
     magic + support::find(&file[magic..], text).unwrap()
 }
 
-/// An artifact that says that another compiler built it.
+/// An artifact that claims to be built by another compiler.
 pub fn of_another_toolchain(plugin: &str) -> Vec<u8> {
     let mut foreign = artifact(plugin);
     let release = find(&foreign, b"1.");

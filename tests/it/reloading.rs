@@ -1,4 +1,4 @@
-//! Reloads: what changed is replaced, all or nothing.
+//! Reloads: all changed plugins are replaced, or none.
 
 use std::{
     fs,

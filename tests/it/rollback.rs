@@ -1,4 +1,4 @@
-//! Going back to an earlier artifact without a build.
+//! Rollbacks to an earlier artifact without a build.
 
 use std::{collections::BTreeSet, fs::File, time::SystemTime};
 
@@ -16,7 +16,7 @@ fn answer(host: &Host) -> u32 {
     host.engine.plugin("echo").unwrap().invoke("revision", args![]).unwrap()
 }
 
-/// A store with these revisions of `echo`, as builds leave them.
+/// A store with these revisions of `echo`, as builds would leave them.
 fn store_of(numbers: &[u32]) -> (tempfile::TempDir, Vec<BuildId>) {
     let store = tempfile::tempdir().unwrap();
     let dir = artifact::layout::store_dir(store.path(), &"echo".parse().unwrap());

@@ -1,4 +1,4 @@
-//! What `hotswap new` and `hotswap init` write: it compiles, is tested, runs and reloads.
+//! The output of `hotswap new` and `hotswap init` compiles, passes its tests, runs and reloads.
 
 use std::{fs, process::Command};
 
@@ -8,14 +8,14 @@ use serde_json::json;
 use crate::support::{Process, Project, cargo, repository, succeed};
 
 impl Project {
-    /// `hotswap`, to be run in a directory of the project; cargo takes what is there already.
+    /// The command `hotswap` in a directory of the project, with a cargo that uses no network.
     fn hotswap_in(&self, dir: &str, args: &[&str]) -> Command {
         let mut command = self.command("hotswap");
         command.current_dir(self.root().join(dir)).env("CARGO_NET_OFFLINE", "true").args(args);
         command
     }
 
-    /// Runs the project's tests: they pass, and the compiler warns of nothing.
+    /// Runs the project's tests, which must pass without warnings.
     fn passes_its_tests_in(&self, dir: &str) {
         let mut command = cargo();
         command.current_dir(self.root().join(dir)).args(["test", "--workspace", "--offline"]);
@@ -112,7 +112,7 @@ fn nothing_is_overwritten() {
         assert!(answer.stderr.contains(why), "{answer:?}");
     }
     let answer = Process::start(project.hotswap_in(".", &["new", "x", "--path", "demo"])).finish();
-    assert_snapshot!(answer.stderr, @"hotswap: --path demo: no checkout of Hotswap, since it has no engine/plugin/Cargo.toml");
+    assert_snapshot!(answer.stderr, @"hotswap: --path demo: not a checkout of Hotswap: it has no engine/plugin/Cargo.toml");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn the_macros_find_the_crate_under_another_name() {
     }
 }
 
-/// A plugin that uses each macro, and reaches `hotswap_plugin` by a path.
+/// A plugin that uses each macro, with `hotswap_plugin` reached by a path.
 fn all_macros(path: &str) -> String {
     format!(
         r#"use {path}::prelude::*;

@@ -1,4 +1,4 @@
-//! What a host can set, and be called back for.
+//! The settings and callbacks of a host.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,4 @@
-//! The console socket, spoken to by hand: garbage is refused, and the host does not notice.
+//! The console socket with requests by hand: garbage is refused, and the host is not affected.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -42,7 +42,7 @@ impl Listening {
     }
 }
 
-/// Somebody who speaks the protocol.
+/// A client of the protocol.
 pub struct Client {
     stream: UnixStream,
     reader: BufReader<UnixStream>,
@@ -67,7 +67,7 @@ impl Client {
         self.stream.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// The next line; none when the host closed the connection.
+    /// The next line; `None` if the host closed the connection.
     pub fn receive(&mut self) -> Option<Value> {
         let mut line = String::new();
         let read = self.reader.read_line(&mut line).unwrap_or(0);

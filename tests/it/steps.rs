@@ -1,4 +1,4 @@
-//! The steps of a plugin's life: in which order, and what becomes of one that never returns.
+//! The steps of a plugin's life: their order, and steps that never return.
 
 use std::{
     convert::Infallible,
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::support::{Gate, Host, PATIENCE, PluginDir, renamed, revised};
 
-/// A file in a place that the plugins of this process know. One test has it at a time.
+/// A file whose path the plugins of this process know. One test uses it at a time.
 struct Known(PathBuf, #[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 impl Known {
@@ -32,7 +32,7 @@ impl Known {
         fs::write(&self.0, text).unwrap();
     }
 
-    /// What was written since the last time.
+    /// The text that was written since the last call.
     fn take(&self) -> String {
         let text = fs::read_to_string(&self.0).unwrap();
         self.say("");

@@ -1,4 +1,4 @@
-//! Everything that keeps a version in use, at once, while another thread reloads without pause.
+//! Everything that keeps a version in use, at the same time, while another thread reloads without pause.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,10 +12,10 @@ use hotswap_engine::{
 
 use crate::support::{Host, PluginDir, revision};
 
-/// How often the plugin is replaced; `HOTSWAP_STRESS` sets another number.
+/// The number of reloads; `HOTSWAP_STRESS` sets another one.
 const RELOADS: u32 = 60;
 
-/// How many threads call.
+/// The number of calling threads.
 const CALLERS: u64 = 3;
 
 #[test]
@@ -62,7 +62,7 @@ fn every_kind_of_use_beside_reloads_without_pause() {
     drop(runtime);
 }
 
-/// One use of the kind that a number stands for.
+/// One use of the kind with this number.
 fn use_once(engine: &Engine, round: u64, counted: &AtomicU64) {
     match round % 7 {
         0 => {

@@ -1,4 +1,4 @@
-//! The console as a person has it before them: in a terminal, with a real host.
+//! The console in a terminal, with a real host.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::support::{
 
 const WORLD: &str = "sample-plugins/world/src/lib.rs";
 
-/// A program in a terminal of its own. Dropping it ends the program.
+/// A program in a terminal of its own, which ends when this is dropped.
 struct Terminal {
     child: Box<dyn Child + Send + Sync>,
     master: Box<dyn MasterPty + Send>,
@@ -51,7 +51,7 @@ impl Terminal {
         Self { child, master: pair.master, keyboard, output, screen }
     }
 
-    /// Reads what is drawn until something is found on the screen.
+    /// Reads the output until `find` finds something on the screen.
     fn wait_for<T>(&mut self, what: &str, find: impl Fn(&Screen) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -70,7 +70,7 @@ impl Terminal {
         self.wait_for(text, |screen| screen.contents().contains(text).then_some(()));
     }
 
-    /// Waits for a line that has these words in this order.
+    /// Waits for a line with these words in this order.
     fn wait_for_line(&mut self, words: &[&str]) {
         self.wait_for(&words.join(" … "), |screen| {
             let has_all = |line: &str| {
@@ -86,7 +86,7 @@ impl Terminal {
         self.keyboard.flush().expect("press keys");
     }
 
-    /// Leaves the form. What is typed before it is gone would make another key of Esc.
+    /// Leaves the form, and waits until it is gone: Esc followed at once by another key would be a different key.
     fn close_form(&mut self) {
         self.press("\u{1b}");
         self.wait_for("the form's end", |screen| {
@@ -100,14 +100,14 @@ impl Terminal {
         self.master.resize(size).expect("resize the terminal");
     }
 
-    /// Quits by this key, and expects the terminal as it was.
+    /// Quits with this key, and expects the terminal to be restored.
     fn quit(mut self, key: &str) {
         self.press(key);
         self.wait_for_text("Quit?");
         self.leave("y");
     }
 
-    /// Expects that this key ends the console, and leaves the terminal as it was.
+    /// Expects that this key ends the console, and that the terminal is restored.
     fn leave(mut self, key: &str) {
         self.press(key);
         self.wait_for("the end", |screen| (!screen.alternate_screen()).then_some(()));
@@ -145,7 +145,7 @@ fn in_terminal(command: &Command) -> CommandBuilder {
     builder
 }
 
-/// The number that follows a word on the screen.
+/// The number after a word on the screen.
 fn number_after(screen: &Screen, word: &str) -> Option<u32> {
     let contents = screen.contents();
     contents.split_once(word)?.1.split(' ').next()?.parse().ok()
@@ -270,7 +270,7 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
     terminal.quit("q");
 }
 
-/// A constructor that is harmless in the process in which a host tries it, and ends the host.
+/// A constructor that does nothing in the process that tries the artifact, and ends the host.
 const DEADLY: &str = r#"
 extern "C" fn construct() {
     let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
@@ -335,7 +335,7 @@ fn a_tiny_terminal_says_what_goes_on_and_loses_nothing() {
     terminal.quit("\u{3}");
 }
 
-/// The sample host, started by somebody else than a console.
+/// The sample host, started by another program than a console.
 fn host(place: &Place, plugins: &PluginDir) -> Process {
     let mut command = place.command("sample-host");
     command.args(["--port", "0"]).arg("--plugins").arg(plugins.path());

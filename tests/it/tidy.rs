@@ -1,7 +1,8 @@
-//! Who may know whom: the floors of the crates, as tables, and the tests that hold the sources to them.
+//! Dependencies between modules and crates: the floors of the crates, as tables, and the tests that compare the
+//! sources with them.
 //!
-//! A floor may import those that the table lists for it, which stand before it in the table. So there
-//! are no circles between floors; within one there may be. A module without a floor is a failure.
+//! A floor may import the floors that its row lists, which must come before it in the table. So no floors can form
+//! a circle; modules within a floor may. Each module needs a floor.
 
 mod crates;
 mod floors;
@@ -95,7 +96,7 @@ const CONSOLE: House = House {
 
 const HOUSES: &[House] = &[ENGINE, CONSOLE];
 
-/// The crates but for the tests, and which of the others each may depend on.
+/// The crates except those of the tests, and the other crates that each may depend on.
 const CRATES: &[Crate] = &[
     Crate { directory: "engine/protocol", may_depend_on: &[] },
     Crate { directory: "engine/macros", may_depend_on: &[] },
@@ -136,8 +137,8 @@ const CRATES: &[Crate] = &[
 ];
 const SAMPLE: &[&str] = &["hotswap-plugin", "sample-api"];
 
-/// Where `unsafe` may stand: crates, folders and files. In the macros it is only a word of what they write
-/// into plugins.
+/// The crates, folders and files that may contain `unsafe`. In the macros, it is only a word in the code that they
+/// generate.
 const UNSAFE: &[&str] = &[
     "engine/plugin",
     "engine/macros",
@@ -163,7 +164,7 @@ const UNSAFE: &[&str] = &[
     // Calls.
     "engine/core/src/serve",
 ];
-/// The crates that the compiler holds to having none.
+/// The crates that forbid `unsafe`.
 const WITHOUT_UNSAFE: &[&str] = &[
     "engine/protocol",
     "engine/artifact",
@@ -191,7 +192,7 @@ fn the_lowest_versions_that_are_asked_for_are_tested() {
     assert_none(version_complaints(repository()));
 }
 
-/// Whoever has cloned the repository waits for both. See "Keep features equal" in CONTRIBUTING.md.
+/// Everybody who clones the repository builds both. See "Keep features equal" in CONTRIBUTING.md.
 #[test]
 fn what_the_console_and_the_sample_host_need_is_compiled_once() {
     let repository = repository();
@@ -217,7 +218,7 @@ fn assert_none(complaints: Vec<String>) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// What is wrong with a crate of these files, of which `high` is divided.
+/// The complaints about a crate with these files, in which `high` is divided into floors.
 fn complaints_of(files: &[(&str, &str)]) -> String {
     const HOUSE: House = House {
         root: "src",

@@ -1,4 +1,4 @@
-//! What could do harm by being opened is opened first in a process of its own.
+//! Artifacts whose opening could do harm are first opened in another process.
 
 use std::{
     env,
@@ -62,8 +62,8 @@ fn a_constructor_that_crashes_leaves_the_host_as_it_is() {
     }
 }
 
-/// What a console reads when a host has died of a constructor all the same: here it does not return, in the
-/// host alone.
+/// A console reads this if a host has died in a constructor all the same; here the constructor does not return,
+/// only in the host.
 #[test]
 fn what_is_being_opened_is_named() {
     let end = in_own_process(|| {

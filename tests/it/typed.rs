@@ -1,4 +1,4 @@
-//! Functions called with Rust types, and followed across reloads.
+//! Functions that are called with Rust types, across reloads.
 
 use hotswap_engine::{args, protocol::ErrorKind};
 use insta::assert_snapshot;

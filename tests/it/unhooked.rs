@@ -1,4 +1,4 @@
-//! What becomes of a shared library without hooks: why plugins have them.
+//! Shared libraries without hooks: why plugins have hooks.
 
 use std::{
     ffi::{CString, c_void},
@@ -19,7 +19,7 @@ struct Library {
 }
 
 impl Library {
-    /// A copy of the fixture, which the loader does not know yet.
+    /// A copy of the fixture under a new name, which the loader does not know yet.
     fn open(copy: &Path) -> Self {
         fs::copy(fixture(), copy).expect("copy the library");
         let path = CString::new(copy.as_os_str().as_bytes()).unwrap();
@@ -38,7 +38,7 @@ impl Library {
         unsafe { std::mem::transmute::<*mut c_void, extern "C-unwind" fn()>(function) }
     }
 
-    /// Closes it, which works in any case; says whether that was all.
+    /// Closes it, which always works, and returns whether it is then unmapped.
     fn close(&self) -> bool {
         // SAFETY: the handle is open, and closed once.
         let code = unsafe { libc::dlclose(self.handle) };

@@ -1,4 +1,4 @@
-//! The Vault: values and registrations, and what a reload does to them.
+//! The Vault: values and registrations, and the effects of reloads on them.
 
 use std::{
     collections::HashMap,
@@ -121,7 +121,7 @@ fn the_host_calls_what_plugins_registered() {
     assert!(message.starts_with("the parrot is tired (at tests/fixtures/shares/"), "{message}");
 }
 
-/// An animal of the host's.
+/// An animal of the host.
 struct Bear;
 
 impl Animal for Bear {
@@ -179,7 +179,7 @@ fn the_extension_is_made_for_each_generation() {
     assert!(snapshot.extension_type.ends_with("Generations"), "{}", snapshot.extension_type);
 }
 
-/// An animal of the host's that notes when it is dropped.
+/// An animal of the host that records its drop.
 struct Wolf(u32, Arc<AtomicU32>);
 
 impl Animal for Wolf {

@@ -1,4 +1,4 @@
-//! Projects in unusual places: where sources, builds and tools lie is the project's own affair.
+//! Projects in unusual places: the project decides where sources, builds and tools are.
 
 use std::{
     fs,
@@ -122,7 +122,7 @@ fn a_build_directory_elsewhere_and_a_program_that_requires_features() {
     run.wait_for_event("host_outdated", |_| true);
 }
 
-/// Such a host has Rust's standard library from a shared library, which allocates by itself.
+/// Such a host has Rust's standard library as a shared library, which allocates by itself.
 #[test]
 fn a_host_with_a_library_of_the_type_dylib_finds_it_and_may_count_the_heap() {
     let project = Project::new(&["one"], &["one"]);
@@ -168,8 +168,8 @@ fn the_toolchain_is_the_one_that_the_project_names() {
     assert!(used.starts_with(&toolchain), "{used} instead of {toolchain}");
 }
 
-/// The name of an installed toolchain with the same compiler; of several, one that is not the default.
-/// `None` without rustup.
+/// The name of another installed toolchain with the same compiler, preferably not the default one; `None` without
+/// rustup.
 fn same_toolchain_by_another_name() -> Option<String> {
     let rustup = |args: &[&str]| {
         let mut command = Command::new("rustup");

@@ -1,5 +1,5 @@
-//! The releases and artifacts that an agent has fetched and verified, on its own disk: what the fleet
-//! loses or has altered afterwards changes nothing for its hosts.
+//! The releases and artifacts that an agent has fetched and verified, on its own disk. Later losses or changes in
+//! the store do not affect them.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use hotswap_fleet::{Artifact, Digest, FleetError, Id, Keys, Release, Store};
 
 use super::{Declared, blocking};
 
-/// A release that was verified.
+/// A verified release.
 struct Verified {
     release: Arc<Release>,
-    /// The serial number of the keys; `None` where there were none.
+    /// The serial number of the keys that verified it; `None` if the fleet had no keys.
     serial: Option<u64>,
 }
 
-/// What an agent has fetched.
+/// The fetched files of an agent.
 pub(super) struct Files {
     store: Store,
     dir: Arc<Path>,
@@ -38,7 +38,7 @@ impl Files {
         })
     }
 
-    /// A release, verified when it was first asked for, and again when other keys are believed.
+    /// A release. It is verified at the first request, and again after the keys have changed.
     pub async fn release(&self, id: &Id, keys: Option<&Keys>) -> Result<Arc<Release>, FleetError> {
         let releases = || self.releases.lock().unwrap_or_else(PoisonError::into_inner);
         let serial = keys.map(|keys| keys.serial);
@@ -52,7 +52,7 @@ impl Files {
         Ok(release)
     }
 
-    /// Removes the artifacts of releases that the channel has nothing to do with any more.
+    /// Removes the artifacts of releases that the channel does not name any more.
     pub async fn clean(&self, declared: &Declared) {
         let channel = &declared.channel;
         let before = channel.earlier.last().and_then(Option::as_ref);
@@ -60,20 +60,20 @@ impl Files {
         let used = used.chain(before).chain(channel.pins.values());
         let mut kept: HashSet<String> = HashSet::new();
         for id in used {
-            // What cannot be read is fetched anew when it can.
+            // A release that cannot be read now is fetched again later.
             let Ok(release) = self.release(id, declared.keys.as_ref()).await else { continue };
             let artifacts = release.plugins.iter().flat_map(|plugin| &plugin.artifacts);
             kept.extend(artifacts.map(|artifact| file_name(&artifact.sha256)));
         }
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_none_or(|name| !kept.contains(name)) {
-                // One that stays does no harm.
+                // A file that stays does no harm.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
 
-    /// An artifact on this machine's disk, with its hash checked since this agent was started.
+    /// The path of an artifact on this machine. Its hash was checked since the agent started.
     pub async fn artifact(
         &self,
         release: &Id,

@@ -1,4 +1,4 @@
-//! One host of an agent: from its socket to the end of its process.
+//! One host of an agent, from the connection to its socket until the end of its process.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,27 +25,27 @@ use crate::host::client::Client;
 use crate::host::last_calls::LastCalls;
 use crate::host::socket::{self, HostChoice};
 
-/// How often a host is asked how it does while a release is tried.
+/// How often the agent reads the state of a host during a rollout.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often otherwise.
+/// How often it does so otherwise.
 const LOOK_IDLE: Duration = Duration::from_secs(5);
-/// After how long something that was refused is tried again. The pause doubles each time, up to the longest: what
-/// hangs in a load leaves a thread and a version behind.
+/// The pause before a refused load is tried again. It doubles each time, up to a limit, because a load that hangs
+/// leaves a thread and a version behind.
 const AGAIN: Duration = Duration::from_secs(5);
 const LONGEST_AGAIN: Duration = Duration::from_secs(300);
-/// After how long a host that has another agent is asked again.
+/// The pause before the agent asks a host again that has another agent.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a process may take to end after it has closed its socket.
 const END: Duration = Duration::from_secs(2);
 
-/// Serves the host at a socket for as long as it listens there.
+/// Serves the host at a socket until it closes the socket.
 pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::Receiver<Declared>) {
     let choice = HostChoice::Socket(path.clone());
     let connected = choice.connect(shared.client_name).await;
     let Some((client, notifications)) = connected.ok().filter(|(client, _)| {
         shared.hosts.as_ref().is_none_or(|hosts| hosts.is_meant(client.host()))
     }) else {
-        // Not at once: whoever is asked for is not another one a moment later.
+        // A host that this agent does not serve is not asked again at once.
         return tokio::time::sleep(AGAIN / 5).await;
     };
     let mut host = Host::new(Arc::clone(&shared), client, notifications, declared).await;
@@ -56,7 +56,7 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
     let attach = || shared.store.let_attach(&host.id, path.clone());
     let _attachable = shared.lets_attach.then(attach).flatten();
     let trouble = host.go_on().await.err();
-    // A host that ends in good order takes its socket along. Of another one, the next client removes it.
+    // A host that ends in good order removes its socket. Otherwise the next client removes it.
     let is_left = path.exists();
     let trouble = trouble.or(host.end(is_left).await.err());
     if let Some(trouble) = trouble {
@@ -68,32 +68,32 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
 struct Host {
     shared: Arc<Shared>,
     client: Client,
-    /// Nothing that it tells is asked for: they end with the connection.
+    /// The agent subscribes to nothing; the channel closes when the connection ends.
     notifications: mpsc::Receiver<Notification>,
     id: Id,
     info: HostInfo,
     built_by: Option<Toolchain>,
     last_calls: Option<LastCalls>,
     declared: watch::Receiver<Declared>,
-    /// The release that it was given; `None` for what its own plugin directory has.
+    /// The release that was loaded into the host; `None` for the builds of its own plugin directory.
     applied: Option<Id>,
     applying: Option<Id>,
     staged: Option<Id>,
     problem: Option<Problem>,
-    /// When what was refused is tried again.
+    /// When to try again what was refused.
     refused: Option<BackOff>,
-    /// What it says to what it is to run, while it does not.
+    /// The host's answer to the offer of its declared release, until it accepts.
     offer: Option<Offer>,
-    /// The release that is tried, and since when that is known here.
+    /// The candidate, and the time since which the agent has known it.
     tried: Option<(Id, Instant)>,
     snapshot: Snapshot,
     looked_at: Instant,
-    /// When the fleet was told of it last.
+    /// When the last report was sent to the fleet.
     told_at: Option<Instant>,
     reported: Option<HostReport>,
 }
 
-/// A pause before something that was refused is tried again.
+/// The pause before a refused load is tried again.
 #[derive(Debug, Clone, Copy)]
 struct BackOff {
     since: Instant,
@@ -101,7 +101,7 @@ struct BackOff {
 }
 
 impl BackOff {
-    /// The next one: twice as long as the one before.
+    /// The next pause: twice as long as the one before.
     fn after(before: Option<Self>, now: Instant) -> Self {
         let pause = before.map_or(AGAIN, |before| before.pause * 2);
         Self { since: now, pause: pause.min(LONGEST_AGAIN) }
@@ -112,20 +112,20 @@ impl BackOff {
     }
 }
 
-/// A release that a host was offered, and does not take, or not yet.
+/// A release that a host was offered and has not accepted.
 struct Offer {
     release: Id,
     answer: OfferAnswer,
     asked_at: Instant,
 }
 
-/// Why a host cannot be brought on.
+/// Why the agent cannot continue with a host.
 enum Stop {
-    /// It is not there any more.
+    /// The host has gone.
     Gone,
-    /// Something is wrong with what it is to run.
+    /// There is a problem with the release that it should run.
     Refused(Problem),
-    /// The agent cannot go on with it.
+    /// The agent itself has an error.
     Trouble(FleetError),
 }
 
@@ -136,7 +136,7 @@ impl From<FleetError> for Stop {
 }
 
 impl From<WireError> for Stop {
-    /// Whatever else a host answers to a question, it will be asked again.
+    /// Any other error of a host leads to another attempt.
     fn from(error: WireError) -> Self {
         match error.kind {
             ErrorKind::NoHost => Self::Gone,
@@ -184,7 +184,7 @@ impl Host {
         }
     }
 
-    /// Tells it who brings it to what is declared: two agents of two fleets would each undo what the other does.
+    /// Registers as the agent of this host. Otherwise the agents of two fleets could undo each other's loads.
     async fn take_charge(&self) -> Result<(), FleetError> {
         let agent = HostAgent {
             fleet: self.shared.store.place(),
@@ -196,12 +196,12 @@ impl Host {
             Err(error) if error.kind == ErrorKind::Fleet => {
                 Err(FleetError::new(format!("{}: {error}", self.id)))
             }
-            // One that does not know the request takes what it is given.
+            // An older host, which does not know the request, accepts loads without it.
             _ => Ok(()),
         }
     }
 
-    /// Brings it to what is declared, again and again, until it is gone.
+    /// Keeps the host at its declared release until it has gone.
     async fn go_on(&mut self) -> Result<(), FleetError> {
         if self.look().await.is_err() {
             return Ok(());
@@ -228,7 +228,7 @@ impl Host {
                     }
                 }
                 () = ended(&mut self.notifications) => return Ok(()),
-                // The agent goes on as long as it has hosts.
+                // The agent continues as long as it has hosts.
                 changed = self.declared.changed() => {
                     if changed.is_err() {
                         return Ok(());
@@ -244,8 +244,8 @@ impl Host {
         declared.channel.wants(&self.id, &self.stratum()).cloned()
     }
 
-    /// Whether it has tried to load what it is to run. That is not tried more often because something else is declared
-    /// besides.
+    /// Whether a load of the declared release has failed. The next attempt then waits for its time, even if other
+    /// parts of the declaration change.
     fn has_failed_to_load(&self, declared: &Declared) -> bool {
         let problem = self.problem.as_ref().filter(|problem| problem.kind == ProblemKind::Load);
         problem.is_some_and(|problem| problem.release == self.wanted(declared))
@@ -256,7 +256,7 @@ impl Host {
         stratum(built_by.as_ref().unwrap_or(&self.info.toolchain), &self.labels())
     }
 
-    /// What distinguishes it from others: what it says itself is worth more than what its agent was told.
+    /// The labels of the host. A label of its own takes precedence over a label of the agent.
     fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.shared.labels.clone();
         labels.extend(self.info.labels.clone());
@@ -269,8 +269,8 @@ impl Host {
         Ok(())
     }
 
-    /// Waits for something that may take long, and tells meanwhile how it is: whoever is silent counts as lost, and
-    /// another host is given what it was to try.
+    /// Waits for an operation that may take long, and sends reports meanwhile: a silent host counts as lost, and
+    /// the rollout would choose another host in its place.
     async fn telling<T>(
         &mut self,
         declared: &Declared,
@@ -310,7 +310,7 @@ impl Host {
             self.offer = None;
         }
         if self.applied != wanted && self.takes(wanted.as_ref(), declared).await? {
-            // A load is not held up for it, and is over before anybody reads it, most often.
+            // The report is sent in the background, since a load is usually over before anybody reads it.
             let report = self.state(declared);
             self.shared.report_soon(report.clone()).await;
             self.tell(report).await;
@@ -324,7 +324,8 @@ impl Host {
         {
             self.stage(candidate, declared).await?;
         }
-        // What was refused before is not what it is to run or stage any more.
+        // A problem with a release that is neither declared for the host nor the candidate is not reported any
+        // more.
         let is_of_interest = |problem: &Problem| {
             problem.release == wanted && self.applied != wanted
                 || problem.release.is_some()
@@ -336,11 +337,12 @@ impl Host {
         Ok(())
     }
 
-    /// Whether it takes now what it is to run. Whoever goes back is not asked: what is bad is gone at once.
+    /// Whether the host accepts its declared release now. A host is not asked before it goes back, since a bad
+    /// release must go at once.
     async fn takes(&mut self, wanted: Option<&Id>, declared: &Declared) -> Result<bool, Stop> {
         let channel = &declared.channel;
         let Some(wanted) = wanted else { return Ok(true) };
-        // To what is tried, or from a base before to that of now.
+        // The host goes forward to the candidate, or from an earlier base to the present one.
         let goes_on = channel.candidate.as_ref() == Some(wanted)
             || channel.earlier.contains(&self.applied) && channel.base.as_ref() == Some(wanted);
         if !goes_on {
@@ -353,7 +355,7 @@ impl Host {
         if self.offer.as_ref().is_some_and(|offer| !is_asked_again(offer)) {
             return Ok(false);
         }
-        // Whatever is offered is here by then.
+        // A release is offered only after it is staged.
         if channel.candidate.as_ref() == Some(wanted) && self.staged.as_ref() != Some(wanted) {
             self.stage(wanted, declared).await?;
             if self.staged.as_ref() != Some(wanted) {
@@ -372,7 +374,7 @@ impl Host {
         let answer = match self.client.ask(Request::Offer(offer)).await {
             Ok(answer) => answer,
             Err(error) if error.kind == ErrorKind::NoHost => return Err(Stop::Gone),
-            // One that does not know the question takes what it is given.
+            // An older host, which does not know the question, accepts every load.
             Err(_) => OfferAnswer::Now,
         };
         let takes = answer == OfferAnswer::Now;
@@ -381,8 +383,8 @@ impl Host {
         Ok(takes)
     }
 
-    /// It runs something else than it was given. Where it is kept back there, by its guard or by a rollback, it
-    /// stays so; else it is brought back.
+    /// The host runs another build than the agent has loaded. If its guard or a rollback keeps the plugin at an
+    /// earlier build, it stays there and a problem is reported. Otherwise the release is loaded again.
     fn went_back(&mut self, from: &Id) -> Result<(), Stop> {
         let kept = self.snapshot.plugins.iter().find(|plugin| plugin.is_rolled_back);
         let Some(kept) = kept else {
@@ -390,7 +392,7 @@ impl Host {
             return Ok(());
         };
         let message = format!(
-            "{} was taken back to another build in this host, by its guard or by `hotswap rollback`",
+            "{} was rolled back to another build in this host, by its guard or by `hotswap rollback`",
             kept.name
         );
         Err(Stop::Refused(problem(ProblemKind::TakenBack, from, Some(&kept.name), message)))
@@ -402,7 +404,7 @@ impl Host {
         })
     }
 
-    /// What it runs, by plugin.
+    /// The build ids that serve in it, by plugin.
     fn builds(&self) -> BTreeMap<String, String> {
         let active = self.snapshot.plugins.iter().filter_map(|plugin| {
             plugin.active().map(|active| (plugin.name.clone(), active.build_id.clone()))
@@ -410,7 +412,7 @@ impl Host {
         active.collect()
     }
 
-    /// Whether it runs a release: a host that asks for some plugins only has no others.
+    /// Whether it runs a release. If a host loads only some plugins, only these count.
     fn runs(&self, release: &Release) -> bool {
         let builds = self.builds();
         let is_of_release = |(name, build): (&String, &String)| {
@@ -422,7 +424,7 @@ impl Host {
         !builds.is_empty() && builds.iter().all(is_of_release)
     }
 
-    /// Fetches a release and verifies it; returns where its artifacts lie, and their builds by plugin.
+    /// Fetches and verifies a release. Returns the paths of its artifacts, and its build ids by plugin.
     async fn fetch(
         &mut self,
         id: &Id,
@@ -434,7 +436,7 @@ impl Host {
         let release = self.release(id, declared).await?;
         let built_by = self.built_by.clone().ok_or_else(|| {
             let message = format!(
-                "its hotswap-engine {} does not tell what built it; build the host with a newer one",
+                "its hotswap-engine {} does not report its toolchain; build the host with a newer hotswap-engine",
                 self.info.engine_version
             );
             refuse(ProblemKind::Toolchain, None, message)
@@ -462,7 +464,8 @@ impl Host {
         Ok((paths, builds))
     }
 
-    /// Whether it is not its turn yet to fetch what is tried: not all hosts ask a server at once.
+    /// Whether the host has to wait before it fetches the candidate: hosts fetch at different times, to spread the
+    /// load of the server.
     fn is_to_wait(&mut self, id: &Id, declared: &Declared) -> bool {
         if !self.shared.store.is_of_many_machines() || declared.channel.spread_ms == 0 {
             return false;
@@ -475,7 +478,7 @@ impl Host {
         since.elapsed() < Duration::from_millis(pause)
     }
 
-    /// Fetches a release, and finds out without loading it whether it would load.
+    /// Fetches a release, and finds out by a dry run whether the host would load it.
     async fn stage(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
         if self.staged.as_ref() == Some(id) || self.is_to_wait(id, declared) {
             return Ok(());
@@ -504,7 +507,7 @@ impl Host {
             }
             if !is_of(plugin, &artifacts, &builds) {
                 let message = format!(
-                    "hotswap-engine {} of the host does not know `apply`; build the host with a newer one",
+                    "hotswap-engine {} of the host does not know `apply`; build the host with a newer hotswap-engine",
                     self.info.engine_version
                 );
                 return Err(refuse(Some(&plugin.name), message));
@@ -529,7 +532,7 @@ impl Host {
         self.note(None, note.map(|note| note.builds).unwrap_or_default()).await
     }
 
-    /// Loads what its own plugin directory has.
+    /// Loads the builds of the host's own plugin directory.
     async fn apply_own(&mut self, declared: &Declared) -> Result<(), Stop> {
         let prune = PruneParams { latest: true, plugins: Vec::new() };
         self.load(Request::Prune(prune), None, declared).await?;
@@ -561,7 +564,7 @@ impl Host {
         }
     }
 
-    /// Writes down what it has, and what it is being given.
+    /// Records in the ledger what the host runs, and what is being loaded into it.
     async fn note(
         &mut self,
         applying: Option<Id>,
@@ -577,11 +580,12 @@ impl Host {
         Ok(self.shared.ledger.lock().await.set_note(&self.id, note)?)
     }
 
-    /// What there is to say of it now.
+    /// The report of the host's present state.
     fn state(&self, declared: &Declared) -> HostReport {
         let arm = |plugin: &hotswap_protocol::PluginInfo| {
             plugin.active().map(|active| {
-                // Those of functions that it does not have are its calls too, and tell nothing of it.
+                // Calls of functions that the plugin does not have are counted too, but say nothing about the
+                // code.
                 let calls = plugin.functions.iter().map(|function| function.calls).sum();
                 let failures = &active.failures;
                 (
@@ -637,8 +641,8 @@ impl Host {
         self.tell(report).await;
     }
 
-    /// Whether the fleet knows all of this but how often it was called meanwhile: a server is told that only now and
-    /// then, and no faster than a rollout goes.
+    /// Whether the fleet already knows all of this report except new counts of calls. Counts are sent to a server
+    /// only now and then, and not faster than the steps of a rollout need them.
     fn is_known(&self, report: &HostReport, declared: &Declared) -> bool {
         let pause = Duration::from_millis(declared.channel.spread_ms).min(LOOK_IDLE);
         self.shared.store.is_of_many_machines()
@@ -663,13 +667,13 @@ impl Host {
         }
     }
 
-    /// It closed its socket, which may be left at its path: finds out why.
+    /// Called when the host has closed its socket, whose file may still exist. Finds out why.
     async fn end(&mut self, is_left: bool) -> Result<(), FleetError> {
         let Some(report) = self.reported.take() else { return Ok(()) };
         let deadline = Instant::now() + END;
         while socket::process_lives(self.info.pid) {
             if Instant::now() > deadline {
-                // It lives, and may listen again.
+                // The process is alive and may listen again.
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -688,7 +692,7 @@ impl Host {
         Ok(())
     }
 
-    /// Whether a call is one of a version that it was given, or is being given.
+    /// Whether a call runs code of a version that the agent has loaded or is loading.
     fn is_of_what_it_was_given(&self, call: &InFlightCall) -> bool {
         let known =
             self.snapshot.plugins.iter().find(|known| same_plugin(&known.name, &call.plugin));
@@ -706,7 +710,7 @@ async fn ended(notifications: &mut mpsc::Receiver<Notification>) {
     while notifications.recv().await.is_some() {}
 }
 
-/// A report without the numbers that grow with each call that came off.
+/// The report without the counts that grow with each successful call.
 fn but_for_calls(report: &HostReport) -> HostReport {
     let panics =
         |(name, arm): (&String, &Arm)| (name.clone(), Arm { panics: arm.panics, ..Arm::default() });
@@ -715,7 +719,8 @@ fn but_for_calls(report: &HostReport) -> HostReport {
     HostReport { at_ms: 0, health, more, ..report.clone() }
 }
 
-/// Whether a plan is about these artifacts: what is new is one of them, and what stays is of the same build.
+/// Whether the plan of a plugin is about these artifacts: a new build is one of them, and an unchanged plugin has
+/// the same build.
 fn is_of(plugin: &PluginPreview, artifacts: &[PathBuf], builds: &BTreeMap<String, String>) -> bool {
     let build = builds.iter().find(|(name, _)| same_plugin(name, &plugin.name));
     match (&plugin.new, &plugin.loaded, build) {

@@ -1,5 +1,6 @@
-//! What an agent must not forget, in files of its own: how far the channel had come, whom it believes and which
-//! builds have crashed a host; and which host it has given what, which is worth nothing after the machine has ended.
+//! The persistent state of an agent: the last declaration of each channel, the trusted keys, and the builds that
+//! crashed a host. A second file, which is meaningless after a restart of the machine, records what was loaded
+//! into each host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -8,36 +9,36 @@ use std::path::{Path, PathBuf};
 use hotswap_fleet::{Channel, FleetError, Id, Keys, read_document, write_document, write_note};
 use serde::{Deserialize, Serialize};
 
-/// What an agent must not forget.
+/// The persistent state of an agent.
 pub(super) struct Ledger {
     path: PathBuf,
     entries: Entries,
     hosts_path: PathBuf,
-    /// What hosts were given.
+    /// What was loaded into each host.
     hosts: BTreeMap<Id, Note>,
     _lock: File,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 struct Entries {
-    /// Whoever may sign releases, once it was seen.
+    /// The keys that may sign releases, once they were read.
     keys: Option<Keys>,
-    /// What each channel declared last.
+    /// The last declaration of each channel.
     channels: BTreeMap<Id, Channel>,
     /// The builds that crashed a host, by build id.
     quarantined: BTreeMap<String, Crash>,
 }
 
-/// What a host was given.
+/// What was loaded into a host.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Note {
-    /// When it was started: another process may get its id.
+    /// When the host was started, since another process may get its process id.
     pub started_at_ms: u64,
     /// The release that it has loaded.
     pub release: Option<Id>,
-    /// The one that it is being given. If its process ends before it was, that is why.
+    /// The release that is being loaded. If the process ends during the load, the release is blamed.
     pub applying: Option<Id>,
-    /// The builds of that, by plugin.
+    /// The builds of that release, by plugin.
     pub builds: BTreeMap<String, String>,
 }
 
@@ -50,7 +51,7 @@ pub(super) struct Crash {
 }
 
 impl Ledger {
-    /// The ledger in a directory, which no other agent has open.
+    /// Opens the ledger in a directory. Only one agent can have it open.
     pub fn open(dir: &Path) -> Result<Self, FleetError> {
         let wrong = |path: &Path, error: std::io::Error| {
             FleetError::new(format!("{}: cannot be made: {error}", path.display()))
@@ -69,13 +70,13 @@ impl Ledger {
         let read = path.exists().then(|| read_document(&path)).transpose();
         let entries = read.map_err(|error| {
             FleetError::new(format!(
-                "{error}; put back what was there, or remove it: then the agent believes what it sees first, and has \
+                "{error}; restore the earlier file, or remove it: the agent then trusts the first keys that it reads, and has \
                  forgotten which builds crashed a host"
             ))
         })?;
         let entries = entries.unwrap_or_else(Entries::default);
         let hosts_path = dir.join("hosts.json");
-        // A machine that has ended may leave anything there.
+        // After a crash of the machine, this file may contain anything.
         let hosts = read_document(&hosts_path).unwrap_or_default();
         Ok(Self { path, entries, hosts_path, hosts, _lock: lock })
     }
@@ -92,12 +93,12 @@ impl Ledger {
         self.entries.keys.as_ref()
     }
 
-    /// What a channel declared last.
+    /// The last declaration of a channel.
     pub fn channel(&self, channel: &Id) -> Option<&Channel> {
         self.entries.channels.get(channel)
     }
 
-    /// From now on nothing older is believed.
+    /// Accepts keys and a declaration. Nothing older is trusted from now on.
     pub fn accept(&mut self, keys: Option<Keys>, channel: &Channel) -> Result<(), FleetError> {
         if self.entries.keys == keys && self.channel(&channel.name) == Some(channel) {
             return Ok(());
@@ -107,12 +108,12 @@ impl Ledger {
         self.write()
     }
 
-    /// What a host was given.
+    /// What was loaded into a host.
     pub fn note(&self, host: &Id) -> Option<Note> {
         self.hosts.get(host).cloned()
     }
 
-    /// The hosts that were given something.
+    /// The hosts into which something was loaded.
     pub fn hosts(&self) -> BTreeSet<Id> {
         self.hosts.keys().cloned().collect()
     }
@@ -125,7 +126,7 @@ impl Ledger {
         self.write_hosts()
     }
 
-    /// A host has ended.
+    /// Removes a host that has ended.
     pub fn forget(&mut self, host: &Id) -> Result<(), FleetError> {
         match self.hosts.remove(host) {
             Some(_) => self.write_hosts(),
@@ -133,7 +134,8 @@ impl Ledger {
         }
     }
 
-    /// Keeps the builds that a host was given from all others: that of a plugin, or all if nobody knows which.
+    /// Keeps the builds that a host ran from all other hosts: the build of a plugin, or all builds if the plugin
+    /// is not known.
     pub fn quarantine(
         &mut self,
         host: &Id,
@@ -149,12 +151,12 @@ impl Ledger {
         self.write()
     }
 
-    /// The host that a build has crashed, if it has.
+    /// The crash that a build has caused, if any.
     pub fn crash(&self, build_id: &str) -> Option<&Crash> {
         self.entries.quarantined.get(build_id)
     }
 
-    /// Lets all builds be loaded again.
+    /// Clears the quarantine, so that all builds may be loaded again.
     pub fn pardon(&mut self) -> Result<(), FleetError> {
         self.entries.quarantined.clear();
         self.write()

@@ -1,7 +1,7 @@
-//! What an agent knows of its hosts, as text in the format of Prometheus over HTTP.
+//! The metrics of an agent's hosts, in the text format of Prometheus over HTTP.
 //!
-//! Counters are those of the version that serves, and begin anew with each: `rate()` takes that for what it is. Of
-//! latencies only some calls are timed, so a histogram has no sum.
+//! Counters belong to the serving version, so they begin at 0 again with each version. `rate()` handles such a
+//! reset. Only some calls are timed, so a histogram of latencies has no sum.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,11 +17,11 @@ use tokio::time::timeout;
 
 use super::Shared;
 
-/// So many ask at once; others wait.
+/// The largest number of requests at once; others wait.
 const CONNECTIONS: usize = 8;
-/// How long somebody may take to ask, and to read the answer.
+/// How long a client may take to send its request and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many bytes a question has at most.
+/// The largest size of a request in bytes.
 const LONGEST_QUESTION: usize = 8 << 10;
 /// The bounds of the histograms, in nanoseconds: 1, 2 and 5 times the powers of ten from 100 ns to 10 s.
 const BOUNDS: [u64; 25] = {
@@ -36,19 +36,19 @@ const BOUNDS: [u64; 25] = {
     bounds
 };
 
-/// The version of a plugin that serves in a host.
+/// The serving version of a plugin, with its figures.
 pub(super) struct Measured {
     plugin: String,
     version: u32,
     build_id: String,
     crate_version: String,
-    /// How many of its timed calls took at most as long as each bound, and how many were timed.
+    /// How many of its timed calls took at most as long as each bound, and the number of timed calls.
     latencies: [u64; BOUNDS.len()],
     timed: u64,
 }
 
 impl Measured {
-    /// What serves in a host.
+    /// The serving versions of a host.
     pub fn of(snapshot: &Snapshot) -> Vec<Self> {
         snapshot.plugins.iter().filter_map(Self::of_plugin).collect()
     }
@@ -67,24 +67,24 @@ impl Measured {
     }
 }
 
-/// How many calls of a cumulative histogram surely took at most so long.
+/// The number of calls of a cumulative histogram that certainly took at most this long.
 fn up_to(cumulative: &[LatencyBucket], bound_ns: u64) -> u64 {
     let within = cumulative.partition_point(|bucket| bucket.up_to_ns <= bound_ns);
     within.checked_sub(1).and_then(|last| cumulative.get(last)).map_or(0, |bucket| bucket.calls)
 }
 
-/// Answers whoever asks, for as long as the agent runs.
+/// Answers requests as long as the agent runs.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
-            // As when there are too many open files, which ends.
+            // The error may be a lack of file descriptors, which ends.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            // Whoever does not read the answer goes without it.
+            // A client that does not read the answer in time gets no full one.
             let _ = timeout(PATIENCE, answer(stream, &shared)).await;
             drop(place);
         });
@@ -102,7 +102,7 @@ async fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let (status, text) = match line.split(|byte| *byte == b' ').collect::<Vec<_>>()[..] {
         [b"GET", b"/metrics" | b"/", _] => ("200 OK", shared.metrics().await),
         [b"GET", ..] => ("404 Not Found", "metrics are at /metrics\n".to_owned()),
-        _ => ("405 Method Not Allowed", "only GET is answered\n".to_owned()),
+        _ => ("405 Method Not Allowed", "only GET is supported\n".to_owned()),
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: {}\r\n\
@@ -122,7 +122,11 @@ impl Shared {
             self.reports.lock().await.values().map(|reported| reported.report.clone()).collect();
         let measured = self.measured.lock().await;
         let mut text = Text::default();
-        text.metric("hotswap_fleet_reached", "gauge", "Whether the fleet could be read just now.");
+        text.metric(
+            "hotswap_fleet_reached",
+            "gauge",
+            "Whether the last attempt to read the fleet succeeded.",
+        );
         text.sample(&[("channel", self.channel.as_str())], u64::from(rollout.is_ok()));
         if let Ok(Some(rollout)) = &rollout {
             text.rollout(rollout);
@@ -170,12 +174,12 @@ impl Text {
         self.metric(
             "hotswap_rollout_state",
             "gauge",
-            "The last rollout of the channel: 1 for the state that it is in.",
+            "The state of the channel's last rollout: 1 for the present state.",
         );
         self.sample(&labels, 1);
         self.metric("hotswap_rollout_step", "gauge", "The step of the rollout, from 1.");
         self.sample(&labels[..2], rollout.step as u64 + 1);
-        self.metric("hotswap_rollout_steps", "gauge", "How many steps the rollout has.");
+        self.metric("hotswap_rollout_steps", "gauge", "The number of steps of the rollout.");
         self.sample(&labels[..2], rollout.steps() as u64);
     }
 
@@ -183,7 +187,7 @@ impl Text {
         self.metric(
             "hotswap_host_state",
             "gauge",
-            "A host of this agent: 1 for the state that it is in.",
+            "The state of a host of this agent: 1 for the present state.",
         );
         for host in hosts {
             let release = host.release.as_ref().map_or("", |release| release.as_str());
@@ -199,11 +203,15 @@ impl Text {
         }
         type Count = fn(&Arm) -> u64;
         let counters: [(&'static str, &str, Count); 3] = [
-            ("hotswap_calls_total", "Calls of the version of a plugin that serves.", |arm| {
-                arm.calls
+            ("hotswap_calls_total", "Calls of the serving version of a plugin.", |arm| arm.calls),
+            (
+                "hotswap_errors_total",
+                "Calls of the serving version that returned an error.",
+                |arm| arm.errors,
+            ),
+            ("hotswap_panics_total", "Calls of the serving version that panicked.", |arm| {
+                arm.panics
             }),
-            ("hotswap_errors_total", "Calls of it that returned an error.", |arm| arm.errors),
-            ("hotswap_panics_total", "Calls of it that panicked.", |arm| arm.panics),
         ];
         for (name, help, count) in counters {
             self.metric(name, "counter", help);
@@ -218,11 +226,7 @@ impl Text {
     fn versions(&mut self, hosts: &BTreeMap<&str, &[Measured]>) {
         let all =
             || hosts.iter().flat_map(|(host, plugins)| plugins.iter().map(move |it| (*host, it)));
-        self.metric(
-            "hotswap_version_info",
-            "gauge",
-            "The version of a plugin that serves in a host.",
-        );
+        self.metric("hotswap_version_info", "gauge", "The serving version of a plugin in a host.");
         for (host, it) in all() {
             let version = it.version.to_string();
             self.sample(
@@ -239,7 +243,7 @@ impl Text {
         self.metric(
             "hotswap_timed_call_seconds",
             "histogram",
-            "How long calls of a plugin take: each thread times its first calls of a function, then one in 1,024.",
+            "The durations of timed calls: each thread times its first calls of a function, then one in 1,024.",
         );
         for (host, it) in all() {
             let labels = [("host", host), ("plugin", it.plugin.as_str())];

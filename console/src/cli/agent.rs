@@ -16,7 +16,7 @@ use crate::compare::probe::Prober;
 use crate::failure::Failure;
 use crate::host::socket::HostChoice;
 
-/// How many reports wait to be printed.
+/// The number of news that wait to be printed.
 const TOLD: usize = 256;
 
 pub(super) async fn agent(
@@ -61,8 +61,8 @@ pub(super) async fn agent(
     }
 }
 
-/// The fleet that is meant. A server that does not answer is waited for: it may be started later than its agents, and
-/// what hosts run goes on without it.
+/// Opens the fleet. If a server does not answer, this waits: it may be started later than its agents, and its
+/// hosts keep running without it.
 async fn open(arguments: &AgentArguments) -> Result<Store, Failure> {
     let mut last_trouble = None;
     loop {
@@ -81,7 +81,7 @@ async fn open(arguments: &AgentArguments) -> Result<Store, Failure> {
     }
 }
 
-/// Listens for whoever wants metrics, and says where.
+/// Listens for requests of metrics, and prints the address.
 async fn listen(address: SocketAddr, json: bool) -> Result<TcpListener, Failure> {
     let wrong = |error: io::Error| FleetError::new(format!("--metrics {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(wrong)?;

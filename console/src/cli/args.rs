@@ -22,8 +22,8 @@ use crate::session::Watch;
                   be judged, 5 a rollout was rolled back."
 )]
 pub struct Arguments {
-    /// The host to talk to, when several run: its name, its process id or its socket. Without it the
-    /// host of the project is meant that the current directory is in, if one runs.
+    /// The host to talk to: its name, its process id or its socket. By default, the host that runs in the project
+    /// of the current directory, or else the only host that runs.
     #[arg(long, global = true, value_name = "NAME|PID|SOCKET")]
     pub host: Option<HostChoice>,
     /// What to do.
@@ -31,12 +31,12 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// The commands that ask no host, and that a host to talk to means nothing to.
+/// The commands that do not use a host, so `--host` has no meaning for them.
 const WITHOUT_HOST: [&str; 8] =
     ["new", "init", "build", "run", "hosts", "fleet", "completions", "man"];
 
 impl Arguments {
-    /// The command line. `--host` is not told where it means nothing, but taken all the same.
+    /// The command line. Commands without a use for `--host` do not show it in their help, but accept it.
     pub fn described() -> clap::Command {
         let hidden = || {
             let host = Arg::new("host").long("host").value_parser(value_parser!(HostChoice));
@@ -51,15 +51,15 @@ impl Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a new project, or a new plugin in the project of the current directory.
+    /// Make a new project, or add a plugin to the project of the current directory.
     New(NewArguments),
-    /// Add Hotswap and a first plugin to a package that exists.
+    /// Add Hotswap and a first plugin to an existing package.
     Init(InitArguments),
     /// Build a plugin and put its artifact into a directory; prints the artifact's path last.
     Build(BuildArguments),
-    /// Build a host and its plugins, run it, and reload what changes: one line an event.
+    /// Build a host and its plugins, run it, and reload what changes. Prints one line for each event.
     Run(RunArguments),
-    /// List the hosts that run.
+    /// List the running hosts.
     Hosts(OutputArguments),
     /// Show the plugins and versions of a host.
     Status(OutputArguments),
@@ -67,7 +67,7 @@ pub enum Command {
     Reload(ReloadArguments),
     /// Show the last reloads of a host: what each did, or why it failed.
     Reloads(OutputArguments),
-    /// Load an earlier version or build of a plugin, and hold it there; nothing is rebuilt.
+    /// Load an earlier version or build of a plugin, and keep the plugin there; nothing is rebuilt.
     Rollback(RollbackArguments),
     /// Call a function of a plugin.
     Invoke(InvokeArguments),
@@ -79,7 +79,7 @@ pub enum Command {
     },
     /// Show the contents of the Vault.
     Vault(OutputArguments),
-    /// Show the live functions and types: what is found by name alone.
+    /// Show the live functions and types, which hosts find by name alone.
     Live(OutputArguments),
     /// Print the host's log.
     Logs(LogsArguments),
@@ -87,11 +87,11 @@ pub enum Command {
     Free(FreeArguments),
     /// Show all facts about an artifact; runs none of its code unless `--open` is given.
     Inspect(InspectArguments),
-    /// Bring the hosts of this user to what a fleet declares, and report on them, until it is stopped.
+    /// Load the releases that a fleet declares into the hosts of this user, and report on them, until stopped.
     ///
     /// `--host NAME` serves only the hosts of that name.
     Agent(AgentArguments),
-    /// Roll a release out to many hosts, judge it, promote it or take it back.
+    /// Roll a release out to many hosts, judge it, and promote it or roll it back.
     Fleet(FleetArguments),
     /// Print a script that completes `hotswap` in a shell.
     Completions {
@@ -100,13 +100,13 @@ pub enum Command {
     },
     /// Write the man pages of `hotswap` and `hotswap-console`.
     Man {
-        /// The directory that takes them.
+        /// The directory for the pages.
         dir: PathBuf,
     },
 }
 
 impl Command {
-    /// Whether failures are to be told as JSON too.
+    /// Whether failures should be printed as JSON, too.
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Completions { .. } | Self::Man { .. } => false,
@@ -146,7 +146,7 @@ pub struct OutputArguments {
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = false, args = ["dir", "plugin"])]
 pub struct NewArguments {
-    /// The directory of the new project, named as the project is to be called.
+    /// The directory of the new project. Its name becomes the name of the project.
     pub dir: Option<PathBuf>,
     /// Make a plugin of this name in the project of the current directory instead.
     #[arg(long, value_name = "NAME")]
@@ -154,7 +154,7 @@ pub struct NewArguments {
     /// The host that loads the plugin, if the project has several.
     #[arg(long = "for", value_name = "PACKAGE", requires = "plugin")]
     pub host_package: Option<String>,
-    /// What is written, and how.
+    /// The options for writing.
     #[command(flatten)]
     pub options: ScaffoldArguments,
 }
@@ -165,18 +165,18 @@ pub struct InitArguments {
     /// The package directory of the program that becomes a host.
     #[arg(default_value = ".")]
     pub dir: PathBuf,
-    /// What its first plugin is called.
+    /// The name of its first plugin.
     #[arg(long, value_name = "NAME", default_value = "greeter")]
     pub plugin: String,
-    /// What is written, and how.
+    /// The options for writing.
     #[command(flatten)]
     pub options: ScaffoldArguments,
 }
 
-/// How `hotswap new` and `hotswap init` write.
+/// Options of `hotswap new` and `hotswap init`.
 #[derive(Debug, Args)]
 pub struct ScaffoldArguments {
-    /// Take Hotswap's crates from this checkout of it. By default: from where the project has them
+    /// Take Hotswap's crates from this checkout. By default: from where the project has them
     /// already, or from the checkout that this program was built from.
     #[arg(long, value_name = "DIR", conflicts_with = "git")]
     pub path: Option<PathBuf>,
@@ -186,7 +186,7 @@ pub struct ScaffoldArguments {
     /// Show what would be written, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Do not ask before files that exist are changed.
+    /// Change existing files without asking.
     #[arg(long, short)]
     pub yes: bool,
     /// How to print the answer.
@@ -199,41 +199,41 @@ pub struct ScaffoldArguments {
 pub struct BuildArguments {
     /// The plugin's package directory; with `--static-linking` also a host's, for all its plugins.
     pub plugin_dir: PathBuf,
-    /// Where the artifact goes, as `<plugin>.so`; with `--static-linking`, the generated crate.
+    /// The directory for the artifact, `<plugin>.so`; with `--static-linking`, for the generated crate.
     pub out_dir: PathBuf,
-    /// How cargo builds.
+    /// The flags for cargo.
     #[command(flatten)]
     pub cargo: CargoArguments,
     /// Build with cargo even if only sources changed, which is slower.
     #[arg(long)]
     pub no_replay: bool,
-    /// Count files as sources if this regular expression matches a part of their path in the plugin's package:
-    /// what is in them becomes part of the build id.
+    /// Also count files as sources whose path in the plugin's package matches this regular expression:
+    /// their content becomes part of the build id.
     #[arg(long, value_name = "REGEX")]
     pub include: Vec<String>,
-    /// Leave files out again if this regular expression matches a part of their path.
+    /// Do not count included files whose path matches this regular expression.
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
     /// With `false`, check the package and compile nothing; `-v` and `--json` show what its sources declare.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub cargo_build: bool,
-    /// The prefix of live names in `#[live]` modules, instead of `live_`; with `--static-linking`, it is written to
-    /// the `.cargo/config.toml` of OUT_DIR's workspace.
+    /// The prefix of live names in `#[live]` modules, instead of `live_`; with `--static-linking`, it is written
+    /// to the `.cargo/config.toml` of OUT_DIR's workspace.
     #[arg(long, value_name = "PREFIX", value_parser = live_prefix)]
     pub live_prefix: Option<String>,
-    /// Keep what is usually removed after the build, and say where it is.
+    /// Keep the temporary files of the build, and print their place.
     #[arg(long)]
     pub leave_temps: bool,
-    /// Show with an error where in this program it was created.
+    /// Print a backtrace with an error.
     #[arg(long)]
     pub debug: bool,
-    /// Show what was built: which functions changed, and whether a host that runs the build in OUT_DIR could have
-    /// it as a patch; commit, functions and types, names that look live and are not, files, and how long each
-    /// phase took.
+    /// Show details: the functions that changed, whether a host that runs the build in OUT_DIR could load this
+    /// build as a patch, the commit, functions and types, names that look live but are not, files, and how long
+    /// each phase took.
     #[arg(long, short)]
     pub verbose: bool,
-    /// Build nothing, but generate in OUT_DIR the crate through which a host links the plugin
-    /// statically; what it links already stays.
+    /// Do not build, but generate in OUT_DIR the crate through which a host links the plugin statically. Plugins
+    /// that the crate already links stay.
     #[arg(long)]
     pub static_linking: bool,
     /// Remove what `--static-linking` generated for the plugin.
@@ -247,8 +247,8 @@ pub struct BuildArguments {
     pub cargo_flags: Vec<String>,
 }
 
-/// Refuses a live prefix that every name begins with, since case and underscores do not count, and one that
-/// no name begins with.
+/// Refuses a live prefix without letters, which every name would begin with because case and underscores do not
+/// count, and one that no name can begin with.
 fn live_prefix(text: &str) -> Result<String, String> {
     let is_of_names = |letter: char| letter.is_alphanumeric() || letter == '_';
     if text.chars().all(|letter| letter == '_') {
@@ -266,13 +266,13 @@ pub struct RunArguments {
     /// The host: a cargo package directory, or an executable together with `--plugins`.
     #[arg(value_name = "HOST")]
     pub path: PathBuf,
-    /// The directory of artifacts; by default what the host's package says.
+    /// The directory of artifacts; by default the one that the host's package names.
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
-    /// What a save does.
+    /// The options for saves.
     #[command(flatten)]
     pub watch: WatchArguments,
-    /// How cargo builds.
+    /// The flags for cargo.
     #[command(flatten)]
     pub cargo: CargoArguments,
     /// How to print the answer.
@@ -308,19 +308,19 @@ pub struct CargoArguments {
     /// Refuse to change `Cargo.lock`.
     #[arg(long)]
     locked: bool,
-    /// Do without the network.
+    /// Do not use the network.
     #[arg(long)]
     offline: bool,
     /// Build in this directory.
     #[arg(long, value_name = "DIR")]
     target_dir: Option<String>,
-    /// Override a value of cargo's configuration, or read this file of it too.
+    /// Override a value of cargo's configuration, or read another configuration file.
     #[arg(long, value_name = "KEY=VALUE|PATH")]
     config: Vec<String>,
 }
 
 impl CargoArguments {
-    /// The directory to build in; `None` for cargo's own choice. A relative one is taken from the
+    /// Takes the target directory out of the flags; `None` if cargo chooses it. A relative path is relative to the
     /// current directory.
     pub fn take_target_dir(&mut self) -> Option<PathBuf> {
         self.target_dir.take().and_then(|dir| std::path::absolute(dir).ok())
@@ -349,27 +349,27 @@ impl CargoArguments {
     }
 }
 
-/// What a save does.
+/// The options for saves.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct WatchArguments {
-    /// What is done when a source changes: build and reload; the same, but ask where that would break
+    /// The reaction to a changed source: build and reload; the same, but ask if that would break
     /// something that is used; only build; or nothing.
     #[arg(long, value_name = "MODE", default_value = "on")]
     watch: Watch,
     /// The same as `--watch=off`.
     #[arg(long, conflicts_with = "watch")]
     no_watch: bool,
-    /// Load each build as a whole. Without this, a build in which only bodies of functions changed gives the
-    /// version that runs their new code, and the version keeps its state. HOTSWAP_NO_PATCH says the same.
+    /// Always load whole builds. Without this flag, a build in which only bodies of functions changed is loaded as
+    /// a patch: the running version gets the new code and keeps its state. HOTSWAP_NO_PATCH has the same effect.
     #[arg(long)]
     no_patch: bool,
-    /// Look at the sources again and again, with a pause of so many seconds: for network mounts and
-    /// virtual machines, whose file systems do not tell of changes. HOTSWAP_POLL says the same.
+    /// Scan the sources for changes, with a pause of this many seconds: for network mounts and
+    /// virtual machines, whose file systems do not report changes. HOTSWAP_POLL has the same effect.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     poll: Option<Duration>,
 }
 
-/// A number of seconds that is more than none.
+/// A number of seconds above 0.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.trim().parse().map_err(|_| "not a number".to_owned())?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
@@ -377,7 +377,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl WatchArguments {
-    /// Both flags as one.
+    /// The mode that the two flags choose.
     pub fn mode(self) -> Watch {
         if self.no_watch { Watch::Off } else { self.watch }
     }
@@ -387,7 +387,7 @@ impl WatchArguments {
         !self.no_patch && std::env::var_os(env::NO_PATCH).is_none()
     }
 
-    /// The pause between two looks at the sources; `None` if the file system tells of changes.
+    /// The pause between two scans of the sources; `None` if the file system reports changes.
     pub fn poll(self) -> Option<Duration> {
         self.poll.or_else(|| seconds(&std::env::var(env::POLL).ok()?).ok())
     }
@@ -396,18 +396,18 @@ impl WatchArguments {
 /// Arguments of `hotswap reload`.
 #[derive(Debug, Args)]
 pub struct ReloadArguments {
-    /// Also reload plugins that a rollback holds at an earlier build.
+    /// Also reload plugins that a rollback keeps at an earlier build.
     #[arg(long)]
     pub latest: bool,
-    /// Also unload plugins whose artifact is gone; without this they stay loaded.
+    /// Also unload plugins whose artifact is gone. Otherwise they stay loaded.
     #[arg(long)]
     pub prune: bool,
-    /// Reload nothing, and tell what a reload would change: the new artifacts are opened in a
+    /// Do not reload, but show what a reload would change: the new artifacts are opened in a
     /// process of their own and compared with what is loaded.
     #[arg(long)]
     pub dry_run: bool,
-    /// Also make the pinned calls in the new artifacts and in what is loaded, and tell what they give: each
-    /// in a process of its own that has nothing of the host, also not its Vault.
+    /// Also make the pinned calls in the new artifacts and in the loaded ones, and compare the results. Each call
+    /// runs in a process of its own, without the host and its Vault.
     #[arg(long, requires = "dry_run")]
     pub replay: bool,
     /// How to print the answer.
@@ -432,19 +432,20 @@ pub struct InvokeArguments {
     pub plugin: String,
     /// The function.
     pub function: String,
-    /// Call it so often, one call after the other, and tell how long the calls took.
+    /// Call it this many times, one call after the other, and show the latencies.
     #[arg(long, value_name = "COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_REPEAT)))]
     pub repeat: u32,
-    /// Call this version too, `plugin@version`, with the same arguments: once after each call of the
-    /// first, so that noise hits both alike.
+    /// Also call this version, `plugin@version`, with the same arguments: once after each call of the
+    /// first version, so that noise affects both alike.
     #[arg(long, value_name = "TARGET")]
     pub beside: Option<String>,
-    /// Call this artifact of the plugin too, such as an earlier build, without loading it into the host. It and
-    /// what serves are then called in processes of their own, which have nothing of the host, also not its Vault.
+    /// Also call this artifact of the plugin, such as an earlier build, without loading it into the host. It and
+    /// the serving version are then called in processes of their own, without the host and its Vault.
     #[arg(long, value_name = "FILE", conflicts_with = "beside")]
     pub beside_artifact: Option<PathBuf>,
-    /// The arguments in order. A String parameter takes the text as it is, any other reads JSON.
+    /// The arguments in order. A String parameter takes the text as it is; for any other type the text is read as
+    /// JSON.
     #[arg(allow_negative_numbers = true)]
     pub args: Vec<String>,
     /// How to print the answer.
@@ -452,14 +453,14 @@ pub struct InvokeArguments {
     pub output: OutputArguments,
 }
 
-/// What to do about pinned calls.
+/// The subcommands of `hotswap pin`.
 #[derive(Debug, Subcommand)]
 pub enum PinCommand {
-    /// List the pinned calls, with what they give now and gave in the version before.
+    /// List the pinned calls, with their results now and in the version before.
     List(OutputArguments),
     /// Make a call now, and again in each new version of its plugin.
     Add(PinArguments),
-    /// No longer make a call again.
+    /// Stop repeating a call.
     Remove(UnpinArguments),
 }
 
@@ -470,7 +471,8 @@ pub struct PinArguments {
     pub plugin: String,
     /// The function; one that its author has marked with `effects` cannot be pinned.
     pub function: String,
-    /// The arguments in order. A String parameter takes the text as it is, any other reads JSON.
+    /// The arguments in order. A String parameter takes the text as it is; for any other type the text is read as
+    /// JSON.
     #[arg(allow_negative_numbers = true)]
     pub args: Vec<String>,
     /// How to print the answer.
@@ -481,7 +483,7 @@ pub struct PinArguments {
 /// Arguments of `hotswap pin remove`.
 #[derive(Debug, Args)]
 pub struct UnpinArguments {
-    /// The number that `hotswap pin list` tells.
+    /// The number that `hotswap pin list` shows.
     pub id: u64,
     /// How to print the answer.
     #[command(flatten)]
@@ -491,10 +493,10 @@ pub struct UnpinArguments {
 /// Arguments of `hotswap logs`.
 #[derive(Debug, Args)]
 pub struct LogsArguments {
-    /// Go on printing as records come.
+    /// Keep printing new records.
     #[arg(long, short)]
     pub follow: bool,
-    /// How many earlier records to print first.
+    /// The number of earlier records to print first.
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub backlog: usize,
     /// How to print the answer.
@@ -517,7 +519,7 @@ pub struct FreeArguments {
 pub struct InspectArguments {
     /// The artifact.
     pub file: PathBuf,
-    /// Open it too, in a process of its own, and tell what it declares: functions, types, exports
+    /// Also open it, in a process of its own, and show what it declares: functions, types, exports
     /// and imports with their schemas.
     #[arg(long)]
     pub open: bool,
@@ -526,31 +528,31 @@ pub struct InspectArguments {
     pub output: OutputArguments,
 }
 
-/// Which fleet is meant, and which of its channels.
+/// The fleet, and one of its channels.
 #[derive(Debug, Clone, Args)]
 pub struct PlaceArguments {
-    /// The fleet: a name that `hotswap fleet name` has given it, its directory, or the URL of its server. By default
-    /// that of `HOTSWAP_FLEET`, else the one of `hotswap fleet use`, or else the directory that this user has in
-    /// `$XDG_STATE_HOME/hotswap/fleet`. `./NAME` is a directory and no name.
+    /// The fleet: its name (`hotswap fleet name`), its directory, or the URL of its server. By default the one in
+    /// `HOTSWAP_FLEET`, else the one of `hotswap fleet use`, or else this user's directory
+    /// `$XDG_STATE_HOME/hotswap/fleet`. `./NAME` is a directory and not a name.
     #[arg(long, global = true, value_name = "NAME|DIR|URL")]
     pub fleet: Option<PathBuf>,
-    /// The NATS server of the fleet, instead of a directory: `nats://HOST:PORT`, or `tls://HOST:PORT`. The fleets of a
-    /// server have names of their own after it: `nats://HOST:PORT/NAME`, by default `hotswap`. `HOTSWAP_FLEET` may
-    /// name one, too.
+    /// The NATS server of the fleet, instead of a directory: `nats://HOST:PORT`, or `tls://HOST:PORT`. If a server
+    /// has several fleets, add the name of one: `nats://HOST:PORT/NAME`; the default is `hotswap`. `HOTSWAP_FLEET`
+    /// can contain a server, too.
     #[arg(long, global = true, value_name = "URL", conflicts_with = "fleet")]
     pub store: Option<String>,
-    /// A file with what the server lets this user in by: credentials as `nsc` writes them, the seed of an nkey, or
+    /// A file with the credentials for the server: as `nsc` writes them, the seed of an nkey, or
     /// `USER:PASSWORD`.
     #[arg(long, global = true, value_name = "FILE")]
     pub creds: Option<PathBuf>,
-    /// A file with the certificates that the server's is to be signed by, instead of those of this machine.
+    /// A file with the CA certificates for the server, instead of those of this machine.
     #[arg(long, global = true, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
     /// The channel.
     #[arg(long, global = true, value_name = "NAME", default_value = "main")]
     pub channel: Id,
-    /// A secret key that signs what is written; several times for several. By default, where this user has made the
-    /// fleet on a server, the one that was made with it.
+    /// A file with a secret key for signing; may be given several times. If this user has made the fleet on a
+    /// server, the default is the key that was made with it.
     #[arg(long, global = true, value_name = "FILE")]
     pub sign: Vec<PathBuf>,
 }
@@ -558,31 +560,31 @@ pub struct PlaceArguments {
 /// Arguments of `hotswap agent`.
 #[derive(Debug, Args)]
 pub struct AgentArguments {
-    /// Which fleet it serves.
+    /// The fleet that it serves.
     #[command(flatten)]
     pub place: PlaceArguments,
-    /// Let builds be loaded again that have crashed a host of this machine.
+    /// Allow builds again that have crashed a host of this machine.
     #[arg(long)]
     pub pardon: bool,
-    /// What distinguishes the hosts of this agent from those of others, besides their toolchain: each group of hosts
-    /// with the same labels has hosts of its own that try a release first. Several times for several; what a host
-    /// says of itself is worth more.
+    /// A label of the hosts of this agent; may be given several times. Hosts with the same labels and the same
+    /// toolchain form a group, and each group tries a release on hosts of its own first. A label that a host sets
+    /// itself takes precedence.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
-    /// Let consoles of other machines attach to the hosts through this agent: whoever may do so on the server can call
-    /// functions and load artifacts there.
+    /// Let consoles of other machines attach to the hosts through this agent. A user with access to the server can
+    /// then call functions and load artifacts in these hosts.
     #[arg(long)]
     pub attach: bool,
-    /// Tell whoever connects metrics of the hosts and the rollout, in the format of Prometheus: at this port of this
-    /// machine alone, or at an address that others may reach, too. With port 0 the system chooses one.
+    /// Serve metrics of the hosts and the rollout in the format of Prometheus: at this port, for programs of this
+    /// machine only, or at this address, which others may reach. With port 0 the system chooses one.
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address)]
     pub metrics: Option<SocketAddr>,
-    /// How to print what it does.
+    /// How to print its news.
     #[command(flatten)]
     pub output: OutputArguments,
 }
 
-/// Where metrics are told: a port alone is one of this machine.
+/// The address for metrics. A port alone means the loopback address.
 fn metrics_address(text: &str) -> Result<SocketAddr, String> {
     let local = text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     local.or_else(|_| text.parse()).map_err(|_| "expected PORT or ADDRESS:PORT".to_owned())
@@ -591,13 +593,13 @@ fn metrics_address(text: &str) -> Result<SocketAddr, String> {
 /// Arguments of `hotswap fleet`.
 #[derive(Debug, Args)]
 pub struct FleetArguments {
-    /// Which fleet is meant.
+    /// The fleet.
     #[command(flatten)]
     pub place: PlaceArguments,
     /// Print JSON.
     #[command(flatten)]
     pub output: FleetOutput,
-    /// What to do with it.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: FleetCommand,
 }
@@ -610,43 +612,44 @@ pub struct FleetOutput {
     pub json: bool,
 }
 
-/// What to do with a fleet.
+/// The subcommands of `hotswap fleet`.
 #[derive(Debug, Subcommand)]
 pub enum FleetCommand {
-    /// Make a fleet. With `--sign`, these keys are its release keys; on a server without it, one is made.
+    /// Make a fleet. Keys given with `--sign` become its release keys. On a server, a key is made if none is
+    /// given.
     Init,
-    /// List the keys of the fleet, or change them. As many release keys as have to sign a release sign a change, too:
-    /// `--sign`, several times.
+    /// List the keys of the fleet, or change them. A change needs as many signatures as a release: repeat
+    /// `--sign` for each key.
     Keys(KeysArguments),
-    /// Add a signature to a release. Without a release, sign what the channel declares: for whoever has looked at it,
-    /// after the keys have changed.
+    /// Add a signature to a release. Without a release, sign the declaration of the channel again after the keys
+    /// have changed; review it first.
     Sign {
         /// The release.
         release: Option<Id>,
     },
-    /// Keep artifacts as a release: the whole set of plugins that hosts are to run.
+    /// Store artifacts as a release: the whole set of plugins for hosts.
     Push(PushArguments),
     /// List the releases.
     Releases,
-    /// Try a release on a few hosts, then on more, and judge it. In a directory the agents do it; on a server,
-    /// whoever follows it, or a controller.
+    /// Try a release on a few hosts, then on more, and judge it. Agents take its steps if the fleet is in a
+    /// directory; on a server, `--follow` or `hotswap fleet controller` does.
     Rollout(RolloutArguments),
-    /// Show what is declared, how the rollout goes, and what hosts run.
+    /// Show the declaration, the progress of the rollout, and what hosts run.
     Status(FleetStatusArguments),
-    /// Make the release that is being tried the base of all hosts, whatever is known of it.
+    /// Make the release under trial the base of all hosts, whatever the evidence says.
     Promote,
-    /// Let the rollout wait.
+    /// Pause the rollout.
     Pause,
-    /// Let a paused rollout go on.
+    /// Continue a paused rollout.
     Resume,
     /// End the rollout: all hosts go back to the base.
     Abort,
-    /// Declare an earlier release for all hosts, by default the one before; ends a rollout.
+    /// Declare an earlier release for all hosts, by default the last one before; ends a rollout.
     Rollback {
         /// The release.
         release: Option<Id>,
     },
-    /// Have a host run this release, whatever is declared for others.
+    /// Pin a host to a release, whatever is declared for other hosts.
     Pin {
         /// The host, as `hotswap fleet hosts` lists it.
         #[arg(id = "pinned", value_name = "HOST")]
@@ -654,36 +657,38 @@ pub enum FleetCommand {
         /// The release.
         release: Id,
     },
-    /// Let a host run what is declared for all.
+    /// Remove the pin of a host, which then runs what is declared for all.
     Unpin {
         /// The host.
         #[arg(id = "pinned", value_name = "HOST")]
         host: Id,
     },
-    /// List the hosts with what they run and what went wrong.
+    /// List the hosts, with what they run and their problems.
     Hosts,
-    /// Check a release: its signature, and each artifact.
+    /// Verify a release: its signatures, and each artifact.
     Verify {
         /// The release.
         release: Id,
     },
-    /// List what was done, the oldest first.
+    /// Print the audit log, the oldest entry first.
     Audit,
-    /// Bring the rollouts of a channel on, until it is ended: for a fleet on a server, where agents only tell.
+    /// Take the steps of the rollouts of a channel, until stopped: for a fleet on a server, where agents only
+    /// report.
     Controller,
-    /// List the names that this user has given to fleets: `$XDG_CONFIG_HOME/hotswap/fleets.toml` keeps them.
+    /// List the fleets that this user has named. They are stored in `$XDG_CONFIG_HOME/hotswap/fleets.toml`.
     Names,
-    /// Give the fleet that `--fleet`, `--store`, `--creds`, `--tls-ca` and `--sign` say a name, for `--fleet NAME`.
+    /// Give the fleet of `--fleet`, `--store`, `--creds`, `--tls-ca` and `--sign` a name, for use as `--fleet
+    /// NAME`.
     Name {
         /// The name.
         name: Id,
     },
-    /// Let a fleet be the one that is meant where none is named.
+    /// Choose the default fleet for commands that name none.
     Use {
-        /// Its name; none any more if it is left out.
+        /// Its name. Without a name, there is no default any more.
         name: Option<Id>,
     },
-    /// Take a name away; the fleet stays.
+    /// Remove a name; the fleet itself stays.
     Forget {
         /// The name.
         name: Id,
@@ -699,20 +704,20 @@ pub struct KeysArguments {
     /// Make a key, write its secret part to this file, and let it choose among signed releases.
     #[arg(long, value_name = "FILE")]
     pub new_director: Option<PathBuf>,
-    /// Let this public key, which somebody else has made, sign releases.
+    /// Let this public key of somebody else sign releases.
     #[arg(long, value_name = "KEY")]
     pub add: Vec<String>,
-    /// Let this public key, which somebody else has made, choose among signed releases.
+    /// Let this public key of somebody else choose among signed releases.
     #[arg(long, value_name = "KEY")]
     pub add_director: Vec<String>,
-    /// Retire this public key, for good.
+    /// Retire this public key for ever.
     #[arg(long, value_name = "KEY")]
     pub remove: Vec<String>,
     /// How many of the release keys have to sign a release, or a change of the keys.
     #[arg(long, value_name = "COUNT")]
     pub threshold: Option<usize>,
-    /// Make a key, write its secret part to this file, and print its public part, for whoever may add it: the fleet is
-    /// as it was.
+    /// Make a key, write its secret part to this file, and print its public part, which a holder of the present
+    /// keys can add. The fleet does not change.
     #[arg(
         long,
         value_name = "FILE",
@@ -727,7 +732,7 @@ pub struct PushArguments {
     /// Artifacts, or directories of artifacts.
     #[arg(required = true, value_name = "FILE|DIR")]
     pub paths: Vec<PathBuf>,
-    /// What the release is called; by default a name is made of its content.
+    /// The name of the release; by default a name is derived from its content.
     #[arg(long, value_name = "NAME")]
     pub id: Option<Id>,
 }
@@ -737,16 +742,16 @@ pub struct PushArguments {
 pub struct RolloutArguments {
     /// The release.
     pub release: Id,
-    /// Wait until it is over or paused, and tell how it goes.
+    /// Wait until it is over or paused, and show its progress.
     #[arg(long)]
     pub follow: bool,
-    /// Go on after seconds and few calls: to try out.
+    /// Take each step after seconds and few calls, to try rollouts out.
     #[arg(long)]
     pub fast: bool,
-    /// Take the place of a rollout that is under way.
+    /// End the rollout that is under way, and begin this one.
     #[arg(long)]
     pub supersede: bool,
-    /// Wait until the rollout that is under way is over, and begin then.
+    /// Wait until the rollout that is under way is over, then begin.
     #[arg(long, conflicts_with = "supersede")]
     pub queue: bool,
 }

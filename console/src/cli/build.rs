@@ -53,7 +53,7 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", path.display())?)
 }
 
-/// Tells where an error arose, if that was asked for.
+/// Prints the backtrace of an error if that was requested.
 fn traced<T>(arguments: &BuildArguments, result: Result<T, BuildError>) -> Result<T, Failure> {
     if let Err(error) = &result
         && arguments.debug
@@ -63,7 +63,7 @@ fn traced<T>(arguments: &BuildArguments, result: Result<T, BuildError>) -> Resul
     Ok(result?)
 }
 
-/// Checks the package without compiling anything, and tells what there is to build.
+/// Checks the package without compiling anything, and shows what would be built.
 fn check(arguments: &BuildArguments) -> Result<(), Failure> {
     let plugin = traced(arguments, open(arguments, &arguments.plugin_dir))?;
     writeln!(io::stderr(), "`{}` can be built as a plugin", plugin.name)?;
@@ -88,7 +88,7 @@ fn check(arguments: &BuildArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells what a package has, as its sources say.
+/// Shows what the sources of a package declare.
 fn tell_package(plugin: &PluginPackage, declared: &Declarations) -> Result<(), Failure> {
     let mut text = format!("package    {} {}\n", plugin.name, plugin.manifest_path.display());
     for dir in &plugin.source_dirs {
@@ -111,7 +111,7 @@ fn tell_package(plugin: &PluginPackage, declared: &Declarations) -> Result<(), F
     tell_not_live(declared)
 }
 
-/// Tells what is named as if it were live, and is not.
+/// Shows items whose names look live although the items are not.
 fn tell_not_live(declared: &Declarations) -> Result<(), Failure> {
     let mut text = String::new();
     for item in declared.items.iter().filter(|item| item.kind == DeclarationKind::NotLive) {
@@ -124,7 +124,7 @@ fn tell_not_live(declared: &Declarations) -> Result<(), Failure> {
     Ok(io::stderr().write_all(text.as_bytes())?)
 }
 
-/// Tells everything about what was built.
+/// Shows all details of a build.
 async fn tell(
     built: &Built,
     patch: Option<&Result<(), NotPatched>>,
@@ -134,7 +134,7 @@ async fn tell(
     let mut text = String::new();
     let effect = match built.effect {
         BuildEffect::NewCode => "new code",
-        BuildEffect::SameCode => "sources changed, but not the code that they make",
+        BuildEffect::SameCode => "sources changed, but the compiled code did not",
         BuildEffect::UpToDate => "up to date",
     };
     text += &format!("build      {} ({effect})\n", built.build_id);
@@ -169,7 +169,8 @@ async fn tell(
     Ok(io::stderr().write_all(text.as_bytes())?)
 }
 
-/// What the build changed, each function and each other item on a line, with what else depends on a body.
+/// The changes of the build, one function or item on each line, with the reason if other code depends on a changed
+/// body.
 fn tell_changes(changes: &SourceChanges) -> String {
     let mut text = String::new();
     for ChangedFunction { name, file, bound } in &changes.functions {
@@ -211,7 +212,7 @@ fn link(arguments: &BuildArguments) -> Result<(), Failure> {
         return Ok(print_json(&line)?);
     }
     let mut stderr = io::stderr();
-    // Advice; where nobody reads it the crate is there all the same.
+    // This is advice; the crate is finished even if it cannot be printed.
     let _ = if links.plugins.is_empty() {
         writeln!(stderr, "it linked no other plugin, and is gone: the host must not depend on it")
     } else {
@@ -227,15 +228,14 @@ fn link(arguments: &BuildArguments) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", links.dir.display())?)
 }
 
-/// The directories of a host's plugins, if the package in `dir` is a host; else `dir` itself, which is a
-/// plugin's.
+/// The directories of a host's plugins if the package in `dir` is a host, else `dir` itself as that of a plugin.
 fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     let plugins = HostPackage::open(dir).map(|host| host.plugins).unwrap_or_default();
     let dirs: Vec<_> = plugins.into_iter().map(|plugin| plugin.dir).collect();
     if dirs.is_empty() { vec![dir.to_owned()] } else { dirs }
 }
 
-/// Cargo's flags, those that stand behind `--` too.
+/// Cargo's flags, including those after `--`.
 fn cargo_flags(arguments: &BuildArguments) -> Vec<String> {
     [arguments.cargo.flags(), arguments.cargo_flags.clone()].concat()
 }
@@ -246,7 +246,7 @@ fn open(arguments: &BuildArguments, dir: &Path) -> Result<PluginPackage, BuildEr
     Ok(plugin)
 }
 
-/// Tells everything about the plugins that were linked, and about the crate.
+/// Shows all details of the linked plugins and of the crate.
 fn tell_links(
     arguments: &BuildArguments,
     plugins: &[PathBuf],
@@ -270,14 +270,15 @@ fn tell_links(
     Ok(io::stderr().write_all(text.as_bytes())?)
 }
 
-/// What was built, and what there is to know of it.
+/// A finished build with its details.
 struct Finished {
     built: Built,
-    /// Where it went.
+    /// The path of the artifact.
     path: PathBuf,
-    /// Whether it could be a patch for the build that was there; `None` if there was none, or if that is not told.
+    /// Whether the build could be a patch for the build that was installed before; `None` if there was none, or if
+    /// this is not shown.
     patch: Option<Result<(), NotPatched>>,
-    /// What the sources declare, if all is to be told.
+    /// The declarations of the sources, if all details are shown.
     declared: Declarations,
 }
 
@@ -300,7 +301,7 @@ fn build_and_install(arguments: &BuildArguments, cancel: &Cancel) -> Result<Fini
     let in_colours = format::wants_colours(io::stderr().is_terminal());
     let mut show = |message| {
         let mut stderr = io::stderr();
-        // A build is worth finishing also when nobody reads along.
+        // The build is worth finishing even if its messages cannot be printed.
         let _ = match message {
             BuildMessage::Diagnostic(diagnostic) => {
                 let rendered = format::in_colours(&diagnostic.rendered, in_colours);
@@ -313,7 +314,7 @@ fn build_and_install(arguments: &BuildArguments, cancel: &Cancel) -> Result<Fini
         };
     };
     let mut built = build_plugin(&plugin, &options, cancel, &mut show)?;
-    // It is told whether there could be one. Who builds here wants the build loaded as a whole.
+    // Only whether a patch is possible is shown: this command installs whole builds.
     let patch = built.patch.take().map(|patch| patch.map(drop));
     let path = built.install(&arguments.out_dir)?;
     let declared = match arguments.verbose {
@@ -323,7 +324,7 @@ fn build_and_install(arguments: &BuildArguments, cancel: &Cancel) -> Result<Fini
     Ok(Finished { built, path, patch, declared })
 }
 
-/// What `hotswap build --json` prints.
+/// The output of `hotswap build --json`.
 #[derive(Serialize)]
 struct BuiltLine<'a> {
     plugin: &'a str,

@@ -1,4 +1,4 @@
-//! What cargo told this program is not for the hosts and the builds that it starts.
+//! Removes variables that cargo set for this program, so that hosts and builds that it starts do not inherit them.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// Variables that cargo sets for a program that it runs, by their beginning.
+/// The prefixes of the variables that cargo sets for a program that it runs.
 const OF_PROGRAM: [&str; 6] = [
     "CARGO_PKG_",
     "CARGO_MANIFEST_",
@@ -16,14 +16,14 @@ const OF_PROGRAM: [&str; 6] = [
     "CARGO_PRIMARY_PACKAGE",
     "CARGO_TARGET_TMPDIR",
 ];
-/// Those that choose the toolchain: of this program where cargo runs it, and of whoever set them where
-/// it is another one that cargo runs.
+/// The variables that choose the toolchain. Cargo sets them for this program if it runs it; otherwise the user has
+/// set them.
 const OF_TOOLCHAIN: [&str; 4] = ["CARGO", "RUSTUP_TOOLCHAIN", "RUST_RECURSION_COUNT", "RUSTC"];
-/// Where libraries are looked for; cargo puts the directories of what it has built before it.
+/// The search path of libraries. Cargo adds the directories of its build at the beginning.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
-/// Runs this program anew, under the same process id, without what `cargo run` put into its
-/// environment. `None` if there is nothing of the kind; an exit code if that fails.
+/// Starts this program again, with the same process id, without the variables that `cargo run` has set. `None` if
+/// there are no such variables; an exit code if the start fails.
 pub(crate) fn without_cargo() -> Option<ExitCode> {
     env::var_os("CARGO_MANIFEST_DIR")?;
     let is_ours = env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == env!("CARGO_PKG_NAME"));
@@ -41,7 +41,7 @@ pub(crate) fn without_cargo() -> Option<ExitCode> {
         };
     }
     let error = command.exec();
-    let _ = writeln!(io::stderr(), "hotswap: cannot run {} anew: {error}", program.display());
+    let _ = writeln!(io::stderr(), "hotswap: cannot start {} again: {error}", program.display());
     Some(ExitCode::FAILURE)
 }
 
@@ -51,8 +51,8 @@ fn is_cargos(name: &OsStr, is_ours: bool) -> bool {
         || is_ours && OF_TOOLCHAIN.contains(&&*name)
 }
 
-/// The library path without the directories of this program's build and of its toolchain; `None` if
-/// nothing is left.
+/// The library path without the directories of this program's build and of its toolchain; `None` if nothing is
+/// left.
 fn library_path(path: &OsStr, program: &Path) -> Option<OsString> {
     let target_dir = program.ancestors().nth(2);
     let toolchain = env::var_os("CARGO").map(std::path::PathBuf::from);

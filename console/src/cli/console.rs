@@ -9,23 +9,23 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::args::{CargoArguments, PlaceArguments, WatchArguments};
 use crate::host::socket::HostChoice;
 
-/// See and steer a host and its plugins: build, reload, invoke, free, read its log.
+/// Watch and control a host and its plugins: build, reload, invoke, free, read its log.
 #[derive(Debug, Parser)]
 #[command(name = "hotswap-console", version, subcommand_precedence_over_arg = true)]
 pub(crate) struct Arguments {
     /// The host: a cargo package directory, or an executable together with `--plugins`.
     pub host: Option<PathBuf>,
-    /// The directory of artifacts; by default what the host's package says.
+    /// The directory of artifacts; by default the one that the host's package names.
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
     #[command(flatten)]
     pub watch: WatchArguments,
     #[command(flatten)]
     pub cargo: CargoArguments,
-    /// One line an event instead of a screen.
+    /// Print one line for each event instead of showing a screen.
     #[arg(long, global = true)]
     pub plain: bool,
-    /// The fleet of the Fleet tab. Without a host, nothing but the fleet is shown.
+    /// The fleet of the Fleet tab. Without a host, only the fleet is shown.
     #[command(flatten)]
     pub place: PlaceArguments,
     /// Arguments for the host.
@@ -37,13 +37,12 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Attach to a host that runs already; without an argument, to the only one or the one picked.
+    /// Attach to a running host. Without an argument, attach to the only one, or choose one from a list.
     ///
-    /// The sources are neither watched nor built. What the session that started the host has built, or `hotswap
-    /// build PLUGIN DIR`, is loaded with `r`, or with `hotswap reload`.
+    /// The sources are neither watched nor built. Builds of the session that started the host, or of `hotswap
+    /// build PLUGIN DIR`, are loaded with `r` or `hotswap reload`.
     Attach {
-        /// The host's name, process id or socket; with a fleet, also its name there, as `hotswap fleet hosts` lists
-        /// it.
+        /// The host's name, process id or socket. With a fleet, also its name there (`hotswap fleet hosts`).
         #[arg(value_name = "NAME|PID|SOCKET")]
         host: Option<HostChoice>,
     },
@@ -54,7 +53,7 @@ pub(crate) fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// The arguments of this process. Those that say how to start a host are none for one that runs.
+/// The arguments of this process. Arguments that say how to start a host are refused for a running host.
 pub(crate) fn parse() -> Arguments {
     let mut command = Arguments::command();
     let matches = command.get_matches_mut();
@@ -64,7 +63,7 @@ pub(crate) fn parse() -> Arguments {
         (matches.subcommand_name(), of_start.iter().find(|id| is_given(id)))
     {
         let problem = format!(
-            "`{subcommand}` starts no host: only `--plain` and what names a fleet go with it"
+            "`{subcommand}` starts no host, so it takes only `--plain` and the options that name a fleet"
         );
         command.error(ErrorKind::ArgumentConflict, problem).exit();
     }

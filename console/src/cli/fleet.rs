@@ -31,26 +31,26 @@ use crate::format;
 use names::{Known, Names, is_plain, is_url};
 use status::Status;
 
-/// How often whoever follows looks.
+/// How often a followed rollout is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long a server that does not answer is waited for by whoever follows.
+/// How long a follower waits for a server that does not answer.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// A rollout is paused, or cannot be judged.
+/// The exit code if a rollout is paused, or cannot be judged.
 const PAUSED: u8 = 4;
-/// A rollout was rolled back.
+/// The exit code if a rollout was rolled back.
 const ROLLED_BACK: u8 = 5;
 
-/// Where programs of this user keep what is to last.
+/// The directory of persistent state for programs of this user.
 pub(super) fn states() -> Result<PathBuf, FleetError> {
     let directories = etcetera::base_strategy::Xdg::new().ok();
     let states = directories.and_then(|directories| directories.state_dir());
     states.ok_or_else(|| FleetError::new("no directory of this user is known; set XDG_STATE_HOME"))
 }
 
-/// How this user gets to the fleet that is meant: by what the command line says, else the environment, else the name
-/// that this user has chosen, else the directory where each user may have one. `None` for the last.
+/// The fleet that the command line names, else the environment, else the default name that this user has chosen.
+/// `None` if none of them names one: the fleet is then the default directory of this user.
 fn known(place: &PlaceArguments) -> Result<Option<Known>, FleetError> {
     let in_environment = || std::env::var_os(env::FLEET).map(PathBuf::from);
     let text = place.store.as_ref().map(PathBuf::from).or_else(|| place.fleet.clone());
@@ -72,7 +72,7 @@ fn known(place: &PlaceArguments) -> Result<Option<Known>, FleetError> {
     Ok(Some(known))
 }
 
-/// Where the fleet is that is meant, and the keys that sign there.
+/// The place of the fleet, and the files of the keys that sign there.
 fn location(place: &PlaceArguments) -> Result<(Location, Vec<PathBuf>), FleetError> {
     let known = match known(place)? {
         Some(known) if is_url(&known.at) => {
@@ -95,13 +95,13 @@ fn location(place: &PlaceArguments) -> Result<(Location, Vec<PathBuf>), FleetErr
     Ok((Location::Directory(dir), sign))
 }
 
-/// Whether somebody says which fleet is meant, or this user has one.
+/// Whether a fleet is named, or this user's default fleet exists.
 pub(crate) fn is_known(place: &PlaceArguments) -> bool {
     is_named(place)
         || matches!(location(place), Ok((Location::Directory(dir), _)) if dir.join("fleet.json").exists())
 }
 
-/// Whether somebody says which fleet is meant.
+/// Whether a fleet is named.
 pub(crate) fn is_named(place: &PlaceArguments) -> bool {
     known(place).is_ok_and(|known| known.is_some())
 }
@@ -129,8 +129,8 @@ pub(crate) fn named(place: &PlaceArguments) -> Vec<String> {
     given.flatten().collect()
 }
 
-/// The fleet that is meant. What it said of its keys when this user saw it first is believed, and others where a chain
-/// of signed changes leads to them.
+/// Opens the fleet. The keys that this user saw first are trusted, and other keys if a chain of signed changes
+/// leads to them.
 pub(super) fn open(place: &PlaceArguments) -> Result<Store, FleetError> {
     let (location, sign) = location(place)?;
     let store = match (Store::open(&location), &place.fleet, location) {
@@ -154,7 +154,7 @@ pub(super) fn open(place: &PlaceArguments) -> Result<Store, FleetError> {
     Ok(store)
 }
 
-/// What this user keeps of the keys of a fleet: those that are believed, or the secret key that was made with it.
+/// The path of a file about the keys of a fleet: the trusted keys, or the secret key that was made with the fleet.
 fn beside_keys(states: &Path, store: &Store, extension: &str) -> PathBuf {
     let hotswap_fleet::Fleet { id, made_at_ms, .. } = store.fleet();
     states.join(format!("hotswap/keys/{id}-{made_at_ms}.{extension}"))
@@ -167,7 +167,7 @@ fn make_parent(path: &Path) -> Result<(), FleetError> {
     made.map_err(|error| FleetError::new(format!("{}: cannot be made: {error}", dir.display())))
 }
 
-/// The store, signing with these keys, or else with the one that was made with it.
+/// The store, signing with the named keys, or else with the key that was made with the fleet.
 fn signed_by(store: Store, named: &[PathBuf]) -> Result<Store, FleetError> {
     let made = states().map(|states| beside_keys(&states, &store, "key"));
     let made: Vec<PathBuf> = made.ok().filter(|made| made.exists()).into_iter().collect();
@@ -179,14 +179,14 @@ fn secret_keys(files: &[PathBuf]) -> Result<Vec<SecretKey>, FleetError> {
     let read = |file: &PathBuf| {
         SecretKey::read(file).map_err(|error| {
             FleetError::new(format!(
-                "{error}; `--sign` names the file of a secret key, as `hotswap fleet keys --new FILE` makes one"
+                "{error}; `--sign` takes the file of a secret key, such as `hotswap fleet keys --new FILE` makes"
             ))
         })
     };
     files.iter().map(read).collect()
 }
 
-/// Who runs this program, for the audit.
+/// The user of this program, for the audit log.
 pub(super) fn user() -> String {
     let uid = rustix::process::getuid().as_raw();
     std::env::var("USER")
@@ -206,7 +206,7 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
         | FleetCommand::Forget { .. } => {
             return name(&place, &command, json);
         }
-        // Whoever makes a key need not know the fleet.
+        // Making a key does not need a fleet.
         FleetCommand::Keys(KeysArguments { generate: Some(path), .. }) => {
             let (_, key) = SecretKey::generate(path)?;
             return say(json, &json!({ "key": key }), || format!("{key}\n"));
@@ -241,7 +241,7 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     }
 }
 
-/// What names this user has for fleets, after one was given or taken, or another one was chosen.
+/// Adds, removes or chooses a name, or lists the names.
 fn name(place: &PlaceArguments, command: &FleetCommand, json: bool) -> Result<(), Failure> {
     let names = Names::read()?;
     match command {
@@ -284,7 +284,7 @@ fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
             let path = beside_keys(&states()?, &store, "key");
             make_parent(&path)?;
             let (secret, _) = SecretKey::generate(&path)?;
-            // Whoever reads the answer reads the standard output.
+            // This goes to stderr, because scripts read the answer on stdout.
             let _ = writeln!(
                 io::stderr(),
                 "hotswap: {} is the secret key of this fleet: keep a copy of it",
@@ -306,7 +306,7 @@ fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
     fleet.status()
 }
 
-/// A fleet, one of its channels, and how to tell of it.
+/// A fleet and one of its channels, with the form of the output.
 pub(crate) struct Fleet {
     pub(crate) store: Store,
     pub(crate) channel: Id,
@@ -317,7 +317,7 @@ fn say(json: bool, value: &impl Serialize, words: impl FnOnce() -> String) -> Re
     if json {
         return Ok(print_json(value)?);
     }
-    // Whoever writes into a fleet must not write to the terminal.
+    // Documents of a fleet may contain control characters, which must not reach the terminal.
     let is_told = |c: char| c == '\n' || !c.is_control();
     let words = words().replace(|c| !is_told(c), "\u{fffd}");
     Ok(write!(io::stdout(), "{words}")?)
@@ -335,12 +335,12 @@ struct ReleaseLine {
 }
 
 impl Fleet {
-    /// The fleet that is meant, for a program that prints nothing of it.
+    /// The fleet, for a program that prints nothing about it.
     pub(crate) fn at(place: &PlaceArguments) -> Result<Self, FleetError> {
         Ok(Self { store: open(place)?, channel: place.channel.clone(), json: false })
     }
 
-    /// Its directory, where it is in one.
+    /// The directory of the fleet, if it is in one.
     pub(crate) fn directory(place: &PlaceArguments) -> Option<PathBuf> {
         match location(place) {
             Ok((Location::Directory(dir), _)) => Some(dir),
@@ -375,8 +375,7 @@ impl Fleet {
         let is_changed = new.is_some() || new_director.is_some() || threshold.is_some();
         if is_changed || [add, add_director, remove].into_iter().any(|them| !them.is_empty()) {
             if self.store.keys()?.is_some() && !self.store.has_signers() {
-                let message =
-                    "a change of keys is signed by those that are there: `--sign SECRET-KEY`";
+                let message = "a change of keys has to be signed by the present keys: use `--sign SECRET-KEY`";
                 return Err(FleetError::new(message).into());
             }
             self.change_keys(|keys| {
@@ -414,25 +413,25 @@ impl Fleet {
         });
         self.say(&value, || {
             if keys.is_empty() {
-                return "no keys: releases are not signed, and whoever may write the fleet decides what runs\n"
+                return "no keys: releases are not signed, and everybody with write access decides what runs\n"
                     .to_owned();
             }
             let mut text: String = keys.iter().map(|key| format!("{key}\n")).collect();
             text += &directors.iter().map(|key| format!("{key} director\n")).collect::<String>();
             text += &retired.iter().map(|key| format!("{key} retired\n")).collect::<String>();
             if keys.len() > 1 {
-                text += &format!("{threshold} of {} sign a release\n", keys.len());
+                text += &format!("{threshold} of {} have to sign a release\n", keys.len());
             }
             text
         })
     }
 
-    /// Changes the keys, and signs what is declared by one of those that may then.
+    /// Changes the keys, and signs the declaration with one of the keys that may do so afterwards.
     fn change_keys(
         &self,
         change: impl FnOnce(&mut Keys) -> Result<(), FleetError>,
     ) -> Result<(), FleetError> {
-        // What was believed until now is signed anew, and nothing else.
+        // Only a declaration that was trusted until now is signed again.
         let read = self.store.channel(&self.channel);
         let read = read.and_then(|channel| Ok((channel, self.store.rollout(&self.channel)?)));
         self.store.change_keys(change)?;
@@ -448,7 +447,7 @@ impl Fleet {
 
     fn sign(&self, release: Option<&Id>) -> Result<(), Failure> {
         if !self.store.has_signers() {
-            return Err(FleetError::new("with which key? `--sign SECRET-KEY`").into());
+            return Err(FleetError::new("no key to sign with: use `--sign SECRET-KEY`").into());
         }
         let Some(release) = release else {
             let (channel, rollout) = self.store.unverified(&self.channel)?;
@@ -459,14 +458,12 @@ impl Fleet {
         let Pushed { signed, needed, .. } = self.store.sign_release(release)?;
         self.audited("sign", Some(release), None)?;
         let value = json!({ "release": release, "signatures": signed, "needed": needed });
-        self.say(&value, || {
-            format!("{release} is signed by {signed} of the {needed} keys that have to\n")
-        })
+        self.say(&value, || format!("{release} is signed by {signed} of {needed} required keys\n"))
     }
 
     fn push(&self, push: &PushArguments) -> Result<(), Failure> {
         if self.store.keys()?.is_some() && !self.store.has_signers() {
-            let message = "releases of this fleet are signed: `--sign SECRET-KEY`";
+            let message = "releases of this fleet have to be signed: use `--sign SECRET-KEY`";
             return Err(FleetError::new(message).into());
         }
         let mut plugins: BTreeMap<String, ReleasePlugin> = BTreeMap::new();
@@ -496,7 +493,7 @@ impl Fleet {
             // The last line of the answer is the release's name.
             writeln!(
                 io::stderr(),
-                "hotswap: {} is signed by {signed} of the {needed} keys that have to; `hotswap fleet sign {}` adds \
+                "hotswap: {} is signed by {signed} of {needed} required keys; `hotswap fleet sign {}` adds \
                  another",
                 release.id,
                 release.id
@@ -596,7 +593,7 @@ impl Fleet {
         if follow { self.follow().await } else { self.status() }
     }
 
-    /// Waits until no rollout is under way, and brings that on meanwhile.
+    /// Waits until no rollout is under way. Takes the steps of the present one meanwhile.
     async fn wait_for_the_one_before(&self) -> Result<(), Failure> {
         let mut watched = Watched::default();
         loop {
@@ -609,8 +606,8 @@ impl Fleet {
         }
     }
 
-    /// Begins a rollout, where none is under way; whether it has: somebody else may have written meanwhile, if only
-    /// what was left to say of the one before.
+    /// Begins a rollout if none is under way. Returns whether it did: another program may have changed the fleet
+    /// in the meantime, for example by an entry about the last rollout.
     async fn begin(&self, release: &Release, fast: bool, supersede: bool) -> Result<bool, Failure> {
         let mut last = self.store.rollout(&self.channel)?;
         if let Some(active) = last.as_ref().filter(|active| !active.phase.is_over()) {
@@ -639,7 +636,7 @@ impl Fleet {
             Some(base) => release.changed_from(&base),
             None => Vec::new(),
         };
-        // Where there is nothing to compare with, all is new.
+        // Without a base, all plugins count as changed.
         let changed = if changed.is_empty() { release.names() } else { changed };
         let Mark { epoch, seq } = declared.mark;
         let now_ms = self.store.now_ms()?;
@@ -674,7 +671,7 @@ impl Fleet {
         Ok(true)
     }
 
-    /// Tells how the rollout goes until it is over or paused; whoever follows it brings it on, too.
+    /// Shows the progress of the rollout until it is over or paused, and takes its steps.
     async fn follow(&self) -> Result<(), Failure> {
         let mut watched = Watched::default();
         loop {
@@ -696,7 +693,7 @@ impl Fleet {
         }
     }
 
-    /// Brings the rollouts of the channel on, for as long as this program runs.
+    /// Takes the steps of the channel's rollouts as long as this program runs.
     async fn control(&self) -> Result<(), Failure> {
         self.store.prepare()?;
         let mut watched = Watched::default();
@@ -706,8 +703,8 @@ impl Fleet {
         }
     }
 
-    /// Takes the steps that the rollout can take now, tells where it is then, and returns that: within, `None` if
-    /// there is no rollout. `None` if the server does not answer: it may again.
+    /// Takes the steps that the rollout can take now, shows its state, and returns its phase: the inner `None` if
+    /// there is no rollout, the outer `None` if the server does not answer now.
     async fn bring_on(&self, watched: &mut Watched) -> Result<Option<Option<Phase>>, Failure> {
         let turned = turn_now(&self.store, &self.channel, None, &user()).await;
         let turned = turned.and_then(|rollout| Ok((rollout, self.status_now()?)));
@@ -743,7 +740,7 @@ impl Fleet {
         }
     }
 
-    /// Asks something of the rollout that is under way.
+    /// Gives the rollout an order.
     async fn order(&self, order: Order) -> Result<(), Failure> {
         self.ordered(order).await?;
         self.status()
@@ -785,7 +782,7 @@ impl Fleet {
                 Some(release) => Some(release.clone()),
                 None => channel.earlier.pop().ok_or_else(|| {
                     FleetError::new(format!(
-                        "channel {} has declared nothing before; `hotswap fleet rollback RELEASE` goes to a release",
+                        "channel {} has no earlier release; `hotswap fleet rollback RELEASE` goes back to a certain release",
                         channel.name
                     ))
                 })?,
@@ -793,7 +790,7 @@ impl Fleet {
             to.clone_from(&base);
             match release {
                 Some(_) => channel.set_base(base),
-                // The one that was bad is nothing to go back to.
+                // The bad release must not become something to go back to.
                 None => channel.base = base,
             }
             channel.candidate = None;
@@ -808,7 +805,7 @@ impl Fleet {
         self.pinned(host, release)?;
         let status = self.status_now()?;
         if is_pinned && status.hosts.iter().all(|it| it.id != *host) {
-            // Whoever reads the answer reads the standard output.
+            // This goes to stderr, because scripts read the answer on stdout.
             let _ = writeln!(
                 io::stderr(),
                 "hotswap: no host {host} reports; it runs the release once it does (`hotswap fleet hosts` lists those \
@@ -845,7 +842,7 @@ impl Fleet {
         self.audited(what, release.as_ref(), Some(host))
     }
 
-    /// Changes what the channel declares.
+    /// Changes the declaration of the channel.
     fn declare(
         &self,
         mut change: impl FnMut(&mut Channel) -> Result<(), FleetError>,
@@ -886,16 +883,16 @@ impl Fleet {
     }
 }
 
-/// What somebody who watches has been told.
+/// The last state that was shown to a watching user.
 #[derive(Default)]
 struct Watched {
     told: Option<String>,
-    /// Since when the server does not answer.
+    /// Since when the server has not answered.
     silent_since: Option<Instant>,
 }
 
 impl Watched {
-    /// Waits for a server that does not answer, for a while.
+    /// Tolerates a server that does not answer, for a while.
     fn through_silence<T>(
         &mut self,
         asked: Result<T, FleetError>,
@@ -907,7 +904,7 @@ impl Watched {
             }
             Err(error) if error.is_unreachable() => {
                 if self.silent_since.is_none() {
-                    // Nobody may listen there any more, and what is watched goes on.
+                    // The output may be closed, and the watch continues.
                     let _ = writeln!(io::stderr(), "hotswap: {error}");
                 }
                 let since = *self.silent_since.get_or_insert_with(Instant::now);
@@ -918,7 +915,7 @@ impl Watched {
     }
 }
 
-/// The artifacts at these paths, and in these directories.
+/// The artifacts at these paths and in these directories.
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FleetError> {
     let mut files = Vec::new();
     for path in paths {

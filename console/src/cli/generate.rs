@@ -1,4 +1,4 @@
-//! `hotswap completions` and `hotswap man`: what is made of the command lines themselves.
+//! `hotswap completions` and `hotswap man`: files that are generated from the command lines.
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The commands that ask a host one thing.
+//! The commands that send one request to a host.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -70,12 +70,12 @@ pub(super) async fn status(
     Ok(print_json(&StatusLine { snapshot, replay_disagreements, host_outdated })?)
 }
 
-/// What `hotswap status --json` prints.
+/// The output of `hotswap status --json`.
 #[derive(Serialize)]
 struct StatusLine {
     #[serde(flatten)]
     snapshot: Snapshot,
-    /// How often cargo made other code than a build without it.
+    /// How often cargo made other code than a build without cargo.
     replay_disagreements: u64,
     /// Whether the host is older than its sources; `None` if no console has built it.
     host_outdated: Option<bool>,
@@ -96,7 +96,7 @@ pub(super) async fn reload(
     perform(host, operation, reload.output, text::reload).await.map(drop)
 }
 
-/// What a reload would change; fails where it would most likely be refused.
+/// Shows what a reload would change. Fails if the reload would most likely be refused.
 async fn preview(host: Option<&HostChoice>, reload: ReloadArguments) -> Result<(), Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
     let asked = PlanParams { latest: reload.latest, prune: reload.prune, apply: None };
@@ -122,7 +122,7 @@ async fn preview(host: Option<&HostChoice>, reload: ReloadArguments) -> Result<(
     }
 }
 
-/// What `hotswap reload --dry-run --json` prints.
+/// The output of `hotswap reload --dry-run --json`.
 #[derive(Serialize)]
 struct PreviewLine<'a> {
     #[serde(flatten)]
@@ -167,7 +167,7 @@ pub(super) async fn invoke(
     perform(host, operation, invoke.output, text::invoked).await.map(drop)
 }
 
-/// Calls what serves and an artifact that no host has loaded.
+/// Calls the serving version, and an artifact that no host has loaded.
 async fn invoke_in_both(
     host: Option<&HostChoice>,
     call: &InvokeParams,
@@ -222,7 +222,7 @@ pub(super) async fn free(host: Option<&HostChoice>, free: FreeArguments) -> Resu
     }
 }
 
-/// The arguments that name the fleet of an agent to a command.
+/// The arguments that name the agent's fleet to a command.
 fn named(agent: &HostAgent) -> String {
     let flag = if agent.fleet.contains("://") { "--store" } else { "--fleet" };
     let channel = Some(&agent.channel).filter(|channel| *channel != "main");
@@ -230,7 +230,7 @@ fn named(agent: &HostAgent) -> String {
     format!(" {flag} {}{}", agent.fleet, channel.unwrap_or_default())
 }
 
-/// Asks, and prints the answer: as JSON, or in words.
+/// Sends a request and prints the answer, as JSON or as text.
 async fn perform<T: DeserializeOwned + Serialize>(
     host: Option<&HostChoice>,
     operation: Operation,
@@ -239,7 +239,7 @@ async fn perform<T: DeserializeOwned + Serialize>(
 ) -> Result<T, Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
     if let Some(agent) = client.host().agent.as_ref().filter(|_| operation.loads()) {
-        // Whoever reads the answer reads the standard output.
+        // This goes to stderr, because scripts read the answer on stdout.
         let _ = writeln!(
             io::stderr(),
             "hotswap: {agent} decides what this host runs, and may undo this; `hotswap fleet pin {} RELEASE{}` keeps \

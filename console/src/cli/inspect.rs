@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::format;
 use crate::host::socket::{self, HostChoice};
 
-/// What `hotswap inspect --json` prints of an artifact.
+/// The output of `hotswap inspect --json`.
 #[derive(Serialize)]
 struct Inspection {
     path: PathBuf,
@@ -27,25 +27,25 @@ struct Inspection {
     build_id: String,
     source: Option<Source>,
     toolchain: ToolchainLine,
-    /// Whether the host would take it.
+    /// Whether the host would accept it.
     fits: bool,
-    /// What differs where it does not.
+    /// The difference, if it does not fit.
     misfit: Option<String>,
-    /// By what that is judged.
+    /// The toolchain that it is compared with.
     judged_by: Judge,
-    /// Why its image could not be unmapped again; none when it can.
+    /// Why its image could not be unmapped; `None` if it could.
     keep_reason: Option<String>,
-    /// The same as data.
+    /// The same reason as data.
     kept_for: Option<KeepReason>,
-    /// What opening it needs or does besides; told where there is something.
+    /// Remarks about opening it; left out if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remarks: Vec<String>,
-    /// What it declares; told with `--open`.
+    /// What it declares; only with `--open`.
     #[serde(skip_serializing_if = "Option::is_none")]
     contents: Option<ArtifactContents>,
 }
 
-/// Whose toolchain an artifact has to fit: a host's, or this program's where no host is meant.
+/// The toolchain that an artifact has to fit: that of a host, or that of this program if no host is chosen.
 #[derive(Serialize)]
 struct Judge {
     host: Option<String>,
@@ -53,7 +53,7 @@ struct Judge {
     toolchain: ToolchainLine,
     #[serde(skip)]
     built_by: Toolchain,
-    /// The host that is meant and does not tell what it was built by.
+    /// The chosen host, if it does not report its toolchain.
     #[serde(skip)]
     silent: Option<String>,
     #[serde(skip)]
@@ -68,8 +68,8 @@ struct ToolchainLine {
     hotswap_plugin: String,
 }
 
-/// Tells everything about an artifact; with `--open` also what only its own code can tell. Of a broken
-/// one it tells what it says of itself, and fails.
+/// Shows all facts about an artifact; with `--open` also those that only its own code knows. Of a broken artifact
+/// it shows what can be read, and fails.
 pub(super) async fn inspect(
     host: Option<&HostChoice>,
     arguments: &InspectArguments,
@@ -92,7 +92,7 @@ pub(super) async fn inspect(
     Ok(write!(io::stdout(), "{}", in_words(&inspection))?)
 }
 
-/// What a file says of itself, and what is wrong with it.
+/// Reads the facts in a file, and what is wrong with it.
 fn read(path: &Path, judge: Judge) -> Result<(Inspection, Option<WireError>), WireError> {
     let wrong = |reason: String| WireError {
         step: Some(Step::Inspect),
@@ -101,7 +101,7 @@ fn read(path: &Path, judge: Judge) -> Result<(Inspection, Option<WireError>), Wi
     let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let (facts, problem) = match artifact::inspect(&file) {
         Ok(facts) => (facts, None),
-        // Of another ABI nothing else can be read, whatever a host could do with it.
+        // If its ABI is another one, this program can read nothing else.
         Err(ArtifactError::Toolchain(Misfit { part, found, expected })) => {
             return Err(wrong(format!(
                 "this program cannot read it: its {} is {found}, and that of this program {expected}; \
@@ -142,7 +142,7 @@ impl Inspection {
 }
 
 impl Judge {
-    /// The host, if one is meant and tells what it was built by; otherwise this program.
+    /// The host, if one is chosen and reports its toolchain; otherwise this program.
     fn of(host: Option<&HostInfo>) -> Self {
         let silent = host.filter(|host| host.built_by.is_none()).map(|host| host.name.clone());
         let of_host = host.and_then(|host| Some((host, host.built_by.clone()?)));
@@ -164,14 +164,14 @@ impl fmt::Display for Judge {
         match (&self.host, self.pid, &self.silent) {
             (Some(host), Some(pid), _) => write!(f, "{host} (pid {pid})"),
             (_, _, Some(host)) => {
-                write!(f, "this program, since {host} does not tell what it was built by")
+                write!(f, "this program, since {host} does not report its toolchain")
             }
-            _ => f.write_str("this program, since no host is meant; `--host` names one"),
+            _ => f.write_str("this program, since no host was chosen; `--host` chooses one"),
         }
     }
 }
 
-/// What opening a file needs or does besides.
+/// Remarks about opening the file.
 fn remarks(facts: &Facts) -> Vec<String> {
     let mut remarks = Vec::new();
     if facts.has_static_tls {
@@ -215,7 +215,7 @@ fn in_words(inspection: &Inspection) -> String {
         }
     };
     let fits = match &inspection.misfit {
-        None => "yes, it was built as the host was".into(),
+        None => "yes, it has the toolchain of the host".into(),
         Some(misfit) => format!("no: {misfit}"),
     };
     let unmaps = match &inspection.keep_reason {

@@ -1,7 +1,6 @@
-//! A session as lines, one an event: for CI, for screen readers, and for `hotswap run`.
+//! A session as lines, one for each event: for CI, for screen readers, and for `hotswap run`.
 //!
-//! With `--json` each line is an object told apart by `event`, those of [`SessionEvent`] and of
-//! [`LogLine`]:
+//! With `--json` each line is an object of [`SessionEvent`] or [`LogLine`], with its kind in `event`:
 //!
 //! ```text
 //! {"event":"opened","name":"sample-host","plugin_dir":"…","plugins":["world","cat"],"plugin_packages":["…"]}
@@ -44,9 +43,9 @@ use crate::session::{
 };
 use crate::signals::Termination;
 
-/// How many of the functions, and of the other items, that a build changed are named.
+/// How many changed functions, and how many other items, a line about a build names.
 const SHOWN_CHANGES: usize = 5;
-/// How long the host's output may be silent before it is taken to be over.
+/// How long the host's output must be silent to count as complete.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs a session until a signal ends it, the host ends, or the host cannot be started.
@@ -84,7 +83,7 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
             },
             Some(line) = session.logs.recv() => lines.print_log(&line),
         };
-        // A reader that is gone ends the session, and the host with it.
+        // If the reader is gone, the session and the host end.
         if let Err(error) = printed
             && outcome.is_ok()
         {
@@ -92,7 +91,7 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
             end(&session.orders);
         }
     }
-    // The host's last words may still be on their way; its children may keep its output open.
+    // The last output of the host may still be on its way. Its children may keep the output open.
     while let Ok(Some(line)) = timeout(LAST_WORDS, session.logs.recv()).await {
         if let Err(error) = lines.print_log(&line) {
             outcome = outcome.and(Err(error.into()));
@@ -102,15 +101,15 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
     outcome
 }
 
-/// Whether reading the standard input does not stop this process: the terminal stops those that read
-/// from it in the background.
+/// Whether this process may read the standard input without being stopped: a terminal stops background processes
+/// that read from it.
 fn may_read_input() -> bool {
     let stat = Stat::of("self");
     let (group, foreground) = (stat.number(5), stat.number(8));
     !io::stdin().is_terminal() || (group.is_some() && group == foreground)
 }
 
-/// Hands what is typed on to the host. The thread ends with the process, or at the end of the input.
+/// Passes typed input on to the host. The thread ends with the process, or at the end of the input.
 fn relay_input(orders: tokio::sync::mpsc::Sender<Order>) {
     std::thread::spawn(move || {
         let mut input = io::stdin().lock();
@@ -120,17 +119,18 @@ fn relay_input(orders: tokio::sync::mpsc::Sender<Order>) {
                 return;
             }
         }
-        // It fails when the session has ended.
+        // This fails if the session has ended.
         let _ = orders.blocking_send(Order::EndInput);
     });
 }
 
 fn end(orders: &tokio::sync::mpsc::Sender<Order>) {
-    // It fails when the session ends already.
+    // This fails if the session is already ending.
     let _ = orders.try_send(Order::End);
 }
 
-/// Without a running host there is nothing to do in a script, unless the next save may mend the host.
+/// The failure that ends the command: in a script nothing is left to do without a running host, unless the next
+/// save can repair it.
 fn fatal(event: &SessionEvent, watching: bool) -> Option<Failure> {
     let error = match event {
         SessionEvent::JobFinished { job: Job::BuildHost, .. } if watching => return None,
@@ -157,7 +157,7 @@ fn fatal(event: &SessionEvent, watching: bool) -> Option<Failure> {
 
 struct Lines {
     json: bool,
-    /// Whether the host was started by somebody else.
+    /// Whether somebody else started the host.
     is_attached: bool,
     host_answers: bool,
 }
@@ -167,7 +167,7 @@ impl Lines {
         if self.json {
             return match event {
                 event if event.is_for_screens() => Ok(()),
-                // Whoever reads JSON is no terminal.
+                // JSON is not read in a terminal, so it has no colours by default.
                 event => print_json(&event.shown(format::wants_colours(false))),
             };
         }
@@ -202,7 +202,7 @@ impl Lines {
                 };
                 match plugin_dir {
                     Some(dir) if self.is_attached => format!(
-                        "== {name}: {plugins} in {}; nothing is watched or built here",
+                        "== {name}: {plugins} in {}; this session neither watches nor builds",
                         dir.display()
                     ),
                     Some(dir) => format!("== {name}: {plugins} in {}", dir.display()),
@@ -292,16 +292,18 @@ impl Lines {
             }
             SessionEvent::Watching { mode: Watch::On, .. } => "== watching the sources".into(),
             SessionEvent::Watching { mode: Watch::Ask, .. } => {
-                "== watching the sources, to reload what breaks nothing".into()
+                "== watching the sources; builds that break nothing are reloaded".into()
             }
             SessionEvent::ReloadWaits { plugins } => format!(
                 "!! {} would break what uses it, and waits: `hotswap reload --dry-run` shows what, \
                  `hotswap reload` reloads",
                 plugins.join(", ")
             ),
-            SessionEvent::Patching { on: false } => "== each build is loaded as a whole".into(),
+            SessionEvent::Patching { on: false } => {
+                "== builds are loaded as a whole, without patches".into()
+            }
             SessionEvent::Watching { mode: Watch::Build, .. } => {
-                "== watching the sources, to build and not to reload".into()
+                "== watching the sources; changes are built, but not reloaded".into()
             }
             SessionEvent::Engine(event) => return engine_event(event),
             _ => return None,
@@ -309,7 +311,7 @@ impl Lines {
     }
 }
 
-/// The engine's event in words; none for what another line says already.
+/// The engine's event as text; `None` if another line already says it.
 pub(crate) fn engine_event(event: &Event) -> Option<String> {
     match event {
         Event::ReloadFinished { report, .. } => Some(format!(

@@ -15,7 +15,7 @@ pub(super) async fn logs(host: Option<&HostChoice>, logs: LogsArguments) -> Resu
     let subscribe = SubscribeParams { events: false, logs: true, backlog: logs.backlog };
     let subscribed = client.ask::<SubscribeResult>(Request::Subscribe(subscribe));
     tokio::pin!(subscribed);
-    // How many records are still to come; none while that is not known, or where there is no end.
+    // How many records are still to come; `None` if that is not known yet, or if there is no end.
     let mut left = None;
     let mut printed = 0;
     let mut is_subscribed = false;

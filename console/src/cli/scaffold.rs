@@ -1,5 +1,4 @@
-//! `hotswap new` and `hotswap init`: the first project, a further plugin, and Hotswap in a project that
-//! exists.
+//! `hotswap new` and `hotswap init`: a new project, another plugin, and Hotswap in an existing project.
 
 mod draft;
 mod manifest;
@@ -21,17 +20,17 @@ use super::print_json;
 use crate::failure::Failure;
 use crate::host::operation::shell_line;
 
-/// Why nothing is written.
+/// A refusal to write anything.
 fn refuse(message: impl Into<String>) -> Failure {
     WireError::new(ErrorKind::Internal, message).into()
 }
 
-/// What to do with what was written.
+/// What the user has to do after the files are written.
 #[derive(Serialize)]
 struct Outlook {
     /// What is left to do by hand.
     advice: Option<String>,
-    /// The commands to give then.
+    /// The next commands.
     next: Vec<String>,
 }
 
@@ -47,7 +46,7 @@ pub(super) fn new(arguments: NewArguments) -> Result<(), Failure> {
         (None, Some(plugin)) => {
             new_plugin(plugin, arguments.host_package.as_deref(), &arguments.options)?
         }
-        // Clap sees to it that one of both is given.
+        // Clap ensures that one of both is given.
         _ => unreachable!("either a directory or the name of a plugin is given"),
     };
     finish(&draft, &outlook, &arguments.options)
@@ -73,7 +72,7 @@ pub(super) fn init(arguments: InitArguments) -> Result<(), Failure> {
     finish(&draft, &outlook, &arguments.options)
 }
 
-/// A workspace with a host, a plugin, and a crate of types that both know.
+/// A workspace with a host, a plugin, and a crate with the types that both use.
 fn new_project(dir: &Path, options: &ScaffoldArguments) -> Result<(Draft, Outlook), Failure> {
     let dir = std::path::absolute(dir)?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -90,7 +89,7 @@ fn new_project(dir: &Path, options: &ScaffoldArguments) -> Result<(Draft, Outloo
     Ok((draft, Outlook::of(next)))
 }
 
-/// A further plugin of a host.
+/// Another plugin for a host.
 fn new_plugin(
     name: &str,
     host_package: Option<&str>,
@@ -108,7 +107,7 @@ fn new_plugin(
     Ok((draft, Outlook::of(next)))
 }
 
-/// The crate of a plugin, as a member of the workspace, named in the host's list.
+/// Adds the crate of a plugin as a member of the workspace, and names it in the host's list.
 fn add_plugin(
     draft: &mut Draft,
     project: &Project,
@@ -131,7 +130,7 @@ fn add_plugin(
     project.list(draft, host, name)
 }
 
-/// A directory as a person in the current directory writes it.
+/// A directory as a user in the current directory would write it.
 fn here(dir: &Path) -> String {
     let current = std::env::current_dir().ok();
     let relative = current.and_then(|current| pathdiff::diff_paths(dir, current));
@@ -143,11 +142,11 @@ fn here(dir: &Path) -> String {
     }
 }
 
-/// What `--json` prints.
+/// The output with `--json`.
 #[derive(Serialize)]
 struct WrittenLine<'a> {
     root: &'a Path,
-    /// Files that are new, and files that changed, relative to the root.
+    /// New files and changed files, relative to the root.
     new: Vec<PathBuf>,
     changed: Vec<PathBuf>,
     /// Whether they were written.
@@ -156,7 +155,7 @@ struct WrittenLine<'a> {
     outlook: &'a Outlook,
 }
 
-/// Shows what is to be written, writes it, and says what to do next.
+/// Shows the files, writes them, and says what to do next.
 fn finish(draft: &Draft, outlook: &Outlook, options: &ScaffoldArguments) -> Result<(), Failure> {
     draft.expect_free()?;
     let mut out = io::stdout().lock();
@@ -186,7 +185,7 @@ fn finish(draft: &Draft, outlook: &Outlook, options: &ScaffoldArguments) -> Resu
     Ok(writeln!(out, "next: {}", outlook.next.join(" && "))?)
 }
 
-/// Asks before files of the user's are changed, if somebody is there to answer.
+/// Asks before existing files are changed, if a user is there to answer.
 fn is_wanted(draft: &Draft) -> Result<bool, Failure> {
     if draft.changed_files().is_empty() || !io::stdin().is_terminal() || !io::stdout().is_terminal()
     {

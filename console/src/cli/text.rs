@@ -1,4 +1,4 @@
-//! Answers in words.
+//! The answers of commands as text.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::format;
 
-/// A histogram is this many columns wide.
+/// The width of a histogram in columns.
 const HISTOGRAM_WIDTH: usize = 60;
 
 pub(super) fn hosts(hosts: &[HostInfo]) -> String {
@@ -101,7 +101,7 @@ pub(super) fn invoked(result: &InvokeResult) -> String {
     format!("{}\n{other}", called(result))
 }
 
-/// What one of two versions returned, under its name and how long it took.
+/// The result of one of two versions, with the version's name and the duration.
 fn called(result: &InvokeResult) -> String {
     let InvokeResult { plugin, version, patch, elapsed_ns, .. } = result;
     let patch = patch.map_or_else(String::new, |patch| format!("+{patch}"));
@@ -124,7 +124,7 @@ fn returned(result: &InvokeResult) -> String {
     text
 }
 
-/// The pinned calls, a line each and the answers below.
+/// The pinned calls, each on a line, with its outcomes below.
 pub(super) fn pins(pins: &Pins) -> String {
     match pins.pins.as_slice() {
         [] => "no call is pinned\n".into(),
@@ -132,7 +132,7 @@ pub(super) fn pins(pins: &Pins) -> String {
     }
 }
 
-/// `≠ 3  world greet("Ada", 2)`, and below what both versions gave; of equal answers one.
+/// `≠ 3  world greet("Ada", 2)`, with the outcomes of both versions below, or one outcome if they are equal.
 pub(super) fn pinned(pin: &PinnedCall) -> String {
     let mark = format::pin_mark(pin);
     let call = format::call(&pin.function, &pin.args);
@@ -223,7 +223,7 @@ pub(super) fn freed(result: &FreeResult) -> String {
     text
 }
 
-/// What an artifact declares.
+/// The declarations of an artifact.
 pub(super) fn contents(contents: &ArtifactContents) -> String {
     let mut text = String::from("\nFunctions\n");
     // Writing to a string does not fail.

@@ -1,4 +1,4 @@
-//! How two versions of a plugin differ, or one and the working tree.
+//! The differences between two versions of a plugin, or between a version and the work tree.
 
 use std::path::{Path, PathBuf};
 
@@ -10,54 +10,54 @@ use hotswap_protocol::{
 
 use super::probe::Prober;
 
-/// What is to be compared.
+/// A request to compare two versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiffRequest {
     /// The plugin.
     pub plugin: String,
-    /// The one side.
+    /// The first version.
     pub from: DiffVersion,
-    /// The other side; none for the work tree, and the artifact in the plugin directory.
+    /// The second version; `None` for the work tree, and the artifact in the plugin directory.
     pub to: Option<DiffVersion>,
 }
 
-/// A version that is compared.
+/// A version to be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiffVersion {
     /// Its number.
     pub version: u32,
     /// Its build id.
     pub build_id: String,
-    /// The source it was built from; none outside a git repository.
+    /// The source that it was built from; `None` outside a git repository.
     pub source: Option<Source>,
 }
 
-/// How they differ.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// What was to be compared.
+    /// The request.
     pub request: DiffRequest,
-    /// What the artifacts declare otherwise; none when there is only one.
+    /// The differences between the declarations of the artifacts; `None` if both are the same build.
     pub declared: Result<Option<DeclaredDiff>, WireError>,
-    /// How the sources differ; or why that cannot be told.
+    /// The differences between the sources, or why they are not known.
     pub source: Result<SourceDiff, String>,
 }
 
-/// What another artifact declares otherwise.
+/// The differences between the declarations of two artifacts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeclaredDiff {
-    /// The build id of the other side.
+    /// The build id of the second artifact.
     pub build_id: String,
     /// What changed.
     pub changes: Vec<ArtifactChange>,
 }
 
-/// Where artifacts and sources are found.
+/// The places of artifacts and sources.
 pub(crate) struct Places {
     pub host: Option<HostInfo>,
     pub plugin_dir: Option<PathBuf>,
     pub store_dir: Option<PathBuf>,
-    /// The directories that the plugin is built from; none where they are not known.
+    /// The directories from which the plugin is built; empty if they are not known.
     pub source_dirs: Vec<PathBuf>,
 }
 
@@ -71,7 +71,7 @@ impl From<&VersionInfo> for DiffVersion {
     }
 }
 
-/// Compares; it takes a while.
+/// Compares two versions, which takes a while.
 pub(crate) async fn compare(request: DiffRequest, places: Places, prober: &Prober) -> Difference {
     let asked = request.clone();
     let found = tokio::task::spawn_blocking(move || {
@@ -93,7 +93,7 @@ pub(crate) async fn compare(request: DiffRequest, places: Places, prober: &Probe
 }
 
 impl Places {
-    /// The artifacts of both sides; none where that is one and the same build.
+    /// The artifacts of both versions; `None` if they are the same build.
     fn artifacts(&self, request: &DiffRequest) -> Result<Option<(PathBuf, PathBuf)>, WireError> {
         let to = match &request.to {
             Some(version) if version.build_id == request.from.build_id => return Ok(None),
@@ -106,8 +106,7 @@ impl Places {
         Ok(Some((self.of_version(&request.plugin, &request.from)?, to)))
     }
 
-    /// The artifact of a version: the copy that the host loaded while there is one, or else what is
-    /// stored.
+    /// The artifact of a version: the copy that the host loaded if it still exists, or else the stored build.
     fn of_version(&self, plugin: &str, version: &DiffVersion) -> Result<PathBuf, WireError> {
         let build_id = &version.build_id;
         if let (Some(host), Some(short)) = (&self.host, build_id.get(..8)) {
@@ -122,7 +121,7 @@ impl Places {
             build_id.parse().map_err(|error: InvalidBuildId| wrong(plugin, error.to_string()))?;
         let Some(store) = &self.store_dir else {
             let what = format!(
-                "the artifact of v{} went with it, and no store of builds is known: a host names \
+                "the artifact of v{} was removed with it, and no store of builds is known: a host names \
                  it with `EngineBuilder::store`",
                 version.version
             );
@@ -151,7 +150,7 @@ impl Places {
         let candidates = std::iter::once(usual).chain(others.filter(is_library));
         let found = candidates.filter_map(|path| build_of(plugin, &path).map(|id| (path, id)));
         found.into_iter().next().ok_or_else(|| {
-            wrong(plugin, format!("no whole artifact of it is in {}", dir.display()))
+            wrong(plugin, format!("{} has no complete artifact of it", dir.display()))
         })
     }
 
@@ -174,7 +173,7 @@ impl Places {
     }
 }
 
-/// The build id of the plugin's artifact at this path, if it is one and whole.
+/// The build id of the artifact at this path, if it is a complete artifact of the plugin.
 fn build_of(plugin: &str, path: &Path) -> Option<String> {
     let facts = artifact::inspect(&std::fs::read(path).ok()?).ok()?;
     facts.name.is(plugin).then(|| facts.build_id.to_string())

@@ -1,8 +1,8 @@
-//! What a reload would change, found out without a reload.
+//! The effects of a reload, found without doing it.
 //!
-//! The host tells which artifacts it would load instead of which; each pair is opened in a process
-//! of its own and compared. What only the new version's steps could tell stays unknown, and is said
-//! to be.
+//! The host answers which artifacts it would load in place of which others. Each pair is opened in a process of
+//! its own and compared. Effects that only the steps of the new version could show stay unknown, and the preview
+//! says so.
 
 mod vault;
 mod words;
@@ -20,50 +20,50 @@ pub use words::{Line, Sort, change_lines};
 use super::probe::Prober;
 use crate::host::client::Client;
 
-/// What a reload would change.
+/// The effects of a reload.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Preview {
     /// The generation that serves.
     pub generation: u64,
-    /// Whether something that is used now may not be usable afterwards.
+    /// Whether something that is in use may not be usable after the reload.
     pub is_breaking: bool,
-    /// One entry a plugin, in load order; new plugins last.
+    /// One entry per plugin, in load order; new plugins come last.
     pub plugins: Vec<PluginPreview>,
 }
 
-/// What a reload would change in one plugin.
+/// The effects of a reload on one plugin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PluginPreview {
     /// The plugin.
     pub name: String,
-    /// What would become of it, if all goes well.
+    /// What would happen to it, if nothing fails.
     pub outcome: Outcome,
-    /// What serves now; none of a new plugin.
+    /// The artifact that serves now; `None` for a new plugin.
     pub loaded: Option<LoadedArtifact>,
-    /// What would be loaded, where that is another build.
+    /// The artifact that would be loaded, if it is another build.
     pub new: Option<NewArtifact>,
-    /// What it declares otherwise.
+    /// The changes of its declarations.
     pub changes: Vec<ArtifactChange>,
     /// The values in the DataBag that it owns.
     pub data_bag: Vec<ValuePreview>,
     /// The loaded plugins that import it.
     pub imported_by: Vec<String>,
-    /// What the host's own code expects and this would break; the reload would be refused for it. What
-    /// plugins register is known only when they are loaded.
+    /// The expectations of the host's own code that the new version would break; the reload would be refused.
+    /// Registrations of plugins are known only after a load, so expectations about these are left out.
     pub host_expects: Vec<BrokenExpectation>,
-    /// Whether something that is used now may not be usable afterwards.
+    /// Whether something that is in use may not be usable after the reload.
     pub is_breaking: bool,
-    /// Why it is not known what it declares, though the host would load it: another toolchain built this
-    /// program than the host.
+    /// Why its new declarations are not known although the host would load it: the host was built by another
+    /// toolchain than this program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_compared: Option<WireError>,
-    /// Why its artifact could not be compared; the reload would most likely be refused.
+    /// Why its artifact could not be compared. A reload would most likely be refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<WireError>,
 }
 
 impl Preview {
-    /// Asks the host, and opens what it would load.
+    /// Asks the host for its plan, and opens the artifacts that it would load.
     pub async fn make(
         client: &Client,
         prober: &Prober,
@@ -113,7 +113,7 @@ impl PluginPreview {
         let imported_by: Vec<String> = importers.map(|other| other.name.clone()).collect();
         let (declared, not_compared, error) = match compared {
             Ok(declared) => (declared, None, None),
-            // The host has looked at it for its plan.
+            // The host has compared the toolchain for its plan.
             Err(error) if error.cause == Some(CauseKind::Toolchain) => {
                 (Declared::default(), Some(error), None)
             }
@@ -140,13 +140,13 @@ impl PluginPreview {
         }
     }
 
-    /// Whether a reload would do anything to it.
+    /// Whether a reload would change the plugin.
     pub fn changes_something(&self) -> bool {
         changes_something(self.outcome)
     }
 }
 
-/// Whether a plugin with this outcome is another version afterwards, or gone.
+/// Whether this outcome replaces or removes the version of a plugin.
 fn changes_something(outcome: Outcome) -> bool {
     !matches!(
         outcome,
@@ -154,7 +154,7 @@ fn changes_something(outcome: Outcome) -> bool {
     )
 }
 
-/// What the artifacts of a plugin declare, where they were opened.
+/// The declarations of the artifacts of a plugin, if they were opened.
 #[derive(Default)]
 struct Declared {
     old: Option<ArtifactContents>,
@@ -163,7 +163,7 @@ struct Declared {
 }
 
 impl Declared {
-    /// What of the host's expectations the old artifact of a plugin meets and the new one does not.
+    /// The expectations of the host that the old artifact of a plugin meets and the new one does not.
     fn broken(&self, plugin: &str, host_expects: &[Expectation]) -> Vec<BrokenExpectation> {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return Vec::new() };
         let is_broken = |expected: &&Expectation| {
@@ -175,7 +175,7 @@ impl Declared {
                     .iter()
                     .any(|it| it.fingerprint == expected.fingerprint && is_item(it, expected))
             };
-            // A live function may go.
+            // Live functions may be removed.
             let is_gone = || {
                 expected.item == ExpectedItem::LiveFunction
                     && !new.functions.iter().any(|it| it.is_live && it.name == expected.name)
@@ -190,7 +190,7 @@ impl Declared {
         broken.collect()
     }
 
-    /// How what the host expects changes.
+    /// The difference between an expectation and the new declarations.
     fn difference_of(&self, expected: &Expectation) -> String {
         let item = match expected.item {
             ExpectedItem::Export => ChangedItem::Export,
@@ -201,14 +201,16 @@ impl Declared {
             it.item == item && (it.name == expected.name || item == ChangedItem::Export)
         });
         match change {
-            Some(change) if change.change == ChangeKind::Removed => "it would be gone".to_owned(),
+            Some(change) if change.change == ChangeKind::Removed => {
+                "it would be removed".to_owned()
+            }
             Some(change) if !change.detail.is_empty() => change.detail.clone(),
             _ => "it would have other types".to_owned(),
         }
     }
 }
 
-/// Whether a fingerprint is that of what is expected: a function may be live, or not.
+/// Whether a fingerprint belongs to an expected item. A function that is expected may be live or not.
 fn is_item(fingerprint: &Fingerprint, expected: &Expectation) -> bool {
     let is_kind = match expected.item {
         ExpectedItem::Function => {
@@ -235,14 +237,14 @@ async fn declared_changes(planned: &PlannedPlugin, prober: &Prober) -> Result<De
     let opened = declared.new.as_ref().map(|contents| contents.build_id.as_str());
     match &planned.new {
         Some(new) if opened != Some(new.build_id.as_str()) => {
-            let message = format!("{} was replaced meanwhile; ask again", new.path.display());
+            let message = format!("{} was replaced in the meantime; try again", new.path.display());
             Err(of_plugin(WireError::new(hotswap_protocol::ErrorKind::Build, message)))
         }
         _ => Ok(declared),
     }
 }
 
-/// What a plugin declares that was not there before.
+/// All declarations of a new plugin.
 fn all_added(contents: &ArtifactContents) -> Vec<ArtifactChange> {
     let added = |item, name: &str, detail: String| ArtifactChange {
         item,
@@ -263,7 +265,7 @@ fn all_added(contents: &ArtifactContents) -> Vec<ArtifactChange> {
         exports.map(|it| added(ChangedItem::Export, &it.interface, it.methods.join(", ")));
     let imports = contents.imports.iter();
     let imports = imports.map(|it| added(ChangedItem::Import, &it.plugin, it.interface.clone()));
-    // The interface is set off in the words only.
+    // Only the text puts the interface in backticks.
     let imports = imports.map(|it| ArtifactChange { detail: format!("`{}`", it.detail), ..it });
     functions.chain(types).chain(exports).chain(imports).collect()
 }

@@ -1,8 +1,8 @@
-//! Opening artifacts in a process of their own, to see what they declare.
+//! Opens artifacts in a process of their own, to find out what they declare.
 //!
-//! Opening an artifact runs its code, which may crash, hang or print. So it is done in a process
-//! that is this very program again, with a command that no person types: it has so many seconds,
-//! what the artifact prints goes to its stderr, and how it ends is told.
+//! Opening an artifact runs its code, which may crash, hang or print. Therefore another process of this program
+//! opens it, started with a hidden command. The process has limited time, the output of the artifact goes to its
+//! stderr, and the way it ends is reported.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -26,13 +26,13 @@ use tokio::time::timeout;
 use super::replay;
 use crate::host::HostExit;
 
-/// The command, which no person types.
+/// The hidden command.
 const COMMAND: &str = "__probe";
 /// How long opening one or two artifacts may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// More than this no artifact has to say.
+/// The largest answer in bytes.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
-/// Of what the artifact prints, so much of the end is kept.
+/// How many bytes are kept at the end of what the artifact prints.
 const LAST_WORDS: usize = 2 * 1024;
 
 /// Opens artifacts.
@@ -41,14 +41,14 @@ pub struct Prober {
     program: PathBuf,
 }
 
-/// What two artifacts of a plugin declare, and how they differ.
+/// The declarations of two artifacts of a plugin, and their differences.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// What the first declares.
+    /// The declarations of the first.
     pub old: ArtifactContents,
-    /// What the second declares.
+    /// The declarations of the second.
     pub new: ArtifactContents,
-    /// What changed from the first to the second.
+    /// The changes from the first to the second.
     pub changes: Vec<ArtifactChange>,
 }
 
@@ -62,25 +62,25 @@ enum Line {
 }
 
 impl Prober {
-    /// Opens them in another process of this program, also when its file was replaced meanwhile.
+    /// Opens artifacts in another process of this program, even if its file was replaced in the meantime.
     pub fn this_program() -> Self {
         Self::at("/proc/self/exe")
     }
 
-    /// Opens them in a process of the program at this path: `hotswap` or `hotswap-console`.
+    /// Opens artifacts in a process of the program at this path: `hotswap` or `hotswap-console`.
     pub fn at(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
     }
 
-    /// What an artifact declares.
+    /// The declarations of an artifact.
     pub async fn contents(&self, file: &Path) -> Result<ArtifactContents, WireError> {
         match self.run(&[file]).await?.pop() {
             Some(Line::Contents(contents)) => Ok(contents),
-            _ => Err(broken(file, "told nothing")),
+            _ => Err(broken(file, "gave no answer")),
         }
     }
 
-    /// What two artifacts of a plugin declare, and how they differ.
+    /// The declarations of two artifacts of a plugin, and their differences.
     pub async fn compare(&self, old: &Path, new: &Path) -> Result<Comparison, WireError> {
         let mut lines = self.run(&[old, new]).await?.into_iter();
         match (lines.next(), lines.next(), lines.next()) {
@@ -89,11 +89,11 @@ impl Prober {
                 Some(Line::Contents(new)),
                 Some(Line::Changes(changes)),
             ) => Ok(Comparison { old, new, changes }),
-            _ => Err(broken(new, "told less than was asked")),
+            _ => Err(broken(new, "gave an incomplete answer")),
         }
     }
 
-    /// Starts a process that does this.
+    /// Starts a process with the hidden command.
     pub(super) fn start(
         &self,
         command: &str,
@@ -105,7 +105,7 @@ impl Prober {
         process.spawn()
     }
 
-    /// The lines that the process writes for these files; it ended well and told no error.
+    /// The lines that the process writes about these files, if it ends well and reports no error.
     async fn run(&self, files: &[&Path]) -> Result<Vec<Line>, WireError> {
         let mut child = self.start(COMMAND, files).map_err(|error| {
             broken(
@@ -120,7 +120,8 @@ impl Prober {
         };
         let Ok((answer, last_words, status)) = timeout(PATIENCE, work).await else {
             let seconds = PATIENCE.as_secs();
-            let what = format!("did not open within {seconds} s; its code hangs as it is loaded");
+            let what =
+                format!("did not open within {seconds} s: its code hangs while it is loaded");
             return Err(broken(files.last().copied().unwrap_or(files[0]), &what));
         };
         let mut lines = Vec::new();
@@ -131,7 +132,7 @@ impl Prober {
                 Err(_) => break,
             }
         }
-        // Each file tells its line before the next one is opened.
+        // The process writes a line about each file before it opens the next one.
         let reached = files[lines.len().min(files.len() - 1)];
         match status {
             Ok(status) if status.success() => Ok(lines),
@@ -154,12 +155,12 @@ fn crash(file: &Path, status: ExitStatus, last_words: &str) -> WireError {
     let what = format!("ended the process that opened it, with {exit}; no host was touched");
     let mut error = broken(file, &what);
     if !last_words.is_empty() {
-        error.chain.push(format!("its last words: {last_words}"));
+        error.chain.push(format!("its last output: {last_words}"));
     }
     error
 }
 
-/// How it ended.
+/// How the process ended.
 pub(super) fn exit_of(status: ExitStatus) -> HostExit {
     HostExit { code: status.code(), signal: status.signal() }
 }
@@ -167,13 +168,13 @@ pub(super) fn exit_of(status: ExitStatus) -> HostExit {
 async fn read_all(stream: Option<impl AsyncRead + Unpin>) -> String {
     let mut bytes = Vec::new();
     if let Some(stream) = stream {
-        // What came before a failed read is all there is.
+        // If reading fails, the part before the error is used.
         let _ = stream.take(MAX_ANSWER).read_to_end(&mut bytes).await;
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Reads to the end, and keeps the end.
+/// Reads to the end, and returns the last part.
 pub(super) async fn read_end(stream: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept = Vec::with_capacity(2 * LAST_WORDS);
     if let Some(mut stream) = stream {
@@ -186,8 +187,8 @@ pub(super) async fn read_end(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
-/// Opens artifacts if that is what this process was started for; otherwise none. A program whose
-/// [`Prober`] is [`this_program`](Prober::this_program) begins with this.
+/// Opens artifacts if this process was started with the hidden command; otherwise returns `None`. A program that
+/// uses [`this_program`](Prober::this_program) has to call this first.
 pub fn serve() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let command = arguments.next()?;
@@ -205,7 +206,7 @@ pub fn serve() -> Option<ExitCode> {
     })
 }
 
-/// What the process itself does: it opens one or two artifacts, and writes a line about each.
+/// The work of the process: opens one or two artifacts, and writes a line about each.
 fn open(files: &[PathBuf]) -> std::io::Result<()> {
     prepare()?;
     let mut out = own_output()?;
@@ -229,7 +230,7 @@ fn open(files: &[PathBuf]) -> std::io::Result<()> {
     }
 }
 
-/// The error, about this program where that is what an artifact does not fit: it is no host.
+/// The error of a load. If the toolchain differs, it names this program, which is not a host.
 fn told(file: &Path, error: &EngineError) -> WireError {
     let wire = error.to_wire();
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
@@ -244,18 +245,18 @@ fn told(file: &Path, error: &EngineError) -> WireError {
     WireError { message, ..wire }
 }
 
-/// Where the process writes its lines: whatever an artifact prints must not get between them.
+/// The output for the lines of the process, separate from what an artifact prints.
 pub(super) fn own_output() -> std::io::Result<File> {
     let out = File::from(rustix::io::dup(std::io::stdout())?);
     rustix::stdio::dup2_stdout(std::io::stderr().as_fd())?;
     Ok(out)
 }
 
-/// It leaves no core dump, and does not outlive whoever asks.
+/// Ensures that this process leaves no core dump and does not outlive its parent.
 pub(super) fn prepare() -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
-    // Where this is refused there may be a core dump.
+    // If this is refused, there may be a core dump.
     let _ = setrlimit(Resource::Core, none);
     Ok(())
 }

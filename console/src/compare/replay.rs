@@ -1,9 +1,10 @@
-//! The pinned calls, made in a build that no host has loaded yet, and in what the host has loaded.
+//! Makes the pinned calls in builds that no host has loaded yet, and in the builds that the host has loaded.
 //!
-//! Each call is made in a process of its own, which is this very program again: it loads all artifacts as the
-//! host would, makes the call, and is killed. So a panic, a crash or a call that never returns harms nothing.
-//! Nothing of the host is there: its Vault is not, nor is what it provides or gives to its plugins. That is why
-//! what serves is called there too, and not asked for what it gave in the host.
+//! Each call runs in a process of its own, which is another process of this program. The process loads all
+//! artifacts as the host would, makes the call, and is killed. So a panic, a crash or a call that never returns
+//! does no harm. The process has nothing of the host: no Vault, no host services, and nothing else that the host
+//! gives to its plugins. To make both results comparable, the loaded builds are called in such a process too, and
+//! their results in the host are not used.
 
 mod words;
 
@@ -27,28 +28,28 @@ use super::probe::{Prober, exit_of, own_output, prepare, read_end};
 use crate::host::HostExit;
 use crate::host::client::Client;
 
-/// The command, which no person types.
+/// The hidden command.
 pub(super) const COMMAND: &str = "__replay";
 /// How long loading the artifacts may take.
 const LOAD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a call may take.
 const CALL_PATIENCE: Duration = Duration::from_secs(5);
-/// How long all of it may take; calls whose turn comes later are not made.
+/// How long all calls together may take; later calls are not made.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// More than this no process has to say.
+/// The largest answer of a process in bytes.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 
-/// What the pinned calls give in what serves and in what a reload would load.
+/// The results of the pinned calls, in the builds that serve and in the builds that a reload would load.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Replay {
-    /// Those that give something else first.
+    /// The calls; those with different results come first.
     pub calls: Vec<ReplayedCall>,
     /// Why no call could be made: a plugin could not be loaded without its host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<WireError>,
 }
 
-/// A pinned call that was made in both.
+/// A pinned call that was made in both builds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReplayedCall {
     /// The plugin.
@@ -57,48 +58,48 @@ pub struct ReplayedCall {
     pub function: String,
     /// The arguments in the order of the parameters.
     pub args: Vec<Value>,
-    /// The version that serves; none of a plugin that is new.
+    /// The version that serves; `None` for a new plugin.
     pub version: Option<u32>,
-    /// The build that would serve; none of a plugin that would be removed.
+    /// The build that would serve; `None` for a plugin that would be removed.
     pub build_id: Option<String>,
-    /// What the build that serves gives.
+    /// The result in the build that serves.
     pub old: Answer,
-    /// What the build that would serve gives.
+    /// The result in the build that would serve.
     pub new: Answer,
-    /// Whether both are the same; none where that is not known, since one of them was not called.
+    /// Whether both results are the same; `None` if one of the calls was not made.
     pub is_same: Option<bool>,
 }
 
-/// What a call gave.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
-    /// How long the call took, in nanoseconds; none if it failed.
+    /// How long the call took, in nanoseconds; `None` if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_ns: Option<u64>,
-    /// What it gave.
+    /// The outcome of the call.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutcome {
     /// The function returned this.
     Value(Value),
-    /// The function returned a value whose JSON has so many bytes, more than are kept.
+    /// The function returned a value whose JSON has this many bytes, which is more than is kept.
     LargeValue(u64),
     /// The call failed.
     Error(WireError),
-    /// The call had not returned after so many milliseconds, and its process was killed.
+    /// The call had not returned after this many milliseconds, and its process was killed.
     RunsOn(u64),
     /// The call ended its process.
     Ended(HostExit),
-    /// The call was not made, and why.
+    /// The call was not made, for this reason.
     NotCalled(WireError),
 }
 
-/// What a process is to do.
+/// The task of a process.
 #[derive(Serialize, Deserialize)]
 struct Job {
     artifacts: Vec<PathBuf>,
@@ -128,10 +129,11 @@ struct Given {
     digest: u64,
 }
 
-/// What a call came to, and what tells it from others; or why the artifacts could not be loaded.
+/// The result of a call, with a hash that distinguishes it; or why the artifacts could not be loaded.
 type Made = Result<(Answer, Option<u64>), WireError>;
 
-/// Makes a call in what serves, and in the same with another build of its plugin, each in a process of its own.
+/// Makes a call in the serving builds, and in the same builds with another build of its plugin, each in a process
+/// of its own.
 pub async fn invoke_in_both(
     client: &Client,
     prober: &Prober,
@@ -152,11 +154,11 @@ pub async fn invoke_in_both(
     let first = invoke(prober, &serves, call).await;
     let first = first.map(|answer| InvokeResult { version, patch, ..answer });
     let second = invoke(prober, &with_other, call).await;
-    // It is no version of the host.
+    // This build is not a version of the host, so its number is 0.
     [first, second.map(|answer| InvokeResult { version: 0, ..answer })]
 }
 
-/// Makes a call that is waited for as long as it takes.
+/// Makes a call without a time limit.
 async fn invoke(
     prober: &Prober,
     artifacts: &[PathBuf],
@@ -168,12 +170,12 @@ async fn invoke(
             let message = format!("the call ended its process, with {exit}");
             Err(WireError::new(ErrorKind::PluginError, message))
         }
-        Run::Told(_) | Run::RunsOn => Err(failed("the process of the call told nothing")),
+        Run::Told(_) | Run::RunsOn => Err(failed("the process of the call gave no answer")),
     }
 }
 
 impl Replay {
-    /// Asks the host what it would load and which calls are pinned, and makes these.
+    /// Asks the host for its plan and for the pinned calls, and makes these calls.
     pub async fn make(
         client: &Client,
         prober: &Prober,
@@ -197,7 +199,7 @@ impl Replay {
         let mut replay = Self { calls: Vec::new(), error: None };
         for call in calls {
             let mut made = Vec::with_capacity(sides.len());
-            for (artifacts, which) in sides.iter().zip(["what serves", "what would serve"]) {
+            for (artifacts, which) in sides.iter().zip(["the serving builds", "the new builds"]) {
                 let answer = match begun.elapsed() < PATIENCE {
                     true => make_call(prober, artifacts, &call).await,
                     false => Ok((no_time_left(), None)),
@@ -236,7 +238,7 @@ impl Replay {
     }
 }
 
-/// The file of the version that serves; none of a plugin that is linked into its host.
+/// The file of the version that serves; `None` for a plugin that is linked into its host.
 fn loaded_file(plugin: &PlannedPlugin) -> Option<PathBuf> {
     plugin.loaded.as_ref()?.path.clone()
 }
@@ -283,7 +285,7 @@ async fn make_call(prober: &Prober, artifacts: &[PathBuf], call: &PinParams) -> 
     let ran = run(prober, artifacts, Call::Pinned(call.clone()), Some(CALL_PATIENCE)).await?;
     let outcome = match ran {
         Run::Told(Line::Given(given)) => return Ok(given.answer()),
-        Run::Told(_) => return Err(failed("the process of the call told nothing")),
+        Run::Told(_) => return Err(failed("the process of the call gave no answer")),
         Run::RunsOn => CallOutcome::RunsOn(CALL_PATIENCE.as_millis() as u64),
         Run::Ended(exit) => CallOutcome::Ended(exit),
     };
@@ -294,11 +296,11 @@ fn failed(what: impl Into<String>) -> WireError {
     WireError::new(ErrorKind::Internal, what)
 }
 
-/// What became of a process whose artifacts were loaded.
+/// What happened in a process after its artifacts were loaded.
 enum Run {
-    /// It told what came of the call.
+    /// It wrote the result of the call.
     Told(Line),
-    /// It had not in time.
+    /// It wrote nothing in time.
     RunsOn,
     /// The call ended it.
     Ended(HostExit),
@@ -317,7 +319,7 @@ async fn run(
     let mut child =
         started.map_err(|error| failed(format!("no process for it can be started: {error}")))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // What the plugins print goes nowhere, and keeps nobody waiting.
+    // The output of the plugins is dropped, so that the process never waits for a reader.
     let drain = tokio::spawn(read_end(stderr));
     let Some(stdout) = stdout else { return Err(failed("it has no output")) };
     let mut lines = BufReader::new(stdout.take(MAX_ANSWER)).lines();
@@ -336,7 +338,7 @@ async fn run(
         Next::Line(Some(Line::Loaded)) => Some(next(patience).await),
         _ => None,
     };
-    // One that is done has killed itself; one that is not is not waited for.
+    // A process that has finished kills itself; any other one is not waited for.
     let ended: Option<ExitStatus> = match given.as_ref().unwrap_or(&loaded) {
         Next::End => child.wait().await.ok(),
         _ => {
@@ -351,7 +353,7 @@ async fn run(
         (_, Some(Next::Nothing)) => Ok(Run::RunsOn),
         (_, Some(Next::End)) => match exit {
             Some(exit) => Ok(Run::Ended(exit)),
-            None => Err(failed("nobody knows how the process of the call ended")),
+            None => Err(failed("it is not known how the process of the call ended")),
         },
         (Next::Nothing, _) => {
             let seconds = LOAD_PATIENCE.as_secs();
@@ -362,20 +364,20 @@ async fn run(
             let last_words = drain.await.unwrap_or_default();
             let mut error = failed(format!("loading ended the process{exit}"));
             if !last_words.is_empty() {
-                error.chain.push(format!("its last words: {last_words}"));
+                error.chain.push(format!("its last output: {last_words}"));
             }
             Err(error)
         }
     }
 }
 
-/// What the process told.
+/// The next output of the process.
 enum Next {
-    /// A line, if it was one of ours.
+    /// A line; `None` if it is not in our format.
     Line(Option<Line>),
     /// It has ended.
     End,
-    /// It told nothing in time.
+    /// Nothing in time.
     Nothing,
 }
 
@@ -385,7 +387,7 @@ impl Given {
         let outcome = match outcome {
             PinnedOutcome::Value(value) => CallOutcome::Value(value),
             PinnedOutcome::LargeValue(size) => CallOutcome::LargeValue(size),
-            // The function has effects there.
+            // The function has effects in that build.
             PinnedOutcome::Error(error) if error.kind == ErrorKind::Pin => {
                 CallOutcome::NotCalled(error)
             }
@@ -395,7 +397,7 @@ impl Given {
     }
 }
 
-/// What the process itself does.
+/// The work of the process.
 pub(super) fn serve(job: &str) -> std::io::Result<()> {
     prepare()?;
     let mut out = own_output()?;
@@ -420,7 +422,7 @@ pub(super) fn serve(job: &str) -> std::io::Result<()> {
                     }
                 }),
             })?;
-            // What has been loaded is never let go: `on_free` might undo what is the host's.
+            // The artifacts are never freed: `on_free` might undo something that belongs to the host.
             kill_process(getpid(), Signal::KILL)?;
         }
     }

@@ -1,25 +1,25 @@
-//! Text in columns of the terminal.
+//! Text in the columns of a terminal.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// How many columns the text takes.
+/// The number of columns that the text takes.
 pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Where text breaks into rows of so many columns: between any two characters.
+/// Finds the row breaks of a text in rows of a certain width, between any two characters.
 pub struct RowBreaks {
     width: usize,
     used: usize,
 }
 
 impl RowBreaks {
-    /// Of a text that has not begun, in rows of at least one column.
+    /// Begins a text, in rows of at least one column.
     pub fn of_width(width: usize) -> Self {
         Self { width: width.max(1), used: 0 }
     }
 
-    /// Whether the next character of the text begins another row.
+    /// Whether a new row begins before the next character of the text.
     pub fn is_before(&mut self, next: char) -> bool {
         let columns = next.width().unwrap_or(0);
         let breaks = self.used + columns > self.width && self.used > 0;
@@ -28,7 +28,7 @@ impl RowBreaks {
     }
 }
 
-/// The text in lines of at most `width` columns, broken where the columns end.
+/// The text in lines of at most `width` columns, broken at any character.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut breaks = RowBreaks::of_width(width);
     let mut lines = vec![String::new()];
@@ -43,12 +43,12 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Where rows of at most `width` columns begin in a text but for the first, as numbers of characters: behind the
-/// last blank of the row before, where it has one.
+/// The starts of all rows but the first in a text with rows of at most `width` columns, as character indices. A
+/// row ends after its last space, if it has one.
 pub fn row_starts(text: &str, width: usize) -> Vec<usize> {
     let width = width.max(1);
     let (mut starts, mut used) = (Vec::new(), 0);
-    // Where a word begins in this row, and how many columns are before it.
+    // The start of the present word in this row, and the number of columns before it.
     let mut word: Option<(usize, usize)> = None;
     for (place, c) in text.chars().enumerate() {
         let columns = c.width().unwrap_or(0);
@@ -58,7 +58,7 @@ pub fn row_starts(text: &str, width: usize) -> Vec<usize> {
             used -= before;
         }
         used += columns;
-        // A blank that has no room is not seen.
+        // A space that does not fit is invisible.
         if c == ' ' {
             word = Some((place + 1, used));
         }
@@ -66,8 +66,8 @@ pub fn row_starts(text: &str, width: usize) -> Vec<usize> {
     starts
 }
 
-/// The text in lines of at most `width` columns, broken between words where it has any; what
-/// follows is indented as the text is.
+/// The text in lines of at most `width` columns, broken between words where possible. Further lines have the
+/// indentation of the text.
 pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
     let indent = text.len() - text.trim_start_matches(' ').len();
     let indent = " ".repeat(indent.min(width / 2));
@@ -80,11 +80,11 @@ pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
         line.push_str(word);
     }
     lines.push(line);
-    // A word that is longer than a line.
+    // This breaks words that are longer than a line.
     lines.iter().flat_map(|line| wrap(line.trim_end(), width)).collect()
 }
 
-/// The text cut to at most `width` columns; a cut one ends in `…`.
+/// The text cut to at most `width` columns, with `…` at the end if it was cut.
 pub fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -103,7 +103,7 @@ pub fn cut(text: &str, width: usize) -> String {
     if width == 0 { String::new() } else { kept + "…" }
 }
 
-/// The text cut to at most `width` columns; a cut one begins with `…`.
+/// The end of the text in at most `width` columns, with `…` at its beginning if it was cut.
 pub fn cut_front(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -112,14 +112,14 @@ pub fn cut_front(text: &str, width: usize) -> String {
     cut(&reversed, width).chars().rev().collect()
 }
 
-/// The text in exactly `width` columns.
+/// The text in exactly `width` columns, aligned to the left.
 pub fn pad(text: &str, width: usize) -> String {
     let text = cut(text, width);
     let missing = width.saturating_sub(text.width());
     text + &" ".repeat(missing)
 }
 
-/// The text in exactly `width` columns, at their right end.
+/// The text in exactly `width` columns, aligned to the right.
 pub fn pad_left(text: &str, width: usize) -> String {
     let text = cut(text, width);
     let missing = width.saturating_sub(text.width());

@@ -1,9 +1,8 @@
 //! A conversation with a host over its socket.
 //!
-//! Requests may be made at once and are answered in any order. What the host tells by itself
-//! arrives in a bounded queue: a subscriber that does not read it stops reading the socket, and
-//! the host then drops log records and counts them. So whoever subscribes to logs does it on a
-//! connection of its own, and control answers never wait behind them.
+//! Requests may be sent at any time and are answered in any order. Notifications arrive in a bounded queue. If a
+//! subscriber does not read the queue, the socket is not read either, and the host drops and counts log records.
+//! Therefore log subscriptions have a connection of their own, so that answers never wait behind log records.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How many notifications wait for their reader before the socket is no longer read.
+/// How many notifications may wait before the socket is not read any more.
 const NOTIFICATION_QUEUE: usize = 1024;
 /// How many requests wait to be written.
 const REQUEST_QUEUE: usize = 64;
@@ -42,14 +41,14 @@ struct Shared {
     waiting: Mutex<Waiting>,
 }
 
-/// Requests without an answer yet; once the connection is lost, why it was.
+/// Requests without an answer; after the connection is lost, the reason.
 enum Waiting {
     Open(HashMap<u64, oneshot::Sender<ResponseLine>>),
     Closed(String),
 }
 
 impl Client {
-    /// Opens the conversation on a fresh connection.
+    /// Opens the conversation on a new connection.
     pub async fn hello(
         stream: UnixStream,
         client_name: &str,
@@ -94,41 +93,42 @@ impl Client {
         Ok((client, notifications))
     }
 
-    /// The same, of a host of another machine: its calls file would be that of another process here.
+    /// Marks the host as one of another machine: its calls file would belong to another process here.
     pub(crate) fn of_elsewhere(mut self) -> Self {
         self.host.calls_file = None;
         self.is_elsewhere = true;
         self
     }
 
-    /// Refuses what reads files of the host, if it is on another machine: there may be others at these paths here.
+    /// Refuses operations on the host's files if the host is on another machine, where the same paths may be other
+    /// files here.
     ///
     /// # Errors
-    /// What to do instead.
+    /// The text says what to do instead.
     pub(crate) fn expect_files(&self) -> Result<(), WireError> {
         if !self.is_elsewhere {
             return Ok(());
         }
         let HostInfo { name, pid, .. } = &self.host;
         let message = format!(
-            "{name} (pid {pid}) runs on another machine, and what is to be compared lies there: attach a console on \
-             that machine (`hotswap-console attach {pid}`), or ask there what a reload would change (`hotswap reload \
+            "{name} (pid {pid}) runs on another machine, and its files are there: attach a console on \
+             that machine (`hotswap-console attach {pid}`), or show there what a reload would change (`hotswap reload \
              --dry-run --host {pid}`)"
         );
         Err(WireError::new(ErrorKind::BadRequest, message))
     }
 
-    /// Who answers.
+    /// The host at the other end.
     pub fn host(&self) -> &HostInfo {
         &self.host
     }
 
-    /// Asks the host for something and waits for its answer.
+    /// Sends a request and waits for the answer.
     pub async fn request(&self, request: Request) -> Result<Value, WireError> {
         self.begin(request).1.await
     }
 
-    /// A request's id, with which it can be cancelled, and its answer to come.
+    /// Sends a request. Returns its id, with which it can be cancelled, and the future answer.
     pub fn begin(
         &self,
         request: Request,
@@ -137,7 +137,7 @@ impl Client {
         (id, self.shared.request(&self.outgoing, id, request))
     }
 
-    /// Asks the host for something and reads its answer as a `T`.
+    /// Sends a request and parses its answer as a `T`.
     pub async fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T, WireError> {
         let method = method(&request);
         decode(&method, self.request(request).await?)
@@ -167,7 +167,7 @@ impl Shared {
             Waiting::Open(waiting) => drop(waiting.insert(id, answer)),
             Waiting::Closed(reason) => return Err(lost(reason)),
         }
-        // When this fails the reader fails too, and its reason is the better one.
+        // If this fails, the reader fails too, and reports a better reason.
         let _ = outgoing.send(line).await;
         match answered.await {
             Ok(response) => response.into_result(),
@@ -185,7 +185,7 @@ impl Shared {
             Waiting::Closed(_) => None,
         };
         if let Some(waiting) = waiting {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = waiting.send(response);
         }
     }
@@ -230,9 +230,9 @@ async fn read_lines(read: OwnedReadHalf, shared: Arc<Shared>, notify: mpsc::Send
         };
         match serde_json::from_str(&line) {
             Ok(Line::Response(response)) => shared.answer(response),
-            // Nobody listens to notifications that were not subscribed to.
+            // Notifications without a subscriber are dropped.
             Ok(Line::Notification(notification)) => drop(notify.send(notification).await),
-            Err(error) => break format!("the host sent a line that is no message ({error})"),
+            Err(error) => break format!("the host sent a line that is not a message ({error})"),
         }
     };
     shared.close(reason);

@@ -1,4 +1,4 @@
-//! How a process ended.
+//! The end of a process.
 
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
@@ -6,7 +6,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
 /// How a host's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct HostExit {
-    /// Its exit code; none when a signal ended it, or when it was not our child.
+    /// Its exit code; `None` if a signal ended it, or if it was not a child of this process.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
@@ -15,7 +15,7 @@ pub struct HostExit {
 impl HostExit {
     /// `the host ended by itself: SIGSEGV (signal 11)`
     ///
-    /// Of a signal that others send, and no fault of a program raises, it says so.
+    /// For a signal that only other processes send, it says that the host was ended from outside.
     pub(crate) fn in_words(self) -> String {
         let is_sent = matches!(self.signal, Some(SIGHUP | SIGINT | SIGKILL | SIGQUIT | SIGTERM));
         let who = if is_sent { "was ended from outside" } else { "ended by itself" };
@@ -23,7 +23,7 @@ impl HostExit {
         format!("the host {who}: {self}{sender}")
     }
 
-    /// Who may have sent the signal, where that is not plain; `None` otherwise.
+    /// Who may have sent the signal, if that is not obvious; `None` otherwise.
     pub(crate) fn sender(self) -> Option<&'static str> {
         (self.signal == Some(SIGKILL))
             .then_some("somebody sent it, or the system did, since memory ran out (`dmesg` tells)")

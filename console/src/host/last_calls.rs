@@ -1,4 +1,4 @@
-//! What a host was doing when it died.
+//! The calls in flight when a host died.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,20 +7,20 @@ use hotswap_protocol::in_flight::calls_in_flight;
 use hotswap_protocol::{HostInfo, InFlightCall};
 use rustix::fs::OFlags;
 
-/// A host's calls, which can be read as long as this is there, also when the host has died.
+/// The calls file of a host. As long as this value exists, the calls can be read, even after the host has died.
 pub(crate) struct LastCalls(File);
 
 impl LastCalls {
-    /// Opens what a host says of itself while it lives; none when it says nothing.
+    /// Opens the file that a living host names; `None` if it names none.
     pub fn of(host: &HostInfo) -> Option<Self> {
-        // Whatever it names, opening it must not wait.
+        // Opening must not block, whatever file it names.
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let mut options = File::options();
         options.read(true).custom_flags(flags.bits().cast_signed());
         options.open(host.calls_file.as_ref()?).ok().map(Self)
     }
 
-    /// The calls that were under way; none when nobody can tell.
+    /// The calls that were in flight; `None` if they cannot be read.
     pub fn read(&self) -> Option<Vec<InFlightCall>> {
         calls_in_flight(&self.0).ok()
     }

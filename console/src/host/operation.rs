@@ -1,12 +1,12 @@
-//! What can be asked of a host, by a key in the console or by `hotswap` in a script.
+//! The requests that a user can make to a host, by a key in the console or by `hotswap` in a script.
 
 use hotswap_protocol::{InvokeParams, PinParams, PruneParams, Request, TargetParams, UnpinParams};
 use serde_json::Value;
 
-/// Something a host can be asked to do.
+/// A request of a user to a host.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
-    /// Say what is loaded.
+    /// Show the state of the engine.
     Status,
     /// Show the contents of the Vault.
     Vault,
@@ -16,17 +16,17 @@ pub enum Operation {
     Reloads,
     /// Reload the plugins whose artifact changed.
     Reload,
-    /// The same, also those that a rollback holds.
+    /// The same, including plugins that a rollback keeps at an earlier build.
     ReloadLatest,
     /// Reload what changed, and unload plugins whose artifact is gone.
     Prune(PruneParams),
-    /// Load an earlier version or build of a plugin, and hold it there.
+    /// Load an earlier version or build of a plugin, and keep the plugin there.
     Rollback(TargetParams),
     /// Call a function.
     Invoke(InvokeParams),
     /// Call a function now, and again in each new version of its plugin.
     Pin(PinParams),
-    /// No longer make a pinned call again.
+    /// Stop repeating a pinned call.
     Unpin(UnpinParams),
     /// List the pinned calls.
     Pins,
@@ -35,7 +35,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Whether it gives the host other versions.
+    /// Whether it changes the host's versions.
     pub fn loads(&self) -> bool {
         matches!(self, Self::Reload | Self::ReloadLatest | Self::Prune(_) | Self::Rollback(_))
     }
@@ -53,13 +53,13 @@ impl Operation {
         })
     }
 
-    /// A call that is made again in each new version of its plugin.
+    /// A call that is repeated in each new version of its plugin.
     pub fn pin(plugin: String, function: String, args: Vec<String>) -> Self {
         let args = args.into_iter().map(Value::String).collect();
         Self::Pin(PinParams { plugin, function, args, lenient: true })
     }
 
-    /// The same call so often, one after the other; anything else as it is.
+    /// Makes a call repeat this many times; other operations stay as they are.
     pub fn repeated(mut self, times: u32) -> Self {
         if let Self::Invoke(params) = &mut self {
             params.repeat = times;
@@ -67,7 +67,7 @@ impl Operation {
         self
     }
 
-    /// The same call of another version too, in turn; anything else as it is.
+    /// Makes a call also call another version; other operations stay as they are.
     pub fn beside(mut self, target: Option<String>) -> Self {
         if let Self::Invoke(params) = &mut self {
             params.beside = target;
@@ -90,7 +90,7 @@ impl Operation {
         Self::Free(TargetParams { target: format!("{plugin}@{version}") })
     }
 
-    /// The request that the host understands.
+    /// The request to the host.
     pub fn request(&self) -> Request {
         match self {
             Self::Status => Request::Snapshot,
@@ -155,14 +155,14 @@ fn call_line<'a>(
     });
     let args: Vec<String> = args.collect();
     command.extend([plugin, function]);
-    // What looks like a flag is an argument all the same.
+    // After `--`, an argument that looks like a flag is an argument.
     if args.iter().any(|it| it.starts_with("--")) {
         command.push("--");
     }
     shell_line(command.into_iter().chain(args.iter().map(String::as_str)))
 }
 
-/// The words as one line for a shell.
+/// The words as a command line for a shell.
 pub(crate) fn shell_line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     words.into_iter().map(shell_word).collect::<Vec<_>>().join(" ")
 }

@@ -1,18 +1,18 @@
-//! What the system tells of a process.
+//! Facts about processes from the system.
 
 use std::{fs, str::Split};
 
-/// The fields of `/proc/PID/stat` from the third on, which is the state: `man 5 proc_pid_stat` numbers them.
+/// The fields of `/proc/PID/stat` from the third one, the state: `man 5 proc_pid_stat` numbers them.
 pub(crate) struct Stat(String);
 
 impl Stat {
-    /// Those of a process, by its id or `self`; empty if there is no such process.
+    /// The fields of a process, named by its id or `self`; empty if there is no such process.
     pub fn of(process: impl std::fmt::Display) -> Self {
         Self::parse(&fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default())
     }
 
     pub fn parse(line: &str) -> Self {
-        // The name before the state may have any sign in it.
+        // The name before the state may contain any character.
         Self(line.rsplit_once(") ").map_or("", |(_, rest)| rest).trim_end().to_owned())
     }
 
@@ -21,7 +21,7 @@ impl Stat {
         self.fields().next().unwrap_or_default()
     }
 
-    /// The field of a number, 3 or more, if it is a number itself.
+    /// The field with this number, 3 or higher, if it is numeric.
     pub fn number(&self, field: usize) -> Option<u64> {
         self.fields().nth(field.checked_sub(3)?)?.parse().ok()
     }

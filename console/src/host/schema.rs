@@ -1,23 +1,23 @@
-//! JSON Schemas, as far as a form needs them.
+//! JSON Schemas, as far as forms need them.
 
 use std::sync::Arc;
 
 use regex::Regex;
 use serde_json::Value;
 
-/// References that lead to references are followed this far.
+/// How many references are followed in a row.
 const REFERENCES_FOLLOWED: usize = 16;
-/// A summary names so many fields or choices.
+/// How many fields or choices a summary names.
 const SUMMARY_NAMES: usize = 6;
 
-/// A schema within its document, whose definitions it may refer to.
+/// A schema within its document, whose definitions it may reference.
 #[derive(Debug, Clone)]
 pub struct Schema {
     document: Arc<Value>,
     node: Value,
 }
 
-/// What a schema says, as a form sees it.
+/// The shape of values, as a form shows it.
 #[derive(Debug, Clone)]
 pub enum Shape {
     /// Nothing but `null`.
@@ -26,49 +26,49 @@ pub enum Shape {
     Boolean,
     /// A whole number within these bounds. If `most` is `i128::MAX`, the number has no upper bound.
     Integer {
-        /// The least.
+        /// The minimum.
         least: i128,
-        /// The greatest.
+        /// The maximum.
         most: i128,
     },
     /// A number within these bounds.
     Number {
-        /// The least.
+        /// The minimum.
         least: f64,
-        /// The greatest.
+        /// The maximum.
         most: f64,
     },
     /// Text.
     Text {
-        /// The least number of characters.
+        /// The smallest number of characters.
         shortest: usize,
-        /// The greatest number of characters.
+        /// The largest number of characters.
         longest: usize,
-        /// What it must match, as the schema has it, and compiled.
+        /// The pattern that it must match: the source text and the compiled form.
         pattern: Option<(String, Regex)>,
     },
     /// One of these values.
     Choice(Vec<Value>),
-    /// `null`, or what the schema says.
+    /// `null`, or a value of the schema.
     Optional(Box<Schema>),
-    /// Any number of items, or so many.
+    /// A list within these bounds.
     List {
-        /// What each item is.
+        /// The schema of each item.
         item: Box<Schema>,
-        /// The least number.
+        /// The smallest number of items.
         fewest: usize,
-        /// The greatest number.
+        /// The largest number of items.
         most: usize,
     },
-    /// One item of each.
+    /// A list with one item for each schema.
     Tuple(Vec<Schema>),
-    /// Any names, each with a value.
+    /// An object with any keys, whose values have this schema.
     Map(Box<Schema>),
-    /// Fields.
+    /// An object with these fields.
     Object(Vec<Property>),
-    /// One of several.
+    /// One of several variants.
     Variants(Vec<Variant>),
-    /// Anything, of these JSON types when any are named.
+    /// Any JSON; of these types, if any are named.
     Json(Vec<String>),
 }
 
@@ -77,25 +77,25 @@ pub enum Shape {
 pub struct Property {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its schema.
     pub schema: Schema,
-    /// Whether it must be there.
+    /// Whether it is required.
     pub is_required: bool,
 }
 
-/// One of several shapes that a value may have.
+/// One of several variants of a value.
 #[derive(Debug, Clone)]
 pub struct Variant {
     /// Its name.
     pub name: String,
-    /// The only field of the object that the value lies in, where it lies in one.
+    /// The key of the only field of the object that contains the value, if there is such an object.
     pub tag: Option<String>,
-    /// What the value is.
+    /// The schema of the value.
     pub schema: Schema,
 }
 
 impl Schema {
-    /// The schema that is a whole document.
+    /// The schema of a whole document.
     pub fn new(document: &Value) -> Self {
         Self { document: Arc::new(document.clone()), node: document.clone() }
     }
@@ -104,7 +104,7 @@ impl Schema {
         Self { document: self.document.clone(), node: node.clone() }
     }
 
-    /// The schema that a reference stands for. Its own default goes with it.
+    /// The schema that a reference leads to, with the reference's own default.
     fn resolved(&self) -> Self {
         let mut schema = self.clone();
         for _ in 0..REFERENCES_FOLLOWED {
@@ -119,18 +119,18 @@ impl Schema {
         schema
     }
 
-    /// The value that serves where none is given.
+    /// The default value.
     pub fn default_value(&self) -> Option<Value> {
         self.resolved().node.get("default").cloned()
     }
 
-    /// What is said about it, on one line.
+    /// The description, on one line.
     pub fn doc(&self) -> String {
         let doc = self.node["description"].as_str().unwrap_or_default();
         doc.lines().next().unwrap_or_default().to_owned()
     }
 
-    /// What it says.
+    /// The shape of its values.
     pub fn shape(&self) -> Shape {
         let schema = self.resolved();
         let node = &schema.node;
@@ -178,7 +178,7 @@ impl Schema {
         Shape::Text {
             shortest: length(&self.node["minLength"], 0),
             longest: length(&self.node["maxLength"], usize::MAX),
-            // What this cannot compile, the host may still check.
+            // A pattern that cannot be compiled here may still be checked by the host.
             pattern: pattern.and_then(|it| Some((it.to_owned(), Regex::new(it).ok()?))),
         }
     }
@@ -258,7 +258,7 @@ impl Schema {
         vec![Variant { name, tag: None, schema }]
     }
 
-    /// What it is, in a few words: `text`, `list of 0 to 255`, `{rounds, name}`.
+    /// A summary in a few words: `text`, `list of 0 to 255`, `{rounds, name}`.
     pub fn summary(&self) -> String {
         match self.shape() {
             Shape::Nothing => "nothing".into(),
@@ -289,12 +289,12 @@ impl Schema {
     }
 }
 
-/// What a schema document says, in a few words.
+/// A summary of a schema document, in a few words.
 pub fn summary(document: &Value) -> String {
     Schema::new(document).summary()
 }
 
-/// A value as a person would say it: text without quotes.
+/// A value without the quotes of a text.
 pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -313,7 +313,7 @@ fn types(node: &Value) -> Vec<String> {
         Value::Array(several) => {
             several.iter().filter_map(|it| it.as_str().map(str::to_owned)).collect()
         }
-        // A schema that lists properties is of an object, whether it says so or not.
+        // A schema that lists properties describes an object, even if it does not say so.
         _ if node["properties"].is_object() => vec!["object".into()],
         _ => Vec::new(),
     }
@@ -335,7 +335,7 @@ fn length(value: &Value, fallback: usize) -> usize {
     value.as_u64().map_or(fallback, |length| usize::try_from(length).unwrap_or(usize::MAX))
 }
 
-/// The explicit bounds. What a float of 32 bits cannot hold is outside of it, too.
+/// The explicit bounds, limited to the range of a 32-bit float if the format says so.
 fn number_bounds(schema: &Value) -> (f64, f64) {
     let widest = match schema["format"].as_str() {
         Some("float") => f32::MAX.into(),
@@ -344,7 +344,7 @@ fn number_bounds(schema: &Value) -> (f64, f64) {
     (schema["minimum"].as_f64().unwrap_or(-widest), schema["maximum"].as_f64().unwrap_or(widest))
 }
 
-/// The narrower of what the format and the explicit bounds allow.
+/// The narrower one of the format's bounds and the explicit bounds.
 fn integer_bounds(schema: &Value) -> (i128, i128) {
     let (least, most): (i128, i128) = match schema["format"].as_str() {
         Some("int8") => (i8::MIN.into(), i8::MAX.into()),

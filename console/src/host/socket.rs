@@ -1,4 +1,4 @@
-//! Where hosts listen, and how one of them is chosen.
+//! The sockets of hosts, and the choice of a host.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -13,7 +13,7 @@ use hotswap_protocol::{
 use super::process::Stat;
 use crate::host::client::Client;
 
-/// A host that accepts connections but does not say hello for this long is passed over.
+/// A host is skipped if it accepts a connection but does not send hello within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The directory that holds the sockets of this user's hosts.
@@ -21,7 +21,7 @@ pub fn directory() -> PathBuf {
     runtime_dir().path().to_owned()
 }
 
-/// The same, which is made if it is not there.
+/// The same directory, which is made if it does not exist.
 pub(crate) fn make_directory() -> io::Result<PathBuf> {
     runtime_dir().make(None)
 }
@@ -34,7 +34,7 @@ fn user_id() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
-/// Says that no host has a socket in the directory, and why it was not looked for, if so.
+/// The message that no host has a socket in the directory, with the reason if another directory was not searched.
 pub(crate) fn no_sockets() -> String {
     let dir = runtime_dir();
     let mut text = format!("no host runs with a console socket in {}", dir.path().display());
@@ -51,18 +51,18 @@ pub fn of_process(pid: u32) -> PathBuf {
     directory().join(format!("{pid}.sock"))
 }
 
-/// Which host is meant: `--host NAME|PID|SOCKET`.
+/// A choice of a host: `--host NAME|PID|SOCKET`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostChoice {
     /// The host with this process id, at its usual socket.
     Process(u32),
     /// The host at this socket.
     Socket(PathBuf),
-    /// The host that runs in the project of this name, or is called so.
+    /// The host in the project with this name, or the host with this name.
     Named(String),
-    /// The host that this process is, or that it has started.
+    /// The host in this process, or in a process that it has started.
     Started(u32),
-    /// A host of another machine, which a socket of this one leads to.
+    /// A host of another machine, which is reached through a local socket.
     Through(PathBuf),
 }
 
@@ -95,7 +95,7 @@ impl HostChoice {
         }
     }
 
-    /// Whether this is the host that is meant, or one of them.
+    /// Whether this choice includes a host.
     pub(crate) fn is_meant(&self, host: &HostInfo) -> bool {
         match self {
             Self::Process(pid) => host.pid == *pid,
@@ -113,9 +113,9 @@ impl HostChoice {
                 self.socket().display()
             ),
             Self::Named(name) => {
-                format!("no host is called {name}. `hotswap hosts` lists those that run")
+                format!("no host is named {name}. `hotswap hosts` lists those that run")
             }
-            Self::Through(_) => format!("the host of another machine is not reached: {reason}"),
+            Self::Through(_) => format!("the host of another machine cannot be reached: {reason}"),
             Self::Socket(path) => format!(
                 "no host listens at {}: {reason}. `hotswap hosts` lists those that run",
                 path.display()
@@ -124,7 +124,7 @@ impl HostChoice {
         WireError::new(ErrorKind::NoHost, message)
     }
 
-    /// Connects to this host; a socket that nobody listens at any more is removed.
+    /// Connects to this host. Removes the socket if nobody listens at it any more.
     pub async fn connect(&self, client_name: &str) -> Result<Connected, WireError> {
         if let Self::Named(name) = self {
             return choose(
@@ -148,21 +148,22 @@ impl HostChoice {
         }
     }
 
-    /// Whether the host is on another machine: its process ids and paths mean nothing here.
+    /// Whether the host is on another machine, so its process ids and paths mean nothing here.
     pub fn is_elsewhere(&self) -> bool {
         matches!(self, Self::Through(_))
     }
 
-    /// Whether the process of this host may live; of another machine's nobody here knows.
+    /// Whether the process of this host may be running. For a host of another machine this is not known, so it is
+    /// `true`.
     pub(crate) fn may_live(&self, pid: u32) -> bool {
         self.is_elsewhere() || process_lives(pid)
     }
 }
 
-/// A client, and what the host tells it by itself.
+/// A client, and the notifications of its host.
 pub type Connected = (Client, tokio::sync::mpsc::Receiver<hotswap_protocol::Notification>);
 
-/// Connects to the chosen host, or to the only one that runs.
+/// Connects to the chosen host, or to the only running one.
 pub async fn connect(
     choice: Option<&HostChoice>,
     client_name: &str,
@@ -180,8 +181,8 @@ pub async fn connect(
     choose(found, |_| true, no_host_runs)
 }
 
-/// Connects to the chosen host. Without a choice, to one that a command about a file means: the only one in
-/// the project of the current directory; `None` if there is none.
+/// Connects to the chosen host. Without a choice, it connects to the only host in the project of the current
+/// directory; `None` if there is none. For commands about a file, which need no host.
 pub async fn connect_in_project(
     choice: Option<&HostChoice>,
     client_name: &str,
@@ -194,7 +195,7 @@ pub async fn connect_in_project(
     Ok(choose(found, |host| is_in_project(host, &here), no_host_runs).ok())
 }
 
-/// The only one of these hosts that is meant.
+/// The only one of these hosts that the choice includes.
 fn choose(
     mut found: Vec<Connected>,
     is_meant: impl Fn(&HostInfo) -> bool,
@@ -217,8 +218,8 @@ fn choose(
     }
 }
 
-/// Whether a host runs in the project of a directory: its program, its working directory or its plugin
-/// directory is in the workspace that the directory is in.
+/// Whether a host runs in the project of a directory: its program, its working directory or its plugin directory
+/// is in the same workspace.
 fn is_in_project(host: &HostInfo, dir: &Path) -> bool {
     let Some(project) = project_of(dir) else { return false };
     let link = |name: &str| std::fs::read_link(format!("/proc/{}/{name}", host.pid)).ok();
@@ -226,7 +227,7 @@ fn is_in_project(host: &HostInfo, dir: &Path) -> bool {
     places.into_iter().flatten().any(|place| place.starts_with(project))
 }
 
-/// The root of the workspace that a directory is in; the package's where it is in no workspace.
+/// The root of the workspace that contains a directory; the root of the package if there is no workspace.
 fn project_of(dir: &Path) -> Option<&Path> {
     let manifest = |dir: &Path| std::fs::read_to_string(dir.join("Cargo.toml")).ok();
     let is_workspace = |dir: &&Path| {
@@ -237,8 +238,7 @@ fn project_of(dir: &Path) -> Option<&Path> {
     workspace.or_else(|| dir.ancestors().find(|dir| manifest(dir).is_some()))
 }
 
-/// The process that has a socket among this one and those that it started, directly or not; this one
-/// if none has.
+/// The process with a socket among this one and its descendants; this process if none has a socket.
 pub(crate) fn started_by(pid: u32) -> u32 {
     if of_process(pid).exists() {
         return pid;
@@ -255,7 +255,7 @@ fn is_started_by(mut pid: u32, by: u32) -> bool {
     pid == by
 }
 
-/// Says that no host of this user runs, and how one is started.
+/// The error that no host of this user runs, with how to start one.
 pub(crate) fn no_host_runs() -> WireError {
     WireError::new(
         ErrorKind::NoHost,
@@ -279,10 +279,10 @@ async fn running(client_name: &str) -> Vec<Connected> {
     found
 }
 
-/// The sockets of this user's hosts, those of dead ones too.
+/// The sockets of this user's hosts, including those of dead hosts.
 pub(crate) fn sockets() -> Vec<PathBuf> {
     let dir = runtime_dir();
-    // In a directory that others can change, anybody can listen.
+    // If others can change the directory, a socket in it could be anybody's.
     if dir.check().is_err() {
         return Vec::new();
     }
@@ -294,15 +294,15 @@ pub(crate) fn sockets() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Connects, and removes the socket of a host that has gone without doing so: one among those of this
-/// user's hosts, and not whatever somebody names.
+/// Connects. If the host has died and left its socket, it is removed, but only in the directory of this user's
+/// hosts and never at a path that a user has named.
 async fn open(path: &Path) -> io::Result<tokio::net::UnixStream> {
     let answer = match SocketPath::of(path) {
         Ok(short) => tokio::net::UnixStream::connect(short.path()).await,
         Err(error) => Err(error),
     };
     let refused = matches!(&answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
-    // A host that is just starting refuses too, between making its socket and listening.
+    // A host that is just starting also refuses connections, between making its socket and listening.
     let pid = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
     if let Some(pid) = pid.filter(|pid| refused && *path == of_process(*pid)) {
         remove_left_behind(pid);
@@ -310,14 +310,14 @@ async fn open(path: &Path) -> io::Result<tokio::net::UnixStream> {
     answer
 }
 
-/// Removes the socket that a process which has ended left. One that stays does no harm.
+/// Removes the socket of a process that has ended. An error does no harm.
 pub(crate) fn remove_left_behind(pid: u32) {
     if !process_lives(pid) {
         remove_dead_socket(&of_process(pid), user_id());
     }
 }
 
-/// Whether a process of this id runs. One that has ended and whose parent has not noticed does not.
+/// Whether a process with this id is running. A process that has ended but was not reaped does not count.
 pub(crate) fn process_lives(pid: u32) -> bool {
     let Some(id) = rustix::process::Pid::from_raw(pid.cast_signed()) else { return false };
     let is_there = rustix::process::test_kill_process(id).is_ok();

@@ -4,24 +4,24 @@ use std::path::{Path, PathBuf};
 
 use hotswap_build::HostPackage;
 
-/// Flags of cargo that choose something in the host's package, and that take a value.
+/// Flags of cargo that apply only to the host's package and take a value.
 const OF_HOST_WITH_VALUE: [&str; 2] = ["--features", "-F"];
-/// Those that take none.
+/// Flags of cargo that apply only to the host's package and take no value.
 const OF_HOST: [&str; 2] = ["--all-features", "--no-default-features"];
 
-/// Cargo's flags, sorted by what they are for.
+/// Cargo's flags, for the host and for plugins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CargoFlags {
-    /// For builds and runs of the host.
+    /// The flags for the host.
     pub host: Vec<String>,
-    /// For builds of plugins: those that choose nothing in the host's package.
+    /// The flags for plugins: those that do not apply only to the host's package.
     pub plugins: Vec<String>,
     bin: Option<String>,
     target_dir: Option<PathBuf>,
 }
 
 impl CargoFlags {
-    /// Sorts flags; of two that exclude each other the later one counts.
+    /// Sorts flags. If two exclude each other, the later one counts.
     pub fn of(flags: impl IntoIterator<Item = String>) -> Self {
         let mut sorted = Self::default();
         let mut flags = flags.into_iter();
@@ -49,18 +49,18 @@ impl CargoFlags {
         sorted
     }
 
-    /// The flags of a host's manifest, and after them those of the command line.
+    /// The flags of a host's manifest, followed by those of the command line.
     pub fn for_package(package: &HostPackage, command_line: &[String]) -> Self {
         Self::of(package.cargo_flags.iter().chain(command_line).cloned())
     }
 
-    /// Changes what the flags choose of a package: its program, and its target directory.
+    /// Applies the flags that choose the package's program and its target directory.
     pub fn apply(&self, package: &mut HostPackage) {
         if let Some(bin) = &self.bin {
             package.bin.clone_from(bin);
         }
         let Some(target_dir) = &self.target_dir else { return };
-        // Cargo runs in other directories than this program.
+        // Cargo runs in another directory than this program.
         let target_dir = std::path::absolute(target_dir).unwrap_or_else(|_| target_dir.clone());
         if let Some(rest) = below(&package.plugin_dir, &package.target_dir) {
             package.plugin_dir = target_dir.join(rest);

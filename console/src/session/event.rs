@@ -1,4 +1,4 @@
-//! What a session tells.
+//! The events of a session.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,9 +21,9 @@ use crate::format;
 use crate::host::HostExit;
 use crate::host::operation::Operation;
 
-/// Something that happened in a session.
+/// An event of a session.
 ///
-/// As JSON it is one line of `hotswap run --json`, told apart by `event`.
+/// As JSON it is one line of `hotswap run --json`, and its `event` names the kind.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum SessionEvent {
@@ -31,35 +31,35 @@ pub enum SessionEvent {
     Opened {
         /// The host.
         name: String,
-        /// Its package's directory; none where it was not started from one.
+        /// Its package's directory; `None` if it was not started from a package.
         #[serde(skip_serializing_if = "Option::is_none")]
         package_dir: Option<PathBuf>,
-        /// Where its artifacts go; none when only the host knows.
+        /// The directory of its artifacts; `None` if only the host knows it.
         plugin_dir: Option<PathBuf>,
-        /// Its plugins' package names.
+        /// The package names of its plugins.
         plugins: Vec<String>,
         /// The directories of these packages, in the same order.
         plugin_packages: Vec<PathBuf>,
     },
-    /// Work began.
+    /// A job began.
     JobStarted {
-        /// What work.
+        /// The job.
         job: Job,
     },
-    /// A build got further.
+    /// A build made progress.
     JobProgress {
-        /// Units compiled.
+        /// The number of compiled units.
         done: usize,
-        /// Units in all, when cargo has said so.
+        /// The number of all units, once cargo has reported it.
         total: Option<usize>,
-        /// The last one compiled.
+        /// The unit that was compiled last.
         package: String,
     },
-    /// Cargo said something.
+    /// A line of output of cargo or the compiler.
     Build {
         /// The package being built.
         package: String,
-        /// What it said.
+        /// The line.
         #[serde(flatten)]
         line: BuildLine,
     },
@@ -69,187 +69,187 @@ pub enum SessionEvent {
         plugin: String,
         /// The artifact's build id.
         build_id: String,
-        /// Where it lies.
+        /// The path of the artifact.
         path: PathBuf,
-        /// How many warnings the compiler gave.
+        /// The number of compiler warnings.
         warnings: usize,
-        /// What it changed: `new_code`, `same_code`, or nothing since it is `up_to_date`.
+        /// Its effect: `new_code`, `same_code` or `up_to_date`.
         effect: BuildEffect,
-        /// Which functions changed, and what else, compared with the build before; none where that is not
-        /// known, as after a run of cargo.
+        /// The changed functions and other items, compared with the last build; `None` if they are not known, such
+        /// as after a run of cargo.
         changes: Option<SourceChanges>,
-        /// Whether the version that runs can have its code as a patch; none if there is no such version, or if
-        /// patches are not wanted.
+        /// Whether its code can be loaded into the running version as a patch; `None` if no such version runs, or
+        /// if patches are turned off.
         #[serde(skip_serializing_if = "Option::is_none")]
         patchable: Option<bool>,
-        /// Why the version that runs cannot have its code as a patch; none if it can, if there is no such
-        /// version, or if patches are not wanted.
+        /// Why its code cannot be loaded as a patch; `None` if it can, if no such version runs, or if patches are
+        /// turned off.
         #[serde(skip_serializing_if = "Option::is_none")]
         not_patched: Option<String>,
-        /// Whether the host serves its code already, which it got while the artifact was linked: no reload follows.
+        /// Whether the host already serves its code, which it got while the artifact was linked, so that no reload
+        /// follows.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_served: bool,
-        /// How long each phase took: what `hotswap build -v` tells; before it `notice`, from the
-        /// moment a save was noticed, and after it `install`.
+        /// How long each phase took, as `hotswap build -v` shows; also `notice`, from the moment a save was
+        /// noticed, and `install`.
         phases: Vec<PhaseTiming>,
     },
-    /// What lies in the plugin directory, whoever put it there; told when that has changed.
+    /// The artifacts in the plugin directory, whoever put them there; sent when they have changed.
     #[serde(skip)]
     Installed {
         /// The build id of each plugin's artifact, as the artifact names the plugin.
         builds: BTreeMap<String, String>,
     },
-    /// The host was to be started anew with an artifact that it cannot load.
+    /// The host was to be restarted with an artifact that it cannot load.
     #[serde(skip)]
     ArtifactRefused {
-        /// The plugin, or the artifact's file where that does not say which plugin it is of.
+        /// The plugin, or the name of the file if the file does not name its plugin.
         plugin: String,
-        /// What is wrong with the artifact.
+        /// The problem with the artifact.
         reason: String,
-        /// The build id of the earlier build that is in its place now; none where none is stored.
+        /// The build id of the earlier build that has replaced it; `None` if no build is stored.
         instead: Option<String>,
     },
-    /// Work ended.
+    /// A job ended.
     JobFinished {
-        /// What work.
+        /// The job.
         job: Job,
-        /// How.
+        /// Its outcome.
         #[serde(flatten)]
         outcome: JobOutcome,
         /// How long it took, in milliseconds.
         elapsed_ms: u64,
     },
-    /// The host's process runs.
+    /// The host's process has started.
     HostStarted {
         /// Its process id.
         pid: u32,
     },
     /// The host answers.
     Connected {
-        /// Who answers.
+        /// The host.
         host: HostInfo,
     },
-    /// The connection is lost; it is tried anew while the host's process lives.
+    /// The connection is lost. The session connects again as long as the host's process runs.
     Disconnected {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The host's process ended.
     HostExited {
-        /// How.
+        /// How it ended.
         #[serde(flatten)]
         exit: HostExit,
-        /// Whether it was told to.
+        /// Whether the session has ended it.
         expected: bool,
-        /// The calls that were under way when it ended by itself; none when nobody can tell.
+        /// The calls that were in flight when it ended by itself; `None` if they are not known.
         #[serde(skip_serializing_if = "Option::is_none")]
         calls: Option<Vec<InFlightCall>>,
     },
-    /// The host's process runs, and its engine has not answered yet; it is tried on.
+    /// The host's process runs, but its engine has not answered yet. The session keeps trying.
     HostSilent {
-        /// For how long, in milliseconds.
+        /// The time since the start, in milliseconds.
         waited_ms: u64,
     },
-    /// The host's process was stopped, and does nothing until it is continued.
+    /// The host's process was stopped by a signal, and does nothing until it is continued.
     HostStopped {
         /// The signal that stopped it; 0 if the system does not say which.
         signal: i32,
     },
     /// The host's process was continued.
     HostContinued,
-    /// The host, or what it started, was sent SIGTERM, for it to end.
+    /// SIGTERM was sent to the host, or to processes that it started, to end them.
     HostTerminated {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The host, or what it started, was ended with SIGKILL.
+    /// SIGKILL was sent to the host, or to processes that it started.
     HostKilled {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Sources changed; their plugins are built, and reloaded where that is wanted.
+    /// Sources changed. Their plugins will be built, and reloaded if the session reloads saves.
     SourcesChanged {
         /// The plugins' package names.
         plugins: Vec<String>,
         /// When the save was noticed, in milliseconds since the Unix epoch.
         saved_at_ms: u64,
     },
-    /// The host that runs is older than its sources.
+    /// The running host is older than its sources.
     HostOutdated {
-        /// The plugins whose sources changed with the host's: the host calls their new versions as it
-        /// was built before.
+        /// The plugins whose sources changed together with the host's: the running host, built before, calls their
+        /// new versions.
         plugins: Vec<String>,
     },
-    /// Cargo makes other code of a plugin than a build without it made. What cargo made is in the plugin
+    /// Cargo made other code of a plugin than a build without cargo. The build of cargo is now in the plugin
     /// directory.
     ReplayDisagreed {
         /// The plugin, as the artifact names it.
         plugin: String,
-        /// The build id of what cargo made.
+        /// The build id of the build with cargo.
         build_id: String,
-        /// The build id of what was built without cargo.
+        /// The build id of the build without cargo.
         replayed: String,
         /// The crates that cargo compiled although none of their recorded sources had changed.
         missed: Vec<String>,
-        /// Where the artifact lies.
+        /// The path of the artifact.
         path: PathBuf,
     },
-    /// The host got code of a plugin before its artifact was there, and the build failed: the host goes back to the
-    /// artifact in the plugin directory.
+    /// The build of a plugin failed after the host had got its code early: the host goes back to the artifact in
+    /// the plugin directory.
     EarlyDropped {
         /// The plugin's package name.
         plugin: String,
     },
-    /// What was saved is built and not reloaded, since that would break something that is used.
+    /// A build was not reloaded, because that would break something that is in use.
     ReloadWaits {
-        /// The plugins whose new builds would.
+        /// The plugins whose new builds would break something.
         plugins: Vec<String>,
     },
     /// The manifests name other plugins than before.
     PluginsChanged {
-        /// What came, by package name: it is built and loaded.
+        /// The added plugins, by package name, which are built and loaded.
         added: Vec<String>,
-        /// What was taken off: it is unloaded, and its artifact removed from the plugin directory.
+        /// The removed plugins, by package name, which are unloaded and removed from the plugin directory.
         removed: Vec<String>,
-        /// All package names now.
+        /// All plugins now, by package name.
         plugins: Vec<String>,
         /// The directories of these packages, in the same order.
         plugin_packages: Vec<PathBuf>,
     },
-    /// The sources are watched from now on, or no longer.
+    /// The watching of sources has begun or ended.
     Watching {
-        /// Whether they are.
+        /// Whether they are watched.
         on: bool,
-        /// What a save does: it is reloaded (`on`), or unless that would break something (`ask`), only built
-        /// (`build`), or left alone (`off`).
+        /// The reaction to a save: reload (`on`), reload unless that would break something (`ask`), build only
+        /// (`build`), or nothing (`off`).
         mode: Watch,
-        /// Why they cannot be.
+        /// Why they cannot be watched.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
-        /// The type of the file system on which the sources lie, if it may not tell of all changes:
-        /// then `--poll` notices them.
+        /// The type of the file system with the sources, if it may not report all changes; `--poll` then notices
+        /// them.
         #[serde(skip_serializing_if = "Option::is_none")]
         file_system: Option<String>,
     },
-    /// Builds are patches for the versions that run from now on, where that is possible; or each is loaded as a
-    /// whole.
+    /// Patches were turned on or off.
     Patching {
-        /// Whether they are patches.
+        /// Whether builds are loaded as patches where possible.
         on: bool,
     },
     /// The state of the engine, whenever it may have changed.
     #[serde(skip)]
     Snapshot(Box<Snapshot>),
-    /// The state of the engine was asked for, and is the last one.
+    /// The engine was asked for its state, and gave the same answer as before.
     #[serde(skip)]
     SameSnapshot,
-    /// The Vault, when it was asked for.
+    /// The Vault, after a request.
     #[serde(skip)]
     Vault(Result<VaultSnapshot, WireError>),
-    /// The live functions and types, when they were asked for.
+    /// The live functions and types, after a request.
     #[serde(skip)]
     Live(Result<LiveSnapshot, WireError>),
-    /// A function's answer.
+    /// The answer of a call.
     #[serde(skip)]
     Invoked {
         /// The call.
@@ -257,69 +257,69 @@ pub enum SessionEvent {
         /// Its answer.
         answer: Result<InvokeResult, WireError>,
     },
-    /// The pinned calls, when they were asked for.
+    /// The pinned calls, after a request.
     #[serde(skip)]
     Pins(Result<Pins, WireError>),
-    /// A call could not be pinned, or unpinned.
+    /// A call could not be pinned or unpinned.
     #[serde(skip)]
     NotPinned(WireError),
-    /// A call that was to be cancelled goes on.
+    /// A call could not be cancelled and continues.
     #[serde(skip)]
     CallGoesOn {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A call was made in what serves and in a stored build.
+    /// A call was made in the serving version and in a stored build.
     #[serde(skip)]
     InvokedInBoth {
         /// The call.
         operation: Operation,
-        /// What it gave in what serves, and in the stored build.
+        /// The results in the serving version and in the stored build.
         answers: Box<[Result<InvokeResult, WireError>; 2]>,
     },
-    /// A version is kept loaded from now on, or no longer.
+    /// A version is kept loaded from now on, or not any more.
     #[serde(skip)]
     Held {
         /// `world@3`
         target: String,
-        /// Whether it is kept; or why that could not be changed.
+        /// Whether it is kept; an error if that could not be changed.
         answer: Result<bool, WireError>,
     },
-    /// What a reload would change, when it was asked for.
+    /// The effects of a reload, after a request.
     #[serde(skip)]
     Preview(Result<Preview, WireError>),
-    /// The reloads of before this session was connected; some may be told as events too.
+    /// The reloads before this session was connected. Some may be sent as events, too.
     #[serde(skip)]
     Reloads(Reloads),
-    /// What the pinned calls give in what a reload would load, when it was asked for.
+    /// The pinned calls in the builds that a reload would load, after a request.
     #[serde(skip)]
     Replayed(Result<Replay, WireError>),
-    /// How versions differ, when it was asked for.
+    /// The differences between versions, after a request.
     #[serde(skip)]
     Difference(Box<Difference>),
-    /// What is stored of a plugin, when it was asked for.
+    /// The stored builds of a plugin, after a request.
     #[serde(skip)]
     StoredBuilds {
         /// The plugin.
         plugin: String,
-        /// Its builds, the newest first; or why they cannot be listed.
+        /// The builds, the newest first, or why they cannot be listed.
         builds: Result<Vec<StoredBuild>, String>,
     },
     /// The session is over.
     Ended {
-        /// Why it could not go on.
+        /// The error that ended it, if any.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<WireError>,
     },
-    /// Something happened in the engine.
+    /// An event of the engine.
     #[serde(untagged)]
     Engine(hotswap_protocol::Event),
 }
 
 impl SessionEvent {
-    /// Whether only a screen is told, and it has no JSON: the variants with `serde(skip)`.
+    /// Whether only screens receive it and it has no JSON: the variants with `serde(skip)`.
     pub fn is_for_screens(&self) -> bool {
-        // All are listed, so that a new one is decided about.
+        // All variants are listed, so that each new one gets a decision.
         match self {
             Self::Installed { .. }
             | Self::ArtifactRefused { .. }
@@ -367,19 +367,19 @@ impl SessionEvent {
     }
 }
 
-/// Something cargo said.
+/// A line of output of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum BuildLine {
     /// A diagnostic of the compiler.
     Diagnostic {
-        /// How grave it is: `error`, `warning`, `note` or `help`.
+        /// Its level: `error`, `warning`, `note` or `help`.
         level: &'static str,
         /// Its first line.
         message: String,
-        /// All of it as cargo shows it, with colours unless they were taken out.
+        /// The whole diagnostic as cargo shows it, with colours unless they were removed.
         rendered: String,
-        /// The file it is about.
+        /// The file that it is about.
         #[serde(skip_serializing_if = "Option::is_none")]
         file: Option<PathBuf>,
         /// The line in the file, from 1.
@@ -389,15 +389,15 @@ pub enum BuildLine {
         #[serde(skip_serializing_if = "Option::is_none")]
         column: Option<u32>,
     },
-    /// Other output.
+    /// Any other line.
     Output {
-        /// A line of it.
+        /// The line.
         text: String,
     },
 }
 
 impl SessionEvent {
-    /// The event, what the compiler and cargo say in it with or without colours.
+    /// The event, with or without the colours of the compiler and cargo.
     pub(crate) fn shown(&self, in_colours: bool) -> Cow<'_, Self> {
         match self {
             Self::Build { package, line } if !in_colours => {
@@ -417,7 +417,7 @@ impl BuildLine {
         line
     }
 
-    /// Takes what is to be shown of a message; progress is told apart.
+    /// The part of a message that is shown; `None` for progress, which is a separate event.
     pub(super) fn of(message: BuildMessage) -> Option<Self> {
         match message {
             BuildMessage::Diagnostic(diagnostic) => Some(Self::Diagnostic {
@@ -451,19 +451,19 @@ pub enum LogLine {
     Log(LogRecord),
     /// A line on stdout or stderr.
     Output {
-        /// On which of them.
+        /// The stream.
         stream: OutputStream,
         /// The line, without its end.
         text: String,
     },
-    /// Lines that nobody will see: they came faster than they were read.
+    /// Lines were lost, because they came faster than they were read.
     Dropped {
-        /// How many.
+        /// Their number.
         count: u64,
     },
 }
 
-/// Where a plain line was written.
+/// The stream of a plain line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputStream {

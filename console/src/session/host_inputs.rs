@@ -1,5 +1,5 @@
-//! What a host was compiled from: whether it is older than its sources. It is kept beside the artifacts, so that
-//! every command can tell it.
+//! The sources that a host was compiled from, which show whether it is older than its sources. The list is kept
+//! beside the artifacts, so that every command can use it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use hotswap_protocol::HostInfo;
 use serde::{Deserialize, Serialize};
 
-/// The files that a program was compiled from, and what was in them.
+/// The files that a program was compiled from, and their contents.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct HostInputs {
     files: BTreeMap<PathBuf, Option<u64>>,
@@ -26,26 +26,26 @@ impl HostInputs {
         Self { files: files.collect() }
     }
 
-    /// Whether a file has another content than it had. Nobody knows where there is no list.
+    /// Whether the content of a file has changed; `false` if there is no list.
     pub fn have_changed(&self) -> bool {
         self.files.is_empty() || self.files.iter().any(|(file, was)| content(file) != *was)
     }
 }
 
-/// What is kept of the host that was started last.
+/// The sources of the host that was started last.
 #[derive(Serialize, Deserialize)]
 struct Started {
     pid: u32,
     inputs: HostInputs,
 }
 
-/// The file in a plugin directory that says what the host was compiled from.
+/// The file with the host's sources, in a plugin directory.
 const FILE: &str = ".hotswap-host-inputs.json";
 
-/// Keeps what a host was compiled from that has been started.
+/// Stores the sources of a host that was started.
 pub(super) fn keep(plugin_dir: &Path, pid: u32, inputs: &HostInputs) {
     let started = Started { pid, inputs: inputs.clone() };
-    // Where it cannot be written, the event is told all the same.
+    // If it cannot be written, the event still reports changes.
     let _ = serde_json::to_vec(&started).map(|text| fs::write(plugin_dir.join(FILE), text));
 }
 
@@ -63,7 +63,7 @@ fn content(file: &Path) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// The files after the first colon of a rule for `make`, where a space in a name follows a `\\`.
+/// The files after the first colon of a makefile rule, in which a `\` marks a space within a name.
 fn inputs(rule: &str) -> Vec<PathBuf> {
     let line = rule.lines().next().unwrap_or_default();
     let Some((_, files)) = line.split_once(": ") else { return Vec::new() };

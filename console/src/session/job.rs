@@ -1,4 +1,4 @@
-//! Work that takes its time: one job at once, or several builds of plugins; the others wait.
+//! Jobs: work that takes a while. One job runs at a time, or several builds of plugins; other jobs wait.
 
 use hotswap_protocol::{ErrorKind, PruneParams, TargetParams, WireError};
 use serde::{Serialize, Serializer};
@@ -6,18 +6,18 @@ use serde::{Serialize, Serializer};
 use super::store::StoredChoice;
 use crate::host::operation::Operation;
 
-/// Work that takes its time.
+/// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
     /// Build the host.
     BuildHost,
     /// Build this plugin, by package name, and install its artifact.
     BuildPlugin(String),
-    /// Replace artifacts that are broken by builds that are not.
+    /// Replace broken artifacts by complete builds.
     MendArtifacts,
-    /// Leave out the artifacts that ended the host while it loaded them.
+    /// Replace the artifacts that ended the host while it loaded them.
     LeaveOut,
-    /// Bring these stored builds into the plugin directory.
+    /// Copy these stored builds into the plugin directory.
     Install(Vec<StoredChoice>),
     /// Start the host and connect to it.
     StartHost,
@@ -27,7 +27,7 @@ pub enum Job {
     Reload,
     /// Reload what changed, if a plugin was built since the last reload.
     ReloadIfBuilt,
-    /// Reload what changed, also what a rollback holds.
+    /// Reload what changed, including plugins that a rollback keeps at an earlier build.
     ReloadLatest,
     /// Reload what changed, and unload plugins whose artifact is gone.
     Prune(PruneParams),
@@ -62,12 +62,12 @@ impl std::fmt::Display for Job {
 }
 
 impl Job {
-    /// Whether a plugin is built. Several of these run side by side.
+    /// Whether it is a build of a plugin. Several of these run side by side.
     pub fn is_plugin_build(&self) -> bool {
         matches!(self, Self::BuildPlugin(_))
     }
 
-    /// Whether the host is asked to load what is in the plugin directory.
+    /// Whether it makes the host load what is in the plugin directory.
     pub fn reloads(&self) -> bool {
         matches!(self, Self::Reload | Self::ReloadIfBuilt | Self::ReloadLatest | Self::Prune(_))
     }
@@ -80,7 +80,7 @@ impl Job {
         }
     }
 
-    /// What the host is asked to do, where the job is the host's work.
+    /// The request to the host, if the job is one.
     pub fn operation(&self) -> Option<Operation> {
         match self {
             Self::Reload | Self::ReloadIfBuilt => Some(Operation::Reload),
@@ -103,14 +103,14 @@ impl Serialize for Job {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum JobOutcome {
-    /// As it should.
+    /// It succeeded.
     Done {
-        /// What came of it, in a few words.
+        /// The result in a few words.
         summary: String,
     },
     /// It failed.
     Failed {
-        /// Why.
+        /// The error.
         error: WireError,
     },
     /// It was cancelled.

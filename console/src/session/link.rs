@@ -1,4 +1,4 @@
-//! The connection to the host, made anew while its process lives.
+//! The connection to the host, which is made again as long as its process runs.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,36 +15,37 @@ use super::event::LogLine;
 use crate::host::client::{Client, decode};
 use crate::host::socket::HostChoice;
 
-/// After how long it is told that a host has not answered yet.
+/// After how long without a first answer a host is reported as silent.
 pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
-/// So long a host that is awaited is tried without growing pauses: its first load takes some milliseconds.
+/// For how long connections to a starting host are tried without growing pauses: its first load takes some
+/// milliseconds.
 const EAGER: Duration = Duration::from_secs(2);
-/// The pauses between attempts to connect then grow from the first to the second of these.
+/// The first and the longest pause between further attempts to connect.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
-/// How often the state of the engine is asked for when it does not tell of changes.
+/// How often the state of the engine is read if no event announces a change.
 const POLL: Duration = Duration::from_secs(1);
-/// How many earlier log records are wanted.
+/// How many earlier log records are requested.
 const LOG_BACKLOG: usize = 2000;
 
-/// What becomes of the connection.
+/// An event of the connection.
 pub(super) enum LinkEvent {
     Connected(Client),
     Snapshot(Snapshot),
     /// The host answered as the last time.
     SameSnapshot,
     Engine(Event),
-    /// The reloads of before; some of them may be told by events too.
+    /// The reloads before the connection; some of them may be sent as events, too.
     Reloads(Reloads),
     Lost(String),
-    /// The process lives, and has not answered for so long; it is tried on. This is told once.
+    /// The process runs, but has not answered for this long. The attempts continue, and this event comes once.
     Silent(Duration),
-    /// The host answers something else, or the process is gone; it is not tried any more.
+    /// The host refuses the conversation, or the process is gone. There are no further attempts.
     GaveUp(WireError),
 }
 
-/// Keeps up a connection to the host with this process id, until it is gone or this is dropped. Of a
-/// host that was just started each log record is missed that does not come, and each reload is told as an event,
-/// also those that ended before it was connected.
+/// Keeps a connection to the host with this process id until it is gone or this is dropped. For a host that was
+/// just started, missing log records are reported as dropped, and all reloads are sent as events, including those
+/// that ended before the connection.
 pub(super) async fn maintain(
     choice: HostChoice,
     pid: u32,
@@ -78,24 +79,24 @@ pub(super) async fn maintain(
     }
 }
 
-/// The log records of a host, which numbers them from 1 on.
+/// The log records of a host, which are numbered from 1.
 struct Records {
-    /// The number of the last one that came; none before the first of a host that ran already.
+    /// The number of the last record; `None` before the first record of a host that was already running.
     last: Option<u64>,
-    /// How many after it the host says to have dropped.
+    /// How many later records the host has reported as dropped.
     dropped: u64,
 }
 
 impl Records {
-    /// What to show of a notification: the record, before it what is missing, and nothing again.
+    /// What to show for a notification: missing records, then the record itself, but no record twice.
     fn take(&mut self, notification: Notification) -> impl Iterator<Item = LogLine> + use<> {
         let (missing, record) = match notification {
-            // A new connection begins with records that the one before brought already.
+            // A new connection begins with records that the last connection has already received.
             Notification::Log(record) if self.last.is_some_and(|last| record.seq <= last) => {
                 (0, None)
             }
             Notification::Log(record) => {
-                // While there was no connection nobody counted what the host no longer keeps.
+                // Without a connection, nobody counted the records that the host does not keep any more.
                 let gap = self.last.map_or(0, |last| record.seq - last - 1);
                 let missing = gap.saturating_sub(self.dropped);
                 (self.last, self.dropped) = (Some(record.seq), 0);
@@ -112,12 +113,12 @@ impl Records {
     }
 }
 
-/// The reloads of a host that were told as events.
+/// The reloads of a host that were sent as events.
 struct ToldReloads {
-    /// Those that were, or that were over before anybody looked; `None` before it is known what a host that ran
-    /// already has done.
+    /// The reloads that were sent, or that had ended before the first connection; `None` until it is known what a
+    /// host that was already running has done.
     known: Option<VecDeque<Event>>,
-    /// Those of which the host was asked, and which an event on its way may tell again.
+    /// The reloads that were read from the host because their events were missing. Their events may still arrive.
     made_up_for: Vec<Event>,
 }
 
@@ -126,7 +127,8 @@ impl ToldReloads {
         Self { known: is_new.then(VecDeque::new), made_up_for: Vec::new() }
     }
 
-    /// The events that are missing of what the host remembers. What it did before anybody looked is none of them.
+    /// The reloads that the host remembers and that were not sent as events. Those before the first connection do
+    /// not count.
     fn missing(&mut self, remembered: &[PastReload]) -> Vec<Event> {
         let remembered: VecDeque<Event> = remembered.iter().cloned().map(Event::from).collect();
         let known = self.known.replace(remembered.clone());
@@ -135,7 +137,7 @@ impl ToldReloads {
         self.made_up_for.clone()
     }
 
-    /// Whether an event is to be told: it was not, as one that is missing.
+    /// Whether an event is new, and was not already sent as a missing one.
     fn is_new(&mut self, event: &Event) -> bool {
         let is_end = matches!(event, Event::ReloadFinished { .. } | Event::ReloadFailed { .. });
         if !is_end {
@@ -149,7 +151,7 @@ impl ToldReloads {
     }
 }
 
-/// Whom to tell that a host has not answered for so long.
+/// Reports that a host has not answered for a while.
 struct Silence {
     patience: Duration,
     report: mpsc::Sender<LinkEvent>,
@@ -173,7 +175,7 @@ async fn connect_patiently(
             return Err(error);
         }
         if let Some(silence) = silence.take_if(|silence| began.elapsed() >= silence.patience) {
-            // Who hears it gives this up too when it is gone.
+            // If nobody receives this, the connection is not needed any more.
             let _ = silence.report.send(LinkEvent::Silent(silence.patience)).await;
         }
         sleep(pause).await;
@@ -194,9 +196,9 @@ async fn forward_events(
     if let Err(error) = client.request(Request::Subscribe(subscribe)).await {
         return error.message;
     }
-    // A host of an earlier release remembers none.
+    // An older host does not remember reloads.
     let reloads: Reloads = client.ask(Request::Reloads).await.unwrap_or_default();
-    // What serves since then is known before somebody acts on it.
+    // The builds that serve must be known before anybody acts on these reloads.
     let serving = match client.ask(Request::Snapshot).await {
         Ok(snapshot) => LinkEvent::Snapshot(snapshot),
         Err(error) => return error.message,
@@ -221,7 +223,7 @@ async fn forward_events(
 }
 
 async fn poll(client: &Client, report: &mpsc::Sender<LinkEvent>, changed: &Notify) -> String {
-    // The first is asked for with what was missed.
+    // The first state is requested together with what was missed.
     let mut tick = interval_at(Instant::now() + POLL, POLL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Value::Null;
@@ -247,7 +249,7 @@ async fn poll(client: &Client, report: &mpsc::Sender<LinkEvent>, changed: &Notif
     }
 }
 
-/// Reads the log on a connection of its own, so that records never keep an answer waiting.
+/// Reads the log on a connection of its own, so that records never delay an answer.
 async fn forward_logs(
     choice: &HostChoice,
     client_name: &str,
@@ -298,7 +300,7 @@ mod tests {
         })
     }
 
-    /// The numbers of the records that are shown, and how many are missing before or after them.
+    /// The numbers of the shown records, and the counts of missing ones between them.
     fn shown(last: Option<u64>, notifications: Vec<Notification>) -> Vec<Result<u64, u64>> {
         let mut records = Records { last, dropped: 0 };
         let lines = notifications.into_iter().flat_map(|it| records.take(it));

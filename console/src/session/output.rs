@@ -1,4 +1,4 @@
-//! What the host writes on stdout and stderr.
+//! The host's output on stdout and stderr.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use tokio::time::sleep;
 
 use super::event::{LogLine, OutputStream};
 
-/// A longer line is shown in parts, so that a host that writes no line ends costs no memory.
+/// A longer line is shown in parts, so that output without line ends does not fill the memory.
 const MAX_LINE: usize = 16 * 1024;
-/// Of lines that come faster than they are taken so many of the latest wait here: the last ones,
-/// before a crash say, tell the most.
+/// How many of the latest lines are kept if they come faster than they are read. The latest ones say most, for
+/// example before a crash.
 const HELD: usize = 1024;
 
-/// What has no line end is shown after so long without anything more: a question, say, that is to be
-/// answered in the same line.
+/// After this time without more output, a line without an end is shown, for example a question that waits for
+/// input.
 const MOMENT: Duration = Duration::from_millis(300);
 
-/// Reads all that the host writes. It is never made to wait: of lines that nobody takes in time
-/// the latest are kept, and the others counted.
+/// Reads all output of the host, so that the host never waits. If lines are not read in time, the latest are kept
+/// and the others counted.
 pub(super) async fn drain(
     mut output: impl AsyncRead + Unpin,
     stream: OutputStream,
@@ -29,7 +29,7 @@ pub(super) async fn drain(
 ) {
     let mut lines = Lines { stream, logs: logs.clone(), held: VecDeque::new(), dropped: 0 };
     let mut pending = Vec::with_capacity(MAX_LINE);
-    // Whether the beginning of the line is shown already.
+    // Whether the beginning of the line was already shown.
     let mut is_begun = false;
     loop {
         let count = tokio::select! {
@@ -66,7 +66,7 @@ pub(super) async fn drain(
     if !pending.is_empty() {
         lines.offer(&pending);
     }
-    // The last words are waited with, unless nobody is left to hear them.
+    // At the end, this waits until the last lines are read, unless there is no reader any more.
     while lines.wait() && logs.reserve().await.is_ok() {
         lines.flush();
     }
@@ -76,14 +76,14 @@ pub(super) async fn drain(
 struct Lines {
     stream: OutputStream,
     logs: Sender<LogLine>,
-    /// What there was no room for, the oldest first.
+    /// The lines that wait, the oldest first.
     held: VecDeque<String>,
-    /// How many lines before those were lost.
+    /// How many earlier lines were lost.
     dropped: u64,
 }
 
 impl Lines {
-    /// Of a line that was written anew, such as a progress bar, the last state counts.
+    /// If a line was rewritten with `\r`, such as a progress bar, only its last state counts.
     fn offer(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let line = line.trim_end_matches('\r');
@@ -96,12 +96,12 @@ impl Lines {
         }
     }
 
-    /// Whether something waits for room.
+    /// Whether lines wait.
     fn wait(&self) -> bool {
         self.dropped > 0 || !self.held.is_empty()
     }
 
-    /// Hands over as much as there is room for.
+    /// Passes on as many lines as fit.
     fn flush(&mut self) {
         if self.dropped > 0 {
             let count = self.dropped;
@@ -134,7 +134,7 @@ mod tests {
         let flood: String = (0..10_000).map(|number| format!("line {number}\n")).collect();
         let (logs, mut lines) = mpsc::channel(100);
         let drain = tokio::spawn(drain_text(flood + "the end", logs));
-        // Until all is read: the drain waits for room, and for nothing else.
+        // Until everything is read: the drain waits for room only.
         while lines.len() < 100 {
             tokio::task::yield_now().await;
         }

@@ -20,20 +20,20 @@ pub(crate) fn artifact(plugin_dir: &Path, plugin: &str) -> Option<PathBuf> {
     entries.into_iter().find(is_its)
 }
 
-/// Where the patch beside an artifact is.
+/// The path of the patch beside an artifact.
 pub(crate) fn patch_beside(artifact: &Path) -> PathBuf {
     artifact.with_extension(PATCH_EXTENSION)
 }
 
-/// Removes the patches, so that all artifacts are loaded as a whole. What cannot be removed stays.
+/// Removes the patches, so that all artifacts are loaded as a whole. Errors are ignored.
 pub(crate) fn remove_patches(plugin_dir: &Path) {
     let entries = fs::read_dir(plugin_dir).into_iter().flatten().flatten();
     let is_patch = |path: &PathBuf| path.extension().is_some_and(|it| it == PATCH_EXTENSION);
     entries.map(|entry| entry.path()).filter(is_patch).for_each(|it| drop(fs::remove_file(it)));
 }
 
-/// The build for which a patch of a plugin would be made: that of its artifact in a plugin directory, or the one
-/// that the patch beside it is for. `None` if there is no artifact, or none that can be read.
+/// The build for which a patch of a plugin would be made: the build of its artifact in the plugin directory, or
+/// the base of the patch beside it. `None` if there is no readable artifact.
 pub(crate) fn base(plugin_dir: &Path, plugin: &str) -> Option<BuildId> {
     let artifact = artifact(plugin_dir, plugin)?;
     let patch = fs::read(patch_beside(&artifact)).ok().and_then(|it| Patch::read(&it).ok());

@@ -1,4 +1,4 @@
-//! The host's process, and those that it started.
+//! The host's process and its descendants.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,21 +24,21 @@ use super::stops::{Started, tell_stops};
 use crate::host::HostExit;
 use crate::host::socket::process_lives;
 
-/// How long a host may take to end after SIGTERM, and then what it started.
+/// How long a host may take to end after SIGTERM, and then the processes that it started.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// How often is looked whether what the host started has ended.
+/// How often to check whether the processes that the host started have ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// A host that the session started; dropping it does not end the host.
+/// A host that the session started. Dropping this does not end the host.
 pub(super) struct HostProcess {
     pub pid: u32,
     stop: CancellationToken,
-    /// What is written on its standard input; `None` once that is closed.
+    /// The channel to its standard input; `None` once that is closed.
     input: Option<mpsc::UnboundedSender<Vec<u8>>>,
 }
 
-/// Cargo, to run the host that was just built: so it has the environment, the library path, the runner
-/// and the toolchain that cargo gives it.
+/// The command `cargo run` for the host that was just built. With it, the host has the environment, the library
+/// path, the runner and the toolchain that cargo provides.
 pub(super) fn cargo_run(package: &HostPackage, flags: &[String]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -52,8 +52,8 @@ pub(super) fn cargo_run(package: &HostPackage, flags: &[String]) -> Command {
     command
 }
 
-/// The configurations of cargo that it would find in `dir` and does not find in the directory of this
-/// process, the nearest last.
+/// The configuration files of cargo that apply in `dir` and not in the directory of this process, the nearest
+/// last.
 fn configurations(dir: &Path) -> Vec<PathBuf> {
     let here = std::env::current_dir().unwrap_or_default();
     let others = dir.ancestors().filter(|ancestor| !here.starts_with(ancestor));
@@ -66,7 +66,7 @@ fn configurations(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A program as it is, with an environment that it had before, if it ran before.
+/// A program without cargo, with the environment of its last run, if there was one.
 pub(super) fn direct(executable: &Path, environment: &[(OsString, OsString)]) -> Command {
     let mut command = Command::new(executable);
     if !environment.is_empty() {
@@ -86,18 +86,17 @@ pub(super) fn environment_of(pid: u32) -> Vec<(OsString, OsString)> {
     variables.collect()
 }
 
-/// What a host has of its own. In both cases Ctrl-C in the terminal is not for the host: the session ends it in its
-/// way.
+/// Where a host runs. In both cases Ctrl-C in the terminal does not reach the host: the session ends it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
-    /// A process group. It may write on the terminal past its outputs.
+    /// A process group. The host can write to the terminal directly.
     Group,
-    /// A session, without a terminal: neither the host nor what it starts can write over the screen.
+    /// A session without a terminal: neither the host nor its descendants can write over the screen.
     Session,
 }
 
 impl HostProcess {
-    /// Starts the host, whose program is `program`; the receiver hears how it ended.
+    /// Starts the host, whose program is `program`. The receiver gets the way it ended.
     pub fn start(
         mut command: Command,
         place: Place,
@@ -116,7 +115,7 @@ impl HostProcess {
             Place::Session => drop(command.wrap(ProcessSession)),
             Place::Group => drop(command.command_mut().process_group(0)),
         }
-        // A wrapper would wait for all that the host has started.
+        // A wrapper would also wait for all processes that the host has started.
         let mut child = command.spawn()?.into_inner();
         let pid = child.id().unwrap_or_default();
         if let Some(stdout) = child.stdout().take() {
@@ -136,25 +135,25 @@ impl HostProcess {
         Ok((Self { pid, stop, input }, exit))
     }
 
-    /// Whether the process runs.
+    /// Whether the process is running.
     pub fn lives(&self) -> bool {
         process_lives(self.pid)
     }
 
-    /// Asks the host to end, and makes it end when it does not.
+    /// Asks the host to end, and kills it if it does not.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Writes on the host's standard input, as soon as the host reads it.
+    /// Writes to the host's standard input, without waiting for the host to read it.
     pub fn write(&self, bytes: Vec<u8>) {
         if let Some(input) = &self.input {
-            // A host that has closed its input does not want it.
+            // An error means that the host has closed its input.
             let _ = input.send(bytes);
         }
     }
 
-    /// Closes the host's standard input, once it has read what was written.
+    /// Closes the host's standard input after everything was written.
     pub fn end_input(&mut self) {
         self.input = None;
     }
@@ -190,7 +189,7 @@ async fn wait(
     if let Some(group) = group {
         end_group(group, &events).await;
     }
-    // Nobody listens when the session has been dropped.
+    // An error means that the session was dropped.
     let _ = exited.send(exit);
 }
 
@@ -199,8 +198,8 @@ async fn end(
     group: Option<Pid>,
     events: &mpsc::Sender<SessionEvent>,
 ) -> io::Result<std::process::ExitStatus> {
-    // Not reaped yet, so the id is still this child's. A program that runs the host need not hand a
-    // signal on, so all of its group get it.
+    // The child is not reaped yet, so its id is still valid. A wrapper around the host may not pass signals on, so
+    // the whole group gets it.
     if let Some(group) = group {
         tell_terminated("the host is to end", events).await;
         terminate(group);
@@ -219,7 +218,7 @@ async fn end(
     }
 }
 
-/// Ends what the host has started and left. The group keeps its id while one of them runs.
+/// Ends the processes that the host has started and left. The group keeps its id while one of them runs.
 async fn end_group(group: Pid, events: &mpsc::Sender<SessionEvent>) {
     if test_kill_process_group(group).is_err() {
         return;
@@ -238,7 +237,7 @@ async fn end_group(group: Pid, events: &mpsc::Sender<SessionEvent>) {
     }
 }
 
-/// Asks all of a group to end. What is stopped has to go on for that.
+/// Sends SIGTERM to a group. Stopped processes are continued, so that they can end.
 fn terminate(group: Pid) {
     let _ = kill_process_group(group, Signal::TERM);
     let _ = kill_process_group(group, Signal::CONT);

@@ -1,4 +1,4 @@
-//! Tells when the host is stopped, and when it goes on.
+//! Reports when the host is stopped and when it is continued.
 
 use std::convert::Infallible;
 use std::fs;
@@ -14,29 +14,29 @@ use tokio::time::sleep;
 use super::event::SessionEvent;
 use crate::host::{process::Stat, socket};
 
-/// How often is looked at a host that is no child of this process: the system tells only its parent.
+/// How often a host is checked that is not a child of this process: the system notifies only its parent.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A program that was started, and the host that it is or that it has started.
+/// A program that was started. It is the host, or it has started the host.
 pub(super) struct Started {
     pub child: Pid,
-    /// The host's program, as far as that is known.
+    /// The host's program, if it is known.
     pub program: PathBuf,
 }
 
-/// What is known of the host.
+/// The known state of the host.
 #[derive(Default)]
 struct State {
-    /// What stopped the child.
+    /// The signal that stopped the child.
     of_child: Option<i32>,
-    /// What stopped the host, if it is another process.
+    /// The signal that stopped the host, if it is another process.
     of_host: Option<i32>,
-    /// What the last look showed of a process that is traced, which is stopped for moments all the time.
+    /// The last result for a traced process, which is stopped for moments all the time.
     traced: Option<i32>,
     told: Option<i32>,
 }
 
-/// Tells whenever the host is stopped, and when it is continued.
+/// Sends an event whenever the host is stopped or continued.
 pub(super) async fn tell_stops(
     started: Option<Started>,
     events: &mpsc::Sender<SessionEvent>,
@@ -47,7 +47,7 @@ pub(super) async fn tell_stops(
     let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
     let mut state = State::default();
     loop {
-        // A host that has ended is left to whoever waits for its end.
+        // Another task reaps a host that has ended.
         while let Ok(Some(status)) = waitid(WaitId::Pid(started.child), options) {
             state.of_child = status.stopping_signal();
             state.tell(events).await;
@@ -83,8 +83,8 @@ impl State {
 }
 
 impl Started {
-    /// The host, if it is another process than the child: the one that has a socket, or else the one that
-    /// runs the host's program.
+    /// The host, if it is not the child itself: the process with a socket, or else the process with the host's
+    /// program.
     fn host(&self) -> Option<u32> {
         let child = self.child.as_raw_pid().cast_unsigned();
         if socket::of_process(child).exists() || runs(child, &self.program) {
@@ -104,7 +104,7 @@ impl Started {
         None
     }
 
-    /// Waits until there may be something to tell.
+    /// Waits until the state may have changed.
     async fn wait(&self, changed: &mut Changes) {
         let child = self.child.as_raw_pid().cast_unsigned();
         if socket::of_process(child).exists() {
@@ -130,10 +130,10 @@ fn children(process: u32) -> Vec<u32> {
         .collect()
 }
 
-/// What the system shows of a process.
+/// The state of a process as the system shows it.
 #[derive(Debug, PartialEq, Eq)]
 struct Look {
-    /// The signal that stopped it; 0 if that is not shown.
+    /// The signal that stopped it; 0 if it is not known which.
     stopped: Option<i32>,
     is_traced: bool,
 }
@@ -149,7 +149,7 @@ impl Look {
         let signal = Some(signal).filter(|signal| stops.contains(signal));
         match stat.state() {
             "T" => Self { stopped: Some(signal.unwrap_or(0)), is_traced: false },
-            // A tracer also stops it for other reasons, and these are no news.
+            // A tracer stops a process also for other reasons, which are not reported.
             "t" => Self { stopped: signal, is_traced: true },
             _ => Self { stopped: None, is_traced: false },
         }

@@ -1,4 +1,4 @@
-//! The earlier builds of the plugins, in the build store.
+//! The earlier builds of plugins, in the artifact store.
 
 use std::collections::HashMap;
 use std::env::consts::DLL_SUFFIX;
@@ -13,7 +13,7 @@ use hotswap_protocol::{
 };
 use serde::Serialize;
 
-/// Of the stored builds of a plugin so many are looked into, the newest.
+/// How many of a plugin's stored builds are read, the newest first.
 const BUILDS_LISTED: usize = 20;
 
 /// A build that a plugin can be rolled back to.
@@ -25,11 +25,11 @@ pub struct StoredBuild {
     pub stored_at_ms: u64,
     /// The size of its file in bytes.
     pub size_bytes: u64,
-    /// The source it was built from; none outside a git repository.
+    /// The source that it was built from; `None` outside a git repository.
     pub source: Option<Source>,
 }
 
-/// A stored build of a plugin, chosen.
+/// A stored build that a user has chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredChoice {
     /// The plugin.
@@ -38,28 +38,28 @@ pub struct StoredChoice {
     pub build_id: String,
 }
 
-/// An artifact that no host can load.
+/// An artifact that the host cannot load.
 pub(super) struct Refused {
-    /// The plugin, as its file is named.
+    /// The plugin, by the name of its file.
     pub plugin: String,
-    /// What is wrong with it.
+    /// The problem.
     pub reason: String,
-    /// What was put in its place.
+    /// The build that has replaced it.
     pub instead: Option<String>,
 }
 
-/// The artifacts that a host is about to be started with.
+/// The artifacts with which a host is about to start.
 pub(super) struct Artifacts {
     pub plugin_dir: PathBuf,
     pub store_dir: PathBuf,
-    /// The build of each plugin that served last.
+    /// The last build of each plugin that served.
     pub good: HashMap<String, String>,
-    /// The steps of loads in which the host ended.
+    /// The steps of loads during which the host ended.
     pub deadly: Vec<InFlightCall>,
 }
 
 impl Artifacts {
-    /// Looks whether they are whole, and replaces one that is not.
+    /// Replaces incomplete artifacts.
     pub fn mend(&self) -> Vec<Refused> {
         let broken = self
             .files()
@@ -68,8 +68,8 @@ impl Artifacts {
         broken.collect()
     }
 
-    /// Replaces those that the host ended with while it loaded them. One that nothing can take the place of
-    /// is removed: the store has it.
+    /// Replaces the artifacts that ended the host during a load. If there is no replacement, the artifact is
+    /// removed; the store still has it.
     pub fn leave_out(&self) -> Vec<Refused> {
         let left_out = self.files().into_iter().filter_map(|(path, _)| {
             let facts = inspect(&path).ok()?;
@@ -80,7 +80,7 @@ impl Artifacts {
             let reason = format!("the host ended in {activity} of {version}");
             let refused = self.replaced(plugin, reason);
             if refused.instead.is_none() {
-                // One that cannot be removed is loaded again.
+                // An artifact that cannot be removed is loaded again.
                 let _ = std::fs::remove_file(&path);
             }
             Some(refused)
@@ -88,7 +88,7 @@ impl Artifacts {
         left_out.collect()
     }
 
-    /// The files in the plugin directory, and what they are called.
+    /// The files in the plugin directory, with their plugins' names.
     fn files(&self) -> Vec<(PathBuf, String)> {
         let entries = std::fs::read_dir(&self.plugin_dir).into_iter().flatten().flatten();
         let files = entries.filter_map(|entry| {
@@ -100,7 +100,7 @@ impl Artifacts {
         files.collect()
     }
 
-    /// Puts the build that served last, or else the newest that is stored, in the place of a plugin's artifact.
+    /// Replaces a plugin's artifact by the last build that served, or else by the newest stored build.
     fn replaced(&self, plugin: String, reason: String) -> Refused {
         let served = self.good.iter().find(|(name, _)| same_plugin(name, &plugin));
         let served = served.map(|(_, build_id)| build_id.clone());
@@ -128,7 +128,7 @@ fn inspect(path: &Path) -> Result<artifact::Facts, String> {
     artifact::inspect(&bytes).map_err(|error| error.to_string())
 }
 
-/// Brings stored builds into the plugin directory, in place of what is there.
+/// Copies stored builds into the plugin directory, in place of the present ones.
 pub(super) fn install(
     plugin_dir: &Path,
     store_dir: &Path,
@@ -147,7 +147,7 @@ pub(super) fn install(
     Ok(())
 }
 
-/// The file of a stored build, where it is whole.
+/// The path of a stored build, if it is complete.
 pub(super) fn file_of(store_dir: &Path, build: &StoredChoice) -> Result<PathBuf, WireError> {
     let wrong = |text: String| WireError::new(ErrorKind::Build, text);
     let store = Store::open(store_dir).map_err(|error| wrong(error.to_string()))?;
@@ -158,17 +158,17 @@ pub(super) fn file_of(store_dir: &Path, build: &StoredChoice) -> Result<PathBuf,
     stored.map(|stored| stored.path).ok_or_else(gone)
 }
 
-/// Where the builds of a host's plugins are kept; the host is told, so that it can go back to one.
+/// The directory of the builds of a host's plugins. The host gets its path for rollbacks.
 pub(super) fn directory(package: &HostPackage) -> PathBuf {
     package.target_dir.join("hotswap/store")
 }
 
-/// The newest builds of a plugin that are stored and whole, the newest first.
+/// The newest complete stored builds of a plugin, the newest first.
 pub(super) fn builds(store_dir: &Path, plugin: &str) -> Result<Vec<StoredBuild>, BuildError> {
     let store = Store::open(store_dir)?;
     let files = store.list(plugin)?;
     let whole = files.into_iter().take(BUILDS_LISTED).filter_map(|file| {
-        // A damaged build is none to go back to.
+        // A damaged build is left out.
         let artifact = store.get(plugin, file.build_id).ok()??;
         Some(build(&file, artifact.facts.source))
     });

@@ -1,4 +1,4 @@
-//! The next process of a host that somebody else starts.
+//! Waits for the next process of a host that the session has not started.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,15 @@ use tokio::time::sleep;
 use crate::host::process::Stat;
 use crate::host::socket::{self, HostChoice};
 
-/// How often to look; there is no event for a host that begins to listen.
+/// How often to check, because no event announces a new host.
 const LOOK: Duration = Duration::from_secs(1);
-/// So long may pass between the end of a host and its being noticed.
+/// How much time may pass between the end of a host and its notice.
 const NOTICED_AFTER: Duration = Duration::from_secs(5);
 
-/// Waits until a host of the same name with the same plugins, or at the same socket, has started
-/// after this one has ended.
+/// Waits for a host that started after this one ended, and that has the same name and plugins, or the same socket.
 pub(super) async fn wait_for(ended: &HostInfo, client_name: &str) -> HostInfo {
     let noticed = Instant::now();
-    // Another instance that ran beside it is not its successor.
+    // Another instance that was already running is not a successor.
     let is_later = |host: &HostInfo| {
         let since_its_end = noticed.elapsed() + NOTICED_AFTER;
         host.pid != ended.pid && age(host.pid).is_some_and(|age| age <= since_its_end)
@@ -39,7 +38,7 @@ pub(super) async fn wait_for(ended: &HostInfo, client_name: &str) -> HostInfo {
     }
 }
 
-/// How long a process has run, by the system's own clock, which nobody sets; none where it has ended.
+/// How long a process has run, by the system's monotonic clock; `None` if it has ended.
 fn age(pid: u32) -> Option<Duration> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     age_in(&Stat::of(pid), &uptime, rustix::param::clock_ticks_per_second())

@@ -1,4 +1,4 @@
-//! The session's loop: it alone decides what happens next.
+//! The session's loop, which alone decides what to do next.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -42,30 +42,30 @@ mod recovery;
 mod review;
 mod work;
 
-/// How many reports of background work wait.
+/// How many reports of background work may wait.
 const REPORT_QUEUE: usize = 64;
-/// How many bytes are kept for a host that has not started yet.
+/// How many bytes of input are kept for a host that has not started yet.
 const MOST_EARLY_INPUT: usize = 1 << 20;
 
-/// What background work reports to the loop.
+/// A report of background work to the loop.
 enum Report {
     Opened(Result<HostPackage, BuildError>),
     Finished(JobOutcome, Product),
-    /// One of the plugins is built that are built side by side.
+    /// One of the plugins that are built side by side is built.
     Built(Job, JobOutcome, Product),
     SourcesChanged(SourceChange),
-    /// Cargo has looked at what was built without it.
+    /// Cargo has reviewed builds without cargo.
     Reviewed(Reviewed),
-    /// The plugin directory was looked at.
+    /// The plugin directory was read.
     Installed(Seen),
     /// The manifests were read again.
     Reopened(Result<HostPackage, BuildError>),
     Exited(HostExit),
-    /// The host that was attached to came back as another process.
+    /// An attached host is back as another process.
     CameBack(HostInfo),
 }
 
-/// What a finished job leaves to build upon.
+/// The result of a finished job that later work uses.
 enum Product {
     Nothing,
     Executable(PathBuf, HostInputs),
@@ -76,7 +76,7 @@ enum Product {
 struct NewBuild {
     plugin: String,
     build_id: String,
-    /// Why it is no patch; `None` if it is one, or none was asked for.
+    /// Why it cannot be loaded as a patch; `None` if it can, or if no patch was requested.
     not_patched: Option<String>,
     /// Whether the host serves it already.
     is_served: bool,
@@ -91,19 +91,19 @@ struct Supervisor {
     package: Option<HostPackage>,
     flags: CargoFlags,
     executable: Option<PathBuf>,
-    /// Whether that is what the last build of the host made.
+    /// Whether the last build of the host made it.
     is_built: bool,
-    /// The environment that cargo gave the host when it ran last.
+    /// The environment that cargo gave the host in its last run.
     environment: Vec<(OsString, OsString)>,
-    /// What was typed before there was a host to read it.
+    /// Input that was typed before there was a host to read it.
     early_input: Vec<u8>,
     /// Whether the host's standard input is closed.
     input_ended: bool,
-    /// The manifests as they were when they were read last.
+    /// The manifests as they were read last.
     manifests: Manifests,
-    /// What the host's program was compiled from.
+    /// The sources of the host's program.
     host_inputs: HostInputs,
-    /// Whether the host that runs is older than its sources.
+    /// Whether the running host is older than its sources.
     is_outdated: bool,
     plugin_dir: Option<PathBuf>,
     installed: Installed,
@@ -111,7 +111,7 @@ struct Supervisor {
     watch: Watch,
     queue: VecDeque<Job>,
     running: Option<RunningJob>,
-    /// When the last saves that were not built yet were noticed, by plugin package.
+    /// When the last save was noticed that was not built yet, by plugin package.
     saves: HashMap<String, Instant>,
     paces: HashMap<String, Pace>,
     patches: Patches,
@@ -121,13 +121,13 @@ struct Supervisor {
     built_since_reload: bool,
     process: Option<HostProcess>,
     client: Option<Client>,
-    /// What the host was doing is read here when it has died.
+    /// The calls in flight of a host that died are read here.
     last_calls: Option<LastCalls>,
-    /// Cancels the calls that run.
+    /// Cancels the running calls.
     calls: CancellationToken,
-    /// The build of each plugin that served last, as far as was seen.
+    /// The last build of each plugin that served, as far as the session knows.
     good: HashMap<String, String>,
-    /// The steps of loads in which a host of this session ended: their builds are not loaded again.
+    /// The steps of loads during which a host of this session ended. Their builds are not loaded again.
     deadly: Vec<InFlightCall>,
     /// The host that was attached to.
     attached: Option<HostInfo>,
@@ -137,13 +137,13 @@ struct Supervisor {
 }
 
 struct RunningJob {
-    /// The job; or the builds of plugins that run side by side, and have not ended.
+    /// The running job, or the builds of plugins that run side by side.
     jobs: Vec<Job>,
     started: Instant,
     cancel: Cancel,
 }
 
-/// Runs a session until it is told to end, or cannot go on.
+/// Runs a session until it is told to end or cannot continue.
 pub(super) async fn supervise(
     options: Options,
     mut orders: mpsc::Receiver<Order>,
@@ -211,12 +211,12 @@ pub(super) async fn supervise(
 impl Supervisor {
     async fn tell(&mut self, event: SessionEvent) {
         if self.events.send(event).await.is_err() && self.ending.is_none() {
-            // Nobody is left to give orders.
+            // There will be no more orders.
             self.end(None);
         }
     }
 
-    /// Over once it is ending, no build runs, and the host that it started has ended.
+    /// Whether the session is ending, no build runs, and the host that it started has ended.
     fn is_over(&self) -> bool {
         self.ending.is_some()
             && self.process.is_none()
@@ -233,7 +233,7 @@ impl Supervisor {
         if let Some(process) = &self.process {
             process.stop();
         }
-        // Of the jobs only builds must be waited for: cargo and its lock are still theirs.
+        // Only builds must be waited for: cargo still runs and holds its lock.
         if self.running.as_ref().is_some_and(|running| !running.is_build()) {
             self.running = None;
         }
@@ -259,7 +259,7 @@ impl Supervisor {
                     plugin_packages: Vec::new(),
                 })
                 .await;
-                // A bare file name would be looked for in PATH.
+                // A file name without a directory would be searched in PATH.
                 self.executable = Some(path.canonicalize().unwrap_or(path));
                 self.queue.push_back(Job::StartHost);
                 self.begin_next_job().await;
@@ -299,7 +299,7 @@ impl Supervisor {
         match socket::connect(Some(&choice), self.options.client_name).await {
             Ok((client, _)) => {
                 let host = client.host().clone();
-                // What lies in a directory of another machine is not seen from here.
+                // A directory of another machine cannot be read here.
                 self.plugin_dir = (!choice.is_elsewhere()).then(|| host.plugin_dir.clone());
                 self.tell(SessionEvent::Opened {
                     name: host.name.clone(),
@@ -327,7 +327,7 @@ impl Supervisor {
         self.link = Some(token.drop_guard());
     }
 
-    /// A host that was attached to may be started again by whoever started it.
+    /// Waits until an attached host is started again by whoever started it before.
     fn wait_for_successor(&mut self) {
         let Some(host) = self.attached.clone() else { return };
         let (name, report) = (self.options.client_name, self.report.clone());
@@ -422,7 +422,7 @@ impl Supervisor {
         }
     }
 
-    /// Before the host loads what was built: a build that ended it is not loaded again.
+    /// Removes builds that ended the host before it loads again.
     fn leave_out(&mut self) {
         if self.package.is_some() && !self.deadly.is_empty() {
             self.queue.retain(|job| *job != Job::LeaveOut);
@@ -460,7 +460,7 @@ impl Supervisor {
         self.tell(SessionEvent::Watching { on, mode: self.watch, error, file_system }).await;
     }
 
-    /// Dropping a watcher waits for its thread, which may wait for this loop to hear it.
+    /// Dropping a watcher waits for its thread, which may wait for this loop, so it is dropped elsewhere.
     fn stop_watching(&mut self) {
         if let Some(watcher) = self.watcher.take() {
             tokio::task::spawn_blocking(move || drop(watcher));
@@ -498,7 +498,7 @@ impl Supervisor {
         }
     }
 
-    /// Keeps what was typed before there is a host to read it, up to a bound.
+    /// Keeps input for a host that has not started yet, up to a limit.
     fn keep_input(&mut self, bytes: &[u8]) {
         let room = MOST_EARLY_INPUT.saturating_sub(self.early_input.len());
         self.early_input.extend(&bytes[..bytes.len().min(room)]);
@@ -548,7 +548,7 @@ impl Supervisor {
 
     async fn exited(&mut self, exit: HostExit) {
         if let Some(process) = self.process.take() {
-            // A host that crashed leaves its socket behind; most have removed it themselves.
+            // A host that crashed leaves its socket behind.
             let host = self.client.as_ref().map_or(process.pid, |client| client.host().pid);
             socket::remove_left_behind(host);
         }
@@ -580,7 +580,7 @@ impl Supervisor {
     }
 
     async fn hear_link(&mut self, event: LinkEvent) {
-        // What the connection still had to say of a host that is gone.
+        // A late event of the connection to a host that is gone.
         if self.link.is_none() {
             return;
         }
@@ -627,7 +627,7 @@ impl Supervisor {
                     self.finish(JobOutcome::done("without an answer yet".to_owned())).await;
                 }
             }
-            // How the process ended is about to be reported, and says more.
+            // The end of the process will be reported soon, and says more.
             LinkEvent::GaveUp(_) if self.process.as_ref().is_some_and(|it| !it.lives()) => {}
             LinkEvent::GaveUp(error) => {
                 self.link = None;

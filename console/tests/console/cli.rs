@@ -339,7 +339,7 @@ async fn inspect_judges_by_the_host_that_is_meant() {
 
     let (facts, words) = inspect(&[]).await;
     assert_eq!(facts["judged_by"]["host"], json!(null));
-    assert!(words.contains("judged by this program, since no host is meant"), "{words}");
+    assert!(words.contains("judged by this program, since no host was chosen"), "{words}");
 
     // The very toolchain of the artifact, but for what a panic does.
     let mut built_by = hotswap_artifact::own_toolchain();
@@ -360,7 +360,7 @@ async fn inspect_judges_by_the_host_that_is_meant() {
     let _older = FakeHost::listen_as(socket.clone(), info);
     let (facts, words) = inspect(&["--host", socket.to_str().unwrap()]).await;
     assert_eq!((&facts["fits"], &facts["judged_by"]["host"]), (&json!(true), &json!(null)));
-    assert!(words.contains("since sample-host does not tell what it was built by"), "{words}");
+    assert!(words.contains("since sample-host does not report its toolchain"), "{words}");
 
     let nobody = output(&directory, &["--host", "nobody", "inspect", &path]).await;
     assert_eq!(nobody.status.code(), Some(3));
@@ -445,7 +445,7 @@ async fn running_what_is_no_host_says_what_it_is() {
     let path = runtime.path().to_str().unwrap();
     let no_package = output(&runtime, &["run", path]).await;
     assert_eq!(no_package.status.code(), Some(1));
-    assert!(stderr(&no_package).contains("no cargo package"), "{}", stderr(&no_package));
+    assert!(stderr(&no_package).contains("not a cargo package"), "{}", stderr(&no_package));
     let missing = output(&runtime, &["run", "/nowhere/host", "--json"]).await;
     assert_eq!(stdout_as_json(&missing)["error"]["kind"], "build");
 }
@@ -490,7 +490,7 @@ async fn the_console_without_a_terminal_or_a_host_is_plain() {
     let mut attached = console(&["--plain", "attach"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(attached.stdout.take().unwrap()).lines();
     let opened = lines.next_line().await.unwrap().unwrap();
-    assert!(opened.ends_with("; nothing is watched or built here"), "{opened}");
+    assert!(opened.ends_with("; this session neither watches nor builds"), "{opened}");
     while lines.next_line().await.unwrap().unwrap() != "== sample-host (pid 41) answers" {}
     let _other = FakeHost::listen(runtime.path(), 42);
     let listed = console(&["attach"]).output().await.unwrap();

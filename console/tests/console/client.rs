@@ -108,7 +108,7 @@ async fn a_line_that_is_no_message_ends_the_conversation() {
     host.send("this is no JSON").await;
     assert_eq!(notifications.recv().await, None);
     let error = client.request(Request::Snapshot).await.unwrap_err();
-    assert!(error.message.contains("no message"), "{error}");
+    assert!(error.message.contains("not a message"), "{error}");
 }
 
 #[tokio::test]

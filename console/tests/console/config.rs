@@ -1,4 +1,4 @@
-//! The configuration, and what editors are told of it.
+//! The configuration file, and its schema for editors.
 
 use std::collections::BTreeSet;
 

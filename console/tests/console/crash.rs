@@ -1,4 +1,4 @@
-//! A host that ended by itself: what its card offers.
+//! A host that ended by itself, and what its card offers.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::screen::model::Phase;
@@ -84,7 +84,7 @@ fn a_crash_long_after_a_reload_is_not_blamed_on_it() {
     assert_eq!(console.press("H"), [Effect::Order(Order::Restart)]);
 }
 
-/// However long the versions before had served.
+/// This holds however long the earlier versions had served.
 #[test]
 fn a_host_that_ended_in_a_load_is_started_without_that_build() {
     let mut console = after_a_reload();

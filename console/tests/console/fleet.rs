@@ -95,7 +95,7 @@ fn take(console: &mut Console, seen: Seen) {
     console.take_in(Input::Fleet(Box::new(FleetNews::Seen(Box::new(seen)))));
 }
 
-/// A console that knows a fleet, with the Fleet tab in front.
+/// A console with a fleet and the Fleet tab in front.
 fn looking(width: u16, height: u16) -> Console {
     let mut console = Console::connected(width, height);
     console.state.fleet = FleetTab::of(vec!["--fleet".into(), "/srv/fleet".into()]);
@@ -163,7 +163,7 @@ fn where_no_fleet_is_known_there_is_no_tab() {
     assert!(console.screen().contains("no fleet is known: start the console with `--fleet DIR`"));
 }
 
-/// What the keys ask of the fleet, after the question that is put first.
+/// The effects of a key, after its question was answered.
 fn asked(console: &mut Console, key: &str, question: &str) -> Vec<Effect> {
     assert_eq!(console.press(key), [], "{key} asks first");
     assert!(console.screen().contains(question), "{question}\n{}", console.screen());

@@ -194,7 +194,7 @@ fn a_form_is_json_and_lines_again() {
     assert_eq!(ordered(&effects), [&call(filled_in())]);
 }
 
-/// What is typed as JSON for the first parameter.
+/// The text that is typed as JSON for the first parameter.
 fn order_text(console: &Console) -> String {
     console.state.functions.form.as_ref().unwrap().texts().remove(0)
 }
@@ -352,7 +352,7 @@ fn stored(build_id: &str) -> StoredBuild {
     StoredBuild { build_id, stored_at_ms: samples::NOON_MS, size_bytes: 1, source: None }
 }
 
-/// Has a call compared with a build that is only stored, and answered.
+/// Compares a call with a build that is only stored, and answers it.
 fn compare_with_stored(console: &mut Console) {
     console.press("i F5 F5");
     let loaded = samples::version(3, VersionState::Active, "").build_id;

@@ -1,4 +1,4 @@
-//! `assets/json.md`: the shapes that `--json` prints, taken from what it prints.
+//! `assets/json.md`: the output of `--json`, written from real output.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -25,86 +25,91 @@ use crate::support::samples;
 const INTRODUCTION: &str = "\
 # What `hotswap` prints with `--json`
 
-One object on one line; an array for `hosts`, `fleet releases`, `fleet hosts` and `fleet audit`; and an
-object a line for `logs`, `run`, `agent`, `fleet status --watch`, `fleet rollout --follow` and `fleet
-controller`. Here they are broken into lines. Fields may be added to these shapes; none is removed or gets another meaning. What
-may be missing or `null` is said.
+Each command prints one object on one line. `hosts`, `fleet releases`, `fleet hosts` and `fleet audit` print an array.
+`logs`, `run`, `agent`, `fleet status --watch`, `fleet rollout --follow` and `fleet controller` print an object on each
+line. On this page the lines are broken for reading. Fields may be added to these shapes; none is removed or gets
+another meaning. Fields that may be missing or `null` are named.
 
-Exit codes: 0 done; 1 it failed, and the line is an `error`; 2 the command line is wrong, and nothing
-is printed to stdout; 3 no host runs, or several do and `--host PID|SOCKET` chose none; 4 a rollout is paused or
-cannot be judged; 5 a rollout was rolled back.
+Exit codes: 0 done; 1 it failed, and the line is an `error`; 2 the command line is wrong, and nothing is printed to
+stdout; 3 no host runs, or several do and `--host PID|SOCKET` chose none; 4 a rollout is paused or cannot be judged;
+5 a rollout was rolled back.
 
-This page is written by a test, from what the commands print:
+A test writes this page from the output of the commands:
 `UPDATE_ASSETS=1 cargo test -p hotswap-console --test console json`.
 ";
 
-/// A command, and what to know of its fields.
+/// A command, and the text about its fields.
 const COMMANDS: &[(&[&str], &str)] = &[
     (&["hosts"], "The hosts of this user that answer, by process id."),
     (
         &["status"],
-        "Plugins in load order, versions newest first. `state` is `loading`, `active`, `retired`, \
-         `pinned`, `freed`, `kept` or `failed`; `detail` says more of it, and `holders` what keeps a \
-         version in use. `held_by` is the same as data: `kind` is `call`, `task`, `value`, `thread`, \
-         `handle`, `ending` or `thread_local`; the other fields are there where they are known, and \
-         `count` is more than 1 of those that have no names. `activity` is what runs when it is no \
-         function. `remark` is what `detail` says besides the state, and `failure` says why a version \
-         never served: its `plugin` is missing where none is at fault, and its `cause` is one of those \
-         of an error. `ending` says `how` a version ended, once it has: `freed`, with what it left, `failed`, \
-         or `kept`, where `kind` is the reason, such as `needs_library`, `unseen_function` or `loader`, and \
-         `symbol`, `library` or `signal` is what it is about. `source` is missing outside a git repository. `functions` are those of the \
-         active version, with JSON Schemas. `latency_buckets` is the histogram of the timed calls: how many \
-         took at most `up_to_ns`. `host_outdated` says whether the host is older than its sources, and is `null` \
-         if no console has built it. `is_rolled_back` is there, and true, of a plugin that a rollback keeps at an \
-         earlier build.",
+        "Plugins are in load order, and versions newest first. `state` is `loading`, `active`, \
+         `retired`, `pinned`, `freed`, `kept` or `failed`. `detail` is the state with a remark, \
+         and `remark` is the remark alone. `holders` lists what keeps a version in use, and \
+         `held_by` is the same as data: `kind` is `call`, `task`, `value`, `thread`, `handle`, \
+         `ending` or `thread_local`, `count` is more than 1 only for holders without names, and \
+         the other fields are present if they are known. `activity` is what runs if it is not a \
+         function. `failure` says why a version never served: `plugin` is missing if no plugin is \
+         at fault, and `cause` is one of the causes of an error. `ending` says `how` a version \
+         ended, once it has: `freed`, with what it left; `failed`; or `kept`, where `kind` is the \
+         reason, such as `needs_library`, `unseen_function` or `loader`, and `symbol`, `library` \
+         or `signal` is what the reason is about. `source` is missing outside a git repository. \
+         `functions` are the functions of the active version, with JSON Schemas. \
+         `latency_buckets` is the histogram of the timed calls: the number of calls that took at \
+         most `up_to_ns`. `host_outdated` says whether the host is older than its sources; it is \
+         `null` if no console has built the host. `is_rolled_back` is present, and true, if a \
+         rollback keeps the plugin at an earlier build.",
     ),
     (
         &["reload"],
-        "`outcome` is `ok`, `unchanged`, `rebound`, `added`, `removed`, `missing` (its artifact is gone, and it \
-         stays loaded), `held` or `not reloadable`; \
-         `version` serves now, and is missing of a plugin that was removed. `data_bag` tells what \
-         became of the values: `added`, `kept`, `shared`, `migrated` or `dropped`. `build_phases` \
-         tell how long it took to build what is new, where the host's store knows. `rollback` prints \
-         the same; `rolled_back` is the plugin that was taken back.",
+        "`outcome` is `ok`, `unchanged`, `rebound`, `added`, `removed`, `missing` (the artifact \
+         is gone, and the plugin stays loaded), `held` or `not reloadable`. `version` serves now; \
+         it is missing if the plugin was removed. `data_bag` says what happened to the values: \
+         `added`, `kept`, `shared`, `migrated` or `dropped`. `build_phases` says how long \
+         building the new artifacts took, if the host's store knows. `rollback` prints the same, \
+         and `rolled_back` is the plugin that was rolled back.",
     ),
     (
         &["invoke", "world", "greet", "Ada", "2"],
-        "`value` is what the function returned. With `--beside` there is `beside` too: a `result` of the same\nshape, or an `error`. With `--repeat` there are `latencies`.",
+        "`value` is the result of the function. With `--beside` there is also `beside`: a \
+         `result` of the same shape, or an `error`. With `--repeat` there are `latencies`.",
     ),
     (
         &["pin", "list"],
-        "The calls that are made again in each new version of their plugin. `now` is what the version that \
-         serves gave, `before` what the one called before it gave; `is_same` compares them. Both are missing \
-         until another version was called. An answer has a `value`; `large_value`, its size in bytes, where it \
-         has more than 8,192; or an `error`. `pin add` and `pin remove` print one of these.",
+        "The calls that are repeated in each new version of their plugin. `now` is the result in \
+         the version that serves, `before` the result in the version before it, and `is_same` \
+         compares them. `before` and `is_same` are missing until the call was made in another \
+         version. A result has a `value`; or `large_value`, the size of a value of more than \
+         8,192 bytes; or an `error`. `pin add` and `pin remove` print one such call.",
     ),
     (
         &["vault"],
-        "`size_bytes` and `value` are `null` of a value that cannot be serialised. The answer is bounded: \
-         `data_bag` and `slots` list the first 1,000 of `data_bag_len` and `slots_len`, and of a large \
-         value there is the beginning, without `size_bytes`; its `cuts` (and `extension_cuts`) say \
-         where, as a JSON pointer, how many elements or bytes are `shown`, and `of` how many. While \
-         `changes`, which `status` has as `vault_changes`, stays as it is, so does the answer. `owned_by` is the owner as data: its `kind` is `host`, \
-         `version` or `gone`.",
+        "`size_bytes` and `value` are `null` for a value that cannot be serialised. The answer is \
+         bounded: `data_bag` and `slots` list the first 1,000 of `data_bag_len` and `slots_len`. \
+         A large value has only its beginning, without `size_bytes`; its `cuts` (and \
+         `extension_cuts`) have the place of each cut as a JSON pointer, the number of elements \
+         or bytes that are `shown`, and the full number, `of`. As long as `changes` \
+         (`vault_changes` in `status`) stays the same, so does the answer. `owned_by` is the \
+         owner as data: its `kind` is `host`, `version` or `gone`.",
     ),
     (
         &["reloads"],
-        "The last 64 loads and reloads, the oldest first. One that served has a `report`, as `reload` prints it, \
-         and one that was undone an `error`.",
+        "The last 64 loads and reloads, the oldest first. A successful one has a `report`, as \
+         `reload` prints it, and a failed one an `error`.",
     ),
-    (&["live"], "What is found by name alone in the newest generation."),
+    (&["live"], "The functions and types that hosts find by name alone, in the newest generation."),
     (
         &["free", "world@1"],
-        "`state` is what the version is in now; `freed` when nothing holds it, and else the exit code is 1.",
+        "`state` is the state of the version now. If it is not `freed`, the exit code is 1.",
     ),
     (
         &["logs"],
-        "An object a line: a record, or how many were lost. A record of a plugin has `plugin` and \
-         `version`; one with fields has `fields`, as pairs.",
+        "One object on each line: a record, or the number of lost records. A record of a plugin \
+         has `plugin` and `version`; `fields`, if there are any, are pairs.",
     ),
 ];
 
-/// The page as it should be.
+/// The whole page.
 async fn page() -> String {
     let runtime = tempfile::tempdir().unwrap();
     let _host = FakeHost::listen(runtime.path(), 4121);
@@ -113,75 +118,82 @@ async fn page() -> String {
         let lines = output(&runtime, &[command, &["--json"][..]].concat()).await;
         section(&mut page, &format!("`hotswap {}`", command.join(" ")), about, &lines);
     }
-    let about = "`stored` is where the artifact is kept for rollbacks. `source` is `null` outside a git \
-                 repository. `effect` is `new_code`, `same_code` or `up_to_date`. `changes` tells \
-                 which functions' bodies changed since the build before, and which other `items`, each `added`, \
-                 `removed` or `changed` (an `item` that is `null` is the whole file); it is `null` where that is \
-                 not known, as after a run of cargo. `bound` \
-                 says what else depends on the body: `future`, `opaque_result` or `trait`. `patchable` says whether a version of the build that was in OUT_DIR could \
-                 go on with this one's code, and `not_patched` why not; both are missing where OUT_DIR had none, or \
-                 this one. With `--static-linking` it prints \
-                 the `name` and `dir` of the generated crate, the `plugins` that it links, and, where \
-                 one was chosen, their `live_prefix` with the `cargo_config` that has it. With \
-                 `--cargo-build=false` it prints `plugin`, `manifest`, `source_dirs`, the `included` \
-                 files, what the sources have `declared` (`kind`, which is `plugin`, `function`, \
-                 `live_function`, `live_type` or `not_live`; `name`, `file`, `line`), and the files that \
-                 were `unread`, with a `reason`. What the compiler says goes to stderr.";
+    let about = "`stored` is the artifact in the store, for rollbacks. `source` is `null` outside \
+                 a git repository. `effect` is `new_code`, `same_code` or `up_to_date`. `changes` \
+                 lists the functions whose bodies changed since the last build, and other \
+                 `items`, each `added`, `removed` or `changed` (an `item` that is `null` is the \
+                 whole file); it is `null` if the changes are not known, such as after a run of \
+                 cargo. `bound` says what else depends on the body: `future`, `opaque_result` or \
+                 `trait`. `patchable` says whether a running version of the earlier build in \
+                 OUT_DIR could get the new code as a patch, and `not_patched` why not; both are \
+                 missing if OUT_DIR had no build, or this one. With `--static-linking` it prints \
+                 the `name` and `dir` of the generated crate, the `plugins` that it links, and, \
+                 if one was chosen, their `live_prefix` and the `cargo_config` that sets it. With \
+                 `--cargo-build=false` it prints `plugin`, `manifest`, `source_dirs`, the \
+                 `included` files, the items that the sources have `declared` (`kind`, which is \
+                 `plugin`, `function`, `live_function`, `live_type` or `not_live`; `name`, \
+                 `file`, `line`), and the files that were `unread`, with a `reason`. The output \
+                 of the compiler goes to stderr.";
     section(&mut page, "`hotswap build PLUGIN_DIR OUT_DIR`", about, &[built()]);
-    let about = "What a reload would change. `outcome` as of `reload`. `loaded` is `null` of a new \
-                 plugin, and `new` where no other build would be loaded. `item` is `function`, \
-                 `live_type`, `type`, `export` or `import`; `change` is `added`, `removed` or \
-                 `changed`; `was` and `now` are the two sides, where each can be said in a word. \
-                 `host_expects` is what the host's own code uses and this would break: `item` is `function`, \
-                 `live_function` or `export`, and `difference` tells how; the reload would be refused. \
-                 `prospect` tells what a value's type says of its future: `same`, \
-                 `changed`, `gone`, `unknown` or `dropped`. Where an artifact cannot be opened, or a \
-                 reload would be refused, it prints an `error` instead.";
+    let about = "What a reload would change. `outcome` is as for `reload`. `loaded` is `null` for \
+                 a new plugin, and `new` is `null` if no other build would be loaded. `item` is \
+                 `function`, `live_type`, `type`, `export` or `import`; `change` is `added`, \
+                 `removed` or `changed`; `was` and `now` are the two sides, if each is short. \
+                 `host_expects` lists what the host's own code uses and the reload would break: \
+                 `item` is `function`, `live_function` or `export`, and `difference` says how; \
+                 the reload would be refused. `prospect` is the future of a value according to \
+                 its type: `same`, `changed`, `gone`, `unknown` or `dropped`. If an artifact \
+                 cannot be opened, or a reload would be refused, it prints an `error` instead.";
     section(&mut page, "`hotswap reload --dry-run`", about, &[value(samples::preview())]);
-    let about = "The same, with `replay`: what the pinned calls give in what serves (`old`) and in what would serve \
-                 (`new`), each call in a process of its own that has nothing of the host, also not its Vault. An \
-                 answer is a `value`, a `large_value` (the bytes of one that is not kept), an `error`, `runs_on` (it \
-                 had not returned after so many milliseconds), `ended` (how it ended its process), or `not_called` \
-                 with why, as of a function with effects. `is_same` is `null` where one of them was not called. \
-                 `version` is `null` of a new plugin, and `build_id` of one that would be removed. `error` is there \
-                 where what serves or would serve cannot be loaded without its host: then no call was made.";
+    let about = "The same, with `replay`: the results of the pinned calls in the serving builds \
+                 (`old`) and in the new builds (`new`). Each call runs in a process of its own, \
+                 without the host and its Vault. A result is a `value`, a `large_value` (the size \
+                 in bytes of a value that is not kept), an `error`, `runs_on` (the call had not \
+                 returned after this many milliseconds), `ended` (how the call ended its \
+                 process), or `not_called` with the reason, such as a function with effects. \
+                 `is_same` is `null` if one of the calls was not made. `version` is `null` for a \
+                 new plugin, and `build_id` for one that would be removed. If builds cannot be \
+                 loaded without their host, there is an `error`, and no call was made.";
     let mut replayed = value(samples::preview());
     replayed["plugins"] = json!([]);
     replayed["replay"] = value(samples::replay());
     section(&mut page, "`hotswap reload --dry-run --replay`", about, &[replayed]);
-    let about = "`misfit` says why the host would refuse it: the one of `judged_by`, or one of this program's \
-                 toolchain where `host` is `null` there; and \
-                 `keep_reason` why it could not be unmapped again, and `kept_for` the same as data, as \
-                 `ending` of a version has it; all `null` when all is well, as \
-                 `source` is outside a git repository. `contents` is there with `--open` only; a \
-                 plugin without an export has `null` there. `fingerprints` are hashes of the types of what \
-                 a host can use with Rust types.";
+    let about = "`misfit` says why the host in `judged_by` would refuse the artifact; if `host` \
+                 is `null` there, it compares with the toolchain of this program. `keep_reason` \
+                 says why the image could not be unmapped, and `kept_for` is the same as data, as \
+                 in the `ending` of a version. All these are `null` if nothing is wrong, and \
+                 `source` is `null` outside a git repository. `contents` is present only with \
+                 `--open`; its `export` is `null` if the plugin exports nothing. `fingerprints` \
+                 are hashes of the types of everything that a host can use with Rust types.";
     section(&mut page, "`hotswap inspect --open FILE`", about, &[inspection()]);
-    let about = "An object an event, told apart by `event`; the log of the host is among them. \
-                 Those of the engine have their own fields, as `reload_finished` here.";
+    let about = "One object for each event, with the kind in `event`; records of the host's log \
+                 are among them. Events of the engine have their own fields, as `reload_finished` \
+                 here.";
     section(&mut page, "`hotswap run HOST`", about, &run_lines());
-    let about = "Other commands of `hotswap fleet` that change something print the same. `release` is `null` where hosts \
-                 run what their own plugin directories have, and `rollout` before the first one. `state` of a \
-                 rollout is `checking`, `staging`, `activating`, `baking`, `promoting`, `done`, `paused`, \
-                 `rolling_back`, `rolled_back` or `superseded`; `reason` says why it waits or went back, `cause` \
-                 the same as data. `state` of a host is `serving`, `applying`, `refused`, `crashed`, `died` or \
-                 `lost`; `release` is what it runs, `staged` what it could switch to at once, `problem` what went \
-                 wrong, and `health` what came of calls since its versions began. It is `unknown` where a \
-                 server has lost what it reported. `labels`, `offer` (what it says to the release that it is \
-                 to run: `answer` is `later` or `no`) and `own_health` are there where there is any.";
+    let about = "Other commands of `hotswap fleet` that change something print the same. \
+                 `release` is `null` if hosts run the builds of their own plugin directories, and \
+                 `rollout` is `null` before the first one. `state` of a rollout is `checking`, \
+                 `staging`, `activating`, `baking`, `promoting`, `done`, `paused`, \
+                 `rolling_back`, `rolled_back` or `superseded`; `reason` says why it is paused or \
+                 went back, and `cause` is the same as data. `state` of a host is `serving`, \
+                 `applying`, `refused`, `crashed`, `died`, `lost`, or `unknown` if a server has \
+                 lost its report. `release` is what it runs, `staged` the release to which it can \
+                 switch at once, `problem` its last problem, and `health` the results of calls \
+                 since its versions began. `labels`, `offer` (the answer to an offered release: \
+                 `answer` is `later` or `no`) and `own_health` are present if there are any.";
     section(&mut page, "`hotswap fleet status`", about, &fleet_status(&runtime).await);
-    let about = "`name`, `use` and `forget` print the same. `use` is the name that is meant where none is named, or \
-                 `null`. `creds`, `tls_ca` and `sign` are there where there are any.";
+    let about = "`name`, `use` and `forget` print the same. `use` is the default fleet, or \
+                 `null`. `creds`, `tls_ca` and `sign` are present if there are any.";
     let url = "nats://nats.example:4222/games";
     let name =
         ["fleet", "name", "prod", "--store", url, "--creds", "/home/me/prod.creds", "--json"];
     section(&mut page, "`hotswap fleet names`", about, &output(&runtime, &name).await);
-    let about = "`kind` is for a program, `message` for a person. `plugin`, `step`, `cause` and \
-                 `chain` are there where they are known. `cause` is `artifact`, `toolchain`, `io`, \
-                 `loader`, `plugin`, `panic`, `timed_out`, `import`, `callback`, \
-                 `host_expects`, `refused` or `other`. Where `kind` is `host_expects`, `broken` says \
-                 what the host's own code uses and the reload would have broken, as `reload \
-                 --dry-run` does.";
+    let about = "`kind` is for programs, and `message` for people. `plugin`, `step`, `cause` and \
+                 `chain` are present if they are known. `cause` is `artifact`, `toolchain`, `io`, \
+                 `loader`, `plugin`, `panic`, `timed_out`, `import`, `callback`, `host_expects`, \
+                 `refused` or `other`. If `kind` is `host_expects`, `broken` lists what the \
+                 host's own code uses and the reload would have broken, as `reload --dry-run` \
+                 does.";
     section(&mut page, "Any failure", about, &[json!({ "error": samples::refusal() })]);
     page
 }
@@ -221,7 +233,7 @@ async fn output(runtime: &TempDir, args: &[&str]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What `hotswap fleet status` prints of a fleet in which a host has crashed.
+/// The output of `hotswap fleet status` for a fleet in which a host has crashed.
 async fn fleet_status(runtime: &TempDir) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let id = |text: &str| text.parse::<Id>().unwrap();
@@ -284,7 +296,7 @@ fn value(of: impl Serialize) -> Value {
     serde_json::to_value(of).unwrap()
 }
 
-/// What a build of a plugin prints.
+/// The output of a build of a plugin.
 fn built() -> Value {
     json!({
         "plugin": "world",
@@ -360,7 +372,7 @@ fn inspection() -> Value {
     })
 }
 
-/// A line of each sort that tells of a session.
+/// One line of each kind that describes a session.
 fn run_lines() -> Vec<Value> {
     let build = || Job::BuildPlugin("world".into());
     let at_ms = samples::NOON_MS;
@@ -501,7 +513,7 @@ async fn the_page_shows_what_is_printed() {
     assert_eq!(written, page, "run it again with UPDATE_ASSETS=1, and look at what changed");
 }
 
-/// The names of all fields, below one another.
+/// The paths of all fields.
 fn fields(value: &Value, path: &str, all: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {

@@ -1,4 +1,4 @@
-//! What the keys do: keys in, effects and state out.
+//! Keys go in, and effects and state come out.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;

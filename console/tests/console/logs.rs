@@ -1,4 +1,4 @@
-//! The log: what is kept, found, marked, copied and written, and what it looks like.
+//! The log: keeping, finding, marking, copying, writing and drawing lines.
 
 use hotswap_console::screen::model::Place;
 use hotswap_console::screen::update::{Effect, Event, Input, update};
@@ -53,7 +53,7 @@ fn mixed(width: u16, height: u16) -> Console {
     console
 }
 
-/// What the lines of the log say that the filter shows.
+/// The texts of the log lines that the filter shows.
 fn shown(console: &Console) -> Vec<String> {
     let logs = &console.state.logs;
     let rows = (0..logs.passing()).filter_map(|position| logs.row(position));

@@ -1,4 +1,4 @@
-//! The console as its users meet it: the programs, the client, and the screens.
+//! The console as users see it: the programs, the client, and the screens.
 
 mod cli;
 mod client;

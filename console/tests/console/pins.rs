@@ -1,4 +1,4 @@
-//! Pinned calls: pinned by a key, compared after each reload, pinned again in another process.
+//! Pinned calls: pinning by a key, comparing after each reload, and pinning again in another process.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
@@ -33,7 +33,7 @@ fn pin_of(plugin: &str) -> Operation {
     })
 }
 
-/// Has `greet("Ada", 1)` called.
+/// Calls `greet("Ada", 1)`.
 fn call(console: &mut Console) {
     console.press("i");
     console.write("Ada");

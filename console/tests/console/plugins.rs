@@ -1,4 +1,4 @@
-//! The plugins panel: how often each is called, and what is worth a new screen.
+//! The plugins panel: call rates, and which changes redraw the screen.
 
 use hotswap_console::host::operation::Operation;
 use hotswap_console::screen::layout::{Panel, Tab};
@@ -83,7 +83,7 @@ fn a_new_version_counts_anew() {
     assert!(row_of_world(&console).contains('█'), "{}", row_of_world(&console));
 }
 
-/// What the panel says of a plugin, its first line.
+/// The first line of a plugin in the panel.
 fn line_of(console: &Console, plugin: &str) -> String {
     let screen = console.screen();
     let lines = screen.lines().map(|line| line.chars().skip(1).take(50).collect::<String>());
@@ -325,7 +325,8 @@ fn the_verdict_tells_what_became_of_the_values_of_a_plugin() {
     assert!(screen.contains("vault   ▲ scores is gone, greetings was u64"), "{screen}");
 }
 
-/// The host with `world v3` after so many calls of `greet` panicked, and so many were timed at 7 µs and at 70 µs.
+/// The host after calls of `greet` in `world v3`: `panics` of them panicked, `fast` were timed at 7 µs, and `slow`
+/// at 70 µs.
 fn after_calls(panics: u64, fast: u64, slow: u64, patch: Option<u32>) -> Snapshot {
     let mut snapshot = samples::snapshot(4121);
     let world = &mut snapshot.plugins[0];
@@ -386,7 +387,7 @@ fn a_build_says_whether_it_is_a_patch_and_why_not() {
     console.session(built(true, None));
     let screen = console.screen();
     assert!(screen.contains("changed: greet, meet and nap"), "{screen}");
-    assert!(screen.contains("patchable: the version that runs goes on with it"), "{screen}");
+    assert!(screen.contains("patchable: the running version continues with it"), "{screen}");
     console.session(built(false, Some("`Score` was changed (lib.rs)")));
     let screen = console.screen();
     assert!(screen.contains("not patchable: `Score` was changed (lib.rs)"), "{screen}");
@@ -427,7 +428,7 @@ fn a_patched_version_can_be_rolled_back_to_what_was_loaded() {
     assert_eq!(console.press("y"), [Effect::Order(order)]);
 }
 
-/// What the last line but one says.
+/// The last line but one.
 fn notice(console: &Console) -> String {
     console.state.notice.as_ref().map_or_else(String::new, |notice| notice.text.clone())
 }

@@ -17,10 +17,10 @@ use serde_json::json;
 use crate::support::console::Console;
 use crate::support::samples;
 
-/// Each layout has one.
+/// The sizes; each layout has one.
 pub const SIZES: [(u16, u16); 5] = [(120, 36), (80, 24), (60, 15), (30, 8), (200, 50)];
 
-/// A screen of each size after the same story, which every theme shows in the same words.
+/// The screens of all sizes after the same story. Every theme must show the same words.
 fn at_all_sizes(story: impl Fn(&mut Console)) -> String {
     let screens = SIZES.map(|(width, height)| {
         let mut console = Console::connected(width, height);

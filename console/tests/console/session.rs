@@ -41,7 +41,7 @@ fn script(directory: &Path, text: &str) -> PathBuf {
     path
 }
 
-/// The next event that `wanted` makes something of.
+/// The first event for which `wanted` returns a value.
 async fn next<T>(session: &mut Session, wanted: impl Fn(SessionEvent) -> Option<T>) -> T {
     loop {
         let event = session.events.recv().await.expect("the session is not over yet");

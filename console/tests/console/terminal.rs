@@ -1,4 +1,4 @@
-//! The real program in a pseudo-terminal: it takes the terminal, and always gives it back.
+//! The real program in a pseudo-terminal, which it always restores.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -10,10 +10,10 @@ use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Waiting for longer means that what is waited for does not happen.
+/// The longest wait; after it the test fails.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A host that writes one line and then only waits.
+/// A host that writes one line and then waits.
 const WAITING: &str = "trap 'exit 0' TERM\necho the host waits\nwhile :; do sleep 0.05; done";
 
 /// A program in a terminal of 80×24.
@@ -24,7 +24,7 @@ struct Terminal {
     keyboard: Box<dyn Write + Send>,
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser,
-    /// All that was written on the terminal.
+    /// Everything that was written to the terminal.
     written: Vec<u8>,
 }
 
@@ -34,7 +34,7 @@ impl Terminal {
         Self::with_host(WAITING)
     }
 
-    /// A console with a host that /bin/sh plays.
+    /// A console whose host is a shell script.
     fn with_host(script: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let host = directory.path().join("waiting-host");
@@ -70,7 +70,7 @@ impl Terminal {
         Self { _directory: directory, child, master, keyboard, output, screen, written }
     }
 
-    /// Reads what the console draws until the screen is as wanted.
+    /// Reads the console's output until the screen is as wanted.
     fn wait_until(&mut self, what: &str, wanted: impl Fn(&vt100::Screen) -> bool) {
         while !wanted(self.screen.screen()) {
             let chunk = self.output.recv_timeout(PATIENCE).unwrap_or_else(|_| {
@@ -100,7 +100,7 @@ impl Terminal {
         assert!(status.success(), "{status:?}");
     }
 
-    /// How it ended, and what is on the screen then; the terminal is as it was before.
+    /// Waits for the end. Returns the exit status and the last screen; the terminal must be restored.
     fn end(mut self) -> (ExitStatus, String) {
         self.wait_until("the ordinary screen", |screen| !screen.alternate_screen());
         let status = self.child.wait().unwrap();
@@ -196,7 +196,7 @@ fn suspending_gives_the_terminal_back_for_a_while() {
     terminal.assert_ends_and_gives_the_terminal_back();
 }
 
-/// Not a test by itself: what the next one runs in a terminal.
+/// Not a test on its own: the next test runs it in a terminal.
 #[test]
 #[ignore = "it takes the terminal, and panics"]
 fn a_panic_on_the_screen() {

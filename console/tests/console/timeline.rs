@@ -1,4 +1,4 @@
-//! The reload story: what came after a reload, and who holds a version.
+//! The timeline: what happened after each reload, and what holds a version.
 
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::timeline::Part;
@@ -22,7 +22,7 @@ fn after_a_reload() -> Console {
     console
 }
 
-/// The titles of the reloads and what they did, newest first.
+/// The titles of the reloads and their results, the newest first.
 fn told(console: &Console) -> Vec<(String, &str)> {
     let reloads = console.state.timeline.reloads().iter();
     let told = reloads.map(|it| {
@@ -96,7 +96,7 @@ fn called(console: &mut Console, version: u32, elapsed_us: u64) {
     }));
 }
 
-/// What came after the newest reload, and how many microseconds after it.
+/// What happened after the newest reload, each with its time after the reload in microseconds.
 fn after(console: &Console) -> Vec<(&Part, &str, u64)> {
     let after = console.state.timeline.reloads()[0].after.iter();
     after.map(|it| (&it.kind, it.plugin.as_deref().unwrap(), it.elapsed_us)).collect()
@@ -137,7 +137,7 @@ fn what_came_before_the_host_told_of_the_reload_belongs_to_it_too() {
     assert_eq!(after, [(&Part::FirstCall, "world", 730), (&Part::Freed, "world", 0)]);
 }
 
-/// The host, whose `world v2` is held by just this.
+/// The host, with exactly these holders of `world v2`.
 fn held(holders: Value) -> Snapshot {
     let mut snapshot = samples::snapshot(4121);
     let version = &mut snapshot.plugins[0].versions[1];
@@ -275,7 +275,7 @@ fn the_log_tells_once_that_a_load_failed() {
     assert_eq!(count(&error.message), 1, "{told:#?}");
 }
 
-/// `world` is saved, built and reloaded, so long after the save.
+/// `world` is saved, built and reloaded, this long after the save.
 fn saved_and_reloaded(console: &mut Console, live_ms: u64) {
     let saved_at_ms = console.now_ms;
     let plugins = vec!["world".to_owned()];

@@ -53,7 +53,7 @@ pub(crate) mod profile;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
-    /// Whether to build with the profile `release`.
+    /// Whether to use the profile `release`.
     pub release: bool,
     /// More flags for cargo, one argument each.
     pub cargo_flags: Vec<String>,
@@ -66,21 +66,21 @@ pub struct BuildOptions {
     pub leave_temps: bool,
     /// How many builds of the plugin the store keeps.
     pub store_limits: StoreLimits,
-    /// The build that a host runs and for which a patch should be made; see [`Built::patch`].
+    /// The build that a host runs. If it is given, the build makes a patch for it: see [`Built::patch`].
     pub patch_base: Option<BuildId>,
-    /// Called with a patch for [`patch_base`](Self::patch_base) as soon as the plugin is compiled, while its linker
-    /// still runs; only if nothing but the plugin itself had to be compiled. The patch
-    /// [is early](Patch::is_early): [`Built::patch`] has the same code once it is known which build that is of.
+    /// Called with a patch for [`patch_base`](Self::patch_base) while the linker of the plugin still runs. This
+    /// happens only if nothing but the plugin itself had to be compiled. The patch [is early](Patch::is_early): it
+    /// does not name its build yet. After the build, [`Built::patch`] has the same code with the build id.
     pub on_early_patch: Option<OnPatch>,
-    /// The plugin directory into which the artifact is put, as by [`Built::install`]. An artifact that cannot be put
-    /// there is an error of the build.
+    /// The plugin directory into which the artifact is copied, as by [`Built::install`]. If that fails, the build
+    /// fails.
     pub install_to: Option<PathBuf>,
-    /// Whether a compiler is started after the build of a single plugin, and waits for its next build in this process.
-    /// It takes some 6 MB of memory and no time, and saves the time that it takes to load a compiler. At most four
-    /// wait.
+    /// Whether to start a compiler after the build of a single plugin. It waits for the next build of that plugin
+    /// in this process, which then need not wait for a compiler to be loaded. Such a compiler takes some 6 MB of
+    /// memory and no CPU time. At most four wait at a time.
     pub keep_compiler: bool,
-    /// When the change was noticed that the build is for. The time from then until the build begins
-    /// is its phase `notice`; `None` if there is no such phase.
+    /// When the change that this build is for was noticed. The time from then until the build begins is the phase
+    /// `notice`; without it, there is no such phase.
     pub noticed: Option<Instant>,
 }
 
@@ -89,11 +89,11 @@ pub struct BuildOptions {
 pub struct EarlyPatch {
     /// The patch; it [is early](Patch::is_early).
     pub patch: Patch,
-    /// How long each phase took up to here; as [`Built::phases`].
+    /// How long each phase has taken so far, as in [`Built::phases`].
     pub phases: Vec<PhaseTiming>,
 }
 
-/// What is done with a patch, on a thread of the build.
+/// A callback for early patches. It runs on a thread of the build.
 #[derive(Clone)]
 pub struct OnPatch(pub Arc<dyn Fn(EarlyPatch) + Send + Sync>);
 
@@ -112,20 +112,20 @@ pub struct Built {
     pub build_id: BuildId,
     /// The path of the artifact in the store.
     pub artifact: PathBuf,
-    /// The state of the git work tree when the build began; `None` outside a repository.
+    /// The git facts when the build began; `None` outside a repository.
     pub source: Option<Source>,
-    /// How many warnings the compiler gave for this plugin and its dependencies.
+    /// The number of compiler warnings for this plugin and its dependencies.
     pub warnings: usize,
-    /// What changed, compared with the build before.
+    /// What changed compared with the last build.
     pub effect: BuildEffect,
-    /// The functions that changed, and what else changed; `None` if cargo compiled the plugin, if nothing was
-    /// compiled, or if the sources of the build before are not known.
+    /// The functions and other items that changed; `None` if cargo compiled the plugin, if nothing was compiled,
+    /// or if the sources of the last build are not known.
     pub changes: Option<SourceChanges>,
     /// A patch that turns [`BuildOptions::patch_base`] into this build, so that the running version need not
     /// be replaced; or the reason why there is none. `None` if no patch was requested, or if this build is
     /// the base.
     pub patch: Option<Result<Patch, NotPatched>>,
-    /// Where the artifact was put; `None` without [`BuildOptions::install_to`].
+    /// Where the artifact was installed; `None` without [`BuildOptions::install_to`].
     pub installed: Option<Installed>,
     /// How long each phase took, in order:
     ///
@@ -147,11 +147,11 @@ pub struct Built {
 pub struct Installed {
     /// The path of the file.
     pub path: PathBuf,
-    /// Whether the code is new, or the directory had another build before.
+    /// Whether the directory had no build with this code before.
     pub is_new: bool,
 }
 
-/// What a build changed, compared with the build before it.
+/// What a build changed, compared with the last build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildEffect {
@@ -255,8 +255,8 @@ pub fn build_host(
         target_dir: &target_dir,
         package_count: host.package_count,
     };
-    // What another build compiles between this run of cargo and the note of whose files these are would be taken for
-    // another workspace's.
+    // Held until the owners of the compiled files are noted. Otherwise these notes would take files that another
+    // build compiles in the meantime for files of another workspace.
     let lock_dir = target_dir.join("hotswap/host");
     let _lock = BuildLock::acquire(&lock_dir, &host.name, cancel, on_message)?;
     let compiled = compile(package, command, None, cancel, on_message, &mut |_| ())?;
@@ -354,7 +354,8 @@ pub fn build_plugins(
     batch.end();
 }
 
-/// How many artifacts are written at once. They are in memory meanwhile, and it is mostly the disk that is waited for.
+/// The largest number of artifacts that are written at once. They are in memory until they are written, which
+/// mostly waits for the disk.
 const MOST_TOGETHER: usize = 8;
 
 /// Makes artifacts side by side, in the order of `making`.
@@ -381,7 +382,7 @@ pub struct Review {
     pub disagreement: Option<Disagreement>,
 }
 
-/// Cargo made other code than a build without cargo.
+/// A difference between the code that cargo makes and the code of a build without cargo.
 #[derive(Clone, Debug)]
 pub struct Disagreement {
     /// The build id of the build without cargo.
@@ -392,7 +393,7 @@ pub struct Disagreement {
 
 impl fmt::Display for Disagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cargo makes other code than the build {}", self.replayed)?;
+        write!(f, "cargo makes other code than the build without cargo, {}", self.replayed)?;
         if !self.missed.is_empty() {
             write!(f, "; without a recorded change it compiled {}", self.missed.join(", "))?;
         }
@@ -442,7 +443,7 @@ fn elsewhere(plugin: &PluginPackage, options: &BuildOptions) -> PluginPackage {
     PluginPackage { target_dir, ..plugin.clone() }
 }
 
-/// The git facts; where there are none because of an error, this is reported.
+/// The git facts. If an error prevents them, it is reported.
 fn source_or_notice(
     source: Result<Option<Source>, String>,
     plugin: &str,
@@ -457,12 +458,12 @@ fn source_or_notice(
     })
 }
 
-/// A library of which an artifact is made.
+/// A library from which an artifact is made.
 struct Making<'a> {
     plugin: &'a PluginPackage,
     options: &'a BuildOptions,
     linked: Linked,
-    /// What is kept of the build, for later patches.
+    /// The input of the build, which is kept for later patches.
     new: Option<NewBuild>,
     record: Option<(&'a Replay, &'a Member<'a>)>,
     source: Option<Source>,

@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(source(dir.path()).unwrap().unwrap().branch, "HEAD");
     }
 
-    /// A repository with one commit, which has the file `.gitignore`, and the id of that.
+    /// A repository with one commit, which contains the file `.gitignore`, and the id of that commit.
     fn repository() -> (TempDir, String) {
         let dir = TempDir::new().unwrap();
         let mut options = RepositoryInitOptions::new();

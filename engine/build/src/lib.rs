@@ -34,7 +34,7 @@
 //! | find a host and its plugins | [`HostPackage`], [`PluginPackage`] |
 //! | read what a plugin's sources declare | [`PluginPackage::declarations`] |
 //! | build them | [`build_host`], [`build_plugin`], [`build_plugins`] with [`BuildOptions`] |
-//! | have cargo confirm a build without it | [`review_plugin`] |
+//! | compare a build without cargo with what cargo makes | [`review_plugin`] |
 //! | follow and end a build | [`BuildMessage`], [`Cancel`] |
 //! | keep and find earlier builds | [`Store`] |
 //! | build after each change | [`Watcher`] |
@@ -45,14 +45,14 @@
 #![forbid(unsafe_code)]
 
 mod error;
-// What there is to build.
+// Hosts and plugins, and what they declare.
 mod declared;
 mod host_metadata;
 mod included;
 mod package;
 mod patch;
 mod workspace;
-// Building it.
+// Builds.
 mod build;
 mod cancel;
 mod cargo;
@@ -65,10 +65,10 @@ mod replay;
 mod source_diff;
 mod static_link;
 mod syntax;
-// What was built.
+// Artifacts.
 mod atomic_file;
 mod store;
-// When to build it again.
+// Changes of sources.
 mod reads;
 mod watch;
 

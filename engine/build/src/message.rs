@@ -24,7 +24,7 @@ pub enum BuildMessage {
     },
     /// An error, warning or note of the compiler.
     Diagnostic(Diagnostic),
-    /// Any other line of output, without its line break: one of cargo, such as `Compiling …`, or a remark of
+    /// Any other line of output, without its line break: a line of cargo, such as `Compiling …`, or a remark of
     /// this crate.
     Output(String),
 }

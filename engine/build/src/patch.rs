@@ -27,7 +27,7 @@ use compare::{Listed, Pair, compare};
 
 use crate::outline::SourceChanges;
 
-/// Why a build cannot be brought to a running version as a patch.
+/// Why a build cannot be loaded into a running version as a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unpatchable {
@@ -67,9 +67,9 @@ pub enum Unpatchable {
     TooLarge(usize),
     /// The code has a relocation of this type, which patches do not support.
     Relocation(u32),
-    /// The library that runs has no symbols.
+    /// The library of the running version has no symbols.
     Stripped,
-    /// The library that runs cannot be read.
+    /// The library of the running version cannot be read.
     Base,
     /// The object files cannot be read.
     Objects,
@@ -89,11 +89,11 @@ impl fmt::Display for Unpatchable {
                 write!(f, "`{by}` takes the address of `{function}`, and may keep it")
             }
             Self::CalledFromOutside { function } => {
-                write!(f, "`{function}` is called from where no patch reaches")
+                write!(f, "`{function}` is called from a place that a patch cannot reach")
             }
             Self::Alias(symbol) => {
                 let name = compare::readable(symbol);
-                write!(f, "the compiler made one function of `{name}` and others")
+                write!(f, "the compiler merged `{name}` with other functions")
             }
             Self::Alignment(bytes) => write!(f, "a constant is aligned to {bytes} bytes"),
             Self::ChangedStatic(name) => {
@@ -101,33 +101,33 @@ impl fmt::Display for Unpatchable {
             }
             Self::NewStatic(name) => write!(f, "`{}` is new", compare::readable(name)),
             Self::UnnamedStatic => f.write_str("a static without a name is used"),
-            Self::Collected => f.write_str("what runs at the load changed"),
+            Self::Collected => f.write_str("the code that runs when the library is loaded changed"),
             Self::Missing(name) => {
                 let name = compare::readable(name);
                 write!(f, "it needs `{name}`, which the running version lacks")
             }
             Self::TooLarge(bytes) => write!(f, "the patch would have {bytes} bytes"),
             Self::Relocation(form) => {
-                write!(f, "its code has a relocation of type {form}, which patches do not know")
+                write!(f, "its code has a relocation of type {form}, which patches do not support")
             }
             Self::Stripped => {
                 f.write_str("the running version was built with `strip = \"symbols\"`")
             }
             Self::Base => f.write_str("the library of the running version cannot be read"),
             Self::Objects => f.write_str("its object files cannot be read"),
-            Self::OtherObjects => f.write_str("its object files are of another build"),
-            Self::Machine => f.write_str("there are patches on x86-64 only"),
+            Self::OtherObjects => f.write_str("its object files belong to another build"),
+            Self::Machine => f.write_str("patches exist only on x86-64"),
         }
     }
 }
 
 impl std::error::Error for Unpatchable {}
 
-/// Why a build is not brought to a running version as a patch.
+/// Why a build is not loaded into a running version as a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotPatched {
-    /// It is not known what the running build was made from: it was built elsewhere, or long ago.
+    /// The input of the running build is not known: it was built elsewhere, or too long ago.
     NothingKept,
     /// The compiler keeps no object files, for example without `incremental`.
     NoObjects,
@@ -144,11 +144,11 @@ pub enum NotPatched {
 impl fmt::Display for NotPatched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NothingKept => f.write_str("it is not known what the running build was made of"),
+            Self::NothingKept => f.write_str("the input of the running build is not kept"),
             Self::NoObjects => {
-                f.write_str("the compiler keeps no object files, as without `incremental`")
+                f.write_str("the compiler keeps no object files, for example because `incremental` is off")
             }
-            Self::Unreadable(why) => write!(f, "what builds are made of cannot be compared: {why}"),
+            Self::Unreadable(why) => write!(f, "the input of the builds cannot be compared: {why}"),
             Self::CompiledOtherwise => f.write_str(
                 "more than sources changed: a manifest, a procedural macro, a build script, or a flag",
             ),
@@ -184,7 +184,7 @@ pub(crate) struct Build<'a> {
     pub library: &'a [u8],
 }
 
-/// A build to be patched: what can be read of it before the other build is there.
+/// A build to be patched. It is read before the other build is finished.
 #[derive(Debug)]
 pub(crate) struct Linked {
     library: Result<Base, Unpatchable>,
@@ -201,8 +201,8 @@ impl Linked {
     }
 }
 
-/// The patch from a build to another, of these objects, which is linked with these `libraries`; `None` while the
-/// linker runs, and then the patch [is early](Patch::is_early).
+/// The patch from a build to another build, which has these objects and is linked with these `libraries`. With
+/// `None`, the linker still runs, and the patch [is early](Patch::is_early).
 ///
 /// # Errors
 /// If a file cannot be read.

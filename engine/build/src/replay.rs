@@ -113,7 +113,7 @@ pub(crate) struct Replay {
     asked: Option<Asked>,
     /// The outlines of sources, once they are needed.
     outlines: OnceLock<Outlines>,
-    /// The build that is to be patched, if it was read beside the compiler.
+    /// The build to be patched, if it was read while the compiler ran.
     base_read: Option<KeptBase>,
 }
 
@@ -125,18 +125,18 @@ pub(crate) struct Member<'a> {
     pub included: Option<String>,
 }
 
-/// A patch that is wanted as soon as a plugin is compiled, while it is linked.
+/// A patch that is wanted while the plugin is still being linked.
 pub(crate) struct Wish<'a> {
     pub member: &'a Member<'a>,
-    /// The build that is to be patched.
+    /// The build to be patched.
     pub base: BuildId,
     pub give: Box<Give<'a>>,
 }
 
-/// Called with a patch, and how long compiling and making it took.
+/// Called with a patch, and with the durations of compiling and of making the patch.
 type Give<'a> = dyn Fn(Patch, [(PhaseKind, Duration); 2]) + Send + Sync + 'a;
 
-/// What was in files that are recorded just before a run of cargo began.
+/// The content of recorded files just before a run of cargo began.
 #[derive(Debug)]
 pub(crate) struct Looked {
     pub seen: Seen,
@@ -568,7 +568,7 @@ impl Replay {
             changed.iter().for_each(|(path, hash)| outlines.add(path, hash));
             outlines
         });
-        // Only where nothing else is compiled: what that is made of is known when all is done.
+        // Only if nothing else is compiled. Otherwise the input of the build is known only at the end.
         let wish = match &units[..] {
             [only] => wishes.iter().find(|wish| this.is_root(wish.member, only)),
             _ => None,
@@ -584,7 +584,7 @@ impl Replay {
             }
         };
         let replayed = thread::scope(|scope| {
-            // Beside the compilers, which take longer.
+            // This runs while the compilers run, which take longer.
             scope.spawn(|| _ = outlines.get_or_init(outlined));
             if wish.is_some() {
                 scope.spawn(|| _ = base.get_or_init(read_base));
@@ -614,7 +614,7 @@ impl Replay {
         Ok(ran)
     }
 
-    /// What a unit was made of by a compiler that `began` then, and what it made.
+    /// The input and the output of a unit that a compiler has compiled since `began`.
     fn compiled(
         &self,
         id: &UnitId,
@@ -637,7 +637,7 @@ impl Replay {
         self.record.plugins.get(&member.plugin.name).is_some_and(|plugin| plugin.root == *id)
     }
 
-    /// Makes the patch that is wanted, if that is possible. If it is not, whoever finishes the build learns why.
+    /// Makes the wanted patch if that is possible. If it is not, the end of the build reports why.
     fn grant(
         &self,
         wish: &Wish<'_>,
@@ -654,7 +654,7 @@ impl Replay {
         let known = (base, outlines);
         let patch = self.early_patch(wish.member, known, compiled, &linker.objects);
         if let Ok(Ok(patch)) = patch
-            // Otherwise it is, or may be, the build that is patched: then nothing is to be done.
+            // Without changed functions, this build is, or may be, the running one, and there is nothing to do.
             && !patch.header.functions.is_empty()
         {
             let compile = (PhaseKind::Compile, compiled_in);
@@ -662,7 +662,7 @@ impl Replay {
         }
     }
 
-    /// The sources of these units that are not as they were compiled last, with their hashes.
+    /// The sources of these units that differ from those that were compiled last, with their hashes.
     fn changed_files<'a>(&self, units: &[UnitId], seen: &'a Seen) -> Vec<(&'a Path, &'a str)> {
         let units = units.iter().filter_map(|id| self.record.units.get(id));
         let inputs = units.flat_map(|unit| &unit.compiled.inputs);
@@ -673,8 +673,8 @@ impl Replay {
         changed.collect()
     }
 
-    /// Has a compiler wait for the next build of the crate of the plugin itself. Its sources are the ones that are
-    /// saved most.
+    /// Starts a compiler that waits for the next build of the plugin's own crate, since its sources are saved most
+    /// often.
     pub(crate) fn keep_compiler(&self, member: &Member<'_>) {
         let plugin = self.record.plugins.get(&member.plugin.name);
         if let Some(unit) = plugin.and_then(|plugin| self.record.units.get(&plugin.root)) {
@@ -918,7 +918,8 @@ fn sources_of(plugin: &PluginPackage, artifact: &Artifact) -> Vec<PathBuf> {
     files.into_iter().find(is_found).unwrap_or_else(whole_package)
 }
 
-/// The crates of those `units` that a run of cargo compiled, in the order of their names: it tells of them in any order.
+/// The crates of those `units` that a run of cargo compiled, sorted by name, because cargo reports them in any
+/// order.
 pub(crate) fn compiled_of(units: &BTreeSet<UnitId>, run: &Run) -> Vec<String> {
     let is_one = |artifact: &&Artifact| {
         let mut ids = artifact.filenames.iter().filter_map(|path| unit_id_of(path.as_std_path()));

@@ -275,8 +275,7 @@ pub(crate) fn install(
     Ok(path)
 }
 
-/// The stored build that a directory entry is; `None` for any other file, and for a file that was
-/// removed just now.
+/// The stored build of a directory entry; `None` for any other file, and for a file that was removed just now.
 fn stored_file(entry: &DirEntry) -> Option<StoredFile> {
     let path = entry.path();
     let build_id = layout::stored_id(&path)?;

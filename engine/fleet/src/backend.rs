@@ -1,5 +1,5 @@
-//! What a place has to do in which a fleet is kept. What the documents say is none of its business, and nothing
-//! that it gives is believed: [`Store`](crate::Store) looks at all of it.
+//! The operations of a place that keeps a fleet: a directory or a server. A backend does not interpret documents,
+//! and [`Store`](crate::Store) checks everything that a backend returns.
 
 use std::{
     any::Any,
@@ -19,11 +19,11 @@ pub(crate) const LARGEST_DOCUMENT: usize = 1 << 20;
 /// A document of a fleet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Document<'a> {
-    /// What fleet it is.
+    /// The identity of the fleet.
     Fleet,
-    /// Who may sign.
+    /// The keys that may sign.
     Keys,
-    /// Who might, before a change of the keys: those of a serial number.
+    /// The keys with this serial number, which later keys have replaced.
     EarlierKeys(u64),
     /// A release.
     Release(&'a Id),
@@ -35,7 +35,7 @@ pub(crate) enum Document<'a> {
     Host(&'a Id),
 }
 
-/// What is kept of a document.
+/// The stored form of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Content {
     /// JSON on one line.
@@ -45,12 +45,12 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Without a signature.
+    /// Content without a signature.
     pub fn unsigned(json: Vec<u8>) -> Self {
         Self { json, signature: None }
     }
 
-    /// Both as one: signatures follow the JSON, which is on one line, on lines of their own.
+    /// The stored bytes: the JSON on the first line, and signatures on the lines after it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.json.clone();
         if let Some(signature) = &self.signature {
@@ -60,7 +60,7 @@ impl Content {
         bytes
     }
 
-    /// What was made so.
+    /// Splits what [`to_bytes`](Self::to_bytes) wrote.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
         let json = parts.next().unwrap_or_default().to_vec();
@@ -69,82 +69,84 @@ impl Content {
     }
 }
 
-/// What has changed.
+/// A change that a backend announces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The channel declares this.
     Declared(Declaration),
-    /// Others may sign.
+    /// The keys of the fleet have changed.
     Keys,
-    /// The server is there again, and may have lost anything.
+    /// The connection to the server is back; the server may have lost any document.
     Connected,
 }
 
-/// The state of files, by which a change is noticed without reading them.
+/// The state of some files. A change of a file changes it, so the files need not be read to notice one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glance(pub(crate) Vec<Option<FileStamp>>);
 
-/// The state of a file. A file that is replaced is another one.
+/// The state of a file. Replacing a file changes its inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileStamp {
     pub device: u64,
     pub inode: u64,
     pub size_bytes: u64,
-    /// When it was changed last: seconds and nanoseconds.
+    /// When the file was changed last: seconds and nanoseconds.
     pub changed_at: (i64, i64),
 }
 
-/// What a server has told of a channel: [`Store::told`](crate::Store::told) finds out what it is worth.
+/// A declaration of a channel that a server announced. It is not verified yet: see
+/// [`Store::told`](crate::Store::told).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declaration(pub(crate) Content);
 
-/// Where what is written under a condition is read again for it.
+/// Compares stored content with what the writer read. A backend calls it again each time it tries a conditional
+/// write.
 pub(crate) type IsAsRead<'a> = &'a dyn Fn(Option<&Content>) -> Result<bool, FleetError>;
-/// What a host reports.
+/// A stored report of a host.
 pub(crate) struct Report {
     pub host: Id,
-    /// Where it can be read.
+    /// The report as JSON, or why it cannot be read.
     pub json: Result<Vec<u8>, FleetError>,
-    /// When it was kept, by the clock of whoever keeps it; `None` where that is this machine's.
+    /// When the report was stored, by the clock of the server; `None` if the reports are on this machine.
     pub kept_at_ms: Option<u64>,
 }
 
-/// The time where a fleet is kept: what several machines write is compared by no other clock.
+/// The clock of the place that keeps the fleet. Times that several machines write are compared by this clock only.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    /// In milliseconds since the Unix epoch.
+    /// The time in milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// Whether reports may have been lost so short a while ago that hosts have not told them anew.
+    /// Whether the server may have lost reports so recently that hosts have not sent them again yet.
     pub may_have_lost: bool,
 }
-/// Who is told what has changed.
+/// A callback for changes.
 pub type ToldChange = Box<dyn Fn(Change) + Send + Sync>;
 
-/// Consoles of other machines may attach to a host for as long as this is kept.
+/// While this value is kept, consoles of other machines can attach to a host.
 pub type Attachable = Box<dyn Any + Send>;
 
-/// Where a fleet is kept.
+/// A place that keeps a fleet.
 pub(crate) trait Backend: Debug + Send + Sync {
-    /// Where it is, for people.
+    /// The name of the place, for messages.
     fn place(&self) -> String;
 
-    /// Where a document is, for people.
+    /// The name of a document's place, for messages.
     fn at(&self, document: Document<'_>) -> String;
 
-    /// Where an artifact is, for people.
+    /// The name of an artifact's place, for messages.
     fn blob_at(&self, digest: &Digest) -> String;
 
-    /// Makes what documents need to be kept, unless it is there; and from now on again whenever the place may have
-    /// lost it.
+    /// Creates the containers of documents (directories or streams) where they are missing. From then on it
+    /// creates them again whenever the place may have lost them.
     fn prepare(&self) -> Result<(), FleetError>;
 
-    /// A document; `None` if there is none.
+    /// Reads a document; `None` if there is none.
     fn read(&self, document: Document<'_>) -> Result<Option<Content>, FleetError>;
 
-    /// Writes a document that is not there yet; whether it was not. Nobody sees a half of it.
+    /// Writes a document if it does not exist, and returns whether it did so. No reader sees a partial document.
     fn create(&self, document: Document<'_>, new: &Content) -> Result<bool, FleetError>;
 
-    /// Writes a document if what is there is as it was read.
+    /// Writes a document if its stored content is still the content that the caller read.
     fn replace(
         &self,
         document: Document<'_>,
@@ -152,28 +154,28 @@ pub(crate) trait Backend: Debug + Send + Sync {
         new: &Content,
     ) -> Result<(), FleetError>;
 
-    /// Writes a document whatever is there.
+    /// Writes a document, whether or not it exists.
     fn write(&self, document: Document<'_>, json: &[u8]) -> Result<(), FleetError>;
 
-    /// Removes a document, where it is there.
+    /// Removes a document if it exists.
     fn remove(&self, document: Document<'_>) -> Result<(), FleetError>;
 
     /// The names of all releases.
     fn releases(&self) -> Result<Vec<Id>, FleetError>;
 
-    /// What all hosts report, and which reports cannot be read.
+    /// The reports of all hosts. A report that cannot be read has its error instead.
     fn hosts(&self) -> Result<Vec<Report>, FleetError>;
 
-    /// What time it is there.
+    /// The clock of the place.
     fn clock(&self) -> Result<Clock, FleetError> {
         Ok(Clock { now_ms: now_ms(), may_have_lost: false })
     }
 
-    /// Keeps an artifact.
+    /// Stores an artifact.
     fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), FleetError>;
 
-    /// Gives what there is of an artifact of this size, piece by piece; what is more may be left out, but for its
-    /// first byte.
+    /// Passes on the bytes of an artifact, in pieces. If the stored file is larger than the expected size, it may
+    /// stop one byte after that size.
     fn copy_blob(
         &self,
         digest: &Digest,
@@ -181,24 +183,25 @@ pub(crate) trait Backend: Debug + Send + Sync {
         to: &mut dyn FnMut(&[u8]) -> Result<(), FleetError>,
     ) -> Result<(), FleetError>;
 
-    /// Appends a line to the audit.
+    /// Appends a line to the audit log.
     fn audit(&self, line: &[u8]) -> Result<(), FleetError>;
 
-    /// The last lines of the audit.
+    /// The last lines of the audit log.
     fn audited(&self) -> Result<Vec<Vec<u8>>, FleetError>;
 
-    /// Tells whatever changes of a channel from now on. `false` where nobody tells, and whoever wants to know has
-    /// to look.
+    /// Calls `told` for each later change of a channel. Returns `false` if the place announces no changes, so the
+    /// caller has to poll.
     fn watch(&self, _channel: &Id, _told: ToldChange) -> Result<bool, FleetError> {
         Ok(false)
     }
 
-    /// The state of the files of documents; `None` where they are not files of this machine.
+    /// The state of the files of documents; `None` if they are not files of this machine.
     fn glance(&self, _documents: &[Document<'_>]) -> Option<Glance> {
         None
     }
 
-    /// Lets consoles of other machines attach to the host at a socket of this one; `None` where there are none.
+    /// Lets consoles of other machines attach to the host that listens at a socket of this machine; `None` if the
+    /// fleet has no other machines.
     fn let_attach(&self, _host: &Id, _socket: PathBuf) -> Option<Attachable> {
         None
     }
@@ -208,13 +211,13 @@ pub(crate) trait Backend: Debug + Send + Sync {
         Err(FleetError::at(self.place(), "all its hosts are on this machine"))
     }
 
-    /// Whether hosts of many machines report there. What nobody reports anew is then forgotten after a while.
+    /// Whether hosts of many machines report to this place. If so, a report expires unless it is sent again.
     fn is_of_many_machines(&self) -> bool {
         false
     }
 }
 
-/// A document as it is kept.
+/// Serializes a document for storage.
 pub(crate) fn to_json<T: Serialize>(place: &dyn Display, value: &T) -> Result<Vec<u8>, FleetError> {
     let json = serde_json::to_vec(value);
     let json = json.map_err(|error| {
@@ -227,12 +230,12 @@ pub(crate) fn to_json<T: Serialize>(place: &dyn Display, value: &T) -> Result<Ve
     Ok(json)
 }
 
-/// What a document says.
+/// Parses the JSON of a document.
 pub(crate) fn parse<T: DeserializeOwned>(
     place: &dyn Display,
     json: &[u8],
 ) -> Result<T, FleetError> {
     serde_json::from_slice(json).map_err(|error| {
-        FleetError::at(place, format_args!("it is not what it should be: {error}"))
+        FleetError::at(place, format_args!("it does not have the expected format: {error}"))
     })
 }

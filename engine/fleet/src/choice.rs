@@ -1,5 +1,6 @@
-//! Which hosts run a candidate: those whose hash is not above a threshold. So one write chooses exactly so
-//! many of the hosts that are there, more hosts only join, and one that comes later goes by the same rule.
+//! Chooses the hosts that run a candidate: the hosts whose hash is at most a threshold. One write of the threshold
+//! therefore chooses an exact number of the present hosts, a higher threshold only adds hosts, and the same rule
+//! applies to a host that joins later.
 
 use std::fmt;
 
@@ -8,21 +9,22 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{FleetError, Id};
 
-/// Where a host stands in the order of a rollout, written as 16 hexadecimal digits.
+/// The position of a host in the order of a rollout, written as 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Place(u64);
 
 impl Place {
-    /// The last place: as a threshold, all hosts.
+    /// The last position. As a threshold, it chooses all hosts.
     pub const LAST: Self = Self(u64::MAX);
 
-    /// How long a host waits in a span before it fetches a release, so that not all fetch at once.
+    /// The delay, within a span, after which a host fetches a release. It differs by host, so that not all hosts
+    /// fetch at once.
     pub fn pause_of(host: &Id, span_ms: u64) -> u64 {
         Self::of("fetch", host).0.checked_rem(span_ms).unwrap_or_default()
     }
 
-    /// The place of a host in the order that the salt makes.
+    /// The position of a host in the order that a salt gives.
     pub fn of(salt: &str, host: &Id) -> Self {
         let mut hasher = Sha256::new_with_prefix(salt.as_bytes());
         hasher.update([0]);
@@ -53,7 +55,7 @@ impl From<Place> for String {
     }
 }
 
-/// The threshold that exactly `count` of these hosts are not above; `None` for none of them.
+/// The threshold that chooses exactly `count` of these hosts; `None` if `count` is 0.
 pub fn threshold<'a>(
     salt: &str,
     hosts: impl Iterator<Item = &'a Id>,

@@ -1,4 +1,4 @@
-//! What is declared of a fleet, and what its hosts report.
+//! The documents that declare what a fleet runs, and the reports of its hosts.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Arm, FleetError, Histogram, Place};
 
-/// The name of a release, a channel or a host, which is also a part of a file's name: 1 to 64 letters,
-/// digits, `-`, `_` and `.` of ASCII, the first of them a letter or a digit.
+/// The name of a release, a channel or a host. It is also part of a file name: 1 to 64 ASCII letters, digits, `-`,
+/// `_` and `.`, beginning with a letter or a digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Id(String);
@@ -20,7 +20,7 @@ impl Id {
         &self.0
     }
 
-    /// A name that is made of a text: what is not allowed in one becomes `-`.
+    /// Makes a name from a text: each character that a name may not have becomes `-`.
     pub fn made_of(text: &str) -> Self {
         let allowed = |c: char| if is_part(c) { c } else { '-' };
         let name: String = text.chars().map(allowed).take(64).collect();
@@ -43,7 +43,7 @@ impl FromStr for Id {
         }
         let shown: String = text.chars().take(80).collect();
         Err(FleetError::new(format!(
-            "{shown:?} is no name: expected 1 to 64 letters, digits, `-`, `_` and `.`, the first of them \
+            "{shown:?} is not a name: expected 1 to 64 letters, digits, `-`, `_` and `.`, the first of them \
              a letter or a digit"
         )))
     }
@@ -75,7 +75,7 @@ impl fmt::Display for Id {
 pub struct Digest(String);
 
 impl Digest {
-    /// Of these bytes.
+    /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self::finish(Sha256::new_with_prefix(bytes))
     }
@@ -84,7 +84,7 @@ impl Digest {
         Self(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The digits.
+    /// The digits as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -114,12 +114,12 @@ impl fmt::Display for Digest {
     }
 }
 
-/// What a fleet is: written once, when it is made.
+/// The identity of a fleet, written once when the fleet is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
-    /// The layout of its files: 1.
+    /// The format of the fleet's documents: 1.
     pub format: u32,
-    /// What distinguishes it from others; a release says which fleet it is for.
+    /// The fleet's unique name. Each release names the fleet that it is for.
     pub id: Id,
     /// When it was made, in milliseconds since the Unix epoch.
     pub made_at_ms: u64,
@@ -145,14 +145,14 @@ pub struct Release {
 pub struct ReleasePlugin {
     /// Its name.
     pub name: String,
-    /// What it was built to: an artifact for each toolchain that hosts have.
+    /// Its artifacts, one for each toolchain that the hosts have.
     pub artifacts: Vec<Artifact>,
 }
 
 /// An artifact in a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
-    /// What built it. Only a host that the same built can load it.
+    /// The toolchain that built it. Only a host built by the same toolchain can load it.
     pub built_by: Toolchain,
     /// Its build id.
     pub build_id: String,
@@ -164,16 +164,16 @@ pub struct Artifact {
     pub size_bytes: u64,
 }
 
-/// The most plugins of a release, and the most artifacts of one.
+/// The largest number of plugins of a release, and of artifacts of a plugin.
 const MOST: usize = 1000;
 /// The largest artifact in bytes.
 const LARGEST: u64 = 1 << 30;
 
 impl Release {
-    /// Refuses what no release may say.
+    /// Checks the release.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first rule that the release breaks.
     pub fn check(&self) -> Result<(), FleetError> {
         let refuse =
             |message: String| Err(FleetError::new(format!("release {}: {message}", self.id)));
@@ -211,10 +211,10 @@ impl Release {
         Ok(())
     }
 
-    /// The artifacts for a host that was built so, with the plugins they are of.
+    /// The artifacts for a host that this toolchain built, each with the name of its plugin.
     ///
     /// # Errors
-    /// The first plugin that has none.
+    /// Names the first plugin that has no artifact for the toolchain.
     pub fn for_host(&self, built_by: &Toolchain) -> Result<Vec<(&str, &Artifact)>, FleetError> {
         let fitting = self.plugins.iter().map(|plugin| {
             let artifact = plugin.artifacts.iter().find(|artifact| artifact.built_by == *built_by);
@@ -234,7 +234,7 @@ impl Release {
         self.plugins.iter().map(|plugin| plugin.name.clone()).collect()
     }
 
-    /// The plugins that it has in another build than this release does.
+    /// The plugins whose builds differ from those of `base`.
     pub fn changed_from(&self, base: &Self) -> Vec<String> {
         let is_same = |plugin: &&ReleasePlugin| {
             let same = base.plugins.iter().find(|other| other.name == plugin.name);
@@ -250,44 +250,48 @@ impl Release {
     }
 }
 
-/// The hosts that one toolchain has built and that have the same labels: each of these groups has hosts of its own
-/// that try a release first.
+/// The stratum of a host: hosts with the same toolchain and the same labels form one. Each stratum tries a release
+/// on hosts of its own first.
 pub fn stratum(built_by: &str, labels: &BTreeMap<String, String>) -> String {
     let labels = labels.iter().map(|(key, value)| format!(" {key}={value}"));
     built_by.to_owned() + &labels.collect::<String>()
 }
 
-/// How far a channel has come. It only grows, whatever its store forgets.
+/// The version of a channel's declaration. It only grows, even if the store loses data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Mark {
-    /// Which life of the channel: when it was made, in milliseconds since the Unix epoch.
+    /// When the channel was made, in milliseconds since the Unix epoch. A channel that is made again gets a larger
+    /// value.
     pub epoch: u64,
-    /// Counts the changes.
+    /// The number of changes since then.
     pub seq: u64,
 }
 
-/// What the hosts of a channel are to run.
+/// The declaration of what the hosts of a channel run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {
     /// Its name.
     pub name: Id,
-    /// How far it has come.
+    /// The version of this declaration.
     #[serde(flatten)]
     pub mark: Mark,
-    /// What hosts run that nothing else is said for; `None` for what each host's own plugin directory has.
+    /// The release of each host that has neither a pin nor the candidate; `None` means the builds of the host's
+    /// own plugin directory.
     pub base: Option<Id>,
     /// The bases before it, the newest last.
     #[serde(default)]
     pub earlier: Vec<Option<Id>>,
-    /// What is tried, and staged by all.
+    /// The release under trial. All hosts stage it.
     pub candidate: Option<Id>,
-    /// What makes each rollout choose other hosts.
+    /// A text that goes into the hash of hosts, so that each rollout chooses other hosts first.
     pub salt: String,
-    /// Up to which place hosts run the candidate, for each stratum; nobody does where none is said.
+    /// The threshold of each stratum: hosts up to it run the candidate. In a stratum without a threshold, no host
+    /// does.
     pub thresholds: BTreeMap<String, Place>,
-    /// Hosts that run a release of their own.
+    /// Releases that single hosts run, whatever else is declared.
     pub pins: BTreeMap<Id, Id>,
-    /// In which span hosts begin to fetch the candidate, in milliseconds: each at a time of its own.
+    /// The span, in milliseconds, within which hosts begin to fetch the candidate. Each host has a delay of its
+    /// own in it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub spread_ms: u64,
 }
@@ -296,7 +300,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// How many earlier bases a channel knows.
+/// The number of earlier bases that a channel remembers.
 const EARLIER: usize = 20;
 
 impl Channel {
@@ -315,7 +319,7 @@ impl Channel {
         }
     }
 
-    /// What a host is to run; `None` for what its own plugin directory has.
+    /// The release that a host should run; `None` means the builds of its own plugin directory.
     pub fn wants(&self, host: &Id, stratum: &str) -> Option<&Id> {
         if let Some(pinned) = self.pins.get(host) {
             return Some(pinned);
@@ -329,19 +333,19 @@ impl Channel {
         }
     }
 
-    /// Makes it a newer declaration than this one, and than any that a host has seen: the store may have been put
-    /// back to an older copy.
+    /// Gives this declaration a mark above its own and above the mark of every host: the store may have been
+    /// restored from an older copy.
     pub fn go_on(&mut self, hosts: &[HostReport]) {
         let seen = hosts.iter().map(|host| host.seen).filter(|seen| seen.epoch == self.mark.epoch);
         let seen = seen.map(|seen| seen.seq).max().unwrap_or_default();
-        // Whoever had a key that was retired since may have declared the last of all.
+        // A holder of a key that was retired since may have declared the largest possible number.
         self.mark = match self.mark.seq.max(seen).checked_add(1) {
             Some(seq) => Mark { seq, ..self.mark },
             None => Mark { epoch: self.mark.epoch.saturating_add(1), seq: 1 },
         };
     }
 
-    /// Declares another base.
+    /// Declares another base, and remembers the one before it.
     pub fn set_base(&mut self, base: Option<Id>) {
         if self.base != base {
             self.earlier.push(std::mem::replace(&mut self.base, base));
@@ -350,24 +354,24 @@ impl Channel {
     }
 }
 
-/// What a host does.
+/// What a host is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostState {
-    /// It runs what it is to run.
+    /// The host runs its declared release.
     Serving,
-    /// It is being brought to what it is to run.
+    /// The host is changing to its declared release.
     Applying,
-    /// It cannot run what it is to run, or stage what is tried.
+    /// The host cannot run its declared release, or cannot stage the candidate.
     Refused,
-    /// Its process has ended while it ran code of the release.
+    /// The process of the host ended during a call of the release.
     Crashed,
-    /// Its process was killed or has ended otherwise, without a call of the release under way.
+    /// The process of the host was killed or ended, and no call of the release was running.
     Died,
 }
 
 impl HostState {
-    /// Whether its process is there.
+    /// Whether the process of the host is running.
     pub fn is_there(self) -> bool {
         !matches!(self, Self::Crashed | Self::Died)
     }
@@ -384,123 +388,123 @@ impl HostState {
     }
 }
 
-/// What kind of thing went wrong at a host.
+/// The kind of a problem at a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// The release could not be read, or is not signed as the fleet wants it.
+    /// The release could not be read, or lacks the signatures that the fleet requires.
     Release,
-    /// An artifact is missing, or not the one that the release names.
+    /// An artifact is missing, or is not the one that the release names.
     Artifact,
     /// The release has no artifact for the toolchain of the host.
     Toolchain,
-    /// A build of it has crashed a host of this machine.
+    /// A build of the release has crashed a host of this machine before.
     Quarantined,
-    /// The dry run says that the load would be refused.
+    /// The dry run says that the host would refuse the load.
     DryRun,
-    /// The load was refused.
+    /// The host refused the load.
     Load,
-    /// The host went back from it by itself, or somebody has loaded something else.
+    /// The host rolled the release back by itself, or somebody loaded another version.
     TakenBack,
-    /// The process ended in a call of it.
+    /// The process ended during a call of the release.
     Crash,
 }
 
-/// What went wrong at a host.
+/// A problem at a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// What kind of thing.
+    /// Its kind.
     pub kind: ProblemKind,
-    /// The release that it is about; `None` for the host's own plugin directory.
+    /// The release with the problem; `None` for the host's own plugin directory.
     pub release: Option<Id>,
-    /// The plugin; `None` if it is about no single one.
+    /// The plugin with the problem; `None` if it is not about one plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// What went wrong, for people.
+    /// The message for people.
     pub message: String,
 }
 
-/// What is known of a host, by the agent of its machine.
+/// The report of a host, written by the agent of its machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostReport {
-    /// The host.
+    /// The host's name in the fleet.
     pub id: Id,
     /// The channel that it follows.
     pub channel: Id,
-    /// What it is called.
+    /// The host's own name.
     pub name: String,
     /// Its process id.
     pub pid: u32,
-    /// What its machine is called, where hosts of several report; `None` where all are on one.
+    /// The name of its machine, if the fleet has hosts of several machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
-    /// Its console socket, on its machine.
+    /// The path of its console socket, on its machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
-    /// When this was written, in milliseconds since the Unix epoch.
+    /// When the report was written, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// The group in which hosts are chosen.
+    /// The stratum of the host: see `stratum`.
     pub stratum: String,
-    /// What it does.
+    /// What the host is doing.
     pub state: HostState,
-    /// The release that serves; `None` for what its own plugin directory has.
+    /// The release that serves; `None` for the builds of its own plugin directory.
     pub release: Option<Id>,
-    /// The builds that serve, by plugin.
+    /// The build ids that serve, by plugin.
     pub builds: BTreeMap<String, String>,
-    /// The release that it could switch to at once.
+    /// The staged release, to which the host can switch at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<Id>,
-    /// What went wrong last.
+    /// The last problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
-    /// The declaration that it goes by.
+    /// The mark of the declaration that the host follows.
     pub seen: Mark,
-    /// What came of calls since the versions that serve began, by plugin.
+    /// The results of calls since the serving versions began, by plugin.
     pub health: BTreeMap<String, Arm>,
-    /// What more there is to say of it.
+    /// Further facts.
     #[serde(flatten)]
     pub more: MoreOfHost,
 }
 
-/// What else is known of a host, some of it only of newer ones.
+/// Further facts about a host. Older agents do not report all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MoreOfHost {
-    /// What built it.
+    /// The toolchain that built the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_by: Option<Toolchain>,
-    /// What distinguishes it from others, besides that.
+    /// Its labels, which together with the toolchain decide its stratum.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// What it says to the release that it is to run, while it does not.
+    /// The host's answer to an offer of its declared release, while it does not accept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<OfferAnswer>,
-    /// How it is, by its own account.
+    /// The health that the host itself reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_health: Option<HostHealth>,
-    /// How long the timed calls took since the versions that serve began, by plugin.
+    /// The durations of timed calls since the serving versions began, by plugin.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latencies: BTreeMap<String, Histogram>,
 }
 
-/// After how many milliseconds a host of which nothing is heard counts as lost.
+/// After this many milliseconds without a report, a host counts as lost.
 const LOST_MS: u64 = 20_000;
 
 impl HostReport {
-    /// Whether nothing was heard of it for so long that it may be gone; `now_ms` is in milliseconds since the Unix
-    /// epoch.
+    /// Whether the host has not reported for so long that it counts as lost. `now_ms` is in milliseconds since the
+    /// Unix epoch.
     pub fn is_lost(&self, now_ms: u64) -> bool {
         self.state.is_there() && now_ms.saturating_sub(self.at_ms) > LOST_MS
     }
 }
 
-/// Something that was done to a fleet.
+/// An entry of the audit log: an action on the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Who did it.
+    /// Who acted.
     pub by: String,
-    /// What: `init`, `push`, `rollout`, …
+    /// The action: `init`, `push`, `rollout`, …
     pub what: String,
     /// The channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,17 +2,18 @@
 //!
 //! | file | what | written |
 //! |---|---|---|
-//! | `fleet.json` | what fleet it is | once |
-//! | `keys.json`, `keys.json.minisig` | who may sign | under the lock `lock` |
-//! | `keys.N.json`, `keys.N.json.minisig` | who might before | once |
+//! | `fleet.json` | the identity of the fleet | once |
+//! | `keys.json`, `keys.json.minisig` | the keys that may sign | under the lock `lock` |
+//! | `keys.N.json`, `keys.N.json.minisig` | the keys before each change | once |
 //! | `blobs/SHA256.so` | artifacts | once |
 //! | `releases/ID.json`, `releases/ID.json.minisig` | releases | once |
-//! | `channels/C.json`, `rollouts/C.json` | what is declared, and the rollout | under the lock, if they are what was read |
-//! | `hosts/ID.json` | what a host reports | by its agent |
-//! | `audit.jsonl` | what was done | appended to |
+//! | `channels/C.json`, `rollouts/C.json` | declarations and rollouts | under the lock, if they have not changed since they were read |
+//! | `hosts/ID.json` | the reports of hosts | by their agents |
+//! | `audit.jsonl` | the audit log | appended to |
 //!
-//! Where channels and rollouts are signed, the signature follows the JSON in the same file. Each file is written beside its place and renamed, so nobody reads half of one. Its size is bounded, and it is
-//! a regular file and no link.
+//! Where channels and rollouts are signed, the signature follows the JSON in the same file. A file is written
+//! under a temporary name and then renamed, so no reader sees a partial file. A reader accepts only regular files,
+//! no links, up to a size.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -32,7 +33,7 @@ use crate::{
     },
 };
 
-/// How much of the audit is read, from its end.
+/// The number of bytes that are read at the end of the audit log.
 const READ_OF_AUDIT: u64 = 1 << 20;
 
 /// A fleet in a directory.
@@ -64,7 +65,7 @@ impl Directory {
         self.root.join("blobs").join(format!("{digest}.so"))
     }
 
-    /// What is to be in the file of a document. Where its signature has a file of its own, that is there before:
+    /// The bytes of a document's file. If the signature has a file of its own, this writes that file first, so
     /// whoever sees the document sees its signature too.
     fn prepared(document: Document<'_>, path: &Path, new: &Content) -> Result<Vec<u8>, FleetError> {
         match &new.signature {
@@ -76,7 +77,7 @@ impl Directory {
         }
     }
 
-    /// Waits until nobody else replaces a document.
+    /// Takes the lock that writers of documents share.
     fn lock(&self) -> Result<File, FleetError> {
         let path = self.root.join("lock");
         let mut options = OpenOptions::new();
@@ -149,14 +150,14 @@ impl Backend for Directory {
 
     fn write(&self, document: Document<'_>, json: &[u8]) -> Result<(), FleetError> {
         match document {
-            // It is told anew.
+            // The agent reports again, so the file need not outlast a crash of the machine.
             Document::Host(_) => replace_file(&self.path(document), json, Outlasts::Program),
             _ => atomic_write(&self.path(document), json),
         }
     }
 
     fn remove(&self, document: Document<'_>) -> Result<(), FleetError> {
-        // It comes to the same where it is gone already, and shows where it is not.
+        // An error needs no report: either the file is gone already, or the host stays visible.
         let _ = fs::remove_file(self.path(document));
         Ok(())
     }
@@ -170,7 +171,7 @@ impl Backend for Directory {
         let hosts = names.filter_map(|name| {
             let path = self.path(Document::Host(&name));
             match read_bounded(&path, LARGEST_DOCUMENT) {
-                // It was removed meanwhile.
+                // The file was removed after the directory was listed.
                 Err(_) if !path.exists() => None,
                 json => Some(Report { host: name, json, kept_at_ms: None }),
             }
@@ -180,7 +181,7 @@ impl Backend for Directory {
 
     fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), FleetError> {
         let path = self.blob_path(digest);
-        // What lies there may have been altered.
+        // The file there may have been altered, so it is compared.
         let is_there = fs::read(&path).is_ok_and(|found| found == bytes);
         if is_there { Ok(()) } else { atomic_write(&path, bytes) }
     }
@@ -225,7 +226,7 @@ impl Backend for Directory {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let file = options.open(&path);
-        // One write, so that lines of several writers do not mix.
+        // One write, so that the lines of several writers do not mix.
         file.and_then(|mut file| file.write_all(&[line, b"\n"].concat()))
             .map_err(|error| FleetError::io(&path, "write", &error))
     }
@@ -242,14 +243,15 @@ impl Backend for Directory {
         file.seek(SeekFrom::Start(from)).map_err(wrong)?;
         let mut bytes = Vec::new();
         file.take(READ_OF_AUDIT).read_to_end(&mut bytes).map_err(wrong)?;
-        // Of what is cut off at its beginning, the first line is a part.
+        // If the log was not read from its beginning, the first line is incomplete.
         let lines = bytes.split(|byte| *byte == b'\n').skip(usize::from(from > 0));
         Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
     }
 }
 
-/// Whether the signatures of a document are in a file of their own, as minisign has them: of those that do not
-/// change. What changes is one file, so that nobody sees a half of a change.
+/// Whether the signatures of a document are in a file of their own, as minisign writes them. This holds for
+/// documents that do not change. A document that changes is one file, so that no reader sees a document with the
+/// signature of another.
 fn has_signature_file(document: Document<'_>) -> bool {
     matches!(document, Document::Keys | Document::EarlierKeys(_) | Document::Release(_))
 }
@@ -271,7 +273,7 @@ fn names(dir: &Path) -> Result<Vec<Id>, FleetError> {
     Ok(names)
 }
 
-/// Opens a file that is one, and neither a link nor anything that could be waited for.
+/// Opens a regular file. It refuses links, and special files such as pipes, which could block.
 fn open_regular(path: &Path) -> Result<File, FleetError> {
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
@@ -296,23 +298,23 @@ pub(crate) fn read_bounded(path: &Path, largest: usize) -> Result<Vec<u8>, Fleet
     Ok(bytes)
 }
 
-/// Reads a document of at most 1 MiB.
+/// Reads a JSON document of at most 1 MiB.
 ///
 /// # Errors
-/// If it is no regular file, is larger, or is not what it should be: the error names the file.
+/// If it is not a regular file, is larger, or cannot be parsed. The error names the file.
 pub fn read_document<T: DeserializeOwned>(path: &Path) -> Result<T, FleetError> {
     parse(&path.display(), &read_bounded(path, LARGEST_DOCUMENT)?)
 }
 
-/// Writes a document as a whole.
+/// Writes a JSON document in one piece.
 ///
 /// # Errors
-/// If it cannot be written, or nobody could read it for its size.
+/// If it cannot be written, or is too large to be read again.
 pub fn write_document<T: Serialize>(path: &Path, value: &T) -> Result<(), FleetError> {
     atomic_write(path, &to_json(&path.display(), value)?)
 }
 
-/// A path beside another one, for a file in the making.
+/// A temporary path in the same directory.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -326,16 +328,16 @@ pub(crate) fn create_new(path: &Path) -> Result<File, FleetError> {
     file.map_err(|error| FleetError::io(path, "make", &error))
 }
 
-/// Writes a document as a whole that outlasts this program, and need not outlast the machine: nobody waits for the
-/// disk.
+/// Writes a JSON document in one piece. It outlasts a crash of this program, but not always one of the machine: it
+/// is not flushed to the disk.
 ///
 /// # Errors
-/// If it cannot be written, or nobody could read it for its size.
+/// If it cannot be written, or is too large to be read again.
 pub fn write_note<T: Serialize>(path: &Path, value: &T) -> Result<(), FleetError> {
     replace_file(path, &to_json(&path.display(), value)?, Outlasts::Program)
 }
 
-/// What a file is to outlast.
+/// The crash that a written file has to outlast.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outlasts {
     Program,
@@ -356,7 +358,7 @@ fn write_beside(path: &Path, bytes: &[u8], outlasts: Outlasts) -> Result<PathBuf
     Ok(beside)
 }
 
-/// Writes a file as a whole: whoever reads it sees what was there before, or this.
+/// Writes a file in one piece: a reader sees either the earlier content or these bytes.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -372,7 +374,7 @@ fn replace_file(path: &Path, bytes: &[u8], outlasts: Outlasts) -> Result<(), Fle
     })
 }
 
-/// Writes a file as a whole; whether it was not there.
+/// Writes a file in one piece if it does not exist, and returns whether it did so.
 fn create_only(path: &Path, bytes: &[u8]) -> Result<bool, FleetError> {
     let beside = write_beside(path, bytes, Outlasts::Machine)?;
     let linked = fs::hard_link(&beside, path);

@@ -1,11 +1,11 @@
-//! What can go wrong.
+//! The error of this crate.
 
 use std::{fmt, io, path::Path};
 
 use crate::Distrust;
 
-/// Why something of a fleet cannot be done. Its text names the file, or what the server has, where it is about
-/// one.
+/// An error of an operation on a fleet. Its text names the file, or the stream and key of the server, that it is
+/// about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetError {
     message: String,
@@ -26,12 +26,12 @@ impl FleetError {
         Self { message: message.into(), kind: Kind::Other }
     }
 
-    /// An error about something that is kept at a place.
+    /// An error about a stored document.
     pub(crate) fn at(place: impl fmt::Display, message: impl fmt::Display) -> Self {
         Self::new(format!("{place}: {message}"))
     }
 
-    /// What is kept at a place is not believed.
+    /// A stored document that is not trusted.
     pub fn distrusted(place: impl fmt::Display, distrust: Distrust) -> Self {
         let error = Self::at(place, &distrust);
         Self { kind: Kind::Distrusted(distrust), ..error }
@@ -42,19 +42,19 @@ impl FleetError {
         Self::at(path.display(), format_args!("cannot {what} it: {error}"))
     }
 
-    /// The same, with what it is about.
+    /// Adds the subject to the error.
     pub(crate) fn about(mut self, what: &str) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
     }
 
-    /// The same, with what to do.
+    /// Adds what to do next.
     pub(crate) fn advising(mut self, advice: &str) -> Self {
         self.message = format!("{}; {advice}", self.message);
         self
     }
 
-    /// Somebody else wrote it meanwhile.
+    /// Another writer changed the document in the meantime.
     pub(crate) fn changed(place: impl fmt::Display) -> Self {
         let error = Self::at(place, "it was changed meanwhile; try again");
         Self { kind: Kind::Changed, ..error }
@@ -66,12 +66,13 @@ impl FleetError {
         Self { kind: Kind::Unreachable, ..Self::at(place, message) }
     }
 
-    /// Whether somebody else wrote the same document meanwhile: whoever tries again sees what was written.
+    /// Whether another writer changed the document in the meantime. If the caller tries again, it sees that
+    /// change.
     pub fn is_changed(&self) -> bool {
         self.kind == Kind::Changed
     }
 
-    /// Why what is kept is not believed, where that is what is wrong.
+    /// Why a stored document is not trusted, if this is the cause.
     pub fn distrust(&self) -> Option<&Distrust> {
         match &self.kind {
             Kind::Distrusted(distrust) => Some(distrust),
@@ -79,7 +80,7 @@ impl FleetError {
         }
     }
 
-    /// Whether the server does not answer, or not yet: nothing is known of what it has.
+    /// Whether the server does not answer, or is not connected yet. The state of the fleet is then unknown.
     pub fn is_unreachable(&self) -> bool {
         self.kind == Kind::Unreachable
     }

@@ -1,30 +1,30 @@
-//! Whether a candidate is worse than what it replaces, by what came of calls.
+//! Decides from the results of calls whether a candidate is worse than the base that it replaces.
 //!
-//! It is looked at again and again, so a test for one look would find a difference sooner or later where there
-//! is none. Instead the evidence is a ratio that is allowed to be looked at at any time: how likely both counts
-//! are if each side has a rate of its own (a mixture over all rates), to how likely they are at the one rate
-//! that explains both best. Where both sides are alike, its expectation is at most 1, so it is above 50 once in
-//! 50 rollouts at most, and half of these would be better and not worse (Ville's inequality). It needs no least
-//! number of calls, and nothing is approximated.
+//! The decision is made again at each step, and a test that is made for one decision would sooner or later find a
+//! difference where there is none. Therefore the evidence is a likelihood ratio that stays valid however often it
+//! is computed. It compares two models of the counts: each side has an error rate of its own (a mixture over all
+//! rates), or both have the same rate (the most likely one). If both sides are alike, the expectation of the ratio
+//! is at most 1, so it exceeds 50 in at most 1 of 50 rollouts (Ville's inequality), and in half of these the
+//! candidate looks better and not worse. The test needs no minimum number of calls and no approximation.
 
 use std::{collections::BTreeMap, ops::Bound};
 
 use hotswap_protocol::{CALLS_OF_A_SAMPLE, LatencyBucket};
 use serde::{Deserialize, Serialize};
 
-/// What came of calls.
+/// Counts of calls by result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Arm {
-    /// How many there were.
+    /// The number of calls.
     pub calls: u64,
-    /// How many of them returned an error.
+    /// The number of calls that returned an error.
     pub errors: u64,
-    /// How many of them panicked.
+    /// The number of calls that panicked.
     pub panics: u64,
 }
 
 impl Arm {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -35,11 +35,12 @@ impl Arm {
     }
 }
 
-/// How long calls took: how many of them at most so long and longer than the bound before, by bound in nanoseconds.
-/// Those of several functions and hosts can be added up, and percentiles cannot.
+/// A histogram of the durations of calls. It maps each bound, in nanoseconds, to the number of calls that took at
+/// most so long and longer than the bound before. Histograms of several functions and hosts can be added up;
+/// percentiles cannot.
 ///
-/// As JSON it is an array of pairs: where fields of several types are flattened into one object, serde reads no keys
-/// that are numbers.
+/// In JSON it is an array of pairs, because serde cannot read numeric keys in an object that is flattened into
+/// another.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Histogram(BTreeMap<u64, u64>);
@@ -59,8 +60,8 @@ impl From<Histogram> for Vec<(u64, u64)> {
 }
 
 impl Histogram {
-    /// Adds the timed calls of a cumulative histogram. A sample that counts as many calls there is one timed call:
-    /// it says no more than one.
+    /// Adds the timed calls of a cumulative histogram. There, a sample counts as many calls; here it counts as
+    /// one, because it is one measurement.
     pub fn add_cumulative(&mut self, buckets: &[LatencyBucket]) {
         let mut before = 0;
         for bucket in buckets {
@@ -70,12 +71,12 @@ impl Histogram {
         }
     }
 
-    /// Adds those of another one.
+    /// Adds another histogram.
     pub fn add_all(&mut self, other: &Self) {
         other.0.iter().for_each(|(bound, calls)| self.add(*bound, *calls));
     }
 
-    /// Adds calls that took at most so long.
+    /// Adds `calls` calls to the bucket with this bound.
     pub fn add(&mut self, up_to_ns: u64, calls: u64) {
         if calls > 0 {
             let sum = self.0.entry(up_to_ns).or_default();
@@ -83,12 +84,13 @@ impl Histogram {
         }
     }
 
-    /// How many calls there are.
+    /// The number of calls.
     pub fn calls(&self) -> u64 {
         self.0.values().copied().fold(0, u64::saturating_add)
     }
 
-    /// The bound that 99 % of the calls do not exceed, in nanoseconds; `None` if there are none.
+    /// The 99th percentile, in nanoseconds: the bound that 99 % of the calls do not exceed; `None` if there are no
+    /// calls.
     pub fn p99_ns(&self) -> Option<u64> {
         let calls = self.calls();
         let rank = calls - calls / 100;
@@ -101,15 +103,15 @@ impl Histogram {
         at.map(|(bound, _)| *bound)
     }
 
-    /// How many calls took longer.
+    /// The number of calls that took longer than a bound.
     fn above(&self, bound_ns: u64) -> u64 {
         let above = self.0.range((Bound::Excluded(bound_ns), Bound::Unbounded));
         above.map(|(_, calls)| *calls).fold(0, u64::saturating_add)
     }
 }
 
-/// Whether the calls of a candidate take longer, by the 99th percentile: beyond reasonable doubt more than one in a
-/// hundred of them take at least twice as long as 99 % of those of what it replaces. Too few calls say nothing.
+/// Whether the calls of a candidate take longer by the 99th percentile: beyond reasonable doubt, more than 1 % of
+/// them take at least twice the 99th percentile of the base. If there are too few calls, it returns `false`.
 pub fn is_slower(candidate: &Histogram, base: &Histogram) -> bool {
     let (calls, base_calls) = (candidate.calls(), base.calls());
     if calls < TIMED || base_calls < TIMED {
@@ -120,28 +122,28 @@ pub fn is_slower(candidate: &Histogram, base: &Histogram) -> bool {
     slow > calls / 100 && is_higher((slow, calls), (base_slow, base_calls))
 }
 
-/// What counts say of a candidate.
+/// The judgement about a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing speaks against it.
+    /// No evidence against it.
     Good,
-    /// It panics, and more than what it replaces.
+    /// It panics more than the base.
     Panics,
-    /// More of its calls return an error.
+    /// It returns errors more often than the base.
     MoreErrors,
 }
 
-/// How many timed calls each side needs before they are compared.
+/// The number of timed calls that each side needs for a comparison.
 const TIMED: u64 = 100;
-/// How many times likelier it has to be that both differ.
+/// How many times more likely two different rates must be than one common rate.
 const CONVINCED: f64 = 50.0;
-/// The error rate that is taken for usual where nothing is known of what is replaced.
+/// The error rate that is assumed for a base without calls.
 const USUAL: f64 = 0.01;
-/// The mixture is over rates with this density: `A · rate^(A - 1)`, so each order of magnitude weighs about the
-/// same.
+/// The exponent of the mixture's density `A · rate^(A - 1)`. A small `A` gives each order of magnitude about the
+/// same weight.
 const A: f64 = 0.1;
 
-/// Compares a candidate with what it replaces.
+/// Compares a candidate with the base.
 pub fn judge(candidate: &Arm, base: &Arm) -> Verdict {
     let panics = |arm: &Arm| (arm.panics, arm.calls.max(arm.panics));
     if candidate.panics > 0 && (base.panics == 0 || is_higher(panics(candidate), panics(base))) {
@@ -151,7 +153,7 @@ pub fn judge(candidate: &Arm, base: &Arm) -> Verdict {
     if is_higher(errors(candidate), errors(base)) { Verdict::MoreErrors } else { Verdict::Good }
 }
 
-/// Whether the rate of the first is higher than that of the second, beyond reasonable doubt.
+/// Whether the rate of the first is higher than the rate of the second, beyond reasonable doubt.
 #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 are the same as rates")]
 fn is_higher((hits, calls): (u64, u64), (base_hits, base_calls): (u64, u64)) -> bool {
     if hits == 0 {
@@ -175,12 +177,12 @@ fn is_higher((hits, calls): (u64, u64), (base_hits, base_calls): (u64, u64)) -> 
     evidence > CONVINCED.ln()
 }
 
-/// The logarithm of how likely the counts are, over all rates.
+/// The logarithm of the likelihood of the counts, in the mixture over all rates.
 fn own_rate(hits: f64, calls: f64) -> f64 {
     ln_beta(hits + A, calls - hits + 1.0) - ln_beta(A, 1.0)
 }
 
-/// The logarithm of how likely the counts are at one rate.
+/// The logarithm of the likelihood of the counts at one rate.
 fn at_rate(rate: f64, hits: f64, calls: f64) -> f64 {
     let of = |count: f64, rate: f64| if count == 0.0 { 0.0 } else { count * rate.ln() };
     of(hits, rate) + of(calls - hits, 1.0 - rate)
@@ -190,7 +192,7 @@ fn ln_beta(a: f64, b: f64) -> f64 {
     ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b)
 }
 
-/// Stirling's series, from 10 on good to 1e-10; what is smaller is brought there by the recurrence.
+/// Stirling's series, which is exact to 1e-10 from 10 on. The recurrence brings smaller arguments there.
 fn ln_gamma(x: f64) -> f64 {
     if x < 10.0 {
         return ln_gamma(x + 1.0) - x.ln();
@@ -204,13 +206,13 @@ mod tests {
     use super::*;
     use crate::numbers::Numbers;
 
-    /// How many of the calls fail where so many of 10,000 do.
+    /// The number of failing calls, at a rate of `per_10_000` in 10,000.
     fn hits(numbers: &mut Numbers, calls: u64, per_10_000: u64) -> u64 {
         (0..calls).map(|_| u64::from(numbers.below(10_000) < per_10_000)).sum()
     }
 
-    /// In how many of the rollouts a candidate is found to be worse, looked at after every 50 calls, and after
-    /// how many calls that was in the middle.
+    /// Judges after every 50 calls. Returns in how many rollouts the candidate is found to be worse, and the
+    /// median number of calls until then.
     fn found(rollouts: u64, looks: u64, base: u64, candidate: u64) -> (usize, Option<u64>) {
         let mut after = Vec::new();
         for seed in 0..rollouts {
@@ -257,19 +259,19 @@ mod tests {
         assert!(count == 60 && middle.is_some_and(|middle| middle <= 200), "{count}, {middle:?}");
     }
 
-    /// Timed calls in microseconds: most take about so long, and one in a hundred ten times as long.
+    /// Timed calls: most take about `about_us` microseconds, and one in a hundred takes ten times as long.
     fn timed(numbers: &mut Numbers, calls: u64, about_us: u64) -> Histogram {
         let mut histogram = Histogram::default();
         for _ in 0..calls {
             let tail = if numbers.below(100) == 0 { 10 } else { 1 };
             let us = about_us * tail * (50 + numbers.below(100)) / 100;
-            // As the engine has them, buckets end at bounds of their own.
+            // Round up to a power of two, as the engine's buckets do.
             histogram.add((us.max(1) * 1000).next_power_of_two(), 1);
         }
         histogram
     }
 
-    /// In how many rollouts a candidate is found to be slower, looked at again and again.
+    /// The number of rollouts in which a candidate is found to be slower, with many judgements in each.
     fn found_slower(rollouts: u64, base_us: u64, candidate_us: u64) -> usize {
         let is_found = |seed: &u64| {
             let mut numbers = Numbers::seeded(*seed);
@@ -312,7 +314,7 @@ mod tests {
     fn a_sample_is_one_timed_call_however_many_it_stands_for() {
         let bucket = |up_to_ns, calls| LatencyBucket { up_to_ns, calls };
         let (mut new, mut base) = (Histogram::default(), Histogram::default());
-        // A thread's first 64 calls, and samples of all further ones: of the new code, one was interrupted.
+        // Each thread times its first 64 calls, and then samples. One sample of the new code was interrupted.
         let samples = |count: u64| 64 + count * CALLS_OF_A_SAMPLE;
         base.add_cumulative(&[bucket(100, samples(200))]);
         new.add_cumulative(&[bucket(100, samples(60)), bucket(9000, samples(61))]);

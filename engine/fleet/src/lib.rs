@@ -1,11 +1,11 @@
-//! Releases of Hotswap plugins for many hosts: one is declared, tried on a few, judged, and promoted or
-//! taken back.
+//! Releases of Hotswap plugins for many hosts: declare a release, try it on a few hosts, judge it, and promote it
+//! or roll it back.
 //!
-//! A **release** is the whole set of plugins of a host. A **channel** declares which release its hosts run:
-//! a base, and during a **rollout** a candidate for some of them. Each host goes by the declaration alone
-//! ([`Channel::wants`]), so nobody has to reach all hosts. A rollout is a pure function of its state and of
-//! what hosts report ([`Rollout::step`]); [`turn`] is one step of it on a fleet in a [`Store`], by whoever
-//! looks at it.
+//! A **release** is the whole set of plugins of a host. A **channel** declares which release its hosts run: a
+//! base, and during a **rollout** a candidate for some of them. Each host follows the declaration by itself
+//! ([`Channel::wants`]), so nothing has to reach all hosts. A rollout is a pure function of its state and of the
+//! reports of hosts ([`Rollout::step`]). [`turn`] takes the steps that a rollout in a [`Store`] can take now; any
+//! program with access to the store may call it.
 //!
 //! ```
 //! use hotswap_fleet::{Arm, Verdict, judge};
@@ -19,15 +19,15 @@
 #![forbid(unsafe_code)]
 
 mod error;
-// What is declared, and what is reported.
+// Documents: declarations and reports.
 mod data;
-// A rollout.
+// Rollouts.
 mod choice;
 mod judgement;
 #[cfg(test)]
 mod numbers;
 mod rollout;
-// Where it is kept.
+// Storage.
 mod backend;
 mod directory;
 #[cfg(feature = "nats")]

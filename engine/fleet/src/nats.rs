@@ -2,17 +2,17 @@
 //!
 //! | stream | subjects | what | written |
 //! |---|---|---|---|
-//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….keys.N`, `….release.ID`, `….rollout.C` | what fleet it is, who may sign (told anew as `P.poke._keys`) and might before, releases, rollouts | once, or if it is what was read |
-//! | `KV_P_channels` | `$KV.P_channels.C` | what is declared; told anew as `P.poke.C` | if it is what was read |
-//! | `KV_P_hosts` | `$KV.P_hosts.ID` | what a host reports, for some minutes | by its agent |
-//! | `P_blobs` | `P.blob.SHA256.N` | artifacts, in pieces | whatever is there |
-//! | `P_audit` | `P.audit` | what was done | appended to |
+//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….keys.N`, `….release.ID`, `….rollout.C` | the identity of the fleet, its keys (changes announced as `P.poke._keys`) and earlier keys, releases, rollouts | once, or if unchanged since it was read |
+//! | `KV_P_channels` | `$KV.P_channels.C` | declarations; changes announced as `P.poke.C` | if unchanged since it was read |
+//! | `KV_P_hosts` | `$KV.P_hosts.ID` | the reports of hosts, which expire after some minutes | by its agent |
+//! | `P_blobs` | `P.blob.SHA256.N` | artifacts, in pieces | unconditionally |
+//! | `P_audit` | `P.audit` | the audit log | appended to |
 //!
-//! The first three are key-value buckets for whoever looks at them with another tool. Signatures follow the JSON on
-//! lines of their own. The server is a cache that may have lost or turned back anything: what is written under a
-//! condition names the sequence number that was read, and what nobody has answered is read again. A message that
-//! nobody keeps, such as the poke, may be missed: whoever waits for one also looks now and then. What it brings along is
-//! as good as what is read, for both are believed only by their signatures.
+//! The first three are key-value buckets, so that other tools can show them. Signatures follow the JSON on lines
+//! of their own. The server counts as a cache: it may have lost data, or may have been restored from an older
+//! copy. A conditional write names the sequence number that was read. If a write gets no answer, the document is
+//! read again. A message that no stream keeps, such as a poke, can be lost, so whoever waits for one also polls. A
+//! document in a message is as good as one that was read, because both are trusted only by their signatures.
 
 mod attach;
 
@@ -48,51 +48,52 @@ use crate::{
     },
 };
 
-/// How long an answer is waited for.
+/// The time to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a piece of an artifact is asked for, one `PATIENCE` after the other.
+/// How many times a piece of an artifact is requested, each time for `PATIENCE`.
 const ASKED: usize = 15;
-/// How often a line of the audit is written, until it is known to be there.
+/// How many times a line of the audit log is written, until the server confirms it.
 const WRITTEN: usize = 3;
 /// The longest pause before the next attempt to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// The size of a piece of an artifact.
+/// The size in bytes of a piece of an artifact.
 const PIECE: usize = 128 << 10;
-/// How many messages one question gets.
+/// The number of messages of one batch.
 const BATCH: usize = 500;
-/// How many such questions are asked, while others write.
+/// The number of batches that are requested while other programs keep writing.
 const BATCHES: usize = 200;
-/// How many lines of the audit are read, and how many are kept.
+/// The number of lines of the audit log that are kept, and read.
 const READ_OF_AUDIT: u64 = 2000;
 const KEPT_OF_AUDIT: u64 = 100_000;
-/// How long a report of a host is kept.
+/// The time after which the report of a host expires.
 const REPORTS_KEPT: Duration = Duration::from_secs(600);
-/// Within how long hosts tell anew what a server has lost. A stream that is younger may be one that was lost.
+/// The time within which hosts report again if the server has lost their reports. If a stream is younger, reports
+/// may be missing.
 const TOLD_ANEW: Duration = Duration::from_secs(60);
-/// The oldest server that answers all questions that are asked here.
+/// The oldest server version that supports all requests of this module.
 const OLDEST: (u64, u64) = (2, 11);
-/// What JetStream says where a sequence number is another one by now.
+/// JetStream's error code for a sequence number that is not current any more.
 const WRONG_SEQUENCE: u64 = 10071;
-/// What it says where a stream is there that somebody has set up otherwise.
+/// JetStream's error code for a stream that exists with another configuration.
 const OTHER_STREAM: u64 = 10058;
 
-/// A NATS server, and how to get in.
+/// The address of a NATS server, with credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     address: String,
     prefix: String,
     /// A file with credentials: a user's JWT and seed as `nsc` writes them, a seed of an nkey, or `USER:PASSWORD`.
     pub credentials: Option<PathBuf>,
-    /// A file with certificates, one of which has signed that of the server.
+    /// A file with CA certificates, one of which has signed the server's certificate.
     pub tls_ca: Option<PathBuf>,
 }
 
 impl Server {
-    /// The server at `nats://HOST:PORT/PREFIX` or `tls://HOST:PORT/PREFIX`; the fleets of a server have prefixes of
-    /// their own, by default `hotswap`.
+    /// Parses `nats://HOST:PORT/PREFIX` or `tls://HOST:PORT/PREFIX`. Fleets on the same server have different
+    /// prefixes; the default is `hotswap`.
     ///
     /// # Errors
-    /// If that is no such address.
+    /// If `url` does not have one of these forms.
     pub fn at(url: &str) -> Result<Self, FleetError> {
         let refuse = |why: &str| {
             let message = "expected nats://HOST:PORT, tls://HOST:PORT, or one of them with /PREFIX";
@@ -100,25 +101,25 @@ impl Server {
         };
         let (scheme, rest) = url.split_once("://").ok_or_else(|| refuse("it has no scheme"))?;
         if !matches!(scheme, "nats" | "tls") {
-            return Err(refuse("its scheme is another one"));
+            return Err(refuse("its scheme is neither `nats` nor `tls`"));
         }
         let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if host.is_empty() {
             return Err(refuse("it names no host"));
         }
         if host.contains('@') {
-            return Err(refuse("credentials are in a file: `--creds FILE`"));
+            return Err(refuse("it contains credentials; give them in a file: `--creds FILE`"));
         }
         let prefix = if prefix.is_empty() { "hotswap" } else { prefix };
         if prefix.parse::<Id>().is_err() || prefix.contains('.') {
-            return Err(refuse("the prefix is letters, digits, `-` and `_`"));
+            return Err(refuse("the prefix may have only letters, digits, `-` and `_`"));
         }
         let address = format!("{scheme}://{host}");
         address.parse::<ServerAddr>().map_err(|error| refuse(&error.to_string()))?;
         Ok(Self { address, prefix: prefix.to_owned(), credentials: None, tls_ca: None })
     }
 
-    /// What the names of its streams begin with.
+    /// The prefix of the names of its streams.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -159,12 +160,12 @@ fn with_credentials(options: ConnectOptions, file: &Path) -> Result<ConnectOptio
             None => options.nkey(line.to_owned()),
         }),
         _ => Err(wrong(
-            &"it has no credentials: expected those of `nsc`, the seed of an nkey, or USER:PASSWORD",
+            &"it has no credentials: expected a file of `nsc`, the seed of an nkey, or USER:PASSWORD",
         )),
     }
 }
 
-/// A time between a half of this and all of it.
+/// A random duration between half of `time` and `time`.
 fn jittered(time: Duration) -> Duration {
     let dice = RandomState::new().hash_one(0_u8) % 1024;
     time / 2 + time / 2 * u32::try_from(dice).unwrap_or_default() / 1024
@@ -173,7 +174,7 @@ fn jittered(time: Duration) -> Duration {
 /// A fleet on a server.
 pub(crate) struct Nats {
     link: Link,
-    /// Counts how often the server was reached.
+    /// The number of connections so far.
     connected: watch::Receiver<u64>,
     prepares: Arc<AtomicBool>,
     runtime: Background,
@@ -185,7 +186,7 @@ impl fmt::Debug for Nats {
     }
 }
 
-/// What the client runs on.
+/// The runtime of the client, in the background.
 struct Background(Option<Runtime>);
 
 impl Background {
@@ -201,14 +202,14 @@ impl Background {
         }
     }
 
-    /// What this comes to, wherever it is called; `None` if it panicked.
+    /// Runs a future to its end and returns its value, inside or outside a runtime; `None` if the future panicked.
     fn wait_for<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let (tell, told) = mpsc::sync_channel(1);
         self.spawn(async move {
-            // Whoever asked waits for it.
+            // An error means that the caller does not wait any more.
             let _ = tell.send(work.await);
         });
         told.recv().ok()
@@ -217,14 +218,14 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Whoever drops it may be where nothing may be waited for.
+        // The last owner may be dropped inside a runtime, where blocking is not allowed.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// What asks the server.
+/// The connection, with what requests need.
 #[derive(Clone)]
 struct Link {
     client: Client,
@@ -232,7 +233,7 @@ struct Link {
     prefix: Arc<str>,
 }
 
-/// An answer of JetStream to what is published or set up.
+/// JetStream's answer to a published message or to a request about a stream.
 #[derive(Deserialize)]
 struct Answer {
     error: Option<ApiError>,
@@ -244,25 +245,25 @@ struct ApiError {
     description: String,
 }
 
-/// A message that a stream keeps.
+/// A message that a stream stores.
 struct Kept {
     subject: String,
     sequence: u64,
-    /// By the server's clock.
+    /// The server's time when it was stored.
     at_ms: Option<u64>,
     payload: Vec<u8>,
 }
 
-/// What JetStream says of a stream.
+/// JetStream's description of a stream.
 #[derive(Deserialize)]
 struct StreamInfo {
-    /// When it was made.
+    /// When the stream was made.
     created: String,
-    /// What time it is there.
+    /// The server's time now.
     ts: String,
 }
 
-/// A time of a server, in milliseconds since the Unix epoch.
+/// Parses a time of the server, into milliseconds since the Unix epoch.
 fn at_ms(text: &str) -> Option<u64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
@@ -306,7 +307,7 @@ impl Nats {
         Ok(Self { link, connected, prepares, runtime })
     }
 
-    /// Waits for what the runtime does, wherever this is called.
+    /// Runs a future on the client's runtime and waits for it, inside or outside a runtime.
     fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, FleetError>> + Send + 'static,
@@ -315,7 +316,7 @@ impl Nats {
         done.unwrap_or_else(|| Err(FleetError::at(&self.link.place, "the client has failed")))
     }
 
-    /// What is kept of a subject.
+    /// The last message of a subject.
     fn last(&self, stream: String, subject: String) -> Result<Option<Kept>, FleetError> {
         let link = self.link.clone();
         self.run(async move { link.last(&stream, &subject).await })
@@ -336,8 +337,8 @@ impl Nats {
         self.run(async move { Ok(link.publish(&stream, subject, headers, payload).await) })?
     }
 
-    /// Writes a document where this is the sequence number of what is there. Where nobody has answered, it is read
-    /// again: it may have been written all the same.
+    /// Writes a document if `sequence` is still the sequence number of the stored one. If the server does not
+    /// answer, it reads the document again, because the write may have succeeded.
     fn write_at(
         &self,
         document: Document<'_>,
@@ -373,7 +374,7 @@ impl Nats {
     }
 }
 
-/// Why something is not written.
+/// Why a document was not written.
 enum Refusal {
     WrongSequence,
     Other(FleetError),
@@ -394,11 +395,11 @@ impl From<Refusal> for FleetError {
     }
 }
 
-/// Makes the streams again whenever the server is there again, for whoever has made them.
+/// Creates missing streams after each new connection, if this program has created them before.
 async fn prepare_again(link: Link, mut connected: watch::Receiver<u64>, prepares: Arc<AtomicBool>) {
     while connected.changed().await.is_ok() {
         if prepares.load(Ordering::Relaxed) {
-            // Whoever writes or reads next tells what is wrong.
+            // The next read or write reports the error.
             let _ = link.prepare().await;
         }
     }
@@ -416,7 +417,7 @@ fn version(text: &str) -> (u64, u64) {
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
-/// A name as a part of a subject, where dots part the parts.
+/// A name as one token of a subject. Dots separate tokens, so a name's dots are replaced.
 fn token(name: &Id) -> String {
     name.as_str().replace('.', "=")
 }
@@ -461,7 +462,7 @@ impl Link {
         (format!("KV_{bucket}"), format!("$KV.{bucket}.{key}"))
     }
 
-    /// Where it is told that others may sign. No channel has a name that begins so.
+    /// The subject that announces changed keys. No channel's name begins with `_`.
     fn keys_poke(&self) -> String {
         format!("{}.poke._keys", self.prefix)
     }
@@ -470,7 +471,7 @@ impl Link {
         format!("{}.blob.{digest}.{number}", self.prefix)
     }
 
-    /// Asks the server something.
+    /// Sends a request and waits for the answer.
     async fn ask(
         &self,
         what: &str,
@@ -478,7 +479,7 @@ impl Link {
         headers: HeaderMap,
         payload: Vec<u8>,
     ) -> Result<Message, FleetError> {
-        // What is asked while nobody listens would be sent whenever somebody does.
+        // Without a connection, the client would queue the request and send it much later.
         if self.client.connection_state() != State::Connected {
             return Err(FleetError::unreachable(&self.place, "the server is not reached"));
         }
@@ -488,14 +489,14 @@ impl Link {
             RequestErrorKind::TimedOut => FleetError::unreachable(
                 at(),
                 format_args!(
-                    "the server has not answered within {} s; it is not there, or this user may not do it",
+                    "the server has not answered within {} s; the stream is missing, or this user has no permission",
                     PATIENCE.as_secs()
                 ),
             ),
             RequestErrorKind::NoResponders => FleetError::unreachable(at(), NO_STREAM),
             RequestErrorKind::MaxPayloadExceeded => FleetError::at(
                 at(),
-                format_args!("it is larger than what the server takes: {} bytes", self.client.max_payload()),
+                format_args!("it is larger than the server's limit of {} bytes", self.client.max_payload()),
             ),
             _ => FleetError::unreachable(at(), format_args!("{error}{}", causes(&error))),
         })
@@ -523,7 +524,7 @@ impl Link {
             }
             Err(error) => {
                 let at = format!("{}: {what}", self.place);
-                let message = format!("the answer is not what it should be: {error}");
+                let message = format!("the answer does not have the expected format: {error}");
                 Err(Refusal::Other(FleetError::at(at, message)))
             }
         }
@@ -540,14 +541,14 @@ impl Link {
         self.api(&subject.clone(), subject, headers, payload).await
     }
 
-    /// What a stream keeps of a subject.
+    /// The last message that a stream stores for a subject.
     async fn last(&self, stream: &str, subject: &str) -> Result<Option<Kept>, FleetError> {
         let question = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
         let answer = self.ask(subject, question, HeaderMap::new(), Vec::new()).await?;
         self.kept(subject, answer)
     }
 
-    /// What is in an answer; `None` where nothing is kept.
+    /// The message in an answer; `None` if the stream stores none.
     fn kept(&self, what: &str, answer: Message) -> Result<Option<Kept>, FleetError> {
         let wrong = |message: &dyn fmt::Display| {
             FleetError::unreachable(format_args!("{}: {what}", self.place), message)
@@ -575,7 +576,7 @@ impl Link {
         Ok(Some(Kept { subject, sequence, at_ms, payload: answer.payload.to_vec() }))
     }
 
-    /// All that a stream keeps of these subjects, from a sequence number on: the last of each.
+    /// The last message of each of these subjects, from a sequence number on.
     async fn all(&self, stream: &str, subjects: &str, from: u64) -> Result<Vec<Kept>, FleetError> {
         let at = format!("{}: {subjects}", self.place);
         let wrong = |message: &str| FleetError::unreachable(&at, message);
@@ -669,7 +670,7 @@ impl Link {
             let made = self.ask(&what, subject, HeaderMap::new(), stream.to_string().into());
             let answer: Result<Answer, _> = serde_json::from_slice(&made.await?.payload);
             match answer.ok().and_then(|answer| answer.error) {
-                // Whoever runs the server may have set it up otherwise.
+                // An administrator may have configured the stream differently.
                 Some(error) if error.err_code != OTHER_STREAM => {
                     let message = format!("it cannot be made: {}", error.description);
                     return Err(FleetError::at(format_args!("{}: {what}", self.place), message));
@@ -680,7 +681,7 @@ impl Link {
         Ok(())
     }
 
-    /// A piece of an artifact. A server that does not answer is asked again, for a while.
+    /// Reads a piece of an artifact. If the server does not answer, it asks again for a while.
     async fn piece(&self, digest: &Digest, number: u64) -> Result<Option<Kept>, FleetError> {
         let mut asked = 0;
         loop {
@@ -780,7 +781,7 @@ impl Backend for Nats {
             } else {
                 Ok(kept.payload)
             };
-            // One that was written meanwhile comes twice, the newer one later.
+            // A report that was written during the listing comes twice, and the newer one comes later.
             hosts.insert(name, (read, kept.at_ms));
         }
         let report = |(host, (json, kept_at_ms))| Report { host, json, kept_at_ms };
@@ -795,7 +796,7 @@ impl Backend for Nats {
             let answer = link.ask(&what, subject, HeaderMap::new(), Vec::new()).await?;
             let info: Option<StreamInfo> = serde_json::from_slice(&answer.payload).ok();
             let times = info.and_then(|info| Some((at_ms(&info.created)?, at_ms(&info.ts)?)));
-            // What says no time says that there is no such stream.
+            // An answer without times means that the stream does not exist.
             let (created_ms, now_ms) = times.ok_or_else(|| {
                 FleetError::unreachable(format_args!("{}: {what}", link.place), NO_STREAM)
             })?;
@@ -842,7 +843,7 @@ impl Backend for Nats {
         let (link, line) = (self.link.clone(), line.to_vec());
         self.run(async move {
             let mut last = None;
-            // What was written without an answer is known by its name.
+            // The name marks the line, so that a write without an answer can be found.
             let name = format!("{}-{:x}", Digest::of(&line), RandomState::new().hash_one(0_u8));
             for _ in 0..WRITTEN {
                 let mut headers = HeaderMap::new();
@@ -880,7 +881,7 @@ impl Backend for Nats {
                     let change = tokio::select! {
                         poke = declared.next() => poke.map(|poke| {
                             let is_too_large = poke.payload.len() > LARGEST_DOCUMENT;
-                            // What cannot be right is found out by whoever looks at it.
+                            // The receiver reports what is wrong with it.
                             let payload = if is_too_large { &[] } else { &poke.payload[..] };
                             Change::Declared(Declaration(Content::of_bytes(payload)))
                         }),

@@ -1,16 +1,16 @@
-//! Numbers that look random, and are the same everywhere for the same seed: for tests of this crate, those in
-//! `tests` included.
+//! Pseudo-random numbers that are the same on every machine for the same seed. Tests of this crate use them, in
+//! `tests` too.
 
 /// SplitMix64.
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// The sequence of a seed.
+    /// The sequence that begins with this seed.
     pub fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number, below a bound.
+    /// The next number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

@@ -1,4 +1,4 @@
-//! A rollout: from a release that is to be tried to one that all hosts run, or that none does.
+//! A rollout takes a release from its first hosts to all hosts of a channel, or back to none.
 //!
 //! ```text
 //! checking → staging → (activating → baking)… → promoting → done
@@ -6,9 +6,9 @@
 //!     └─────────┴──────────┴──────────┴──────┴────→ rolling_back → rolled_back
 //! ```
 //!
-//! Nothing here waits, writes or looks at a clock: whoever may write the fleet gives what is known now and writes
-//! what comes out, so that any number of controllers can do so, and each can be killed at any time. What hosts are
-//! to run follows from the state alone.
+//! A step neither waits nor writes nor reads a clock: the caller passes what is known now, and writes the result.
+//! So any number of controllers can do this at the same time, and each can be killed at any time. The state alone
+//! decides what hosts run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ enum Share {
 }
 
 impl Share {
-    /// Of so many hosts; at least one.
+    /// The number of hosts, out of `hosts`; at least one.
     fn of(self, hosts: usize) -> usize {
         match self {
             Self::Hosts(count) => count.min(hosts),
@@ -45,29 +45,29 @@ impl Share {
     }
 }
 
-/// How fast a rollout goes.
+/// The speed of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     steps: Vec<Share>,
-    /// How long a step is looked at, at least.
+    /// The minimum time for which each step is observed.
     bake_ms: u64,
-    /// How long something is waited for, at most.
+    /// The maximum time to wait for hosts and for calls.
     patience_ms: u64,
-    /// How many calls of what changed a step needs.
+    /// The number of calls of changed plugins that each step needs.
     calls: u64,
-    /// After how long a host that tells nothing is not counted.
+    /// The time without a report after which a host is not counted.
     lost_ms: u64,
-    /// Whether hosts begin to fetch at times of their own, and not all at once.
+    /// Whether hosts begin to fetch at different times, and not all at once.
     #[serde(default)]
     spread: bool,
 }
 
-/// The span in which hosts begin to fetch, and what each host adds to it.
+/// The length of the span in which hosts begin to fetch, and by how much each host makes it longer.
 const SPREAD_MS: u64 = 5000;
 const SPREAD_MS_A_HOST: u64 = 5;
 
 impl Pace {
-    /// One host, 5 %, 25 % and all, a minute each.
+    /// Four steps: one host, 5 %, 25 % and all hosts, each for at least a minute.
     pub fn usual() -> Self {
         Self {
             steps: vec![
@@ -84,40 +84,40 @@ impl Pace {
         }
     }
 
-    /// The same in seconds, and with three calls a step for evidence: to try out, and for tests.
+    /// The same steps in seconds, with three calls of evidence each: for tests, and to try rollouts out.
     pub fn fast() -> Self {
         Self { bake_ms: 1000, patience_ms: 45_000, calls: 3, spread: false, ..Self::usual() }
     }
 }
 
-/// Where a rollout is.
+/// The phase of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// The release is being verified.
     Checking,
-    /// All hosts fetch, verify and try it without loading it.
+    /// All hosts fetch and verify the release, and try it without loading it.
     Staging,
     /// The chosen hosts load it.
     Activating,
-    /// It is judged.
+    /// The release is judged.
     Baking,
-    /// It becomes the base.
+    /// The release becomes the base.
     Promoting,
-    /// All hosts run it.
+    /// All hosts run the release.
     Done,
-    /// Nothing goes on until somebody says how.
+    /// The rollout waits until somebody resumes, promotes or aborts it.
     Paused,
     /// The hosts go back to the base.
     RollingBack,
-    /// No host runs it.
+    /// No host runs the release.
     RolledBack,
     /// Another rollout took its place.
     Superseded,
 }
 
 impl Phase {
-    /// Whether it is over.
+    /// Whether the rollout is over.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::RolledBack | Self::Superseded)
     }
@@ -139,14 +139,14 @@ impl Phase {
     }
 }
 
-/// Why a rollout does not go on, or goes back.
+/// Why a rollout is paused or rolled back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields are what the variant names")]
 pub enum Reason {
     /// Somebody asked for it.
     Asked { by: String },
-    /// The release is not what it says, or cannot be read.
+    /// The release cannot be read, or fails its verification.
     Unsound { message: String },
     /// No host reports.
     NoHosts,
@@ -156,30 +156,30 @@ pub enum Reason {
     NotActive { hosts: Vec<Id> },
     /// These hosts still run it.
     NotBack { hosts: Vec<Id> },
-    /// What changed was not called often enough to be judged.
+    /// The changed plugins were not called often enough for a judgement.
     TooLittleEvidence { calls: u64, needed: u64 },
-    /// A host cannot stage or load it, or went back from it.
+    /// A host cannot stage or load the release, or rolled it back.
     Refused { host: Id, problem: ProblemKind, plugin: Option<String>, message: String },
-    /// The release has no artifact for a toolchain that these hosts have.
+    /// The release has no artifact for the toolchain of these hosts.
     NotCovered { toolchain: String, plugin: String, hosts: Vec<Id> },
-    /// A host that was well before it is not well with it, by its own account.
+    /// A host reported itself healthy without the release, and unhealthy with it.
     Unwell { host: Id, message: String },
-    /// The timed calls take longer.
+    /// Timed calls take longer than in the base.
     Slower { plugin: String, p99_ns: u64, base_p99_ns: u64, calls: u64 },
-    /// A host's process ended in a call of it.
+    /// The process of a host ended during a call of the release.
     Crashed { host: Id, plugin: Option<String> },
-    /// Hosts that ran it ended, without a call of it under way.
+    /// The processes of hosts with the release ended, and no call of it was running.
     Died {
         hosts: Vec<Id>,
-        /// Others that ran it tell nothing any more.
+        /// Further hosts with the release that do not report any more.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         silent: Vec<Id>,
     },
-    /// Hosts that ran it tell nothing any more.
+    /// Hosts with the release do not report any more.
     Silent { hosts: Vec<Id> },
-    /// It panics.
+    /// Calls of the release panic.
     Panicked { plugin: String, panics: u64, calls: u64 },
-    /// More of its calls return an error.
+    /// Calls of the release return errors more often than in the base.
     Failed { plugin: String, errors: u64, calls: u64, base_errors: u64, base_calls: u64 },
 }
 
@@ -210,7 +210,7 @@ impl fmt::Display for Reason {
             Self::TooLittleEvidence { calls, needed } => {
                 write!(
                     f,
-                    "what changed was called {calls} times, and {needed} calls are needed to judge it"
+                    "the changed plugins were called {calls} times, and a judgement needs {needed} calls"
                 )
             }
             Self::NotCovered { toolchain, plugin, hosts } => write!(
@@ -219,10 +219,10 @@ impl fmt::Display for Reason {
                  and push both",
                 list(hosts)
             ),
-            Self::Unwell { host, message } => write!(f, "{host} is not well with it: {message}"),
+            Self::Unwell { host, message } => write!(f, "{host} is unhealthy with it: {message}"),
             Self::Slower { plugin, p99_ns, base_p99_ns, calls } => write!(
                 f,
-                "{plugin} is slower: 99 % of {calls} timed calls took at most {} µs, and before {} µs",
+                "{plugin} is slower: 99 % of {calls} timed calls took at most {} µs, and {} µs before",
                 p99_ns / 1000,
                 base_p99_ns / 1000
             ),
@@ -231,23 +231,23 @@ impl fmt::Display for Reason {
             Self::Crashed { host, plugin: None } => write!(f, "{host} crashed"),
             Self::Died { hosts, silent } => {
                 let hosts = list(hosts);
-                write!(f, "the processes of {hosts} ended, and no call of it was under way")?;
+                write!(f, "the processes of {hosts} ended, and no call of it was running")?;
                 match silent.as_slice() {
                     [] => Ok(()),
                     silent => {
-                        write!(f, "; {} ran it, too, and tell nothing any more", list(silent))
+                        write!(f, "; {} also ran it, and do not report any more", list(silent))
                     }
                 }
             }
             Self::Silent { hosts } => {
-                write!(f, "{} ran it, and tell nothing any more", list(hosts))
+                write!(f, "{} ran it, and do not report any more", list(hosts))
             }
             Self::Panicked { plugin, panics, calls } => {
                 write!(f, "{plugin} panicked in {panics} of {calls} calls")
             }
             Self::Failed { plugin, errors, calls, base_errors, base_calls } => write!(
                 f,
-                "{plugin} failed in {errors} of {calls} calls, and before in {base_errors} of {base_calls}"
+                "{plugin} failed in {errors} of {calls} calls, and in {base_errors} of {base_calls} before"
             ),
         }
     }
@@ -258,75 +258,76 @@ impl fmt::Display for Reason {
 pub struct Rollout {
     /// The channel.
     pub channel: Id,
-    /// The release that is tried.
+    /// The release under trial.
     pub release: Id,
-    /// What hosts go back to; `None` for what their own plugin directories have.
+    /// The release to which hosts go back; `None` for the builds of their own plugin directories.
     pub base: Option<Id>,
-    /// What makes it choose other hosts than the one before.
+    /// A text that goes into the hash of hosts, so that this rollout chooses other hosts than the one before.
     pub salt: String,
-    /// Who began it.
+    /// The person or program that began it.
     pub by: String,
-    /// When, in milliseconds since the Unix epoch.
+    /// When it began, in milliseconds since the Unix epoch.
     pub started_at_ms: u64,
-    /// How fast it goes.
+    /// Its speed.
     pub pace: Pace,
     /// The plugins of the release.
     pub plugins: Vec<String>,
-    /// Those of them that are other builds than in the base: these have to be called.
+    /// The plugins whose builds differ from those of the base. Calls of these give the evidence.
     pub changed: Vec<String>,
-    /// Where it is.
+    /// Its phase.
     pub phase: Phase,
-    /// In which step.
+    /// The index of its step, from 0.
     pub step: usize,
-    /// Since when it is in this phase, in milliseconds since the Unix epoch.
+    /// The time of the last change of the phase, in milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// Why it does not go on, or went back.
+    /// Why it is paused or went back.
     pub reason: Option<Reason>,
-    /// Where it goes on after a pause.
+    /// The phase in which it continues after a pause.
     pub resume: Option<Phase>,
-    /// Up to which place hosts run it, by stratum.
+    /// The threshold of each stratum: hosts up to it run the release.
     pub thresholds: BTreeMap<String, Place>,
-    /// What came of calls of the base, as last seen, by plugin.
+    /// The last known results of calls of the base, by plugin.
     pub base_arms: BTreeMap<String, Arm>,
-    /// How often what changed had been called when the step began to bake.
+    /// How often the changed plugins had been called when the step began to bake.
     pub calls_before: u64,
-    /// The hosts that ended while they ran it, and were put up with.
+    /// Hosts that ended while they ran the release, and whose end somebody has accepted by resuming.
     pub forgiven: BTreeSet<Id>,
-    /// What else it has seen.
+    /// Further facts.
     #[serde(default)]
     pub memory: Memory,
-    /// Counts how often the rollouts of the channel were written; the store does.
+    /// The number of writes of rollouts of this channel. The store counts them.
     #[serde(default)]
     pub writes: u64,
 }
 
-/// What a rollout has seen of hosts.
+/// What a rollout remembers about hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Memory {
-    /// The hosts that were there, with their strata: a server that has lost their reports does not make them gone.
+    /// The hosts that were seen, with their strata. A host counts even if a server has lost its report.
     pub known: BTreeMap<Id, String>,
-    /// How long calls of the base took, as last seen, by plugin.
+    /// The last known durations of calls of the base, by plugin.
     pub base_latencies: BTreeMap<String, Histogram>,
-    /// The hosts that were not well without the release.
+    /// The hosts that were unhealthy without the release.
     pub unwell: BTreeSet<Id>,
-    /// What is to be in the audit, and may not be: whoever wrote it here may have been killed before.
+    /// Entries that may be missing in the audit log, because their writer may have been killed before it wrote
+    /// them.
     #[serde(default)]
     pub unsaid: Vec<AuditEntry>,
 }
 
-/// What a channel is to declare.
+/// What a channel should declare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     base: Option<Id>,
     candidate: Option<Id>,
-    /// `None` for whatever it is.
+    /// `None` leaves the salt unchanged.
     salt: Option<String>,
     thresholds: BTreeMap<String, Place>,
     spread: bool,
 }
 
 impl Desired {
-    /// Whether a channel declares it.
+    /// Whether a channel already declares this.
     pub fn is_declared(&self, channel: &Channel) -> bool {
         channel.base == self.base
             && channel.candidate == self.candidate
@@ -334,7 +335,7 @@ impl Desired {
             && (self.candidate.is_none() || channel.thresholds == self.thresholds)
     }
 
-    /// Declares it to these hosts.
+    /// Changes the declaration of a channel with these hosts.
     pub fn declare(self, channel: &mut Channel, hosts: &[HostReport]) {
         channel.set_base(self.base);
         channel.candidate = self.candidate;
@@ -347,43 +348,43 @@ impl Desired {
     }
 }
 
-/// What somebody asks of a rollout.
+/// An order to a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Wait.
+    /// Pause the rollout.
     Pause,
-    /// Go on.
+    /// Continue after a pause.
     Resume,
-    /// Make it the base, whatever is known.
+    /// Make the release the base, whatever the evidence says.
     Promote,
     /// Go back to the base.
     Abort,
-    /// Another rollout takes its place.
+    /// End, because another rollout begins.
     Supersede,
 }
 
-/// What is known now.
+/// The facts that a step uses.
 pub struct Input<'a> {
     /// The time, in milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// What hosts report.
+    /// The reports of the hosts.
     pub hosts: &'a [HostReport],
-    /// What the channel declares.
+    /// The declaration of the channel.
     pub channel: &'a Channel,
-    /// Whether the release is sound and for all hosts, or what is wrong with it; `None` if nobody looked.
+    /// The result of the release's verification for these hosts; `None` if nobody has verified it in this step.
     pub sound: Option<Result<(), Reason>>,
-    /// Whether the store may have lost what hosts reported, and not all have reported anew since.
+    /// Whether the store may have lost reports that hosts have not sent again yet.
     pub may_have_lost: bool,
-    /// What somebody asks for, and who.
+    /// An order, and who gave it.
     pub order: Option<(Order, &'a str)>,
 }
 
-/// What is to be done.
+/// An action that follows from a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// The channel is to declare this.
+    /// Change the declaration of the channel to this.
     Declare(Desired),
-    /// This is to be written down.
+    /// Append this to the audit log.
     Audit {
         /// The phase that begins.
         phase: Phase,
@@ -393,8 +394,8 @@ pub enum Effect {
 }
 
 impl Rollout {
-    /// One step: the state that follows, and what is to be done. It is to be written before anything is done,
-    /// and only if nobody has written another state meanwhile.
+    /// Takes one step: returns the next state and the actions that follow from it. The caller writes the state
+    /// first, on the condition that nobody has changed it in the meantime, and then does the actions.
     #[must_use]
     pub fn step(mut self, input: &Input<'_>) -> (Self, Vec<Effect>) {
         let mut effects = Vec::new();
@@ -413,7 +414,7 @@ impl Rollout {
         (self, effects)
     }
 
-    /// The hosts that it goes to and that the release has nothing for: the first toolchain of them.
+    /// The hosts of the rollout for whose toolchain the release has no artifact, for the first such toolchain.
     pub fn uncovered(&self, release: &Release, input: &Input<'_>) -> Option<Reason> {
         let there = || input.hosts.iter().filter(|host| self.counts(host, input));
         there().find_map(|host| {
@@ -431,12 +432,12 @@ impl Rollout {
         })
     }
 
-    /// How many steps it has.
+    /// The number of steps.
     pub fn steps(&self) -> usize {
         self.pace.steps.len()
     }
 
-    /// What the channel is to declare; `None` if that is none of this rollout's business any more.
+    /// What the channel should declare; `None` if the rollout does not decide that any more.
     fn desired(&self) -> Option<Desired> {
         let none = |base: Option<&Id>, salt| Desired {
             base: base.cloned(),
@@ -445,8 +446,8 @@ impl Rollout {
             thresholds: BTreeMap::new(),
             spread: false,
         };
-        // It ends only after a channel was written that nobody can have read before: whoever is late to declare
-        // something else finds another channel than the one that it has read.
+        // This changes the channel before the rollout ends. A controller that is late, and wants to declare
+        // something else, then sees that the channel has changed since it read it.
         let end = || Some(format!("{}-{}", self.salt, self.since_ms));
         match self.at() {
             Phase::Checking => Some(none(self.base.as_ref(), None)),
@@ -463,7 +464,7 @@ impl Rollout {
         }
     }
 
-    /// Where it is, and while it is paused, where it goes on.
+    /// The phase; during a pause, the phase in which the rollout continues.
     fn at(&self) -> Phase {
         self.resume.unwrap_or(self.phase)
     }
@@ -527,7 +528,8 @@ impl Rollout {
         self.resume = Some(resume);
     }
 
-    /// Whether a host counts: it is there, has told so lately, is not pinned, and does not say no to the release.
+    /// Whether a host counts for the rollout: its process runs, it has reported recently, it has no pin, and it
+    /// does not refuse the release.
     fn counts(&self, host: &HostReport, input: &Input<'_>) -> bool {
         let says_no = matches!(host.more.offer, Some(OfferAnswer::No { .. }));
         host.state.is_there()
@@ -536,7 +538,7 @@ impl Rollout {
             && (!says_no || self.runs(host))
     }
 
-    /// Keeps in mind which hosts there are, those that count and those of which the store may have lost the reports.
+    /// Remembers the hosts that are there, and keeps a host whose report the store may have lost.
     fn remember(&mut self, there: &[&HostReport], input: &Input<'_>) {
         let known = std::mem::take(&mut self.memory.known);
         let is_reported = |id: &Id| input.hosts.iter().any(|host| host.id == *id);
@@ -548,7 +550,7 @@ impl Rollout {
         self.memory.known.extend(there);
     }
 
-    /// The hosts of which nothing is known, because the store has lost it.
+    /// The known hosts whose reports the store has lost.
     fn unknown<'a>(
         &'a self,
         there: &'a [&HostReport],
@@ -571,7 +573,7 @@ impl Rollout {
         host.release.as_ref() == Some(&self.release)
     }
 
-    /// What came of calls of a plugin in these hosts.
+    /// The results of calls of a plugin in these hosts.
     fn arm<'a>(plugin: &str, hosts: impl Iterator<Item = &'a HostReport>) -> Arm {
         let arms = hosts.filter_map(|host| host.health.get(plugin).copied());
         arms.fold(Arm::default(), Arm::and)
@@ -598,14 +600,14 @@ impl Rollout {
         }
     }
 
-    /// How long calls of a plugin took in these hosts.
+    /// The durations of calls of a plugin in these hosts.
     fn latencies<'a>(plugin: &str, hosts: impl Iterator<Item = &'a HostReport>) -> Histogram {
         let mut all = Histogram::default();
         hosts.filter_map(|host| host.more.latencies.get(plugin)).for_each(|it| all.add_all(it));
         all
     }
 
-    /// What speaks against the release.
+    /// The evidence against the release, if there is any.
     fn found(&self, all: &[HostReport], there: &[&HostReport]) -> Option<Reason> {
         let is_about = |host: &HostReport| {
             let problem = host.problem.as_ref();
@@ -638,7 +640,7 @@ impl Rollout {
         unwell.or_else(|| self.found_in_calls(there)).or_else(|| self.found_in_latencies(there))
     }
 
-    /// Whether calls take longer.
+    /// Compares the durations of calls with those in the base.
     fn found_in_latencies(&self, there: &[&HostReport]) -> Option<Reason> {
         self.plugins.iter().find_map(|plugin| {
             let runs = there.iter().copied().filter(|host| self.runs(host));
@@ -654,7 +656,7 @@ impl Rollout {
         })
     }
 
-    /// Whether calls panic or fail.
+    /// Compares panics and errors with those in the base.
     fn found_in_calls(&self, there: &[&HostReport]) -> Option<Reason> {
         self.plugins.iter().find_map(|plugin| {
             let arm = Self::arm(plugin, there.iter().copied().filter(|host| self.runs(host)));
@@ -676,7 +678,8 @@ impl Rollout {
         })
     }
 
-    /// Whether hosts have ended, or tell nothing any more, while they ran it: one may be an accident, two are not.
+    /// Whether hosts ended or stopped reporting while they ran the release. One such host may be an accident, two
+    /// are evidence.
     fn ended(&mut self, input: &Input<'_>) -> Option<Reason> {
         let ran = input.hosts.iter().filter(|host| {
             host.at_ms >= self.started_at_ms
@@ -699,7 +702,7 @@ impl Rollout {
         })
     }
 
-    /// Whether a host has told nothing for so long that it counts as lost.
+    /// Whether a host has not reported for so long that it counts as lost.
     fn is_silent(&self, host: &HostReport, input: &Input<'_>) -> bool {
         input.now_ms.saturating_sub(host.at_ms) > self.pace.lost_ms
     }
@@ -737,12 +740,12 @@ impl Rollout {
         }
     }
 
-    /// How many hosts of a stratum run it in this step.
+    /// The share of each stratum that runs the release in this step.
     fn share(&self) -> Share {
         self.pace.steps.get(self.step).copied().unwrap_or(Share::Percent(100))
     }
 
-    /// Chooses the hosts of this step among those that are there; those that were chosen stay.
+    /// Chooses the hosts of this step among those that are there. Hosts that were chosen before stay chosen.
     fn choose(&mut self, there: &[&HostReport]) {
         let share = self.share();
         for (stratum, hosts) in self.by_stratum(there) {
@@ -758,7 +761,7 @@ impl Rollout {
         }
     }
 
-    /// The hosts that are there, those among them of which the store has lost what they reported.
+    /// The hosts by stratum: those that are there, and those whose reports the store has lost.
     fn by_stratum(&self, there: &[&HostReport]) -> BTreeMap<String, Vec<Id>> {
         let mut strata: BTreeMap<String, Vec<Id>> = BTreeMap::new();
         let there_now = there.iter().map(|host| (&host.id, host.stratum.as_str()));
@@ -768,7 +771,7 @@ impl Rollout {
         strata
     }
 
-    /// Whether fewer hosts are chosen than the step is to have: some have gone.
+    /// Whether fewer hosts are chosen than the step needs, because some have gone.
     fn misses_hosts(&self, there: &[&HostReport]) -> bool {
         self.by_stratum(there).iter().any(|(stratum, hosts)| {
             let chosen = hosts.iter().filter(|host| self.has_chosen(host, stratum)).count();
@@ -797,7 +800,7 @@ impl Rollout {
         }
     }
 
-    /// How often what changed was called in the hosts that run it.
+    /// How often the changed plugins were called in the hosts that run the release.
     fn calls(&self, there: &[&HostReport]) -> u64 {
         let runs = || there.iter().copied().filter(|host| self.runs(host));
         self.changed
@@ -811,7 +814,7 @@ impl Rollout {
             self.choose(there);
             return self.go(Phase::Activating, None, input.now_ms);
         }
-        // A host that has gone takes its calls along.
+        // The calls of a host that has gone are not counted any more.
         let calls = self.calls(there);
         self.calls_before = self.calls_before.min(calls);
         let calls = calls - self.calls_before;
@@ -827,7 +830,7 @@ impl Rollout {
         }
     }
 
-    /// Goes on to the next step in which further hosts run it.
+    /// Continues with the next step that adds hosts.
     fn next_step(&mut self, there: &[&HostReport], now_ms: u64) {
         while there.iter().any(|host| !self.is_chosen(host))
             && self.step + 1 < self.pace.steps.len()
@@ -877,7 +880,7 @@ impl Rollout {
     }
 }
 
-/// Why a host is not well, by its own account; `None` if it is, or does not say.
+/// Why a host reports itself unhealthy; `None` if it does not.
 fn is_unwell(host: &HostReport) -> Option<String> {
     let health = host.more.own_health.as_ref().filter(|health| !health.is_well)?;
     Some(health.reason.clone().unwrap_or_else(|| "it does not say why".to_owned()))

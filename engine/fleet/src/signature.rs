@@ -1,5 +1,4 @@
-//! Signatures, as minisign makes them. What a signature is for is a part of what is signed: its trusted comment, here
-//! its purpose.
+//! Signatures in the format of minisign. The signed trusted comment states the purpose of a signature.
 
 use std::{io::Cursor, path::Path};
 
@@ -7,9 +6,10 @@ use minisign::{KeyPair, PublicKey, SecretKeyBox, SignatureBox};
 
 use crate::{FleetError, atomic_write, directory::read_bounded};
 
-/// How many signatures of a document are looked at.
+/// The largest number of signatures of a document that are checked.
 const MOST: usize = 100;
-/// How long the last line of a signature is: what it says is taken apart without a look at its length.
+/// The length of the last line of a signature. The parser of minisign relies on it without a check, so it is
+/// checked here.
 const LAST_LINE: usize = 88;
 
 /// A secret key.
@@ -17,16 +17,16 @@ const LAST_LINE: usize = 88;
 pub struct SecretKey(minisign::SecretKey);
 
 impl SecretKey {
-    /// Makes a key and writes it, without a password, to a file that only this user can read; returns the
-    /// public key too.
+    /// Makes a key and writes it, without a password, to a file that only this user can read. Also returns the
+    /// public key.
     ///
     /// # Errors
-    /// If there is such a file already, or it cannot be written.
+    /// If the file exists, or cannot be written.
     pub fn generate(path: &Path) -> Result<(Self, String), FleetError> {
         if path.exists() {
             return Err(FleetError::at(
                 path.display(),
-                "it is there already; name a new file for the secret key",
+                "the file exists already; name a new file for the secret key",
             ));
         }
         let wrong = |error: minisign::PError| {
@@ -38,15 +38,15 @@ impl SecretKey {
         Ok((Self(sk), pk.to_base64()))
     }
 
-    /// Reads a key that has no password.
+    /// Reads a secret key that has no password.
     ///
     /// # Errors
-    /// If it cannot be read, or has a password.
+    /// If the file cannot be read, or the key has a password.
     pub fn read(path: &Path) -> Result<Self, FleetError> {
         let wrong = |error: minisign::PError| {
             FleetError::at(
                 path.display(),
-                format_args!("it is no secret key of minisign without a password: {error}"),
+                format_args!("it is not a secret key of minisign without a password: {error}"),
             )
         };
         let text = String::from_utf8_lossy(&read_bounded(path, 1 << 16)?).into_owned();
@@ -55,20 +55,20 @@ impl SecretKey {
         key.map(Self).map_err(wrong)
     }
 
-    /// Its public part, as minisign writes it: base64.
+    /// Its public key, as minisign writes it: base64.
     ///
     /// # Errors
-    /// If it has none.
+    /// If the secret key has no public part.
     pub fn public(&self) -> Result<String, FleetError> {
         let public = PublicKey::from_secret_key(&self.0);
         let public = public.map_err(|error| FleetError::new(format!("a secret key: {error}")))?;
         Ok(public.to_base64())
     }
 
-    /// Signs bytes for a purpose, which is signed with them: `hotswap fleet FLEET channel NAME`.
+    /// Signs bytes together with a purpose such as `hotswap fleet FLEET channel NAME`.
     ///
     /// # Errors
-    /// If there is no randomness to be had.
+    /// If the system gives no random numbers.
     pub fn sign(&self, bytes: &[u8], purpose: &str) -> Result<String, FleetError> {
         let signed = minisign::sign(None, &self.0, Cursor::new(bytes), Some(purpose), None);
         let signed = signed.map_err(|error| FleetError::new(format!("cannot sign: {error}")))?;
@@ -76,14 +76,14 @@ impl SecretKey {
     }
 }
 
-/// A signature, which may be anybody's, of anything.
+/// A signature that is not verified yet.
 pub(crate) struct Signature {
     signature: SignatureBox,
     text: String,
 }
 
 impl Signature {
-    /// Those in a text, one after the other; what is none is left out.
+    /// The signatures in a text, one after the other. Whatever is not a signature is left out.
     pub fn all_in(text: &str) -> Vec<Self> {
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let signature = |lines: &[&str]| {
@@ -95,7 +95,7 @@ impl Signature {
         lines.chunks_exact(4).take(MOST).filter_map(signature).collect()
     }
 
-    /// Whether it is by a key, for these bytes.
+    /// Whether this is a signature of these bytes by a key.
     pub fn is_by(&self, key: &str, bytes: &[u8]) -> bool {
         PublicKey::from_base64(key).is_ok_and(|key| {
             let bytes = Cursor::new(bytes);
@@ -103,17 +103,17 @@ impl Signature {
         })
     }
 
-    /// Whether it says that it is by a key.
+    /// Whether the signature names a key as its own. This is not verified.
     pub fn names(&self, key: &str) -> bool {
         PublicKey::from_base64(key).is_ok_and(|key| key.keynum() == self.signature.keynum())
     }
 
-    /// What it is for.
+    /// The purpose of the signature.
     pub fn purpose(&self) -> String {
         self.signature.trusted_comment().unwrap_or_default()
     }
 
-    /// As minisign writes it.
+    /// The signature as minisign writes it.
     pub fn text(&self) -> &str {
         &self.text
     }

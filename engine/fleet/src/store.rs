@@ -1,5 +1,5 @@
-//! A fleet, wherever it is kept. Nothing that is read is believed: its size is bounded, and it says the name that
-//! it has and the fleet that it is for.
+//! The documents and artifacts of a fleet, in a directory or on a server. Each document is checked when it is
+//! read: its size, its own name, and the fleet that it names.
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +22,13 @@ use crate::{
     trust::Signed,
 };
 
-/// The layout that this program reads and writes.
+/// The format that this program reads and writes.
 const FORMAT: u32 = 1;
 
 const NO_CHANNEL: &str =
-    "there is no such channel in the fleet; `--channel NAME` names another, by default main";
+    "the fleet has no such channel; choose one with `--channel NAME` (the default is main)";
 
-/// Where a fleet is kept.
+/// The place that keeps a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// In a directory.
@@ -47,7 +47,7 @@ impl Location {
         }
     }
 
-    /// What a fleet there is called that is given no name.
+    /// The default name of a fleet at this place.
     pub fn name(&self) -> Id {
         match self {
             Self::Directory(root) => {
@@ -60,12 +60,12 @@ impl Location {
     }
 }
 
-/// A fleet.
+/// An open fleet.
 #[derive(Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
     fleet: Fleet,
-    /// With whose keys it signs what it writes.
+    /// The secret keys that sign what it writes.
     signers: Vec<SecretKey>,
     believed: Arc<Mutex<Believed>>,
 }
@@ -76,30 +76,30 @@ impl fmt::Debug for Store {
     }
 }
 
-/// What was believed so far. Nothing goes back behind it.
+/// What was trusted so far. Nothing older is accepted later.
 #[derive(Default)]
 struct Believed {
     keys: Option<Keys>,
-    /// What was verified last, and how far that had come, by where it is.
+    /// The documents that were verified last, with their marks, by place.
     declared: BTreeMap<String, (Content, Mark)>,
 }
 
-/// What became of a release that was pushed or signed.
+/// The result of pushing or signing a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {
-    /// Whether it was not there yet.
+    /// Whether the release was new.
     pub is_new: bool,
-    /// How many keys have signed it that may.
+    /// The number of valid signatures, by keys that may sign releases.
     pub signed: usize,
-    /// How many have to.
+    /// The number of signatures that the fleet requires.
     pub needed: usize,
 }
 
 impl Store {
-    /// Makes a fleet, with a channel.
+    /// Makes a fleet with a channel.
     ///
     /// # Errors
-    /// If there is one already, or it cannot be written.
+    /// If there is a fleet already, or it cannot be written.
     pub fn create(
         location: &Location,
         fleet: &Id,
@@ -111,17 +111,17 @@ impl Store {
         let fleet = Fleet { format: FORMAT, id: fleet.clone(), made_at_ms: now_ms };
         let at = backend.at(Document::Fleet);
         if !backend.create(Document::Fleet, &Content::unsigned(to_json(&at, &fleet)?))? {
-            return Err(FleetError::at(at, "there is a fleet already; name another place"));
+            return Err(FleetError::at(at, "a fleet exists here already; name another place"));
         }
         let store = Self::of(backend, fleet);
         store.write(Document::Channel(channel), &Channel::new(channel.clone(), now_ms))?;
         Ok(store)
     }
 
-    /// The fleet at a place.
+    /// Opens the fleet at a place.
     ///
     /// # Errors
-    /// If there is none, or one of another layout.
+    /// If there is no fleet, or its format is another one.
     pub fn open(location: &Location) -> Result<Self, FleetError> {
         let backend = location.reach()?;
         let Some(fleet) = read_fleet(&*backend)? else {
@@ -135,19 +135,19 @@ impl Store {
         Self { backend, fleet, signers: Vec::new(), believed: Arc::default() }
     }
 
-    /// The same, which signs what it writes with these keys, where it is to be signed.
+    /// Makes the store sign what it writes with these keys, where the fleet requires signatures.
     #[must_use]
     pub fn signed_by(self, signers: Vec<SecretKey>) -> Self {
         Self { signers, ..self }
     }
 
-    /// Believes these keys, and others only where a chain of changes leads from these to them, each of them signed by
-    /// those from before it. Without it, those are believed that are seen first.
+    /// Trusts these keys. Other keys are then trusted only after a chain of changes, each of them signed by the
+    /// keys before it. Without this call, the keys that are read first are trusted.
     pub fn believe(&self, keys: Keys) {
         self.believed().keys = Some(keys);
     }
 
-    /// Whether it has keys to sign with, whatever these may.
+    /// Whether the store has any keys to sign with, whatever the fleet lets these keys sign.
     pub fn has_signers(&self) -> bool {
         !self.signers.is_empty()
     }
@@ -156,27 +156,27 @@ impl Store {
         self.believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where it is, for people.
+    /// The name of the place, for messages.
     pub fn place(&self) -> String {
         self.backend.place()
     }
 
-    /// What fleet it is.
+    /// The identity of the fleet.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
     }
 
-    /// Makes what a server keeps documents in, unless it is there; and from now on whenever that may be lost. It is
-    /// for whoever may declare releases.
+    /// Creates the streams of a server or the directories where they are missing. From then on it also creates
+    /// them again after a loss. For programs that may declare releases.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If they cannot be created.
     pub fn prepare(&self) -> Result<(), FleetError> {
         self.backend.prepare()
     }
 
-    /// Tells whatever changes of a channel from now on; `false` where nobody tells, so that whoever wants to know has
-    /// to look.
+    /// Calls `told` for each later change of a channel. Returns `false` if the place announces no changes, so the
+    /// caller has to poll.
     ///
     /// # Errors
     /// If the server cannot be asked.
@@ -184,8 +184,8 @@ impl Store {
         self.backend.watch(channel, told)
     }
 
-    /// The state of the files that say what a channel declares, how its rollout stands, and who may sign. While it is
-    /// the same, none of them has changed. `None` where the fleet is not kept in files of this machine.
+    /// The state of the files that hold the keys, the declaration of a channel and its rollout. While it is the same,
+    /// none of these documents has changed. `None` if the fleet is not kept in files of this machine.
     pub fn glance(&self, channel: &Id) -> Option<Glance> {
         self.backend.glance(&[
             Document::Keys,
@@ -194,22 +194,22 @@ impl Store {
         ])
     }
 
-    /// Lets consoles attach through this program to a host that listens at a socket of this machine, for as long as
-    /// what is returned is kept; `None` where a fleet has hosts of one machine only.
+    /// Lets consoles of other machines attach, through this program, to the host that listens at a socket of this
+    /// machine, for as long as the returned value is kept; `None` if the fleet has hosts of one machine only.
     pub fn let_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {
         self.backend.let_attach(host, socket)
     }
 
-    /// Connects a stream to the console of a host of another machine, through its agent. It is handed on in the
-    /// background for as long as the fleet is open.
+    /// Connects a stream to the console of a host of another machine, through the agent of that machine. Data is
+    /// passed on in the background for as long as the store is open.
     ///
     /// # Errors
-    /// If nobody lets it in.
+    /// If the agent does not answer or refuses the connection.
     pub fn attach(&self, host: &Id, stream: UnixStream) -> Result<(), FleetError> {
         self.backend.attach(host, stream)
     }
 
-    /// Whether hosts of many machines report there. What nobody reports anew is then forgotten after a while.
+    /// Whether hosts of many machines report to this place. If so, a report expires unless it is sent again.
     pub fn is_of_many_machines(&self) -> bool {
         self.backend.is_of_many_machines()
     }
@@ -235,15 +235,15 @@ impl Store {
         let advise = |error: FleetError| match document {
             Document::Host(_) => error,
             Document::Rollout(_) => error
-                .advising("put back what was there, or remove it: then no rollout is under way"),
-            _ => error.advising("put back what was there"),
+                .advising("restore the earlier document, or remove this one to end the rollout"),
+            _ => error.advising("restore the earlier document"),
         };
         let value = parse(&at, json).map_err(advise)?;
         let found = name(&value);
         if found == expected {
             return Ok(value);
         }
-        Err(FleetError::at(at, format_args!("it says that it is {found}, and not {expected}")))
+        Err(FleetError::at(at, format_args!("it is named {found} inside, and not {expected}")))
     }
 
     fn to_json<T: Serialize>(
@@ -258,11 +258,11 @@ impl Store {
         self.backend.write(document, &self.to_json(document, value)?)
     }
 
-    /// What a channel declares, signed where the fleet wants that.
+    /// The declaration of a channel, with signatures where the fleet requires them.
     ///
     /// # Errors
-    /// If there is no such channel, it cannot be read, is not signed so or went back, or the fleet is another one by
-    /// now.
+    /// If there is no such channel, it cannot be read, lacks signatures, is older than what was read before, or
+    /// another fleet is at the place now.
     pub fn channel(&self, name: &Id) -> Result<Channel, FleetError> {
         self.check_fleet()?;
         let document = Document::Channel(name);
@@ -271,23 +271,26 @@ impl Store {
         channel.ok_or_else(|| FleetError::at(self.backend.at(document), NO_CHANNEL))
     }
 
-    /// Refuses whatever was put in the place of the fleet.
+    /// Fails if another fleet has replaced this one at the place.
     fn check_fleet(&self) -> Result<(), FleetError> {
         let now = match read_fleet(&*self.backend)? {
             Some(fleet) if fleet == self.fleet => return Ok(()),
-            Some(other) => format!("the fleet here is {} of {} now", other.id, other.made_at_ms),
-            None => "there is no fleet any more".to_owned(),
+            Some(other) => {
+                format!("the fleet here is now {}, made at {}", other.id, other.made_at_ms)
+            }
+            None => "the fleet is gone".to_owned(),
         };
         let Fleet { id, made_at_ms, .. } = &self.fleet;
-        let message =
-            format!("{now}, and not {id} of {made_at_ms}; put that back, or start the agents anew");
+        let message = format!(
+            "{now}, and not {id}, made at {made_at_ms}; restore that fleet, or restart the agents"
+        );
         Err(FleetError::at(self.place(), message))
     }
 
-    /// Writes a channel, if it is what was read; signed where the fleet wants that.
+    /// Writes a channel if it is still `read`, with signatures where the fleet requires them.
     ///
     /// # Errors
-    /// If somebody else wrote it meanwhile, it has to be signed and cannot be, or it cannot be written.
+    /// If somebody else wrote it in the meantime, a required signature cannot be made, or it cannot be written.
     pub fn write_channel(&self, read: &Channel, new: &Channel) -> Result<(), FleetError> {
         let name = &read.name;
         let document = Document::Channel(name);
@@ -300,8 +303,8 @@ impl Store {
         self.backend.replace(document, &is_as_read, &new)
     }
 
-    /// What a channel declares, and its rollout, whatever has become of their signatures: for whoever looks at it, and
-    /// signs it then.
+    /// The declaration of a channel and its rollout, without a check of signatures: for somebody who reviews them
+    /// in order to sign them.
     ///
     /// # Errors
     /// If there is no such channel, or it cannot be read.
@@ -313,10 +316,11 @@ impl Store {
         Ok((channel, self.read(Document::Rollout(name), |it: &Rollout| &it.channel, name)?))
     }
 
-    /// Signs what a channel declares, and its rollout, if they are what was read: after a change of the keys.
+    /// Signs the declaration of a channel and its rollout after a change of the keys, if they are still what the
+    /// caller read.
     ///
     /// # Errors
-    /// If somebody else wrote them meanwhile, or they cannot be signed or written.
+    /// If somebody else wrote them in the meantime, or they cannot be signed or written.
     pub fn sign_declarations(
         &self,
         read: &Channel,
@@ -328,20 +332,20 @@ impl Store {
         rollout.map_or(Ok(()), |rollout| self.write_rollout(Some(rollout), rollout))
     }
 
-    /// The last rollout of a channel; `None` if it had none. It is signed as the channel is, for whoever brings it on
-    /// signs what follows from it.
+    /// The last rollout of a channel; `None` if it had none. It is signed as the channel is, because controllers
+    /// derive declarations from it and sign these.
     ///
     /// # Errors
-    /// If it cannot be read, is not signed so, or went back.
+    /// If it cannot be read, lacks signatures, or is older than what was read before.
     pub fn rollout(&self, channel: &Id) -> Result<Option<Rollout>, FleetError> {
         let mark = |rollout: &Rollout| Mark { epoch: 0, seq: rollout.writes };
         self.read_declared(Document::Rollout(channel), |it: &Rollout| &it.channel, channel, mark)
     }
 
-    /// Writes a rollout, if it is what was read; signed where the fleet wants that.
+    /// Writes a rollout if the stored one is still `read`, with signatures where the fleet requires them.
     ///
     /// # Errors
-    /// If somebody else wrote it meanwhile, it has to be signed and cannot be, or it cannot be written.
+    /// If somebody else wrote it in the meantime, a required signature cannot be made, or it cannot be written.
     pub fn write_rollout(&self, read: Option<&Rollout>, new: &Rollout) -> Result<(), FleetError> {
         let name = &new.channel;
         let document = Document::Rollout(name);
@@ -355,12 +359,13 @@ impl Store {
         self.backend.replace(document, &is_as_read, &new)
     }
 
-    /// Whether these keys sign what is declared: where there are keys for it, and on a server always.
+    /// Whether declarations have to be signed: on a server always, otherwise if the fleet has keys for it.
     fn signs_declarations(&self, keys: &Keys) -> bool {
         !keys.directors.is_empty() || self.is_of_many_machines()
     }
 
-    /// Whether this store may write what a channel declares: nothing has to be signed, or it has a key for it.
+    /// Whether this store may write declarations: either they need no signature, or the store has a key that may
+    /// sign them.
     ///
     /// # Errors
     /// If the keys cannot be read.
@@ -379,7 +384,7 @@ impl Store {
         Ok(None)
     }
 
-    /// What is signed with a document, so that it stands for no other one.
+    /// The purpose that is signed together with a document, so that its signature fits no other document.
     fn purpose(&self, document: Document<'_>) -> String {
         let of = match document {
             Document::Fleet => "fleet".to_owned(),
@@ -393,7 +398,7 @@ impl Store {
         format!("hotswap fleet {} {of}", self.fleet.id)
     }
 
-    /// A declaration to be written.
+    /// A declaration, ready to be written, with its signature.
     fn declaration<T: Serialize>(
         &self,
         document: Document<'_>,
@@ -404,7 +409,7 @@ impl Store {
             return Ok(Content::unsigned(json));
         };
         let signer = self.declaring(&keys)?.ok_or_else(|| {
-            let message = "whatever is declared in this fleet is signed: `--sign SECRET-KEY`, of a director or of a \
+            let message = "declarations in this fleet have to be signed: use `--sign SECRET-KEY` with the key of a director or of a \
                            release key";
             FleetError::at(self.backend.at(document), message)
         })?;
@@ -412,7 +417,8 @@ impl Store {
         Ok(Content { json, signature })
     }
 
-    /// What is declared, verified where it has to be. While this store lives, it does not go back.
+    /// Reads a declaration and verifies it where that is required. While this store lives, it accepts no older one
+    /// afterwards.
     fn read_declared<T: DeserializeOwned>(
         &self,
         document: Document<'_>,
@@ -422,7 +428,7 @@ impl Store {
     ) -> Result<Option<T>, FleetError> {
         let keys = self.keys()?.filter(|keys| self.signs_declarations(keys));
         let Some(keys) = keys else { return self.read(document, name, expected) };
-        // Until it is compared, for another one may read something newer meanwhile.
+        // The lock is held until the comparison, since another thread may read something newer in the meantime.
         let mut believed = self.believed();
         let Some(content) = self.backend.read(document)? else { return Ok(None) };
         let value = self.parse(document, &content.json, name, expected)?;
@@ -430,7 +436,7 @@ impl Store {
         Ok(Some(value))
     }
 
-    /// Refuses what is declared where it is not signed so, or older than what was believed before.
+    /// Refuses a declaration without the required signatures, or older than one that was trusted before.
     fn believe_declared(
         &self,
         believed: &mut Believed,
@@ -455,12 +461,11 @@ impl Store {
         Ok(())
     }
 
-    /// What a channel declares, as a server has told it: without a question, if it is signed by the keys that are
-    /// believed.
+    /// Verifies the declaration of a channel that a server announced, without a request to the server.
     ///
     /// # Errors
-    /// If it is not what it should be, is not signed so or went back, or no keys were read yet. Then the channel has
-    /// to be read.
+    /// If it cannot be parsed, lacks signatures, is older than what was read before, or no keys were read yet. The
+    /// caller then has to read the channel.
     pub fn told(&self, name: &Id, told: &Declaration) -> Result<Channel, FleetError> {
         let document = Document::Channel(name);
         let Declaration(content) = told;
@@ -473,7 +478,7 @@ impl Store {
         Ok(channel)
     }
 
-    /// Keeps an artifact.
+    /// Stores an artifact.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -483,11 +488,11 @@ impl Store {
         Ok(digest)
     }
 
-    /// Keeps a release, signed by those keys of this store that may. One of the same name and content may be pushed
-    /// again: its signatures are added to those that are there.
+    /// Stores a release with signatures by the keys of this store that may sign it. A release with the same name
+    /// and content may be pushed again; the new signatures are then added.
     ///
     /// # Errors
-    /// If there is another one of its name, or it cannot be written.
+    /// If another release has its name, or it cannot be written.
     pub fn push_release(&self, release: &Release) -> Result<Pushed, FleetError> {
         release.check()?;
         let document = Document::Release(&release.id);
@@ -499,13 +504,13 @@ impl Store {
         let same =
             Release { pushed_at_ms: kept.pushed_at_ms, by: kept.by.clone(), ..release.clone() };
         if same != kept {
-            let message = "another release of this name is there; choose another";
+            let message = "another release has this name; choose a new name";
             return Err(FleetError::at(self.backend.at(document), message));
         }
         self.sign_release(&release.id)
     }
 
-    /// Adds the signatures of the keys of this store to a release.
+    /// Adds signatures by the keys of this store to a release.
     ///
     /// # Errors
     /// If there is no such release, or it cannot be written.
@@ -537,7 +542,7 @@ impl Store {
         Ok(Pushed { is_new, signed: signed.unwrap_or_default(), needed: keys.threshold })
     }
 
-    /// With the signatures of the release keys of this store, and with those that are there by others.
+    /// The release with its present signatures, and with signatures by the release keys of this store.
     fn signed_release(
         &self,
         document: Document<'_>,
@@ -551,7 +556,7 @@ impl Store {
         for signer in &self.signers {
             let public = signer.public()?;
             let is_there = there.iter().any(|it| it.is_by(&public, &json));
-            // Before there are keys, nobody knows who will be believed.
+            // In a fleet without keys, any key may be trusted later, so each one signs.
             if (keys.is_empty() || keys.contains(&public)) && !is_there {
                 text += &signer.sign(&json, &self.purpose(document))?;
             }
@@ -578,10 +583,10 @@ impl Store {
         Ok((release, content))
     }
 
-    /// A release, signed as these keys want it where there are any.
+    /// A release, with the signatures that `keys` require.
     ///
     /// # Errors
-    /// If it cannot be read, is for another fleet, or is not signed so.
+    /// If it cannot be read, is for another fleet, or lacks signatures.
     pub fn release(&self, id: &Id, keys: Option<&Keys>) -> Result<Release, FleetError> {
         let (release, content) = self.read_release(id)?;
         if let Some(keys) = keys {
@@ -601,10 +606,10 @@ impl Store {
         self.backend.releases()
     }
 
-    /// A release and all its artifacts, looked at as a whole.
+    /// Verifies a release and all its artifacts.
     ///
     /// # Errors
-    /// The first thing that is wrong, by name.
+    /// The first fault, with the name of the plugin.
     pub fn verify(&self, id: &Id, keys: Option<&Keys>) -> Result<Release, FleetError> {
         let release = self.release(id, keys)?;
         for plugin in &release.plugins {
@@ -615,10 +620,11 @@ impl Store {
         Ok(release)
     }
 
-    /// Copies an artifact to a path, if it is the one that the release names.
+    /// Copies an artifact to a path, and verifies it against the release.
     ///
     /// # Errors
-    /// If it is missing or another one: nothing is at the path then.
+    /// If the artifact is missing or differs from the one that the release names. There is no file at the path
+    /// then.
     pub fn fetch(
         &self,
         release: &Id,
@@ -652,7 +658,7 @@ impl Store {
         let mut take = |piece: &[u8]| {
             size += piece.len() as u64;
             hasher.update(piece);
-            to.write_all(piece).map_err(|error| refuse(format!("cannot copy it: {error}")))
+            to.write_all(piece).map_err(|error| refuse(format!("cannot write the copy: {error}")))
         };
         let copied = self.backend.copy_blob(&artifact.sha256, artifact.size_bytes, &mut take);
         copied.map_err(|error| error.about(&of))?;
@@ -673,27 +679,28 @@ impl Store {
         Ok(())
     }
 
-    /// The time by which reports and rollouts go, in milliseconds since the Unix epoch: a server's own, where several
-    /// machines write there.
+    /// The time for reports and rollouts, in milliseconds since the Unix epoch: the server's clock, or this
+    /// machine's if the fleet is in a directory.
     ///
     /// # Errors
-    /// If the server does not tell it.
+    /// If the server does not answer.
     pub fn now_ms(&self) -> Result<u64, FleetError> {
         Ok(self.backend.clock()?.now_ms)
     }
 
-    /// Whether a server may have lost what hosts reported so short a while ago that not all have reported anew.
+    /// Whether a server may have lost reports that hosts have not sent again yet.
     ///
     /// # Errors
-    /// If the server does not tell it.
+    /// If the server does not answer.
     pub fn may_have_lost_reports(&self) -> Result<bool, FleetError> {
         Ok(self.backend.clock()?.may_have_lost)
     }
 
-    /// What the hosts of a channel report, sorted by name, at the times of [`Store::now_ms`]; and the reports that cannot be read.
+    /// The reports of the hosts of a channel, sorted by name, with times as in [`Store::now_ms`]; and an error for
+    /// each report that cannot be read.
     ///
     /// # Errors
-    /// If none can be read.
+    /// If no report can be read.
     pub fn hosts(&self, channel: &Id) -> Result<(Vec<HostReport>, Vec<FleetError>), FleetError> {
         let (mut hosts, mut unreadable) = (Vec::new(), Vec::new());
         for Report { host: name, json, kept_at_ms } in self.backend.hosts()? {
@@ -711,7 +718,7 @@ impl Store {
         Ok((hosts, unreadable))
     }
 
-    /// Keeps what a host reports.
+    /// Stores the report of a host.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -719,7 +726,7 @@ impl Store {
         self.write(Document::Host(&host.id), host)
     }
 
-    /// Forgets a host.
+    /// Removes the report of a host.
     ///
     /// # Errors
     /// If the server does not answer.
@@ -727,7 +734,7 @@ impl Store {
         self.backend.remove(Document::Host(host))
     }
 
-    /// Writes down what was done.
+    /// Appends an entry to the audit log.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -735,10 +742,10 @@ impl Store {
         self.backend.audit(&to_json(&"audit", entry)?)
     }
 
-    /// The last things that were done, the oldest first; and how many lines cannot be read.
+    /// The last entries of the audit log, the oldest first, and the number of lines that cannot be read.
     ///
     /// # Errors
-    /// If none can be read.
+    /// If no line can be read.
     pub fn audited(&self) -> Result<(Vec<AuditEntry>, usize), FleetError> {
         let lines = self.backend.audited()?;
         let entries: Vec<Option<AuditEntry>> =
@@ -755,12 +762,12 @@ impl Store {
         Ok(Some((keys, content)))
     }
 
-    /// The keys of the fleet; `None` while nothing has to be signed. Those that are seen first are believed, or those
-    /// of [`Store::believe`]; from there on each change has to be signed by those from before it.
+    /// The keys of the fleet; `None` while it has none. The first keys are those of [`Store::believe`], or else
+    /// those that are read first. Each change has to be signed by the keys before it.
     ///
     /// # Errors
-    /// If they cannot be read, are those of another fleet, are gone or older, or a change of them is missing or not
-    /// signed so.
+    /// If the keys cannot be read, belong to another fleet, are gone or older than before, or a change of them is
+    /// missing or lacks signatures.
     pub fn keys(&self) -> Result<Option<Keys>, FleetError> {
         let found = self.read_keys(Document::Keys)?;
         let mut believed = self.believed();
@@ -780,12 +787,12 @@ impl Store {
             (Some(_), None) => return Err(FleetError::distrusted(at, Distrust::Gone)),
         };
         believed.keys = Some(keys.clone());
-        // Others may sign now.
+        // Other keys may sign now, so declarations are verified again.
         believed.declared.clear();
         Ok(Some(keys))
     }
 
-    /// The newer keys, if a chain of changes leads to them.
+    /// The newest keys, if a chain of signed changes leads to them.
     fn follow(&self, known: &Keys, newest: Keys, content: Content) -> Result<Keys, FleetError> {
         let mut before = known.clone();
         for serial in known.serial + 1..newest.serial {
@@ -813,10 +820,12 @@ impl Store {
         signed.map_err(|distrust| FleetError::distrusted(self.backend.at(document), distrust))
     }
 
-    /// Changes the keys, signed by as many of those that are there as have to, if any are.
+    /// Changes the keys. As many of the present keys as the threshold says have to sign the change, if there are
+    /// any.
     ///
     /// # Errors
-    /// If this store has fewer of these, somebody else changes them, or they cannot be written.
+    /// If this store has too few of the keys, somebody else changes them at the same time, or they cannot be
+    /// written.
     pub fn change_keys(
         &self,
         change: impl FnOnce(&mut Keys) -> Result<(), FleetError>,
@@ -842,7 +851,7 @@ impl Store {
             }
             content.signature = Some(text).filter(|text| !text.is_empty());
             self.check_change(before, document, &content)?;
-            // Whoever has seen older ones follows the changes.
+            // A reader that knows older keys needs this document to follow the changes.
             self.backend.create(Document::EarlierKeys(before.serial), before_content)?;
         }
         let read = read.map(|(_, content)| content);
@@ -858,8 +867,9 @@ fn read_fleet(backend: &dyn Backend) -> Result<Option<Fleet>, FleetError> {
     let fleet: Fleet = parse(&at, &content.json)?;
     if fleet.format != FORMAT {
         let found = fleet.format;
-        let message =
-            format!("its layout is {found}, and this program knows {FORMAT}; update hotswap");
+        let message = format!(
+            "its format is {found}, and this program knows format {FORMAT}; update hotswap"
+        );
         return Err(FleetError::at(at, message));
     }
     Ok(Some(fleet))

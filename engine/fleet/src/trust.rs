@@ -1,5 +1,5 @@
-//! Whom a fleet believes: release keys, of which so many have to sign a release and each change of the keys, and
-//! directors' keys, which may only choose among releases.
+//! The keys that a fleet trusts. A number of release keys, the threshold, has to sign each release and each change
+//! of the keys. A director's key can only choose among signed releases.
 
 use std::{fmt, iter};
 
@@ -11,22 +11,22 @@ use crate::{
     signature::{Signature, is_public_key},
 };
 
-/// The keys of a fleet. While there are none, nothing has to be signed.
+/// The keys of a fleet. A fleet without keys requires no signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     /// The fleet.
     pub fleet: Id,
-    /// Counts the changes. The first keys are believed; each change is signed by those from before it.
+    /// The number of changes. The first keys are trusted as they are; the keys before a change sign it.
     pub serial: u64,
     /// Public keys that may sign releases and changes of the keys, as minisign writes them: base64.
     pub keys: Vec<String>,
-    /// How many of them have to sign each of these.
+    /// How many of these keys have to sign a release or a change of the keys.
     #[serde(default = "one")]
     pub threshold: usize,
-    /// Public keys that may sign what a channel declares, as each of the others may, and no release.
+    /// Public keys that may sign declarations, as release keys also may, but no releases.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directors: Vec<String>,
-    /// The keys that were there once, and are believed no more.
+    /// Former keys that are not trusted any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<String>,
 }
@@ -35,10 +35,10 @@ fn one() -> usize {
     1
 }
 
-/// The most keys of a fleet, those that are retired among them.
+/// The largest number of keys of a fleet, including retired ones.
 const MOST: usize = 1000;
 
-/// What is signed.
+/// The kind of a signed document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signed {
     /// A release, or the keys themselves.
@@ -47,32 +47,32 @@ pub(crate) enum Signed {
     Declaration,
 }
 
-/// Why something that is kept of a fleet is not believed.
+/// Why a stored document is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are what the variant names")]
 pub enum Distrust {
-    /// Nobody has signed it.
+    /// It has no signature.
     Unsigned,
-    /// Fewer keys have signed it than have to.
+    /// It has fewer valid signatures than the fleet requires.
     TooFew { signed: usize, needed: usize },
-    /// Only a key has signed it that was retired.
+    /// Its only signature is by a retired key.
     Retired { key: String },
-    /// Only a director's key has signed it, which may not.
+    /// Its only signature is by a director's key, which may not sign this kind of document.
     ByDirector { key: String },
-    /// The signature is for something else: of another fleet, another channel, or another kind.
+    /// The signature is for another purpose: another fleet, channel or kind of document.
     OfAnother { signed: String, expected: String },
-    /// It is not what the key has signed that the signature names.
+    /// The content differs from what the named key has signed.
     Altered { key: String },
-    /// No key of the fleet has signed it.
+    /// No signature is by a key of the fleet.
     Unknown,
-    /// It is older than what was there before, or another one of the same age.
+    /// It is older than the document that was read before, or is a different one with the same mark.
     WentBack { from: Mark, to: Mark },
-    /// The fleet has no keys, and is on a server, where nothing is believed that is not signed.
+    /// The fleet is on a server and has no keys. On a server, nothing is trusted without a signature.
     NoKeys,
-    /// The keys are not there any more.
+    /// The keys were removed.
     Gone,
-    /// One of the changes that have led to the keys is not there.
+    /// One of the changes that lead to the present keys is missing.
     Gap { serial: u64 },
 }
 
@@ -80,11 +80,11 @@ impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsigned => f.write_str(
-                "it is not signed, as this fleet wants it; `hotswap fleet sign` with `--sign SECRET-KEY` signs it",
+                "it is not signed, and this fleet requires a signature; `hotswap fleet sign` with `--sign SECRET-KEY` adds one",
             ),
             Self::TooFew { signed, needed } => write!(
                 f,
-                "{signed} of the {needed} keys have signed it that have to; `hotswap fleet sign` with `--sign \
+                "{signed} of {needed} required keys have signed it; `hotswap fleet sign` with `--sign \
                  SECRET-KEY` adds another"
             ),
             Self::Retired { key } => write!(f, "it is signed by {key}, which was retired"),
@@ -106,17 +106,17 @@ impl fmt::Display for Distrust {
                 let (from, to) = (from.seq, to.seq);
                 write!(
                     f,
-                    "it went back from {from} to {to} changes; what was there before still holds, until there is more"
+                    "it went back from {from} to {to} changes; the earlier one still holds, until there is a newer one"
                 )
             }
             Self::WentBack { from, to } => write!(
                 f,
-                "it went back from {} changes since {} to {} since {}; what was there before still holds, until there \
-                 is more",
+                "it went back from {} changes since {} to {} since {}; the earlier one still holds, until there \
+                 is a newer one",
                 from.seq, from.epoch, to.seq, to.epoch
             ),
             Self::NoKeys => f.write_str(
-                "the fleet has no keys, and on a server nothing is believed that is not signed; `hotswap fleet keys \
+                "the fleet has no keys, and on a server nothing is trusted without a signature; `hotswap fleet keys \
                  --new FILE` makes one",
             ),
             Self::Gone => f.write_str("the keys of the fleet are gone; put them back"),
@@ -126,7 +126,7 @@ impl fmt::Display for Distrust {
 }
 
 impl Keys {
-    /// Those of a fleet that has none yet.
+    /// The keys of a new fleet: none.
     pub fn none(fleet: Id) -> Self {
         Self {
             fleet,
@@ -138,7 +138,7 @@ impl Keys {
         }
     }
 
-    /// Refuses what no keys may be.
+    /// Refuses keys that break a rule.
     pub(crate) fn check(&self) -> Result<(), FleetError> {
         let refuse = |message: String| Err(FleetError::new(message));
         let all = || self.keys.iter().chain(&self.directors).chain(&self.retired);
@@ -146,7 +146,7 @@ impl Keys {
             return refuse(format!("there are more than {MOST} keys, retired ones among them"));
         }
         if let Some(key) = all().find(|key| !is_public_key(key)) {
-            return refuse(format!("{key:?} is no public key of minisign"));
+            return refuse(format!("{key:?} is not a public key of minisign"));
         }
         if let Some((_, key)) =
             all().enumerate().find(|(at, key)| all().take(*at).any(|it| it == *key))
@@ -165,7 +165,7 @@ impl Keys {
         Ok(())
     }
 
-    /// The keys of which each may sign what a channel declares.
+    /// The keys that may each sign declarations.
     pub fn declaring(&self) -> impl Iterator<Item = &String> {
         self.keys.iter().chain(&self.directors)
     }
@@ -173,19 +173,19 @@ impl Keys {
     /// Retires a key.
     ///
     /// # Errors
-    /// If it is none of the fleet.
+    /// If the fleet does not have this key.
     pub fn retire(&mut self, key: &str) -> Result<(), FleetError> {
         let before = self.declaring().count();
         self.keys.retain(|it| it != key);
         self.directors.retain(|it| it != key);
         if self.declaring().count() == before {
-            return Err(FleetError::new(format!("{key} is no key of the fleet")));
+            return Err(FleetError::new(format!("{key} is not a key of the fleet")));
         }
         self.retired.push(key.to_owned());
         Ok(())
     }
 
-    /// Whether those have signed something for a purpose that have to.
+    /// Verifies that a document has the required signatures for a purpose.
     pub(crate) fn verify(
         &self,
         what: Signed,

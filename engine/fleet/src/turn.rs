@@ -1,20 +1,20 @@
-//! One look at a rollout of a fleet, by whoever may write there.
+//! Takes the steps of a rollout; any program that may write to the fleet can do so.
 
 use crate::{
     AuditEntry, Channel, Effect, FleetError, HostReport, Id, Input, Order, Phase, Reason, Rollout,
     Store,
 };
 
-/// How often what somebody else has written meanwhile is read again.
+/// How many times the fleet is read again after another program has changed it.
 const ATTEMPTS: usize = 20;
-/// After how long whoever was to write something down counts as killed.
+/// After this many milliseconds, the writer of a missing audit entry counts as killed.
 const LEFT_MS: u64 = 5000;
 
-/// Takes the steps that the rollout of a channel can take now, and returns where it is then; `None` if the channel
-/// had no rollout. Any number of programs may do this at once: each state is written only by one of them.
+/// Takes all steps that the rollout of a channel can take now, and returns the new state; `None` if the channel
+/// has had no rollout. Any number of programs may call this at once: only one of them can write each state.
 ///
 /// # Errors
-/// If something cannot be read or written, or others write all the time.
+/// If something cannot be read or written, or other programs change the fleet all the time.
 pub fn turn(
     store: &Store,
     channel: &Id,
@@ -22,7 +22,8 @@ pub fn turn(
     by: &str,
     now_ms: u64,
 ) -> Result<Option<Rollout>, FleetError> {
-    let mut last = FleetError::new("the rollout does not come to rest");
+    let mut last =
+        FleetError::new(format!("the rollout still changes after {ATTEMPTS} looks; try again"));
     for _ in 0..ATTEMPTS {
         let Some(rollout) = store.rollout(channel)? else { return Ok(None) };
         if say_what_is_left(store, &rollout, now_ms)? {
@@ -48,7 +49,8 @@ pub fn turn(
         if next == rollout && effects.is_empty() {
             return Ok(Some(rollout));
         }
-        // Of many hosts, some have told something new at each look: that is kept, and leads to nothing further.
+        // In a large fleet, some hosts have new results at each look. They are written, but no further step
+        // follows from them.
         let is_all = effects.is_empty() && (next.phase, next.step) == (rollout.phase, rollout.step);
         match write(store, (&declared, &hosts), &rollout, &next, effects, by, now_ms) {
             Ok(()) if is_all => return Ok(Some(next)),
@@ -60,7 +62,7 @@ pub fn turn(
     Err(last)
 }
 
-/// Whether a release is what it says, and for all hosts. What a server does not answer says nothing of it.
+/// Verifies a release for the hosts of the rollout. If the server does not answer, the result is unknown.
 fn check(
     store: &Store,
     rollout: &Rollout,
@@ -74,9 +76,9 @@ fn check(
     })
 }
 
-/// Writes the state, and then what follows from it. Whoever dies in between leaves that to the next one: it
-/// follows from the state. Whoever stops in between and goes on late writes nothing: the channel is then another
-/// one than was read before the state was written, since a rollout ends only when the channel says so.
+/// Writes the state, and then does what follows from it. If this program dies in between, another one does that,
+/// since it follows from the state. If this program stops in between and goes on much later, its write is refused:
+/// a rollout ends only after its channel was changed, so the channel is not the one that was read any more.
 fn write(
     store: &Store,
     (declared, hosts): (&Channel, &[HostReport]),
@@ -113,8 +115,8 @@ fn write(
     Ok(())
 }
 
-/// Writes down what somebody who was killed has not, and whether there was anything to look at. What is not old may
-/// be about to be written.
+/// Appends the entries that a killed program has left out of the audit log, and returns whether there were any
+/// entries to look at. A recent entry is left alone, because its writer may still be about to write it.
 fn say_what_is_left(store: &Store, rollout: &Rollout, now_ms: u64) -> Result<bool, FleetError> {
     let is_left = |entry: &&AuditEntry| now_ms.saturating_sub(entry.at_ms) > LEFT_MS;
     let left: Vec<&AuditEntry> = rollout.memory.unsaid.iter().filter(is_left).collect();

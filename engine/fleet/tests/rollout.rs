@@ -1,4 +1,4 @@
-//! Rollouts in simulation: made-up hosts, made-up faults, no time and no files.
+//! Simulated rollouts, with simulated hosts and faults, and without clocks and files.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ mod numbers;
 
 use numbers::Numbers;
 
-/// Whether something happens that does once in so many times; 0 for never.
+/// A random event with the probability 1 / `times`; never if `times` is 0.
 fn once_in(numbers: &mut Numbers, times: u64) -> bool {
     times > 0 && numbers.below(times) == 0
 }
@@ -23,7 +23,7 @@ fn id(text: &str) -> Id {
     text.parse().unwrap()
 }
 
-/// What the candidate is like.
+/// The behaviour of the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Candidate {
     Good,
@@ -33,22 +33,22 @@ enum Candidate {
     IsRefused,
     IsUnwell,
     IsNotCalled,
-    /// As the release before it: with the same errors, panics and latencies.
+    /// Like the base: the same errors, panics and latencies.
     IsAlike,
     IsSlow,
 }
 
-/// How often what goes wrong, once in so many ticks of a host; 0 for never.
+/// The faults. Each number `n` means once in `n` ticks of a host; 0 for never.
 #[derive(Debug, Clone, Copy, Default)]
 struct Faults {
     host_killed: u64,
     host_comes: u64,
     report_lost: u64,
-    /// A host is cut off from the store, and stays so for a while.
+    /// A host loses its connection to the store for a while.
     cut_off: u64,
-    /// The store loses what all hosts have reported.
+    /// The store loses the reports of all hosts.
     store_lost: u64,
-    /// A controller is killed between writing its state and doing what follows.
+    /// A controller is killed between writing its state and doing what follows from it.
     controller_killed: u64,
 }
 
@@ -57,11 +57,11 @@ struct Host {
     is_there: bool,
     was_there_at_first: bool,
     was_silent: bool,
-    /// Until when it neither hears nor tells anything.
+    /// The time until which the host is cut off.
     cut_off_until_ms: u64,
     /// Whether the store has its report.
     is_kept: bool,
-    /// What it says to a release that it is offered.
+    /// Its answer to an offered release.
     says: Option<OfferAnswer>,
 }
 
@@ -74,17 +74,17 @@ struct World {
     hosts: Vec<Host>,
     now_ms: u64,
     said: Vec<Phase>,
-    /// Whether the store has lost reports a short while ago.
+    /// Whether the store has lost reports recently.
     has_lost: bool,
     lost_at_ms: Option<u64>,
 }
 
 const TICK_MS: u64 = 500;
 
-/// Seeds that have found a fault.
+/// Seeds that found a fault once.
 const KEPT: [u64; 1] = [45];
 
-/// How many seeds are tried; a number in `FLEET_SEEDS` tries more.
+/// The number of seeds to try; `FLEET_SEEDS` sets a larger one.
 fn seeds() -> u64 {
     std::env::var("FLEET_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300)
 }
@@ -167,7 +167,7 @@ impl World {
         });
     }
 
-    /// What agents and hosts do in a tick.
+    /// One tick of all agents and hosts.
     fn hosts_go_on(&mut self) {
         if once_in(&mut self.numbers, self.faults.host_comes) {
             self.add_host(false);
@@ -254,7 +254,7 @@ impl World {
         }
     }
 
-    /// The store loses what all hosts have reported. Those that are there tell it anew.
+    /// The store loses all reports. Running hosts report again.
     fn lose(&mut self) {
         self.lost_at_ms = Some(self.now_ms);
         self.hosts.iter_mut().for_each(|host| host.is_kept = false);
@@ -295,7 +295,7 @@ impl World {
         self.check();
     }
 
-    /// What holds at any time.
+    /// The invariants that hold at any time.
     fn check(&self) {
         let runs = |host: &&Host| host.is_there && host.report.release == Some(id("new"));
         // Two groups of hosts, one host of each.

@@ -1,5 +1,5 @@
-//! What holds wherever a fleet is kept: with several writers, and with what somebody else has written there. Each
-//! test runs on a directory, and on a NATS server.
+//! The rules of every store, with several writers and with foreign content in it. Each test runs with a directory
+//! and with a NATS server.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod nats_server;
 
-/// A document and its signature as one.
+/// A document and its signature in one file.
 fn joined(json: &[u8], signature: &str) -> Vec<u8> {
     [json, b"\n", signature.as_bytes()].concat()
 }
@@ -34,17 +34,17 @@ fn parted(bytes: &[u8]) -> (Vec<u8>, Option<String>) {
     }
 }
 
-/// Where a fleet is kept, for whoever writes there what no program of ours would.
+/// Direct access to the place of a fleet, to write content that this crate would not write.
 trait Place: Sync {
     fn location(&self) -> Location;
-    /// Writes a document, as it is called in a directory, without a signature.
+    /// Writes a document without a signature, by its path in a directory.
     fn put(&self, path: &str, json: &[u8]);
     fn put_signed(&self, path: &str, json: &[u8], signature: &str);
     /// A document with its signature.
     fn get(&self, path: &str) -> (Vec<u8>, Option<String>);
-    /// What is of an artifact; nothing if `None`.
+    /// Replaces the content of an artifact, or removes it.
     fn put_blob(&self, digest: &Digest, content: Option<&[u8]>);
-    /// The text without what is another place in each run.
+    /// The text without the parts that differ in each run.
     fn cleaned(&self, text: &str) -> String;
 }
 
@@ -55,7 +55,7 @@ impl InDirectory {
         Self(TempDir::new().unwrap())
     }
 
-    /// Where the signatures of a document are, where they have a file of their own.
+    /// The path of a document's signatures, if they have a file of their own.
     fn signature(&self, path: &str) -> Option<PathBuf> {
         let is_one_file = path.starts_with("channels/") || path.starts_with("rollouts/");
         (!is_one_file).then(|| self.path(&format!("{path}.minisig")))
@@ -167,7 +167,7 @@ fn place_of(path: &str) -> (String, String) {
     (format!("KV_games_{bucket}"), format!("$KV.games_{bucket}.{key}"))
 }
 
-/// Writes to a stream what no program of ours would.
+/// Writes content to a stream that this crate would not write.
 #[cfg(feature = "nats")]
 fn put_raw(address: &str, subject: &str, payload: &[u8]) {
     let answer = asked(address, subject, payload);
@@ -175,7 +175,7 @@ fn put_raw(address: &str, subject: &str, payload: &[u8]) {
     assert!(answer.contains("\"seq\""), "{answer}");
 }
 
-/// What a server answers, without its headers.
+/// The answer of a server, without its headers.
 #[cfg(feature = "nats")]
 fn asked(address: &str, subject: &str, payload: &[u8]) -> Vec<u8> {
     use std::{
@@ -289,11 +289,11 @@ fn assert_has(text: &str, part: &str) {
 fn a_fleet_is_made_once_and_found_again(place: &dyn Place) {
     let fleet = fleet(place);
     let error = told(place, Store::create(&place.location(), &id("other"), &id("main"), 8));
-    assert_has(&error, "there is a fleet already; name another place");
+    assert_has(&error, "a fleet exists here already; name another place");
     let opened = Store::open(&place.location()).unwrap();
     assert_eq!(opened.fleet(), fleet.fleet());
     assert_eq!(opened.channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
-    assert_has(&told(place, opened.channel(&id("beta"))), "there is no such channel in the fleet");
+    assert_has(&told(place, opened.channel(&id("beta"))), "the fleet has no such channel");
 }
 
 fn a_fleet_that_was_made_anew_is_another_one(place: &dyn Place) {
@@ -302,7 +302,7 @@ fn a_fleet_that_was_made_anew_is_another_one(place: &dyn Place) {
     other.made_at_ms = 8;
     place.put("fleet.json", &serde_json::to_vec(&other).unwrap());
     let error = told(place, fleet.channel(&id("main")));
-    assert_has(&error, "PLACE: the fleet here is games of 8 now, and not games of 7");
+    assert_has(&error, "PLACE: the fleet here is now games, made at 8, and not games, made at 7");
 }
 
 fn of_many_writers_each_write_builds_on_the_one_before(place: &dyn Place) {
@@ -357,7 +357,7 @@ fn a_release_is_written_once(place: &dyn Place) {
     assert_eq!(fleet.release(&id("r1"), None).unwrap(), first);
     let other = release(&fleet, "r1", b"two");
     let error = told(place, fleet.push_release(&other));
-    assert_has(&error, "another release of this name is there; choose another");
+    assert_has(&error, "another release has this name; choose a new name");
     fleet.push_release(&release(&fleet, "r0.1-x", b"three")).unwrap();
     assert_eq!(fleet.releases().unwrap(), [id("r0.1-x"), id("r1")]);
     let error = told(place, fleet.release(&id("r2"), None));
@@ -415,19 +415,19 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
 fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
     let fleet = fleet(place);
     let channel = || told(place, fleet.channel(&id("main")));
-    let wrong = "it is not what it should be:";
+    let wrong = "it does not have the expected format:";
     place.put("channels/main.json", b"{\"name\":\"main\"}");
     assert_has(&channel(), wrong);
     assert_has(&channel(), "main");
-    assert_has(&channel(), "; put back what was there");
+    assert_has(&channel(), "; restore the earlier document");
     place.put("rollouts/main.json", b"{}");
     let rollout = told(place, fleet.rollout(&id("main")));
-    assert_has(&rollout, "; put back what was there, or remove it: then no rollout is under way");
+    assert_has(&rollout, "; restore the earlier document, or remove this one to end the rollout");
     place.put("channels/main.json", "[".repeat(100_000).as_bytes());
     assert_has(&channel(), wrong);
     let other = serde_json::to_vec(&Channel::new(id("other"), 7)).unwrap();
     place.put("channels/main.json", &other);
-    assert_has(&channel(), ": it says that it is other, and not main");
+    assert_has(&channel(), ": it is named other inside, and not main");
 
     // What one report holds says nothing of the others.
     let mut good = report("good");
@@ -478,7 +478,7 @@ fn report(name: &str) -> HostReport {
     }
 }
 
-/// Where several machines write, it is the server's.
+/// The reports without the times that the server sets.
 fn without_time(hosts: Vec<HostReport>) -> Vec<HostReport> {
     hosts.into_iter().map(|host| HostReport { at_ms: report("any").at_ms, ..host }).collect()
 }
@@ -510,13 +510,13 @@ fn made<const COUNT: usize>() -> [(SecretKey, String); COUNT] {
     })
 }
 
-/// The fleet as somebody with these keys opens it.
+/// The fleet, opened with these keys.
 fn as_of(place: &dyn Place, secrets: &[&SecretKey]) -> Store {
     let store = Store::open(&place.location()).unwrap();
     store.signed_by(secrets.iter().map(|secret| (*secret).clone()).collect())
 }
 
-/// Why something is not believed.
+/// Why a document is not trusted.
 #[track_caller]
 fn distrust<T: std::fmt::Debug>(result: Result<T, FleetError>) -> Distrust {
     let error = result.unwrap_err();
@@ -785,7 +785,8 @@ fn what_a_controller_was_killed_before_it_wrote_down_is_written_down(place: &dyn
     }
 }
 
-/// Three hosts that do what is declared, as their agent tells it; whatever a server does not answer is told later.
+/// Three hosts that follow the declaration, with the reports of an agent. A report that the server does not accept
+/// is sent later.
 fn hosts_follow(fleet: &Store, calls: u64) -> Result<(), FleetError> {
     let channel = fleet.channel(&id("main"))?;
     for name in ["one", "two", "three"] {
@@ -914,7 +915,7 @@ fn on_a_nats_server_no_clock_of_another_machine_counts() {
     assert!(fleet.may_have_lost_reports().unwrap(), "the server was made just now");
 }
 
-/// What a server tells of a fleet, one after the other.
+/// The changes that a server announces, one after the other.
 #[cfg(feature = "nats")]
 fn changes(fleet: &Store) -> impl Fn() -> hotswap_fleet::Change {
     let (tell, told) = std::sync::mpsc::channel();
@@ -1021,7 +1022,7 @@ fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
         }
     };
     let error = place.cleaned(&error.to_string());
-    assert_has(&error, "PLACE: there is no fleet any more, and not games of 7");
+    assert_has(&error, "PLACE: the fleet is gone, and not games, made at 7");
 }
 
 #[cfg(feature = "nats")]
@@ -1040,10 +1041,10 @@ fn where_there_is_no_server_it_is_said() {
     assert_eq!(Server::at("nats://games.example:4222").unwrap().prefix(), "hotswap");
     for (url, why) in [
         ("games.example", "it has no scheme"),
-        ("http://games.example", "its scheme is another one"),
-        ("nats://me:secret@games.example", "credentials are in a file"),
-        ("nats://games.example/a.b", "the prefix is letters"),
-        ("nats://games.example/a/b", "the prefix is letters"),
+        ("http://games.example", "its scheme is neither `nats` nor `tls`"),
+        ("nats://me:secret@games.example", "give them in a file"),
+        ("nats://games.example/a.b", "the prefix may have only letters"),
+        ("nats://games.example/a/b", "the prefix may have only letters"),
         ("nats:///games", "it names no host"),
     ] {
         assert_has(&Server::at(url).unwrap_err().to_string(), why);

@@ -1,4 +1,4 @@
-//! The Vault of tests: what a function under test sees is what an engine would show it.
+//! The Vault for tests: a function under test sees the same as with an engine.
 
 use hotswap_plugin::{Carried, Vault, interface};
 

@@ -1,4 +1,4 @@
-//! Sources that must not compile. The compiler's messages are in the files beside them.
+//! Sources that must not compile. The expected messages of the compiler are in the files beside them.
 
 #[test]
 fn mistakes_are_reported_where_they_are() {

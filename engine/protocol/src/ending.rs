@@ -1,4 +1,4 @@
-//! How a version ended.
+//! The end of a version.
 
 use std::{fmt, time::Duration};
 
@@ -17,7 +17,7 @@ pub enum Ending {
     Failed,
     /// Its image stays mapped.
     Kept(KeepReason),
-    /// An end that this side does not know.
+    /// An end that this program does not know.
     #[serde(other)]
     Other,
 }
@@ -29,8 +29,8 @@ pub struct Freed {
     pub unmapped_bytes: u64,
     /// How long after its replacement it was freed, in microseconds.
     pub after_us: u64,
-    /// How many bytes that its code allocated are left on the heap. 0 if the host does not count them, or if
-    /// it left no more than every version does.
+    /// How many bytes that its code allocated are still on the heap. 0 if the host does not count them, or if the
+    /// rest is no larger than the rest that every version leaves.
     #[serde(default)]
     pub heap_bytes: u64,
     /// The descriptors that its code had opened and that were still open.
@@ -91,7 +91,7 @@ pub enum KeepKind {
     ChainedSignal,
     /// The system's loader did not unmap it.
     Loader,
-    /// A reason that this side does not know.
+    /// A reason that this program does not know.
     #[serde(other)]
     Other,
 }

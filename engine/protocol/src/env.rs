@@ -32,12 +32,12 @@ pub const STORE_DIR: &str = "HOTSWAP_STORE";
 /// - Holds: the path of the directory that `hotswap fleet init` made, or `nats://HOST:PORT/NAME`.
 pub const FLEET: &str = "HOTSWAP_FLEET";
 
-/// Names what distinguishes a host from others of a fleet, besides its toolchain: each group of hosts with the same
-/// labels has hosts of its own that try a release first.
+/// Sets the labels of a host in a fleet. Hosts with the same labels and the same toolchain form a stratum, and
+/// each stratum tries a release on hosts of its own first.
 ///
 /// - Set by: the user.
 /// - Read by: `hotswap_engine::Engine::from_env`, and every engine with a console.
-/// - Holds: `KEY=VALUE`, several of them with commas between: `region=eu,size=large`.
+/// - Holds: pairs `KEY=VALUE`, separated by commas: `region=eu,size=large`.
 pub const LABELS: &str = "HOTSWAP_LABELS";
 
 /// Changes which names are live in a module that is marked `#[live]`.
@@ -64,17 +64,17 @@ pub const NOTES_DIR: &str = "HOTSWAP_NOTES";
 /// - Holds: the pause between two scans, in seconds; it may have a fraction.
 pub const POLL: &str = "HOTSWAP_POLL";
 
-/// Makes the host load each build as a whole, and none as a patch for the version that runs.
+/// Makes the host load each build as a whole, and never as a patch of the version that serves.
 ///
 /// - Set by: the user.
 /// - Read by: the console.
-/// - Holds: anything.
+/// - Holds: any value.
 pub const NO_PATCH: &str = "HOTSWAP_NO_PATCH";
 
-/// Sets when cargo checks the libraries that were built without it.
+/// Sets when cargo checks libraries that `hotswap-build` has compiled without cargo.
 ///
 /// - Set by: the user.
 /// - Read by: the console.
-/// - Holds: for how many seconds no file must have been saved before cargo checks; `off` if it should never
+/// - Holds: for how many seconds no file may have been saved before cargo checks, or `off` if it should never
 ///   check.
 pub const REVIEW: &str = "HOTSWAP_REVIEW";

@@ -1,4 +1,4 @@
-//! What happens in an engine, and what a reload did.
+//! The events of an engine, and the results of reloads.
 
 use std::{fmt, time::Duration};
 
@@ -27,7 +27,7 @@ pub struct PastReload {
 }
 
 impl From<PastReload> for Event {
-    /// What told of its end.
+    /// The event that announced its end.
     fn from(PastReload { at_ms, end }: PastReload) -> Self {
         match end {
             ReloadEnd::Report(report) => Self::ReloadFinished { at_ms, report },
@@ -102,7 +102,7 @@ pub enum Event {
         /// The time from when the version began to serve until the call returned, in microseconds.
         elapsed_us: u64,
     },
-    /// The first call of a version, or of a patch of it, failed: a function returned an error, or panicked.
+    /// The first call that failed in a version, or in a patch of it: a function returned an error, or panicked.
     FirstFailure {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
@@ -151,12 +151,12 @@ pub struct GuardTrip {
     /// The patch of that version; `None` for the version as it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<u32>,
-    /// How many of its calls failed.
+    /// How many of its calls failed in the guard's time window.
     pub failures: u64,
-    /// The length of that time, in milliseconds.
+    /// The length of the time window, in milliseconds.
     pub within_ms: u64,
-    /// The version whose build is loaded again now. `None` if the guard found none that it may load: it takes
-    /// a plugin back at most once between two builds.
+    /// The version whose build is loaded again now. `None` if the guard found no version that it may load: it
+    /// rolls a plugin back at most once between two builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_to: Option<u32>,
 }
@@ -181,7 +181,7 @@ pub struct ReloadReport {
     /// What happened to the values of the DataBag, sorted by key.
     #[serde(default)]
     pub data_bag: Vec<ValueOutcome>,
-    /// The plugin that was taken back to an earlier build; `None` if the reload was not a rollback.
+    /// The plugin that was rolled back to an earlier build; `None` if the reload was not a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<String>,
 }
@@ -249,7 +249,7 @@ pub enum PhaseKind {
 }
 
 impl PhaseKind {
-    /// The phases that are no step of a load.
+    /// The phases that are not steps of a load.
     const BESIDE_STEPS: [Self; 11] = [
         Self::Notice,
         Self::Check,
@@ -354,7 +354,7 @@ pub struct PluginOutcome {
     /// If it was patched: the functions whose code differs from that of the version as it was loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patched_functions: Vec<String>,
-    /// Why it was loaded as a whole although there was a patch for it, as text for people.
+    /// Why the whole artifact was loaded although there was a patch for it, as text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_patched: Option<String>,
 }
@@ -366,7 +366,7 @@ pub enum Outcome {
     /// A new version serves.
     #[serde(rename = "ok")]
     Ok,
-    /// The version that served keeps serving, with other code for some of its functions.
+    /// The same version keeps serving, with new code for some of its functions.
     #[serde(rename = "patched")]
     Patched,
     /// Its artifact is already loaded.
@@ -465,7 +465,7 @@ pub enum LogLevel {
     Trace,
     /// For developers.
     Debug,
-    /// For whoever runs the host.
+    /// For operators of the host.
     Info,
     /// Something is wrong, but the host can go on.
     Warn,
@@ -511,12 +511,12 @@ pub struct LogRecord {
     /// The version of that plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
-    /// The patch of that version whose code ran; `None` for the version as it was loaded, and where no call of a
-    /// function has led there.
+    /// The patch of that version whose code ran; `None` if it was the version as it was loaded, or if the record
+    /// was not written within a call of a function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<u32>,
-    /// The source file that wrote it, or that panicked, as the compiler was called with it; `None` if it is not
-    /// known.
+    /// The path of the source file that wrote it, or that panicked, as it was passed to the compiler; `None` if it
+    /// is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// The line in it, from 1.

@@ -1,4 +1,4 @@
-//! What the host's own code expects from plugins.
+//! The expectations of the host's own code about plugins.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ pub enum ExpectedItem {
     Export,
     /// What plugins register in the Extension.
     Registration,
-    /// A kind that this side does not know.
+    /// A kind that this program does not know.
     #[serde(other)]
     Other,
 }

@@ -1,4 +1,4 @@
-//! Why a load failed.
+//! The reason why a load failed.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Step;
 
-/// What made a load fail.
+/// The kind of reason why a load failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -39,7 +39,7 @@ pub enum CauseKind {
     Other,
 }
 
-/// Why a load failed.
+/// The reason why a load failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The plugin, or the file if its plugin is not known yet; `None` if no plugin is at fault.
@@ -48,9 +48,9 @@ pub struct Failure {
     /// The step that failed; `None` if the load was given up between two steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
-    /// What made it fail.
+    /// The kind of reason.
     pub cause: CauseKind,
-    /// What was wrong, for a person.
+    /// The reason, as text for people.
     pub message: String,
     /// The causes of the failure, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,4 +1,4 @@
-//! What keeps a version in use.
+//! Holders: the calls, tasks, values and threads that keep a version in use.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Activity, ending::duration_text};
 
-/// How a version is kept in use.
+/// The kind of a holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -15,7 +15,7 @@ pub enum HolderKind {
     Call,
     /// A task that it started, or a waker of such a task.
     Task,
-    /// A value or an object whose code lies in it is in use.
+    /// A value or an object with code of the version is in use.
     Value,
     /// A thread that it started runs.
     Thread,
@@ -25,7 +25,7 @@ pub enum HolderKind {
     Ending,
     /// A thread has to run the destructors of its thread-locals.
     ThreadLocal,
-    /// A kind that this side does not know.
+    /// A kind that this program does not know.
     #[serde(other)]
     Other,
 }
@@ -52,7 +52,7 @@ impl HolderKind {
     }
 }
 
-/// What keeps a version in use: one named thing, or several unnamed ones of one kind.
+/// A holder of a version: one thing with a name, or several things of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// How it keeps the version in use.
@@ -66,7 +66,7 @@ pub struct Holder {
     /// The patch of the version whose code it has; `None` for the version as it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<u32>,
-    /// What runs when it is no function.
+    /// The activity that runs, if it is not a function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
     /// The name of the thread; `main` for the first.

@@ -29,21 +29,21 @@
 //! | [`ROWS_AT`] | [`ROWS`] rows of [`ROW_BYTES`], a row for each thread |
 //! | [`LEGEND_AT`] | [`LEGEND_ENTRIES`] entries of [`LEGEND_ENTRY_BYTES`], an entry for each version |
 //!
-//! | at | in a row |
+//! | at | field of a row |
 //! |---|---|
 //! | [`ROW_THREAD_AT`] | the system's id of the thread, an `i32`; 0 if the row is unused |
-//! | [`ROW_CALLS_AT`] | [`ROW_CALLS`] calls, the outermost first. Each has the address of its version, a `u64`, or 0 for no call; the number of its function, a `u32`; and that of the patch whose code it runs, a `u32`, 0 for the version as it was loaded |
+//! | [`ROW_CALLS_AT`] | [`ROW_CALLS`] calls, the outermost first. Each has the address of its version, a `u64`, 0 for no call; the number of its function, a `u32`; and the number of the patch whose code it runs, a `u32`, 0 for the version as it was loaded |
 //! | [`ROW_NAME_AT`] | the thread's name as the system has it, 16 bytes, padded with zeros |
 //!
-//! The lowest bit of an address is a tag and not part of the address. It is set if the host keeps the version
-//! in use by other means than this call. An address that is missing in the legend does not belong to a
+//! The lowest bit of an address is a tag and not part of the address. It is set if the host protects the version
+//! in another way than by this call. If the legend has no entry for an address, the address does not belong to a
 //! version.
 //!
-//! | at | in an entry of the legend |
+//! | at | field of an entry of the legend |
 //! |---|---|
 //! | 0 | the address of the version, a `u64`; 0 if the entry is unused |
 //! | 8 | the version's number, a `u32` |
-//! | 12 | how many bytes of text follow, a `u32` |
+//! | 12 | the length of the text in bytes, a `u32` |
 //! | 16 | lines of text: the plugin, and then its functions and [activities](Activity::NOTED) in the order of their numbers |
 //! | [`LEGEND_PATCHES_AT`] | the build ids of the patches, from the first one on, 16 bytes each |
 //! | [`LEGEND_FACTS_AT`] | the number of the first activity, a `u32`; and the 16 bytes of the build id, all 0 for no artifact |
@@ -59,34 +59,34 @@ pub const MAGIC: [u8; 16] = *b"HOTSWAP-CALLS\r\n\x02";
 
 /// Where the rows begin.
 pub const ROWS_AT: usize = 4096;
-/// How many rows there are.
+/// The number of rows.
 pub const ROWS: usize = 1024;
-/// How long a row is.
+/// The size of a row in bytes.
 pub const ROW_BYTES: usize = 128;
-/// Where in a row its thread is.
+/// The offset of the thread id in a row.
 pub const ROW_THREAD_AT: usize = 8;
-/// Where in a row its calls are.
+/// The offset of the calls in a row.
 pub const ROW_CALLS_AT: usize = 16;
-/// How many calls a row has.
+/// The number of calls in a row.
 pub const ROW_CALLS: usize = 6;
-/// Where in a row its thread's name is.
+/// The offset of the thread's name in a row.
 pub const ROW_NAME_AT: usize = 112;
 
 /// Where the legend begins.
 pub const LEGEND_AT: usize = ROWS_AT + ROWS * ROW_BYTES;
-/// How many entries the legend has. Calls of further versions are left out of the result.
+/// The number of entries. Calls of further versions are left out of the result.
 pub const LEGEND_ENTRIES: usize = 512;
-/// The size of an entry. If a plugin has more functions than fit, only the first ones are named.
+/// The size of an entry in bytes. If a plugin has more functions than fit, only the first ones are named.
 pub const LEGEND_ENTRY_BYTES: usize = 8192;
-/// Where in an entry its text begins.
+/// The offset of the text in an entry.
 pub const LEGEND_TEXT_AT: usize = 16;
-/// Where in an entry its text ends at the latest, and the build ids of its patches are.
+/// The offset of the patches' build ids in an entry. The text ends before it.
 pub const LEGEND_PATCHES_AT: usize = LEGEND_FACTS_AT - MOST_PATCHES * size_of::<BuildId>();
 /// How many patches of a version an entry has room for.
 pub const MOST_PATCHES: usize = 32;
-/// Where in an entry its facts are: how many functions there are, and the build id.
+/// The offset of the facts in an entry: the number of the first activity, and the build id.
 pub const LEGEND_FACTS_AT: usize = LEGEND_ENTRY_BYTES - LEGEND_FACTS_BYTES;
-/// How long the facts are.
+/// The size of the facts in bytes.
 const LEGEND_FACTS_BYTES: usize = 20;
 
 /// The size of the file. Pages that were never written take no memory.
@@ -112,10 +112,10 @@ pub struct InFlightCall {
     pub thread: String,
     /// The system's id of the thread.
     pub thread_id: i32,
-    /// What runs, if it is not a function.
+    /// The activity that runs, if it is not a function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
-    /// The build whose code it runs; `None` if it has no artifact, or from a host that does not tell.
+    /// The build whose code it runs; `None` if the plugin has no artifact, or if the host does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_id: Option<String>,
 }
@@ -198,7 +198,7 @@ fn read_legend(file: &File) -> io::Result<HashMap<u64, LegendEntry>> {
             continue;
         }
         let length = u32::from_ne_bytes(number(&head, 12)) as usize;
-        // Longer texts come from hosts that have text where others have the facts.
+        // An older host may have text in the place of the facts.
         let has_facts = LEGEND_TEXT_AT + length <= LEGEND_FACTS_AT;
         let mut text = vec![0; length.min(LEGEND_ENTRY_BYTES - LEGEND_TEXT_AT)];
         file.read_exact_at(&mut text, at + LEGEND_TEXT_AT as u64)?;
@@ -231,7 +231,7 @@ fn calls_of_row(row: &[u8], pid: i32, legend: &HashMap<u64, LegendEntry>) -> Vec
     let calls = row[ROW_CALLS_AT..ROW_NAME_AT].chunks_exact(16).filter_map(|call| {
         let address = u64::from_ne_bytes(number(call, 0)) & !1;
         let note = u64::from_ne_bytes(number(call, 8));
-        // Of the lower half, and of the upper one.
+        // The function is in the lower half, and the patch in the upper half.
         let (place, patch) = (note as u32, Some((note >> 32) as u32).filter(|patch| *patch != 0));
         let entry = legend.get(&address)?;
         let mut lines = entry.text.lines();

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The quantile `per_mille` (0 to 1000, in thousandths) of sorted values by the nearest-rank method: the
-/// smallest value that at least this part of all values does not exceed. The result is one of the values;
-/// `None` if there are none.
+/// The quantile `per_mille` (0 to 1000, in thousandths) of sorted values, by the nearest-rank method: the smallest
+/// value such that at least this part of the values is less or equal. The result is one of the values; `None` if
+/// there are none.
 ///
 /// ```
 /// use hotswap_protocol::quantile;
@@ -34,7 +34,7 @@ fn nearest_rank(count: u64, per_mille: u16) -> u64 {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latencies {
-    /// How many calls there were.
+    /// The number of calls.
     pub calls: u64,
     /// The shortest latency, in nanoseconds.
     pub min_ns: u64,
@@ -50,26 +50,26 @@ pub struct Latencies {
     pub buckets: Vec<LatencyBucket>,
 }
 
-/// After a thread's first calls of a function, one call of this many is timed, and counts as this many in a
-/// [`LatencyBucket`] of a cumulative histogram.
+/// After a thread's first calls of a function, one of this many calls is timed. In a [`LatencyBucket`] of a
+/// cumulative histogram, it then counts as this many calls.
 pub const CALLS_OF_A_SAMPLE: u64 = 1024;
 
 /// A bucket of a histogram.
 ///
-/// In [`Latencies`], a bucket counts the calls above the bound of the bucket before it, up to its own bound,
-/// which is 1, 2 or 5 times a power of ten. In a cumulative histogram, a bucket counts all calls up to its
+/// In [`Latencies`], a bucket counts the calls above the bound of the bucket before it, up to its own bound.
+/// Bounds are 1, 2 or 5 times a power of ten. In a cumulative histogram, a bucket counts all calls up to its
 /// bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyBucket {
     /// The bucket's upper bound, in nanoseconds.
     pub up_to_ns: u64,
-    /// How many calls are in it.
+    /// The number of calls in the bucket.
     pub calls: u64,
 }
 
 impl LatencyBucket {
-    /// The smallest bound, in nanoseconds, that at least `per_mille` thousandths of the calls of a cumulative
-    /// histogram do not exceed; `None` if the histogram has no calls.
+    /// The smallest bound, in nanoseconds, such that at least `per_mille` thousandths of the calls of a cumulative
+    /// histogram take at most this long; `None` if the histogram has no calls.
     pub fn quantile(cumulative: &[Self], per_mille: u16) -> Option<u64> {
         let rank = nearest_rank(cumulative.last()?.calls, per_mille);
         Some(cumulative.iter().find(|bucket| bucket.calls >= rank)?.up_to_ns)
@@ -77,7 +77,7 @@ impl LatencyBucket {
 }
 
 impl Latencies {
-    /// The summary of calls with the latencies `calls_ns`, in nanoseconds; `None` if there are none.
+    /// The summary of the latencies `calls_ns`, in nanoseconds; `None` if there are none.
     pub fn of(mut calls_ns: Vec<u64>) -> Option<Self> {
         calls_ns.sort_unstable();
         let (min_ns, max_ns) = (*calls_ns.first()?, *calls_ns.last()?);

@@ -15,8 +15,8 @@
 //! ← {"jsonrpc":"2.0","method":"log","params":{"seq":7,"at_ms":…,"level":"info",…}}
 //! ```
 //!
-//! - The first request must be `hello`. It names the newest and the oldest protocol version of the client, and the
-//!   answer names the newest that both speak. If there is none, the host's error names the versions of both.
+//! - The first request must be `hello`. It has the newest and the oldest protocol version that the client speaks, and the
+//!   answer has the newest version that both speak. If there is none, the host's error names the versions of both.
 //! - Answers can arrive in another order than their requests: match them by `id`.
 //! - Log records wait in a bounded queue of their own, apart from answers and events. If records do not fit,
 //!   a `dropped` notification says how many were lost.
@@ -44,13 +44,13 @@
 
 use std::ops::RangeInclusive;
 
-// What both sides must agree on.
+// Names, paths and rules that both sides must agree on.
 pub mod clock;
 pub mod env;
 mod name;
 mod runtime_dir;
 mod socket;
-// What they send: the envelope (`message`), and what is in it.
+// Messages: the envelope (`message`), and its contents.
 mod contents;
 mod ending;
 mod event;
@@ -65,7 +65,7 @@ mod plan;
 mod snapshot;
 mod step;
 mod toolchain;
-// What a console reads when its host has died.
+// The file that a console reads when its host has died.
 pub mod in_flight;
 
 pub use contents::{
@@ -109,7 +109,7 @@ pub use toolchain::{Misfit, Toolchain, ToolchainPart};
 
 /// The newest version of the protocol that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
-/// The oldest version of the protocol that this crate speaks. Client and host go by the newest version that both
+/// The oldest version of the protocol that this crate speaks. Client and host use the newest version that both
 /// speak.
 pub const OLDEST_PROTOCOL_VERSION: u32 = 1;
 

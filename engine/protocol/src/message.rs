@@ -30,7 +30,7 @@ pub enum Request {
     /// Does what `reload` does, and also retires plugins whose artifact is gone; answered by
     /// [`crate::ReloadReport`].
     Prune(PruneParams),
-    /// Asks what a reload would do, without doing it; answered by [`crate::ReloadPlan`].
+    /// Asks for the plan of a reload, without doing it; answered by [`crate::ReloadPlan`].
     Plan(PlanParams),
     /// Loads a plugin from an earlier artifact, `name@version` or `name@build-id`; answered by
     /// [`crate::ReloadReport`].
@@ -38,16 +38,15 @@ pub enum Request {
     /// Loads exactly these artifacts as one transaction, and retires all other plugins. The files in the
     /// plugin directory stay, so a restarted host loads those. Answered by [`crate::ReloadReport`].
     Apply(ApplyParams),
-    /// Gives the version of a plugin that serves the code of a patch whose artifact is still being linked. Sent
-    /// again with the patch that names the linked build, it publishes nothing, and only says which build has the
+    /// Loads a patch, whose artifact is still being linked, into the version that serves. When the same request
+    /// comes again with the path of a linked build, nothing is loaded: the host only notes which build has the
     /// code that serves. Answered by [`crate::ReloadReport`].
     Patch(PatchParams),
-    /// Asks the host whether it takes a release now, before it is asked to load it; answered by
-    /// [`OfferAnswer`].
+    /// Asks the host whether it accepts a release now, before it has to load it; answered by [`OfferAnswer`].
     Offer(OfferParams),
-    /// Tells the host that the client is the agent of a fleet, and brings it to what the fleet declares until the
-    /// connection ends: [`crate::HostInfo::agent`] then names it. The answer is an empty object. It is refused while
-    /// another client is its agent.
+    /// Makes the client the agent of this host: it loads what its fleet declares, until the connection ends.
+    /// [`crate::HostInfo::agent`] then names it. The answer is an empty object. The host refuses this while it has
+    /// another agent.
     Agent(HostAgent),
     /// Calls a plugin's function; answered by [`InvokeResult`].
     Invoke(InvokeParams),
@@ -87,7 +86,7 @@ pub struct HelloParams {
 }
 
 impl HelloParams {
-    /// The greeting of a client that speaks what this crate does.
+    /// The parameters of a client that speaks the versions of this crate.
     pub fn of(client: &str) -> Self {
         Self {
             protocol: PROTOCOL_VERSION,
@@ -105,7 +104,7 @@ impl HelloParams {
 /// Answer of `hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HelloResult {
-    /// The version of the protocol that both go by.
+    /// The protocol version of this conversation.
     pub protocol: u32,
     /// The host that answers.
     pub host: HostInfo,
@@ -163,7 +162,7 @@ pub struct InvokeResult {
     /// The number of its patch that served; `None` if it was as it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<u32>,
-    /// How long the call took inside the host, in microseconds; of several calls, the last.
+    /// How long the last call took inside the host, in microseconds.
     pub elapsed_us: u64,
     /// The same time in nanoseconds.
     #[serde(default)]
@@ -186,17 +185,17 @@ pub enum Beside {
     Error(WireError),
 }
 
-/// Parameters of a request about one version, `name@version`.
+/// Parameters of a request about one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetParams {
-    /// `name@version`.
+    /// The target, `name@version`: see [`VersionRef`](crate::VersionRef).
     pub target: String,
 }
 
 /// Parameters of `prune`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PruneParams {
-    /// Whether to load also plugins that a rollback keeps at an earlier artifact.
+    /// Whether to also load plugins that a rollback keeps at an earlier artifact.
     #[serde(default)]
     pub latest: bool,
     /// The plugins to retire if their artifact is gone; if empty, all plugins.
@@ -216,9 +215,9 @@ pub struct ApplyParams {
 pub struct PatchParams {
     /// The plugin's name.
     pub plugin: String,
-    /// The absolute path of the patch. The artifact, if it is linked, lies beside it.
+    /// The absolute path of the patch. If the artifact is linked already, it lies beside the patch.
     pub patch: PathBuf,
-    /// How long each phase of making it took, for the report.
+    /// The duration of each phase of its build, for the report.
     #[serde(default)]
     pub build_phases: Vec<PhaseTiming>,
 }
@@ -226,36 +225,36 @@ pub struct PatchParams {
 /// Parameters of `offer`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferParams {
-    /// What the release is called.
+    /// The name of the release.
     pub release: String,
-    /// The plugins that it has in another build than those that serve.
+    /// The plugins whose builds differ from those that serve.
     #[serde(default)]
     pub plugins: Vec<String>,
 }
 
-/// What a host says to a release that it is offered.
+/// The answer of a host to an offered release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OfferAnswer {
-    /// It may be loaded now.
+    /// The release may be loaded now.
     Now,
-    /// It is to be offered again.
+    /// The release should be offered again later.
     Later {
         /// Why, for people: "a match is running".
         reason: String,
     },
-    /// It is not to be loaded in this host.
+    /// The release should not be loaded in this host.
     No {
         /// Why, for people.
         reason: String,
     },
 }
 
-/// How a host is, by its own account.
+/// The health of a host, as the host itself reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostHealth {
-    /// Whether it does what it is there for.
+    /// Whether the host works as it should.
     pub is_well: bool,
     /// What is wrong, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,12 +262,12 @@ pub struct HostHealth {
 }
 
 impl HostHealth {
-    /// It does what it is there for.
+    /// A healthy host.
     pub fn well() -> Self {
         Self { is_well: true, reason: None }
     }
 
-    /// It does not, and why.
+    /// An unhealthy host, and the reason.
     pub fn unwell(reason: impl Into<String>) -> Self {
         Self { is_well: false, reason: Some(reason.into()) }
     }
@@ -344,7 +343,7 @@ impl Notification {
     }
 }
 
-/// What went wrong, as a value for programs.
+/// The kind of an error, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -387,15 +386,14 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// An error answer.
+/// An error as an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WireError {
-    /// What went wrong, for a program.
+    /// The kind of the error.
     pub kind: ErrorKind,
-    /// What went wrong, as text for people: which plugin and step, what was expected and what found,
-    /// and what to do.
+    /// The error as text for people: which plugin and step, what was expected and what was found, and what to do.
     pub message: String,
-    /// The plugin that the error is about; `None` if it is about no single one.
+    /// The plugin that the error is about; `None` if it is not about one plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// The step of the reload that failed; `None` if the error is not about one.

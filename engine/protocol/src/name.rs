@@ -47,7 +47,7 @@ impl PluginName {
         &self.folded
     }
 
-    /// Whether `name` is this name, in whatever case.
+    /// Whether `name` is this name, ignoring case.
     pub fn is(&self, name: &str) -> bool {
         same_plugin(&self.shown, name)
     }
@@ -55,11 +55,11 @@ impl PluginName {
 
 /// Whether two texts name the same plugin: case does not matter.
 pub fn same_plugin(a: &str, b: &str) -> bool {
-    // Most names are plain, and need not be folded to see a difference.
+    // Most names need no folding for this comparison.
     a == b || a.eq_ignore_ascii_case(b) || !(a.is_ascii() && b.is_ascii()) && fold(a) == fold(b)
 }
 
-/// A name in lower case. Each character is folded by itself, whatever its neighbours are.
+/// A name in lower case. Each character is folded on its own, without regard to its neighbours.
 fn fold(name: &str) -> String {
     name.chars().flat_map(char::to_lowercase).collect()
 }
@@ -214,7 +214,7 @@ impl fmt::Display for InvalidBuildId {
 
 impl std::error::Error for InvalidBuildId {}
 
-/// One version of a plugin, as people name it.
+/// A reference to one version of a plugin, as people write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionRef {
     /// The number of the load of the plugin in this host, from 1: `2` or `v2`.
@@ -223,11 +223,11 @@ pub enum VersionRef {
     Build(String),
 }
 
-/// The fewest digits that name a build. A shorter number is an ordinal.
+/// The fewest digits that name a build. Fewer digits are an ordinal.
 const SHORTEST_BUILD: usize = 6;
 
 impl VersionRef {
-    /// Whether this names the build.
+    /// Whether this refers to the build.
     pub fn is_build(&self, id: BuildId) -> bool {
         matches!(self, Self::Build(digits) if id.to_string().starts_with(digits.as_str()))
     }
@@ -261,7 +261,7 @@ impl fmt::Display for VersionRef {
     }
 }
 
-/// A text that names no version.
+/// A text that does not refer to a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidVersion(String);
 

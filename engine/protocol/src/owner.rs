@@ -1,10 +1,10 @@
-//! What owns something in the Vault.
+//! The owners of values and registrations in the Vault.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What owns something in the Vault.
+/// An owner of something in the Vault.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -18,9 +18,9 @@ pub enum Owner {
         /// The version.
         version: u32,
     },
-    /// A version that is gone.
+    /// A version that does not exist any more.
     Gone,
-    /// An owner that this side does not know.
+    /// An owner that this program does not know.
     #[serde(other)]
     Other,
 }

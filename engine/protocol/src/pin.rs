@@ -8,7 +8,7 @@ use crate::{WireError, version_label};
 /// The largest number of calls that a host keeps pinned.
 pub const MAX_PINS: usize = 32;
 
-/// The largest size of a pinned call's arguments, and of each outcome that is kept, in bytes of JSON.
+/// The largest size, in bytes of JSON, of a pinned call's arguments and of each of its outcomes.
 pub const MAX_PINNED_BYTES: usize = 8 * 1024;
 
 /// Parameters of `pin`.

@@ -1,4 +1,4 @@
-//! The plan of a reload: what it would do.
+//! The plan of a reload.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Expectation, Outcome, Source};
 
-/// What a reload would do, as far as it can be known without opening an artifact.
+/// The effects that a reload would have, as far as they can be known without opening an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadPlan {
     /// The generation that serves.
@@ -18,7 +18,7 @@ pub struct ReloadPlan {
     pub host_expects: Vec<Expectation>,
 }
 
-/// What a reload would do with one plugin.
+/// The effects of a reload on one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedPlugin {
     /// The plugin.
@@ -27,7 +27,7 @@ pub struct PlannedPlugin {
     pub outcome: Outcome,
     /// The artifact that serves now; `None` for a new plugin.
     pub loaded: Option<LoadedArtifact>,
-    /// The artifact that would be loaded; `None` if no other build would be.
+    /// The artifact that would be loaded; `None` if the build that serves would stay.
     pub new: Option<NewArtifact>,
 }
 
@@ -41,8 +41,8 @@ pub struct LoadedArtifact {
     pub patch: Option<u32>,
     /// Its build id.
     pub build_id: String,
-    /// The artifact whose code the version runs: the copy that it was loaded from, or the result of a patch,
-    /// which the host has open. `None` if it was removed.
+    /// The artifact with the code that the version runs: the copy that it was loaded from, or the build that a
+    /// patch makes, which the host has open. `None` if the file was removed.
     pub path: Option<PathBuf>,
     /// The source that it was built from; `None` outside a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]

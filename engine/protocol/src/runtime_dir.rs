@@ -1,7 +1,7 @@
 //! The runtime directory, in which the hosts and consoles of one user find each other. Nobody else can
 //! enter it.
 //!
-//! Whoever can change the directory could make a host load another library, or connect a console to another
+//! A user who can change the directory could make a host load another library, or connect a console to another
 //! host. So the directory is checked before it is used, and nothing is removed that may belong to another
 //! user.
 
@@ -50,8 +50,7 @@ pub struct RuntimeDir {
 }
 
 impl RuntimeDir {
-    /// The directory of the user with the id `uid`, who must be the one that runs this program. Nothing
-    /// is created yet.
+    /// The directory of the user `uid`, who must be the user of this process. Nothing is created yet.
     pub fn of(uid: u32) -> Self {
         Self::among(uid, env::var_os(VARIABLE), env::temp_dir())
     }
@@ -124,7 +123,7 @@ impl RuntimeDir {
         Ok(())
     }
 
-    /// Checks the parent directory: whoever can change that can replace this directory.
+    /// Checks the parent directory: a user who can change it can replace this directory.
     fn check_parent(&self) -> io::Result<()> {
         let parent = self.path.parent().unwrap_or(&self.path);
         let metadata = fs::metadata(parent)?;
@@ -201,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory that is removed in the end, and the id of whoever runs the test.
+    /// A directory that is removed at the end, and the user id of the test.
     struct Place(PathBuf, u32);
 
     impl Place {
@@ -287,7 +286,7 @@ mod tests {
         fs::remove_file(dir.path()).unwrap();
         fs::write(dir.path(), "").unwrap();
         assert!(dir.make(None).unwrap_err().to_string().contains("is not a directory"));
-        // As another user would find it.
+        // Another user's directory.
         fs::remove_file(dir.path()).unwrap();
         dir.make(None).unwrap();
         let of_other = RuntimeDir { uid: place.1 + 1, ..dir };

@@ -40,7 +40,7 @@ pub struct HostInfo {
     pub staging_dir: PathBuf,
     /// The socket that it listens on.
     pub socket: PathBuf,
-    /// The file of its calls under way; see [`in_flight`](crate::in_flight). A client that opens it
+    /// The memory file with its calls in flight; see [`in_flight`](crate::in_flight). A client that has it open
     /// can read it even after the host has died. `None` if the system has no such files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_file: Option<PathBuf>,
@@ -55,18 +55,18 @@ pub struct HostInfo {
     /// can still be unmapped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_libraries: Vec<String>,
-    /// What distinguishes it from other hosts of a fleet, besides its toolchain.
+    /// Labels that distinguish it from other hosts of a fleet with the same toolchain.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// How it is, by its own account; `None` if it gives none.
+    /// Its health, as the host itself reports it; `None` if it reports none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HostHealth>,
-    /// The agent of a fleet that brings it to what the fleet declares; `None` if none is connected.
+    /// The agent of its fleet; `None` if none is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Box<HostAgent>>,
 }
 
-/// Who brings a host to what a fleet declares.
+/// The agent of a fleet, which loads what the fleet declares into a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostAgent {
     /// The place of the fleet: its directory, or its server and name.
@@ -173,13 +173,12 @@ pub struct VersionInfo {
     /// How it ended; `None` if it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
-    /// The build id of the artifact whose code it runs. If it is patched, this is the build that the patch
-    /// makes of it.
+    /// The build id of the artifact whose code it runs. If it is patched, this is the id of the patched build.
     pub build_id: String,
-    /// Whether that build is still being linked: then `build_id` is that of its code alone.
+    /// Whether that build is still being linked. If so, `build_id` identifies only its code.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_early: bool,
-    /// The build id of the artifact that was loaded, where a patch made another build of it.
+    /// The build id of the artifact that was loaded, if a patch has changed its code since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_build_id: Option<String>,
     /// The number of the patch that serves, or served last: `v3+2` is version 3 with patch 2. `None` if it
@@ -198,12 +197,13 @@ pub struct VersionInfo {
     pub loaded_at_ms: u64,
     /// The size of its file in bytes.
     pub size_bytes: u64,
-    /// How many bytes that its code allocated are still on the heap, also after it was freed. `None` if the
-    /// host does not count them, or if a freed version left no more than every version does.
+    /// How many bytes that its code allocated are still on the heap, even after it was freed. `None` if the host
+    /// does not count them, or if the rest of a freed version is no larger than the rest that every version
+    /// leaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heap_bytes: Option<u64>,
-    /// The descriptors that its code opened and that are still open, also after it was freed. It may have
-    /// passed some of them to other versions or to the host.
+    /// The descriptors that its code opened and that are still open, even after it was freed. It may have passed
+    /// some of them to other versions or to the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descriptors: Vec<OpenDescriptor>,
     /// How many calls it has answered.
@@ -211,10 +211,10 @@ pub struct VersionInfo {
     /// How many of these failed.
     #[serde(flatten)]
     pub failures: Failures,
-    /// What keeps it in use, in words.
+    /// Its holders, as text.
     #[serde(default)]
     pub holders: Vec<String>,
-    /// The same as data, in the same order.
+    /// The same holders as data, in the same order.
     #[serde(default)]
     pub held_by: Vec<Holder>,
 }
@@ -232,16 +232,16 @@ pub fn version_label(version: u32, patch: Option<u32>) -> String {
     format!("v{version}{patch}")
 }
 
-/// How many calls of functions failed.
+/// Counts of failed calls of functions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {
-    /// How many returned an error. Errors that say that the call itself was wrong do not count.
+    /// How many returned an error. An error that says that the call itself was wrong does not count.
     #[serde(default)]
     pub errors: u64,
     /// How many panicked.
     #[serde(default)]
     pub panics: u64,
-    /// The first of all these; where a patch serves, the first in the code of the newest patch that failed.
+    /// The first failed call. If a patch serves, the first one in the newest patch with a failed call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<FirstFailure>,
 }
@@ -255,12 +255,12 @@ pub struct FirstFailure {
     pub message: String,
     /// When it failed, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// The patch in whose code; `None` for the version as it was loaded.
+    /// The patch in whose code the call failed; `None` for the version as it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<u32>,
 }
 
-/// An open file, socket or the like.
+/// An open descriptor: a file, a socket or the like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenDescriptor {
     /// Its number in the process.
@@ -320,7 +320,7 @@ pub struct FunctionInfo {
     /// How often it was called in the active version.
     #[serde(default)]
     pub calls: u64,
-    /// How many of these failed.
+    /// How many of these calls failed.
     #[serde(flatten)]
     pub failures: Failures,
     /// The median latency of the timed calls, in microseconds; `None` if no call was timed. Each thread times
@@ -330,8 +330,9 @@ pub struct FunctionInfo {
     /// The 99th percentile of the same latencies, in microseconds.
     #[serde(default)]
     pub latency_us_p99: Option<f64>,
-    /// The cumulative histogram of the same latencies: how many calls took at most as long as each bound.
-    /// Buckets that would add no call are left out; each bound is at most 25 % above the one before it.
+    /// The cumulative histogram of the same latencies: the number of calls that took at most as long as each
+    /// bound. Buckets without further calls are left out. Possible bounds are at most
+    /// 25 % apart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latency_buckets: Vec<LatencyBucket>,
 }
@@ -355,10 +356,10 @@ fn is_false(flag: &bool) -> bool {
 /// The contents of a Vault.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct VaultSnapshot {
-    /// The generation it belongs to.
+    /// The generation that the contents belong to.
     pub generation: u64,
-    /// How many changes the DataBag and the registrations of the Extension have had. While the number stays
-    /// the same, so do they.
+    /// How many changes the DataBag and the registrations of the Extension have had. As long as the number stays
+    /// the same, so do the contents.
     #[serde(default)]
     pub changes: u64,
     /// Named values, sorted by name: the first [`MAX_LISTED`].
@@ -404,16 +405,16 @@ pub struct DataBagEntry {
     /// Its Rust type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// What owns it, in words: `host`, or `world v3`.
+    /// Its owner as text: `host`, or `world v3`.
     pub owner: String,
-    /// What owns it; `None` from a host that only sends `owner`.
+    /// Its owner as data; `None` from a host that only sends `owner`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owned_by: Option<Owner>,
     /// Its size when serialised, in bytes; `None` if it cannot be serialised, or if only a part of it was
     /// read.
     pub size_bytes: Option<u64>,
-    /// Its value as JSON; of a large value, the beginning. `None` if it cannot be serialised, or if it
-    /// is being changed right now.
+    /// Its value as JSON, or the beginning of a large value. `None` if it cannot be serialised, or if it is being
+    /// changed right now.
     pub value: Option<Value>,
     /// The parts of its value that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -427,9 +428,9 @@ pub struct ExtensionSlot {
     pub interface: String,
     /// The registration's name.
     pub name: String,
-    /// What owns it, in words: `cat v2`.
+    /// Its owner as text: `cat v2`.
     pub owner: String,
-    /// What owns it; `None` from a host that only sends `owner`.
+    /// Its owner as data; `None` from a host that only sends `owner`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owned_by: Option<Owner>,
 }
@@ -445,9 +446,9 @@ pub struct FreeResult {
     pub state: VersionState,
     /// The state as text.
     pub detail: String,
-    /// What keeps it in use, in words.
+    /// The holders, as text.
     pub holders: Vec<String>,
-    /// The same as data, in the same order.
+    /// The same holders as data, in the same order.
     #[serde(default)]
     pub held_by: Vec<Holder>,
 }
@@ -455,7 +456,7 @@ pub struct FreeResult {
 /// The live functions and types: hosts find them by their names alone, in the newest generation.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LiveSnapshot {
-    /// The generation it belongs to.
+    /// The generation that they belong to.
     pub generation: u64,
     /// Functions, sorted by name.
     pub functions: Vec<LiveFunctionInfo>,

@@ -1,4 +1,4 @@
-//! Sockets whose path is longer than the system allows.
+//! Access to sockets whose paths are longer than the system allows.
 
 use std::{
     fs::File,
@@ -11,10 +11,10 @@ use std::{
 /// unix(7)).
 const MAX_BYTES: usize = 107;
 
-/// A short path to a socket, by which a program can bind it or connect to it however long its own path is.
+/// A short path to a socket, for binding or connecting, however long the socket's own path is.
 ///
-/// If the socket's own path is too long, the short one leads through a descriptor of the socket's directory.
-/// The descriptor stays open as long as this value lives.
+/// If the socket's own path is too long, the short path leads through an open descriptor of the socket's
+/// directory. The descriptor stays open as long as this value lives.
 #[derive(Debug)]
 pub struct SocketPath {
     path: PathBuf,

@@ -1,4 +1,4 @@
-//! The steps of a load, and the other parts of a plugin that can run.
+//! The steps of a load, and the other activities of plugin code.
 
 use std::fmt;
 
@@ -42,9 +42,9 @@ pub enum Step {
     HostExpects,
     /// The host's callbacks.
     Callback,
-    /// Handing over the values of the Vault that new versions take, and making the versions serve.
+    /// Handing over the Vault's values that new versions take, and making the versions serve.
     Publish,
-    /// A step that this side does not know.
+    /// A step that this program does not know.
     #[serde(other)]
     Other,
 }
@@ -73,13 +73,13 @@ impl Step {
         }
     }
 
-    /// The step with this name; `None` if this side does not know it.
+    /// The step with this name; `None` if this program does not know it.
     pub fn named(name: &str) -> Option<Self> {
         let step = Self::deserialize(name.into_deserializer()).map_err(|error: NoName| error);
         step.ok().filter(|step| *step != Self::Other)
     }
 
-    /// The part of the plugin that runs in this step; `None` if the step runs none of its code.
+    /// The activity of the plugin in this step; `None` if the step runs none of its code.
     pub fn activity(self) -> Option<Activity> {
         match self {
             Self::Create => Some(Activity::Create),
@@ -102,12 +102,12 @@ impl fmt::Display for Step {
     }
 }
 
-/// A part of a plugin, besides its functions, that can run.
+/// What a plugin's code is doing, other than running a declared function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Activity {
-    /// A function that the plugin does not declare, and answers itself in `invoke_func`.
+    /// A function that the plugin does not declare, but answers in its own `invoke_func`.
     FoundByHand,
     /// Opening the image, which runs its constructors.
     Open,
@@ -135,15 +135,15 @@ pub enum Activity {
     DropValue,
     /// The drop of the plugin's instance.
     DropPlugin,
-    /// The end of the process, at the request of the plugin's code.
+    /// The end of the process, which the plugin's code requested.
     ProcessExit,
-    /// An activity that this side does not know.
+    /// An activity that this program does not know.
     #[serde(other)]
     Other,
 }
 
 impl Activity {
-    /// The activities that a host notes in the file of calls, in the order of their numbers there. The list
+    /// The activities that a host writes into the file of calls, in the order of their numbers there. The list
     /// only grows.
     pub const NOTED: [Self; 15] = [
         Self::FoundByHand,
@@ -163,7 +163,7 @@ impl Activity {
         Self::ProcessExit,
     ];
 
-    /// Whether it is a step that runs code of a version that is being loaded.
+    /// Whether the activity belongs to a version that is being loaded.
     pub fn is_of_load(self) -> bool {
         matches!(
             self,

@@ -1,10 +1,10 @@
-//! What built a program or an artifact, and whether an artifact fits a program.
+//! The toolchain of a program or an artifact, and whether two of them fit together.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What built an artifact or a host.
+/// The toolchain that built an artifact or a host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Toolchain {
     /// The compiler's release, `1.95.0`.
@@ -28,7 +28,7 @@ pub struct Toolchain {
 pub enum ToolchainPart {
     /// The binary interface between host and image.
     Abi,
-    /// The compiler.
+    /// The compiler release and commit.
     Rustc,
     /// The target triple.
     Target,

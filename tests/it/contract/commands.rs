@@ -1,4 +1,4 @@
-//! What each command of `hotswap` answers.
+//! The answers of each command of `hotswap`.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

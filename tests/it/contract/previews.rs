@@ -1,4 +1,4 @@
-//! What an artifact and a reload would do, found out in a process of its own.
+//! The effects of an artifact and of a reload, found out in another process.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Serving, sample, world};
 use crate::support::{Gate, Place, PluginDir, artifact as fixture, renamed};
 
-/// A change a line; what breaks is marked.
+/// The changes, one on each line, with a mark on breaking ones.
 fn changes(plugin: &Value) -> Vec<String> {
     let changes = plugin["changes"].as_array().expect("changes").iter();
     let text = |change: &Value| {
@@ -119,7 +119,8 @@ fn a_dry_run_fails_where_a_reload_would() {
     assert_eq!(planned, refused);
 }
 
-/// What a replay says of a function: whether both gave the same, what serves gives, and the new build.
+/// The replay of a function: whether both results are the same, the result of the serving build, and that of the
+/// new build.
 fn replayed(preview: &Value, function: &str) -> (Value, Value, Value) {
     let calls = preview["replay"]["calls"].as_array().unwrap_or_else(|| panic!("{preview}"));
     let call = calls.iter().find(|call| call["function"] == function).expect("the call");
@@ -202,7 +203,7 @@ fn what_cannot_be_loaded_without_its_host_is_not_called() {
         (&json!([]), &json!("fail-on-init"))
     );
     let message = replay["error"]["message"].as_str().unwrap();
-    assert!(message.starts_with("what would serve cannot be loaded in a process without the host"));
+    assert!(message.starts_with("the new builds cannot be loaded in a process without the host"));
 }
 
 #[test]

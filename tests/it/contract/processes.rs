@@ -1,4 +1,4 @@
-//! Hosts and sessions as processes: their signals, their ends, what they leave.
+//! Hosts and sessions as processes: their signals, how they end, and what they leave behind.
 
 use std::{
     collections::BTreeSet,
@@ -227,7 +227,7 @@ fn no_request_fails_while_plugins_are_replaced_under_load() {
     assert_ends_well(serving.session);
 }
 
-/// Interrupts a session: it ends, and so does its host, neither by a signal.
+/// Interrupts a session. The session and its host must end, and not by the signal.
 fn assert_ends_well(session: Session) {
     session.signal(Signal::INT);
     let Answer { code, stdout, .. } = session.finish();

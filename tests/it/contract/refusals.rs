@@ -1,4 +1,4 @@
-//! Bad input: a clear message, a useful exit code, and nothing lost.
+//! Bad input leads to a clear message and a useful exit code, and nothing is lost.
 
 use std::{fs, net::TcpListener};
 
@@ -92,7 +92,7 @@ fn what_is_no_host_and_no_plugin_is_said() {
         stderr.replace(repository().to_str().unwrap(), "[here]")
     };
     assert_snapshot!(message(&["run", "/nowhere"]), @"hotswap: no host at /nowhere: No such file or directory (os error 2)");
-    assert_snapshot!(message(&["run", shown]), @"hotswap: [empty] is no cargo package: it has no Cargo.toml. Name a host's package directory, or an executable together with --plugins DIR");
+    assert_snapshot!(message(&["run", shown]), @"hotswap: [empty] is not a cargo package: it has no Cargo.toml. Name a host's package directory, or an executable together with --plugins DIR");
     let no_plugins = message(&["run", "engine/protocol"]);
     let no_metadata =
         "Cargo.toml has no [package.metadata.hotswap], so it names no plugins: add them";

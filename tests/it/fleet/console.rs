@@ -1,4 +1,4 @@
-//! What an agent lets others see and reach of its hosts: metrics, and their consoles.
+//! What an agent offers of its hosts to others: metrics and consoles.
 
 use std::{
     collections::BTreeMap,
@@ -124,7 +124,7 @@ fn a_console_attaches_to_a_host_by_its_name_in_the_fleet() {
     console.args(["attach", "nobody", "--plain"]).args(&hosts.named);
     let answer = Process::start(console).finish();
     assert_eq!(answer.code, Some(3), "{answer:?}");
-    assert!(answer.stderr.contains("no host is called nobody"), "{answer:?}");
+    assert!(answer.stderr.contains("no host is named nobody"), "{answer:?}");
 }
 
 fn opened(server: &NatsServer) -> Store {
@@ -132,7 +132,7 @@ fn opened(server: &NatsServer) -> Store {
     Store::open(&Location::Nats(Server::at(&url).unwrap())).unwrap()
 }
 
-/// What a host says to a greeting that is handed on to it.
+/// The answer of a host to a greeting through its agent.
 fn greet(fleet: &Store, host: &Id) -> Value {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     fleet.attach(host, theirs).unwrap();

@@ -1,5 +1,5 @@
-//! What a rollout survives: hosts, agents and controllers that are killed in each of its phases, and plugins that
-//! hang or become slow.
+//! Rollouts survive hosts, agents and controllers that are killed in each phase, and plugins that hang or become
+//! slow.
 
 use std::{
     fs::{self, OpenOptions},
@@ -46,7 +46,7 @@ impl Hosts {
         self.json(&["status"])["rollout"]["cause"].clone()
     }
 
-    /// Where the agent keeps an artifact that it has fetched.
+    /// The path of an artifact that the agent has fetched.
     fn fetched(&self, sha256: &str) -> PathBuf {
         let agents = fs::read_dir(self.place.state_dir().join("hotswap/agent")).unwrap();
         let agents: Vec<PathBuf> = agents.map(|dir| dir.unwrap().path()).collect();
@@ -55,7 +55,7 @@ impl Hosts {
     }
 }
 
-/// A pipe in the place of a file: whoever reads it waits for what is written.
+/// A pipe in the place of a file: its reader waits until something is written.
 struct Pipe(PathBuf);
 
 impl Pipe {
@@ -66,7 +66,7 @@ impl Pipe {
         Self(path)
     }
 
-    /// Waits until somebody reads it, who reads on until what this returns is dropped.
+    /// Waits for a reader, which then keeps waiting until the returned value is dropped.
     fn reader(&self) -> fs::File {
         let (tell, opened) = channel();
         let path = self.0.clone();

@@ -34,10 +34,10 @@ fn a_fleet_is_meant_by_the_name_that_this_user_has_given_it() {
 
     let error = place.refusal(1, &["fleet", "status", "--fleet", "prodd"]);
     let message = error["message"].as_str().unwrap();
-    assert!(message.starts_with("no fleet is called prodd"), "{message}");
-    assert!(message.contains("those with a name are: prod "), "{message}");
+    assert!(message.starts_with("no fleet is named prodd"), "{message}");
+    assert!(message.contains("named fleets: prod "), "{message}");
     let error = place.refusal(1, &["fleet", "use", "prodd"]);
-    assert!(error["message"].as_str().unwrap().contains("no fleet is called prodd"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("no fleet is named prodd"), "{error}");
 
     // How this user gets in is a part of it.
     let url = "nats://127.0.0.1:1/games";

@@ -1,4 +1,4 @@
-//! A fleet on a real NATS server: what a directory's does, and what a server may do besides: end, and forget.
+//! A fleet on a real NATS server: everything that works in a directory, and servers that end or lose data.
 
 use std::{
     fs,
@@ -196,7 +196,7 @@ fn each_role_of_the_guide_may_do_what_is_its_own() {
         let answer = as_user(user, args);
         assert_eq!(answer.code, Some(1), "{user} {args:?}: {answer:?}");
         let error = answer.json()["error"]["message"].as_str().unwrap().to_owned();
-        assert!(error.contains("this user may not do it"), "{user} {args:?}: {error}");
+        assert!(error.contains("this user has no permission"), "{user} {args:?}: {error}");
     };
     let file = dir.put("echo.so", &revision("echo", 2));
     let push = ["push", file.to_str().unwrap(), "--id", "r2"];
@@ -229,7 +229,7 @@ fn each_role_of_the_guide_may_do_what_is_its_own() {
     // The server may not know yet that somebody listens.
     assert!((0..100).any(|_| attach("operator").is_ok()));
     for user in ["viewer", "publisher"] {
-        assert!(attach(user).unwrap_err().to_string().contains("this user may not do it"));
+        assert!(attach(user).unwrap_err().to_string().contains("this user has no permission"));
     }
     let nobody = dir.put("nobody", b"nobody:nothing\n");
     let named = ["--store", &url, "--creds", nobody.to_str().unwrap()];
@@ -239,7 +239,7 @@ fn each_role_of_the_guide_may_do_what_is_its_own() {
     assert!(error["message"].as_str().unwrap().contains("`--store nats://HOST:PORT`"), "{error}");
 }
 
-/// What `--example fleet_thousand` measures, with fewer hosts: that nothing of it fails.
+/// The same as the example `fleet_thousand`, with fewer hosts: nothing of it fails.
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn many_hosts_fetch_and_follow_and_outlive_their_server() {

@@ -1,4 +1,4 @@
-//! What fuzzing begins with: real inputs, and such that differ in one thing.
+//! The first inputs of the fuzz targets: real inputs, and inputs with one difference.
 
 use hotswap_engine::artifact;
 use hotswap_protocol::in_flight::{
@@ -20,15 +20,16 @@ pub fn all() -> [(&'static str, Inputs); 5] {
     ]
 }
 
-/// The large sections of an artifact that its facts are read from. Small ones stay in any case.
+/// The large sections that the facts of an artifact are read from. Small sections are always kept.
 const READ: [&str; 3] = [".dynsym", ".dynstr", ".shstrtab"];
-/// Whatever has more bytes is code, or what belongs to code.
+/// A larger section is code, or belongs to code.
 const SMALL: usize = 1024;
 /// The kind of a section that is not in the file.
 const NO_BITS: u32 = 8;
 const HEADER: usize = 64;
 const SECTION: usize = 64;
-/// Where in a header its sections begin, and how many there are; where in a section's it is and how long.
+/// The offsets of the sections' fields: in the file header, the place and the number of the section headers; in a
+/// section header, the section's offset and size.
 const SECTIONS_AT: usize = 40;
 const COUNT_AT: usize = 60;
 const OFFSET_AT: usize = 24;
@@ -38,7 +39,7 @@ fn number(bytes: &[u8], at: usize) -> usize {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")) as usize
 }
 
-/// An artifact of which only that is left which is read without running it, stamped anew.
+/// An artifact with only the parts that are read without running it, stamped again.
 pub fn without_code(file: &[u8]) -> Vec<u8> {
     let (start, count) = (number(file, SECTIONS_AT), usize::from(file[COUNT_AT]));
     let mut sections: Vec<Vec<u8>> =

@@ -1,5 +1,5 @@
-//! Wherever the code of a plugin panics, its panic ends on its own side, whatever it was raised with and
-//! whatever its drop does.
+//! Panics in the code of a plugin end on the plugin's own side, with any payload, even if the drop of the payload
+//! panics.
 
 use std::{
     future::Future,
@@ -86,7 +86,7 @@ fn every_end_of_a_plugin_may_panic() {
     assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
 }
 
-/// What the host itself throws where the engine runs its code.
+/// The host's own code may panic in the engine with any payload.
 #[test]
 fn the_hosts_code_may_panic_with_anything() {
     struct Bomb;

@@ -1,4 +1,4 @@
-//! A file that is cut short or damaged anywhere never reaches the loader, and says what is wrong.
+//! A file that is cut short or damaged at any place never reaches the loader, and the error says what is wrong.
 
 use hotswap_engine::{
     args,
@@ -7,13 +7,13 @@ use hotswap_engine::{
 
 use crate::support::{Host, Numbers, artifact as built};
 
-/// Plugins with little and much in them, with tasks, and with C++ code.
+/// Plugins with little and with much content, with tasks, and with C++ code.
 const PLUGINS: [&str; 4] = ["by-hand", "echo", "shapes", "foreign"];
-/// What a loader maps at once.
+/// The size of a page, which a loader maps as a whole.
 const PAGE: usize = 4096;
 /// How many bytes of each artifact are damaged, one at a time.
 const DAMAGED: usize = 50;
-/// Of the headers of sections every so many bytes are damaged.
+/// In section headers, one of this many bytes is damaged.
 const STEP: usize = 11;
 
 fn refused(file: &[u8]) -> ArtifactError {
@@ -59,7 +59,7 @@ fn an_artifact_with_a_damaged_byte_is_refused() {
     }
 }
 
-/// Every byte that says where something is, or what: those the reader goes by before it has the hash.
+/// The header bytes that a reader uses before it has checked the hash.
 #[test]
 fn an_artifact_with_damaged_headers_is_refused() {
     let mut file = built("by-hand");
@@ -76,8 +76,7 @@ fn an_artifact_with_damaged_headers_is_refused() {
     }
 }
 
-/// Somebody may stamp anew what was damaged. Then only its content counts, and reading it comes to an
-/// end.
+/// A damaged file may be stamped again. Then only its content decides, and reading must still come to an end.
 #[test]
 fn an_artifact_that_was_damaged_before_it_was_stamped_is_read_to_the_end() {
     let file = built("echo");
@@ -91,7 +90,7 @@ fn an_artifact_that_was_damaged_before_it_was_stamped_is_read_to_the_end() {
     }
 }
 
-/// The whole way: nothing of such a file is loaded, and what serves goes on.
+/// The whole way: a host loads nothing of such a file, and keeps serving.
 #[test]
 fn a_host_that_finds_a_broken_artifact_keeps_what_it_has() {
     let host = Host::with(&["echo"]);

@@ -1,4 +1,4 @@
-//! What was stored last is the newest, whatever the clock says.
+//! The build that was stored last is the newest, whatever the clock says.
 
 use std::{
     fs::File,
@@ -43,7 +43,7 @@ fn builds_keep_the_order_in_which_they_were_stored() {
     assert_eq!(listed.take(3).collect::<Vec<_>>(), [stored[3], stored[2], stored[1]]);
 }
 
-/// Where there is no later time to have, it still is stored.
+/// The file is stored even if there is no later time.
 #[test]
 fn a_date_at_the_end_of_time_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,4 @@
-//! A constructor runs before anybody can attach to the image, and may do what any code of a plugin
-//! does.
+//! A constructor runs before the engine can attach to the image, and may do what any code of a plugin does.
 
 use std::{sync::mpsc::channel, thread, time::Duration};
 
@@ -28,8 +27,8 @@ fn a_constructor_may_allocate_start_a_thread_and_leave_a_thread_local() {
     assert!(end.output.contains("\n[]"), "{}", end.output);
 }
 
-/// What a constructor leaves on its thread is not left on the one that asks for the load, which may do
-/// nothing for long.
+/// A constructor's thread-locals must not stay on the thread that requests the load, which may be idle for a long
+/// time.
 #[test]
 fn a_constructor_leaves_nothing_on_the_thread_that_loads() {
     let host = Host::new(PluginDir::of(&["constructs"]), |builder| builder);
@@ -51,7 +50,7 @@ fn a_constructor_leaves_nothing_on_the_thread_that_loads() {
     assert!(loads.join().unwrap().is_err());
 }
 
-/// The address of the host that a constructor needs is in the file only while it is opened.
+/// The file contains the address of the host, which a constructor needs, only while it is opened.
 #[test]
 fn the_copy_that_was_opened_is_still_the_artifact_that_was_inspected() {
     let host = Host::with(&["echo"]);
@@ -60,8 +59,8 @@ fn the_copy_that_was_opened_is_still_the_artifact_that_was_inspected() {
     assert!(copy == std::fs::read(host.plugins.file("echo")).expect("read an artifact"));
 }
 
-/// To a library that is set up as it is opened, the thread that opens it is the main thread: what it
-/// allocates first belongs to that one.
+/// For a library that is initialised when it is opened, the opening thread is the main thread, and owns what it
+/// allocates first.
 #[test]
 fn an_allocator_of_the_plugins_own_serves_all_threads_until_its_version_ends() {
     let end = in_own_process(|| {

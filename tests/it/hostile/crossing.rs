@@ -1,4 +1,4 @@
-//! Objects, streams, futures and services whose code panics on the other side, or outlives its version.
+//! Objects, streams, futures and services whose code panics on the other side, or that outlive their version.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

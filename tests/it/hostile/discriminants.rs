@@ -1,4 +1,4 @@
-//! A fingerprint is made of values, and not of the text that stands for them.
+//! A fingerprint contains values, and not the text of the source that stands for them.
 
 use hotswap_plugin::{Shared, TypeSchema};
 
@@ -89,7 +89,7 @@ fn lengths_and_names_of_types_are_told_by_value() {
     );
 }
 
-/// The derive saw another tag than the one that was compiled.
+/// The derive macro saw another discriminant than the compiler.
 #[test]
 fn an_attribute_that_changes_a_discriminant_afterwards_is_found() {
     #[derive(Shared)]

@@ -1,4 +1,4 @@
-//! "For ever" as a duration: no sum of it and a time overflows.
+//! A duration that means "for ever" never overflows when it is added to a time.
 
 use std::{sync::mpsc::channel, thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The end of one version of a failed load waits for no other one: each drops what is its own.
+//! The end of a version of a failed load waits for no other version: each version drops its own objects.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use hotswap_engine::protocol::VersionState::Freed;
 
 use crate::support::{Gate, Host, PluginDir};
 
-/// Fails a load in which `migrates-slowly` stays in its `on_init`, reading a migrated value, beside the
-/// others; then another plugin is freed while that goes on.
+/// Fails a load in which `migrates-slowly` stays in its `on_init`, where it reads a migrated value, beside
+/// `others`. Meanwhile another plugin is freed.
 fn fails_beside(others: &[&str]) {
     let gate = Gate::new();
     let plugins = PluginDir::of(&["echo", "migrates-slowly"]);

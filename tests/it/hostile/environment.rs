@@ -1,4 +1,4 @@
-//! The environment is one per process, and the lock of each image's `std` is its own.
+//! A process has one environment, but each image has a lock of its own for it, in its copy of `std`.
 
 use std::{
     cell::RefCell,
@@ -14,7 +14,7 @@ use hotswap_engine::{args, protocol::VersionState::Freed};
 
 use crate::support::{Host, in_own_process};
 
-/// Does something on another thread again and again while `meanwhile` runs.
+/// Repeats something on another thread while `meanwhile` runs.
 fn beside(again: impl Fn() + Send + 'static, meanwhile: impl FnOnce()) {
     let ended = Arc::new(AtomicBool::new(false));
     let thread = {

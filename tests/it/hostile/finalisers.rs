@@ -1,4 +1,4 @@
-//! What a finaliser leaves while its image is unmapped would be called when it is gone.
+//! A finaliser registers something while its image is unmapped, which would be called after the image is gone.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A library that an image needs may keep pointers into it, whoever has loaded the library.
+//! A library that an image needs may keep pointers into the image, no matter who has loaded the library.
 
 use std::{
     ffi::CString,
@@ -33,7 +33,7 @@ fn a_version_is_kept_too_whose_library_the_host_has_loaded_itself() {
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
 }
 
-/// The library of a host that says so keeps nothing.
+/// The host can declare that a library keeps no pointers.
 #[test]
 fn a_host_may_vouch_for_a_library() {
     let plugins = PluginDir::of(&["foreign"]);
@@ -47,7 +47,7 @@ fn a_host_may_vouch_for_a_library() {
     assert_eq!(host.mapped().len(), 1);
 }
 
-/// Lets the library run code of two versions while these are replaced.
+/// Makes the library run code of two versions while they are replaced.
 fn runs_and_is_kept(host: &Host) {
     let mut reasons = Vec::new();
     for version in [1, 2] {

@@ -1,5 +1,5 @@
-//! A value that crosses is either wholly of the image that uses it, or nobody uses it: where making it so
-//! panics half way, it is dropped while its maker is still there.
+//! A value that crosses belongs completely to the image that uses it, or nobody uses it. If the conversion panics,
+//! the value is dropped while its maker is still loaded.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! What the host gives to the engine is dropped with it: registrations, values, the Extension.
+//! What the host gives to the engine is dropped with the engine: registrations, values, the Extension.
 
 use std::sync::mpsc::{Sender, TryRecvError, channel};
 

@@ -1,4 +1,4 @@
-//! Safe code that takes what it imports for something else: it is told so where the import is bound.
+//! Safe code that uses an import as another type gets an error when the import is bound.
 
 use hotswap_engine::args;
 

@@ -1,5 +1,5 @@
-//! Whoever is polled keeps the waker for longer than the poller lives: the sender of a channel, a list of
-//! those who wait. Waking it then wakes nobody.
+//! A waker is kept longer than its task lives, for example by the sender of a channel or by a list of waiters.
+//! Waking it then has no effect.
 
 use std::{
     pin::Pin,

@@ -1,4 +1,4 @@
-//! Much is in the Vault, and somebody looks at it: the answer is bounded, and says how much there is.
+//! A console reads a large Vault: the answer is bounded, and says how much there is.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ fn entry(host: &Host, key: &str) -> DataBagEntry {
     vault.data_bag.into_iter().find(|entry| entry.key == key).expect("the value")
 }
 
-/// How long the answer is that a console gets.
+/// The size of the answer to a console.
 fn answer_bytes(host: &Host) -> usize {
     serde_json::to_string(&host.engine.vault_snapshot()).expect("an answer").len()
 }

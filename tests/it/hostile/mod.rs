@@ -1,4 +1,4 @@
-//! What hostile or careless code tries; each test stands for a kind of fault.
+//! Hostile or careless code. Each test stands for a kind of fault.
 
 mod bombs;
 mod broken_artifacts;

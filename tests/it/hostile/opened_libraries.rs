@@ -1,4 +1,4 @@
-//! What an image opens or looks up at run time is told when it does so.
+//! When an image opens a library or looks up a symbol at run time, the engine notices it at once.
 
 use hotswap_engine::{
     args,
@@ -10,7 +10,7 @@ use hotswap_engine::{
 
 use crate::support::{Host, PluginDir, held_by, in_own_process, kept_for};
 
-/// What becomes of a version after a call of it.
+/// The state of a version after a call and its replacement.
 fn after(host: &Host, function: &str, args: &[hotswap_engine::Value]) -> VersionInfo {
     let version = host.engine.plugin("opens-library").map_or(0, |plugin| plugin.version());
     assert!(host.engine.invoke::<bool>("opens-library", function, args).unwrap());

@@ -1,5 +1,5 @@
-//! What one image calls of another without a shim is a waker, with functions of its own: whatever it does
-//! when it is woken, cloned or dropped, its panic ends on its own side.
+//! A waker is called by another image without a shim, through its own functions. If it panics when it is woken,
+//! cloned or dropped, the panic ends on its own side.
 
 use std::{
     future::Future,
@@ -16,7 +16,7 @@ use hotswap_engine::{args, protocol::VersionState::Freed};
 
 use crate::support::{Gate, Host, PluginDir, in_own_process};
 
-/// A runtime with one worker, which also is the one that wakes: what is spawned runs afterwards.
+/// A runtime with one worker, on which wakes also run, so a spawned task runs after them.
 fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).enable_time().build().unwrap()
@@ -71,7 +71,7 @@ fn a_plugins_waker_that_panics_when_it_is_cloned_fails_the_call() {
     assert!(end.output.contains(": in the clone of a waker"), "{:?} {}", end.status, end.output);
 }
 
-/// A waker of the host's, which tells what is done with it and panics then.
+/// A waker of the host that reports each use and then panics.
 struct Bad(Sender<&'static str>);
 
 impl Wake for Bad {
@@ -90,7 +90,7 @@ impl Drop for Bad {
     }
 }
 
-/// The waker is called on a plugin's thread.
+/// The waker is called on a thread of a plugin.
 #[test]
 fn a_hosts_waker_that_panics_does_not_end_the_plugins_thread() {
     let end = in_own_process(|| {

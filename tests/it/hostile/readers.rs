@@ -1,5 +1,4 @@
-//! A value is read for long: whoever sets or removes it, or publishes another one, does not wait for
-//! its readers, who drop it when they have done.
+//! A value is read for a long time. Writers do not wait for its readers; the last reader drops the old value.
 
 use std::{
     sync::{
@@ -15,7 +14,7 @@ use hotswap_plugin::Shared;
 
 use crate::support::{Host, PluginDir};
 
-/// Somebody who reads a value until told to stop.
+/// A thread that reads a value until it is stopped.
 struct Reading {
     stop: Sender<()>,
     thread: JoinHandle<()>,

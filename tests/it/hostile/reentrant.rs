@@ -1,5 +1,5 @@
-//! A plugin's code asks the engine for something, or never comes back, at each place where it can run:
-//! the engine answers at once, and whoever is not concerned does not notice.
+//! Code of a plugin calls the engine, or never returns, at each place where it can run. The engine answers at
+//! once, and nothing else is affected.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +41,7 @@ const PLACES: [&str; 21] = [
     "callback",
 ];
 
-/// What is done at a place.
+/// The action at a place.
 type Act = Box<dyn Fn(&'static str) + Send + Sync>;
 
 static ACT: OnceLock<Act> = OnceLock::new();
@@ -59,7 +59,7 @@ fn act_at(place: &str) {
     }
 }
 
-/// Lets the host act wherever the plugin lets it.
+/// Makes the host act at each of these places.
 fn acting(then: impl Fn(&'static str) + Send + Sync + 'static) {
     assert!(ACT.set(Box::new(then)).is_ok());
     let address = (act as extern "C" fn(*const c_char)) as usize;
@@ -67,7 +67,7 @@ fn acting(then: impl Fn(&'static str) + Send + Sync + 'static) {
     unsafe { env::set_var("HOSTILE_ACT", address.to_string()) };
 }
 
-/// A subscriber that acts at each event of the plugin's.
+/// A subscriber that acts at each log event of the plugin.
 struct Acting;
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Acting {
@@ -103,7 +103,7 @@ fn host() -> Host {
     host
 }
 
-/// Brings the host through everything that a plugin does; whatever comes of it.
+/// Takes the host through the whole life of a plugin, and ignores errors.
 fn live(engine: &Engine, install: impl Fn(u32)) {
     if engine.load(()).is_err() {
         return;
@@ -124,7 +124,7 @@ fn live(engine: &Engine, install: impl Fn(u32)) {
     }
 }
 
-/// What an answer is, in a word.
+/// An answer as one word.
 fn word<T>(answer: Result<T, EngineError>) -> &'static str {
     match answer {
         Ok(_) => "works",
@@ -133,7 +133,7 @@ fn word<T>(answer: Result<T, EngineError>) -> &'static str {
     }
 }
 
-/// Asks for something at every place, once; returns what was answered where.
+/// Asks once at every place, and returns the answers by place.
 fn asked(ask: fn(&Engine) -> &'static str) -> BTreeMap<&'static str, &'static str> {
     static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
     static ANSWERS: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
@@ -162,7 +162,7 @@ fn asked(ask: fn(&Engine) -> &'static str) -> BTreeMap<&'static str, &'static st
     answers().clone()
 }
 
-/// The places at which something was not answered as expected.
+/// The places with an unexpected answer.
 fn others(
     answers: &BTreeMap<&'static str, &'static str>,
     expected: impl Fn(&str) -> &'static str,
@@ -172,7 +172,7 @@ fn others(
     wrong.map(|(place, answer)| format!("{place}: {answer}")).collect()
 }
 
-/// Whether a load waits for the place, the first time that it is reached, or for the loader's lock, which
+/// Whether a load waits at this place when it is reached for the first time, or waits for the loader's lock, which
 /// is held there.
 fn is_inside_load(place: &str) -> &'static str {
     match place {
@@ -182,8 +182,8 @@ fn is_inside_load(place: &str) -> &'static str {
     }
 }
 
-/// Ends the process of a test, which came to its end: at once, for its finalisers may wait for what never
-/// returns.
+/// Ends the process of a test that has reached its end. It ends at once, since its finalisers may wait for
+/// something that never returns.
 fn came_to_its_end() {
     println!("it came to its end");
     // SAFETY: the call has no precondition.
@@ -273,8 +273,7 @@ fn a_shutdown_that_is_asked_for_anywhere_is_answered() {
     expect_its_end(&end);
 }
 
-/// Stays at a place for good; another plugin is reloaded and freed all the same, and the engine shuts
-/// down.
+/// Stays at a place for ever. Another plugin is reloaded and freed all the same, and the engine shuts down.
 fn never_leaves(place: &'static str) {
     let (reached, is_reached) = channel();
     acting(move |at| {

@@ -1,4 +1,4 @@
-//! A plugin that has Rust's standard library from a shared library is refused, already when it is built.
+//! A plugin with Rust's standard library as a shared library is refused when it is built.
 
 use std::{fs, path::Path};
 

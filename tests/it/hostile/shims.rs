@@ -1,11 +1,11 @@
-//! Whatever another image calls by pointer catches the panics of its own side, by one of few helpers: how
-//! such a function is made says so, and not a reader's eye.
+//! Each function that another image calls by pointer catches the panics of its own side, with one of a few
+//! helpers. This test finds a function without one.
 
 use std::fs;
 
 use crate::support::repository;
 
-/// What runs a closure and makes an answer of its panic.
+/// The helpers that run a closure and turn its panic into an answer.
 const CATCHING: [&str; 7] = [
     "catch(",
     "catch_in_call(",
@@ -16,8 +16,8 @@ const CATCHING: [&str; 7] = [
     "catch_unwind(",
 ];
 
-/// Those in which no code of an author runs: they say that something is not to be had, do nothing, count a
-/// reference more, or pass a call on to one that catches.
+/// Functions in which no code of an author runs: they report that something is missing, do nothing, count a
+/// reference, or pass a call on to a function that catches.
 fn is_harmless(name: &str) -> bool {
     name.starts_with("no_")
         || name.starts_with("not_")
@@ -25,8 +25,7 @@ fn is_harmless(name: &str) -> bool {
         || ["invoke_inside", "nothing"].contains(&name)
 }
 
-/// The functions of C that an image defines for itself, which pass each call on to the host, and where they
-/// are emitted.
+/// Functions of C that an image defines and that pass each call on to the host, with the files that emit them.
 const HOOKS: [&str; 2] = ["hooks.rs", "export.rs"];
 
 fn sources(dir: std::path::PathBuf) -> Vec<std::path::PathBuf> {
@@ -35,7 +34,7 @@ fn sources(dir: std::path::PathBuf) -> Vec<std::path::PathBuf> {
     files.into_iter().chain(dirs.into_iter().flat_map(sources)).collect()
 }
 
-/// The name and the body of each function that has C's way of being called, and a body.
+/// The name and the body of each function with the C ABI.
 fn functions(source: &str) -> Vec<(&str, &str)> {
     let starts = source.match_indices("extern \"C\" fn ").map(|(at, text)| at + text.len());
     let function = |at: usize| {

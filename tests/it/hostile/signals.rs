@@ -1,4 +1,4 @@
-//! Handlers of signals form chains: who has set one keeps the one before, and may call it.
+//! Signal handlers form chains: a handler keeps the one before it, and may call it.
 
 use std::ffi::c_int;
 
@@ -16,7 +16,7 @@ fn call(host: &Host, function: &str) {
     host.engine.invoke::<()>("handles-signal", function, args![]).unwrap();
 }
 
-/// Replaces the plugin's version; returns what becomes of it.
+/// Replaces the plugin's version, and returns its end.
 fn replaced(host: &Host) -> VersionInfo {
     let version = host.engine.plugin("handles-signal").unwrap().version();
     host.plugins.install("handles-signal", version + 1);
@@ -25,7 +25,7 @@ fn replaced(host: &Host) -> VersionInfo {
     host.wait_until("handles-signal", version, is_over)
 }
 
-/// Sets a handler of the host's; returns the one before.
+/// Sets a handler of the host, and returns the one before.
 fn set(handler: libc::sighandler_t) -> libc::sighandler_t {
     // SAFETY: the handlers of these tests may run at any time.
     unsafe { libc::signal(libc::SIGWINCH, handler) }

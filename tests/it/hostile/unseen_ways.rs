@@ -1,4 +1,4 @@
-//! What lets libc keep a pointer into an image where no hook sees it keeps the image.
+//! An image stays mapped if libc may keep a pointer into it in a way that no hook sees.
 
 use hotswap_engine::{
     args, artifact,
@@ -7,8 +7,8 @@ use hotswap_engine::{
 
 use crate::support::{Host, find, in_own_process, revision};
 
-/// Lets libc run code of a version, replaces it, and lives on while that code runs; twice, for the
-/// reason is the same each time.
+/// Makes libc run code of a version, replaces the version, and continues while that code runs. This is done twice,
+/// since the reason is the same each time.
 fn starts_and_is_replaced(function: &str) {
     let host = Host::with(&["leaves-with-libc"]);
     let mut reasons = Vec::new();
@@ -41,7 +41,7 @@ fn a_timer_with_a_thread_keeps_its_version() {
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
 }
 
-/// As if it were built so: `echo` imports a weak symbol that need not be there.
+/// The artifact is changed as if it had been built so: `echo` imports a weak symbol.
 #[test]
 fn each_of_them_is_told_by_name() {
     for function in [
@@ -74,7 +74,7 @@ fn each_of_them_is_told_by_name() {
     }
 }
 
-/// What everybody uses brings none of them: a plugin of plain `std`, one with threads, one with tokio.
+/// Ordinary code uses none of these functions: a plugin with plain `std`, one with threads, and one with tokio.
 #[test]
 fn an_ordinary_plugin_has_none_of_them() {
     for plugin in ["echo", "threads", "own-tokio", "shares", "tasks"] {

@@ -1,5 +1,5 @@
-//! A write is seen by whoever reads afterwards, or it is an error: also one by a version that was
-//! replaced, of a value that was superseded, and of the host's keys.
+//! A write is seen by every later reader, or returns an error. This also holds for a write by a replaced version,
+//! to a superseded value, or to a key of the host.
 
 use hotswap_engine::{LoadedPlugin, Value, args};
 use insta::assert_snapshot;
@@ -10,7 +10,7 @@ fn score(host: &Host) -> u64 {
     host.engine.plugin("carries").unwrap().invoke("score", args![]).unwrap()
 }
 
-/// A host that has counted to two, and the version that did so.
+/// A host that has counted to two, and the version that counted.
 fn playing() -> (Host, LoadedPlugin) {
     let host = Host::with(&["carries"]);
     assert_eq!((score(&host), score(&host)), (1, 2));
@@ -37,7 +37,7 @@ fn a_replaced_version_cannot_set_a_value_that_was_superseded() {
     assert_snapshot!(refused("reset"), @"carries v1: reset: `score` was superseded: carries v2 has taken it over with another type");
 }
 
-/// A plugin that was replaced, and the host with its own text.
+/// A replaced plugin, and a host with its own text.
 fn replaced() -> (Host, LoadedPlugin) {
     let host = Host::with(&["puts"]);
     host.engine.vault().data_bag().set("text", String::from("host")).unwrap();

@@ -1,4 +1,4 @@
-//! Whoever listens in the plugin `chats`.
+//! Listeners for the plugin `chats`.
 
 use std::sync::{
     Arc, Mutex,
@@ -10,7 +10,7 @@ use hotswap_engine::Leased;
 
 use super::Host;
 
-/// Hears, and is counted while it lives.
+/// A listener that is counted while it lives.
 #[derive(Clone)]
 pub struct Ear {
     name: &'static str,
@@ -19,24 +19,24 @@ pub struct Ear {
 }
 
 impl Ear {
-    /// The first of its kind.
+    /// The first listener with this name.
     pub fn new(name: &'static str) -> Self {
         let alive = Arc::new(AtomicUsize::new(1));
         Self { name, heard: Arc::default(), alive }
     }
 
-    /// Another one with the same name, which hears the same.
+    /// Another listener with the same name, which records into the same text.
     pub fn another(&self) -> Self {
         self.alive.fetch_add(1, Ordering::Relaxed);
         self.clone()
     }
 
-    /// How many there are.
+    /// The number of living listeners.
     pub fn alive(&self) -> usize {
         self.alive.load(Ordering::Relaxed)
     }
 
-    /// What was heard, by any of them.
+    /// What any of them has heard.
     pub fn heard(&self) -> String {
         self.heard.lock().unwrap().join(", ")
     }
@@ -59,7 +59,7 @@ impl Listener for Ear {
     }
 }
 
-/// What `chats` exports.
+/// The export of `chats`.
 pub fn chat(host: &Host) -> Leased<dyn Chat> {
     host.engine.plugin("chats").unwrap().export::<dyn Chat>().unwrap().unwrap()
 }

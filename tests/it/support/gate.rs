@@ -1,4 +1,5 @@
-//! A socket on which a plugin's function waits, so that a test knows that it runs and when it ends.
+//! A socket at which a plugin's function waits, so that a test knows that the function runs, and decides when it
+//! ends.
 
 use std::{
     io::Read,
@@ -8,14 +9,14 @@ use std::{
 
 use tempfile::TempDir;
 
-/// A gate that is shut until it is opened.
+/// A gate that is closed until it is opened.
 pub struct Gate {
     listener: UnixListener,
     path: String,
     _dir: Option<TempDir>,
 }
 
-/// Somebody who waits at a gate.
+/// A function that waits at a gate.
 pub struct Waiting(UnixStream);
 
 impl Gate {
@@ -32,17 +33,17 @@ impl Gate {
         Self { listener, path: path.display().to_string(), _dir: None }
     }
 
-    /// What a plugin connects to.
+    /// The path that a plugin connects to.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Waits until somebody waits.
+    /// Waits until a function has arrived.
     pub fn arrival(&self) -> Waiting {
         Waiting(self.listener.accept().expect("accept at a gate").0)
     }
 
-    /// Whether somebody has come whose arrival nobody has waited for.
+    /// Whether a function has arrived that the test has not waited for.
     pub fn has_arrivals(&self) -> bool {
         self.listener.set_nonblocking(true).expect("not to wait at a gate");
         let arrival = self.listener.accept();
@@ -50,7 +51,7 @@ impl Gate {
         arrival.is_ok()
     }
 
-    /// Waits until somebody says something and leaves.
+    /// Waits for a connection, and reads its message.
     pub fn message(&self) -> String {
         let mut text = String::new();
         self.arrival().0.read_to_string(&mut text).expect("read at a gate");
@@ -59,7 +60,7 @@ impl Gate {
 }
 
 impl Waiting {
-    /// Lets them go on.
+    /// Lets the function continue.
     pub fn release(self) {
         drop(self);
     }

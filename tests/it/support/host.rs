@@ -1,4 +1,4 @@
-//! An engine over a directory of plugins, and what can be seen of it from outside.
+//! An engine with a directory of plugins, and its state as seen from outside.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use hotswap_engine::{
 
 use super::{PATIENCE, PluginDir};
 
-/// How long to wait for an event before looking without one.
+/// How long to wait for an event before looking again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A host in this process.
@@ -39,7 +39,7 @@ impl Host {
         Self { engine, plugins, events }
     }
 
-    /// Reloads, unloads the plugins that were taken out, and expects it to work.
+    /// Reloads, and unloads the plugins that were taken out. The reload must succeed.
     pub fn reload(&self) -> ReloadReport {
         if self.plugins.take_pruned() {
             return self.prune();
@@ -47,12 +47,12 @@ impl Host {
         self.engine.reload().unwrap_or_else(|error| panic!("the reload failed: {error}"))
     }
 
-    /// Reloads, unloads what has no artifact any more, and expects it to work.
+    /// Reloads, and unloads plugins without an artifact. The reload must succeed.
     pub fn prune(&self) -> ReloadReport {
         self.engine.reload_pruning().unwrap_or_else(|error| panic!("the reload failed: {error}"))
     }
 
-    /// Reloads, and expects it to be refused; returns why.
+    /// Reloads, which must be refused, and returns why.
     pub fn refused_reload(&self) -> String {
         match self.engine.reload() {
             Ok(report) => panic!("the reload was not refused: {report}"),
@@ -68,8 +68,8 @@ impl Host {
         self.wait_until(plugin, version, |info| info.state == state)
     }
 
-    /// Waits until a version is as expected, looking again at each event, and now and then: a holder
-    /// that leaves while others stay is no event.
+    /// Waits until a version is as expected. It looks at each event, and also now and then: a holder that goes
+    /// while others stay causes no event.
     pub fn wait_until(
         &self,
         plugin: &str,
@@ -88,19 +88,19 @@ impl Host {
         }
     }
 
-    /// What the engine tells of a version.
+    /// The engine's information about a version.
     pub fn info(&self, plugin: &str, version: u32) -> Option<VersionInfo> {
         let plugins = self.engine.snapshot().plugins.into_iter();
         let mut versions = plugins.filter(|info| info.name == plugin).flat_map(|p| p.versions);
         versions.find(|info| info.version == version)
     }
 
-    /// The files that are mapped from the engine's staging directory, as the system tells.
+    /// The mapped files of the engine's staging directory, as the system lists them.
     pub fn mapped(&self) -> BTreeSet<String> {
         mapped_files(Path::new("/proc/self/maps"), &self.staging_dir())
     }
 
-    /// The files in the engine's staging directory that are plugins.
+    /// The plugins' files in the engine's staging directory.
     pub fn staged(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.staging_dir()).expect("read the staging directory");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
@@ -112,7 +112,7 @@ impl Host {
     }
 }
 
-/// Whether what holds a version is just this: the holders' texts begin so, one each.
+/// Whether a version has exactly these holders: each text begins with the expected one.
 pub fn held_by(holders: &[String], expected: &[&str]) -> bool {
     holders.len() == expected.len()
         && holders.iter().zip(expected).all(|(holder, begins)| holder.starts_with(begins))

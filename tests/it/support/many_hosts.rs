@@ -1,5 +1,5 @@
-//! Many hosts of a fleet on one real NATS server, each with a connection of its own and the client that agents have.
-//! Their processes are left out: what is looked at is the server and the client.
+//! Many simulated hosts of a fleet on one real NATS server, each with its own connection and the client of an
+//! agent. They have no processes, since only the server and the client are tested.
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -15,11 +15,11 @@ use hotswap_protocol::Toolchain;
 
 use super::NatsServer;
 
-/// How long anything may take before it is a failure.
+/// The longest wait; after it the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// After how long something is tried again.
+/// The pause before another attempt.
 const AGAIN: Duration = Duration::from_millis(200);
-/// Each host has a thread, which needs little.
+/// The stack size of the thread of a host.
 const STACK: usize = 512 << 10;
 
 /// A fleet of many hosts.
@@ -29,14 +29,14 @@ pub struct ManyHosts {
     hosts: Vec<SimulatedHost>,
 }
 
-/// What its agent would be.
+/// A simulated host with the client of its agent.
 struct SimulatedHost {
     store: Store,
     id: Id,
     news: Arc<News>,
 }
 
-/// What the server has told.
+/// What the server has announced.
 #[derive(Default)]
 struct News {
     told: Mutex<Told>,
@@ -45,7 +45,7 @@ struct News {
 
 #[derive(Debug, Clone, Default)]
 struct Told {
-    /// How often something was declared, and what was last.
+    /// The number of declarations so far, and the last one.
     declared: u64,
     last: Option<Declaration>,
     connected: u64,
@@ -69,7 +69,7 @@ impl News {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until something is so of what was told; returns that.
+    /// Waits until the announcements meet a condition, and returns them.
     fn wait_for(&self, what: &str, is_so: impl Fn(&Told) -> bool) -> Told {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.is_new.wait_timeout_while(told, PATIENCE, |told| !is_so(told));
@@ -92,7 +92,7 @@ fn location(server: &NatsServer) -> Location {
     Location::Nats(Server::at(&url).expect("an address"))
 }
 
-/// A release of one plugin whose artifact has so many bytes.
+/// A release of one plugin whose artifact has this size.
 fn push(store: &Store, name: &str, size: usize) {
     let bytes = super::Numbers::seeded(name).below(256).take(size);
     let bytes: Vec<u8> = bytes.map(|byte| u8::try_from(byte).expect("a byte")).collect();
@@ -128,7 +128,7 @@ impl SimulatedHost {
         Self { store, id: id(&format!("game-{number}")), news }
     }
 
-    /// Tells what it runs, as its agent would.
+    /// Reports what the host runs, as its agent would.
     fn report(&self, release: Option<&Id>, seen: Mark) -> Result<(), FleetError> {
         let arm = hotswap_fleet::Arm { calls: 1_234_567, errors: 12, panics: 0 };
         self.store.report(&HostReport {
@@ -151,7 +151,7 @@ impl SimulatedHost {
         })
     }
 
-    /// Goes by what the server has told, without a question, as an agent does.
+    /// Follows an announced declaration without a request, as an agent does.
     fn follow(&self, told: &Declaration, expected: Mark) {
         let declared = self.store.told(&channel_name(), told);
         let declared = declared.unwrap_or_else(|error| panic!("{}: {error}", self.id));
@@ -164,7 +164,7 @@ impl SimulatedHost {
     }
 }
 
-/// What does not come off is tried again, as an agent does.
+/// Repeats an operation until it succeeds, as an agent does.
 fn surely<T>(work: impl Fn() -> Result<T, FleetError>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -176,12 +176,12 @@ fn surely<T>(work: impl Fn() -> Result<T, FleetError>) -> T {
     }
 }
 
-/// How long something took for each host, sorted.
+/// The durations of an operation, one for each host, sorted.
 #[derive(Debug)]
 pub struct Times(Vec<Duration>);
 
 impl Times {
-    /// The time that so many percent of the hosts did not exceed.
+    /// A percentile of the durations.
     pub fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         self.0[rank - 1]
@@ -193,7 +193,8 @@ impl Times {
 }
 
 impl ManyHosts {
-    /// Starts a server with a fleet of two releases of an artifact of so many bytes, and connects so many hosts.
+    /// Starts a server with a fleet of two releases, each with an artifact of this size, and connects this many
+    /// hosts.
     pub fn connect(count: usize, artifact: usize) -> (Self, Times) {
         let server = NatsServer::start();
         let operator = Store::create(&location(&server), &id("games"), &channel_name(), 1);
@@ -219,7 +220,7 @@ impl ManyHosts {
         (many, sorted(times))
     }
 
-    /// Has all hosts fetch a release and verify it, their starts spread over a time.
+    /// Makes all hosts fetch and verify a release, with starts spread over a time.
     pub fn fetch(&self, spread: Duration) -> Times {
         let (count, release) = (u32::try_from(self.hosts.len()).expect("a count"), id("r1"));
         let starts: Vec<(u32, &SimulatedHost)> = (0..).zip(&self.hosts).collect();
@@ -233,7 +234,8 @@ impl ManyHosts {
         sorted(fetched.into_iter().map(|(time, _)| time).collect())
     }
 
-    /// Declares another release by one write; how long it takes until each host has told that it runs it.
+    /// Declares another release by one write. Returns how long it takes until each host has reported that it runs
+    /// it.
     pub fn declare(&self, release: &str) -> Times {
         let read = self.operator.channel(&channel_name()).expect("read the channel");
         let mut new = read.clone();
@@ -261,7 +263,7 @@ impl ManyHosts {
         sorted(times.iter().map(took).collect())
     }
 
-    /// Has each host tell once what it does.
+    /// Makes each host report once.
     pub fn report(&self) -> Times {
         let declared = self.operator.channel(&channel_name()).expect("read the channel");
         sorted(
@@ -272,8 +274,8 @@ impl ManyHosts {
         )
     }
 
-    /// Kills the server, and starts it again after a while; how long it takes from then until each host has told anew
-    /// what it does.
+    /// Kills the server, and starts it again after a while. Returns how long it then takes until each host has
+    /// reported again.
     pub fn lose_server(&mut self, away: Duration) -> Times {
         let declared = self.operator.channel(&channel_name()).expect("read the channel");
         let before: Vec<u64> = self.hosts.iter().map(|host| host.news.told().connected).collect();
@@ -290,7 +292,7 @@ impl ManyHosts {
         sorted(back.into_iter().map(|(time, _)| time).collect())
     }
 
-    /// How many hosts have told that they run this release, as an operator reads it.
+    /// The number of hosts that report this release, as an operator reads it.
     pub fn running(&self, release: &str) -> usize {
         // The server may just have come back.
         let (hosts, unreadable) = surely(|| self.operator.hosts(&channel_name()));
@@ -300,7 +302,7 @@ impl ManyHosts {
     }
 }
 
-/// Does something for each of them on a thread of its own; with how long each took.
+/// Does something for each of them on a thread of its own, and measures each duration.
 fn at_once<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<(R, Duration)> {
     let work = &work;
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What the tests share: plugins built once, a directory of them, an engine over it; the programs.
+//! Helpers of the tests: plugins that are built once, their directory, an engine for it, and the programs.
 
 mod chat;
 mod gate;

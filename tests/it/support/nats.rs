@@ -1,5 +1,5 @@
-//! A real NATS server with JetStream, of one test: on a port of its own, with a directory of its own, ended with
-//! the test. Tests that need one are `#[ignore]`d; `.ci/run` runs them.
+//! A real NATS server with JetStream for one test. It has a port and a directory of its own, and ends with the
+//! test. Tests that need one are `#[ignore]`d; `.ci/run` runs them.
 
 use std::{
     env,
@@ -13,10 +13,10 @@ use std::{
 
 use tempfile::TempDir;
 
-/// How long it may take to start or to answer; it is never waited for in vain.
+/// The longest wait for a start or an answer; after it the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The server's program: that of `HOTSWAP_NATS_SERVER`, or else what `.ci/tools` installs.
+/// The path of the program: `HOTSWAP_NATS_SERVER`, or else the one that `.ci/tools` installs.
 pub fn program() -> PathBuf {
     let named = env::var_os("HOTSWAP_NATS_SERVER").filter(|named| !named.is_empty());
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
@@ -27,7 +27,7 @@ pub fn program() -> PathBuf {
     )
 }
 
-/// A server.
+/// A running server.
 pub struct NatsServer {
     dir: TempDir,
     config: Vec<String>,
@@ -41,7 +41,7 @@ impl NatsServer {
         Self::start_with(&[])
     }
 
-    /// Starts one with these arguments, which say where it keeps what it keeps.
+    /// Starts a server with these arguments, which include its directory.
     pub fn start_with(config: &[&str]) -> Self {
         let mut server = Self {
             dir: tempfile::tempdir().expect("make a directory"),
@@ -53,7 +53,7 @@ impl NatsServer {
         server
     }
 
-    /// Starts it again, where it was.
+    /// Starts the server again, at the same address.
     pub fn start_again(&mut self) {
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let mut command = Command::new(program());
@@ -82,7 +82,7 @@ impl NatsServer {
         }
     }
 
-    /// Ends it at once, as a crash of the machine would.
+    /// Kills it, as a crash of the machine would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.running.take() {
             child.kill().expect("kill the server");
@@ -90,12 +90,12 @@ impl NatsServer {
         }
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.running.as_ref().expect("the server runs").id()
     }
 
-    /// Where it keeps what it keeps; only what does not run is to be touched there.
+    /// The directory of its data; change it only while the server does not run.
     pub fn store_dir(&self) -> PathBuf {
         assert!(self.running.is_none(), "the server runs");
         self.dir.path().join("store")

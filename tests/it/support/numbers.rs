@@ -1,4 +1,4 @@
-//! Numbers that look random, and are the same in each run.
+//! Pseudo-random numbers that are the same in each run.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -6,14 +6,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// The sequence of a name.
+    /// The sequence for a name.
     pub fn seeded(name: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         Self(hasher.finish() | 1)
     }
 
-    /// Numbers below a limit, without end.
+    /// An endless sequence of numbers below a limit.
     pub fn below(mut self, limit: usize) -> impl Iterator<Item = usize> {
         std::iter::repeat_with(move || (self.next() % limit as u64) as usize)
     }

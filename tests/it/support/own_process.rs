@@ -1,4 +1,4 @@
-//! What cannot be shown in the process of the other tests: it may end it.
+//! Runs parts of tests in another process, which they may end.
 
 use std::{
     any::type_name,
@@ -12,14 +12,14 @@ use super::plugins::{KEPT, kept_dir};
 
 const IS_OWN: &str = "HOTSWAP_TEST_IN_OWN_PROCESS";
 
-/// How a process of a test's own ended.
+/// The end of such a process.
 pub struct End {
     pub status: ExitStatus,
-    /// What it wrote to either stream.
+    /// Its output on both streams.
     pub output: String,
 }
 
-/// Runs the rest of a test, which is what is handed over here, in a process of its own.
+/// Runs the rest of a test, `rest`, in a process of its own.
 pub fn in_own_process<F: FnOnce()>(rest: F) -> End {
     // What it leaves behind, since it may end without dropping anything, goes with this.
     let scratch = tempfile::tempdir().expect("make a directory");
@@ -28,8 +28,8 @@ pub fn in_own_process<F: FnOnce()>(rest: F) -> End {
     in_process_of(command, rest)
 }
 
-/// As [`in_own_process`], among mounts that a shell script makes for this process alone; `None`, and a word
-/// about it, if this machine does not let it.
+/// Like [`in_own_process`], with mounts that a shell script makes for this process alone. `None`, with a printed
+/// remark, if this machine does not allow it.
 pub fn in_own_mounts<F: FnOnce()>(script: &str, rest: F) -> Option<End> {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c"]);

@@ -1,5 +1,5 @@
-//! Patches that are made by hand: the description of a function is copied from the artifact, and leads to the code
-//! of another function of it by way of code of the patch's own.
+//! Patches that are made by hand. The description of a function is copied from the artifact. It leads to code of
+//! the patch, which calls another function of the artifact.
 
 use std::{fs, ops::Range};
 
@@ -11,22 +11,22 @@ use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, read::elf::ElfFile64,
 };
 
-/// A piece of code that calls another, `sub rsp, 8; call …; add rsp, 8; ret`, filled up.
+/// Code that calls a function, `sub rsp, 8; call …; add rsp, 8; ret`, with padding.
 const CALL: [u8; 16] =
     [0x48, 0x83, 0xec, 8, 0xe8, 0, 0, 0, 0, 0x48, 0x83, 0xc4, 8, 0xc3, 0xcc, 0xcc];
-/// Where in it the place of the call's target is.
+/// The offset of the call's target in it.
 const CALL_TARGET: u32 = 5;
-/// The frames of all these: what is common to them.
+/// The common unwind record (CIE).
 const CIE: [u8; 24] =
     [20, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1b, 0x0c, 7, 8, 0x90, 1, 0, 0];
-/// The frame of one: where its code begins is to be filled in.
+/// The unwind record of one piece of code (FDE), without its address.
 const FDE: [u8; 24] =
     [20, 0, 0, 0, 28, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0x44, 0x0e, 16, 0x49, 0x0e, 8, 0];
 
-/// A function as an artifact has it.
+/// A function of an artifact.
 struct Described {
     content: Vec<u8>,
-    /// The places in it with addresses, and what these are.
+    /// The offsets of addresses in it, with the addresses.
     pointers: Vec<(u64, u64)>,
 }
 
@@ -52,12 +52,12 @@ fn text(file: &[u8]) -> Range<u64> {
     text.address()..text.address() + text.size()
 }
 
-/// The build of an artifact.
+/// The build id of an artifact.
 pub fn build_of(file: &[u8]) -> BuildId {
     artifact::inspect(file).unwrap().build_id
 }
 
-/// A patch of `base` to `build`, in which each first function has the code of the second.
+/// A patch of `base` to `build`. In each pair, the first function gets the code of the second.
 pub fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
     let text = text(base);
     let (mut code, mut data, mut fixups, mut places) = (vec![], vec![], vec![], vec![]);
@@ -107,7 +107,7 @@ pub fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
     Patch { header, content: [code, data].concat(), symbols: Vec::new() }
 }
 
-/// What of this process is mapped, is code, and is of no file: patches.
+/// The mappings of this process that are code and belong to no file: patches.
 pub fn code_of_no_file() -> Vec<String> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let is_it = |line: &&str| {

@@ -1,4 +1,4 @@
-//! The fixture plugins: built once a run, and copied with changes.
+//! The fixture plugins: built once per run, and copied with changes.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use hotswap_build::{BuildMessage, BuildOptions, Cancel, PluginPackage, build_plu
 use hotswap_engine::artifact;
 use tempfile::TempDir;
 
-/// A directory that an engine takes its plugins from.
+/// A plugin directory for an engine.
 pub struct PluginDir {
     dir: TempDir,
-    /// Whether a plugin was taken out since this was asked last.
+    /// Whether a plugin was taken out since the last question.
     is_pruned: AtomicBool,
 }
 
@@ -39,25 +39,25 @@ impl PluginDir {
         self.dir.path()
     }
 
-    /// Puts a revision of a plugin there, as a build does: all at once.
+    /// Installs a revision of a plugin in one step, as a build does.
     pub fn install(&self, plugin: &str, number: u32) {
         self.write(plugin, &revision(plugin, number));
     }
 
-    /// Puts a file there under a plugin's name.
+    /// Writes a file under a plugin's name.
     pub fn write(&self, plugin: &str, content: &[u8]) {
         let temporary = self.path().join(format!(".{plugin}.new"));
         fs::write(&temporary, content).expect("write a plugin");
         fs::rename(temporary, self.file(plugin)).expect("rename a plugin");
     }
 
-    /// Takes a plugin out: the host's next [`reload`](super::Host::reload) unloads it.
+    /// Takes a plugin out. The host's next [`reload`](super::Host::reload) unloads it.
     pub fn remove(&self, plugin: &str) {
         self.lose(plugin);
         self.is_pruned.store(true, Ordering::Relaxed);
     }
 
-    /// Lets a plugin's file vanish, which asks for nothing.
+    /// Removes a plugin's file without a request to unload the plugin.
     pub fn lose(&self, plugin: &str) {
         fs::remove_file(self.file(plugin)).expect("remove a plugin");
     }
@@ -72,7 +72,8 @@ impl PluginDir {
     }
 }
 
-/// The artifact of a plugin, built by the first test that asks. Those who ask for another one do not wait.
+/// The artifact of a plugin, which the first test that needs it builds. Tests that need other artifacts do not
+/// wait.
 pub fn artifact(plugin: &str) -> Vec<u8> {
     static BUILT: Mutex<BTreeMap<String, Arc<OnceLock<Vec<u8>>>>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,8 +82,7 @@ pub fn artifact(plugin: &str) -> Vec<u8> {
     file.get_or_init(|| kept(plugin)).clone()
 }
 
-/// As `artifact`, for the processes that a test starts for itself too: what one of them has built is there
-/// for the others.
+/// Like `artifact`, also for the processes that a test starts from itself: they share what was built.
 fn kept(plugin: &str) -> Vec<u8> {
     let path = kept_dir().join(plugin);
     fs::read(&path).unwrap_or_else(|_| {
@@ -94,16 +94,16 @@ fn kept(plugin: &str) -> Vec<u8> {
     })
 }
 
-/// Where a run of the tests keeps what it has built.
+/// The directory for everything that a run of the tests has built.
 pub fn kept_dir() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| env::var_os(KEPT).map_or_else(make_kept_dir, PathBuf::from)).clone()
 }
 
-/// The variable that tells a test's own processes of that place.
+/// The variable that names this directory for the tests' own processes.
 pub const KEPT: &str = "HOTSWAP_TEST_ARTIFACTS";
 
-/// Makes the place for this run, and removes those of runs that have ended.
+/// Makes the directory for this run, and removes the directories of runs that have ended.
 fn make_kept_dir() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let all = test.ancestors().nth(2).expect("a directory of the profile").join("artifacts");
@@ -143,13 +143,13 @@ pub fn built_with(plugin: &str, cargo_flags: Vec<String>) -> Vec<u8> {
     fs::read(built.artifact).expect("read an artifact")
 }
 
-/// A plugin's artifact with another revision number: other bytes, so another build.
+/// A plugin's artifact with another revision number: its bytes differ, so it is another build.
 pub fn revision(plugin: &str, number: u32) -> Vec<u8> {
     let file = artifact(plugin);
     if number == 1 { file } else { revised(file, number) }
 }
 
-/// An artifact of a first revision with another revision number.
+/// An artifact of a first revision, with another revision number.
 pub fn revised(mut file: Vec<u8>, number: u32) -> Vec<u8> {
     const MARK: &[u8] = b"REVISION0001";
     let at = find(&file, MARK).expect("a revision to change");
@@ -158,7 +158,7 @@ pub fn revised(mut file: Vec<u8>, number: u32) -> Vec<u8> {
     file
 }
 
-/// A plugin's artifact under another name, which is shorter: as if it were that one's later commit.
+/// A plugin's artifact under another, shorter name, as if it were a later commit of that plugin.
 pub fn renamed(plugin: &str, name: &str) -> Vec<u8> {
     const MAGIC: &[u8] = b"HOTSWAP-PLUGIN";
     let mut file = artifact(plugin);
@@ -172,7 +172,7 @@ pub fn renamed(plugin: &str, name: &str) -> Vec<u8> {
     file
 }
 
-/// Where a text stands in a file. A plain loop over an artifact takes a tenth of a second, unoptimised.
+/// The offset of a text in a file. A plain loop over an artifact takes a tenth of a second without optimisation.
 pub fn find(file: &[u8], text: &[u8]) -> Option<usize> {
     memchr::memmem::find(file, text)
 }

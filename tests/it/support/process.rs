@@ -1,5 +1,5 @@
-//! The programs as people run them: built once a run, started apart from everything else that runs
-//! here, and ended with the test.
+//! The programs as users run them: built once per run, started with directories of their own, and ended with the
+//! test.
 
 use std::{
     env, fs,
@@ -19,11 +19,10 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long an event may take before a test gives up: longer than a first build beside other builds.
-/// It is never waited for in vain.
+/// The longest wait for an event; after it the test fails. It is longer than a first build beside other builds.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long a program may take to end by itself when its test is over.
+/// How long a program may take to end when its test is over.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// The root of the repository.
@@ -31,7 +30,7 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository")
 }
 
-/// The target directory that this test was built in.
+/// The target directory of this test.
 pub fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a target directory").to_owned()
 }
@@ -41,7 +40,7 @@ fn profile_dir() -> PathBuf {
     test.ancestors().nth(2).expect("a directory of the profile").to_owned()
 }
 
-/// What the repository's profile is, also for other projects: so they share what they depend on.
+/// The profile settings of the repository, also for other projects, so that they share compiled dependencies.
 const PROFILE: [(&str, &str); 2] = [
     ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only"),
     ("CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG", "false"),
@@ -53,7 +52,7 @@ pub fn cargo() -> Command {
     command
 }
 
-/// One of the repository's programs, as it is now.
+/// One of the repository's programs, built from the present sources.
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let dir = BUILT.get_or_init(|| {
@@ -69,14 +68,14 @@ pub fn program(name: &str) -> PathBuf {
     dir.join(name)
 }
 
-/// Runs a command that takes as long as it takes, such as a first build.
+/// Runs a command without a time limit, such as a first build.
 pub fn succeed(mut command: Command) {
     let output = command.stdin(Stdio::null()).output().expect("run a command");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed:\n{stderr}");
 }
 
-/// Where the hosts of one test listen and stage; those of other tests are not seen there.
+/// The directories of one test's hosts, for sockets and staging. Other tests' hosts do not appear there.
 pub struct Place {
     runtime_dir: TempDir,
 }
@@ -86,12 +85,12 @@ impl Place {
         Self { runtime_dir: tempfile::tempdir().expect("make a directory") }
     }
 
-    /// Where programs of this place keep what is to last.
+    /// The directory of persistent state for programs of this place.
     pub fn state_dir(&self) -> &Path {
         self.runtime_dir.path()
     }
 
-    /// A program that is to be run in this place and in the repository's root.
+    /// A program with the directories of this place, in the repository's root.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(program(name));
         command.current_dir(repository()).env("CARGO_TARGET_DIR", target_dir());
@@ -116,14 +115,14 @@ impl Place {
         Process::start(command).finish()
     }
 
-    /// What `hotswap` answers with `--json`; it succeeds.
+    /// The answer of `hotswap` with `--json`, which must succeed.
     pub fn json(&self, args: &[&str]) -> Value {
         let answer = self.hotswap(&[args, &["--json"]].concat());
         assert_eq!(answer.code, Some(0), "{args:?}: {answer:?}");
         answer.json()
     }
 
-    /// The error that `hotswap` answers with `--json`; it exits with this code.
+    /// The error of `hotswap` with `--json`, which must exit with this code.
     pub fn refusal(&self, code: i32, args: &[&str]) -> Value {
         let answer = self.hotswap(&[args, &["--json"]].concat());
         assert_eq!(answer.code, Some(code), "{args:?}: {answer:?}");
@@ -131,7 +130,7 @@ impl Place {
     }
 }
 
-/// What a program that has ended wrote, and how it ended.
+/// The output and the end of a program.
 #[derive(Debug)]
 pub struct Answer {
     pub code: Option<i32>,
@@ -145,10 +144,10 @@ impl Answer {
     }
 }
 
-/// A running program. Dropping it ends it.
+/// A running program, which ends when this is dropped.
 pub struct Process {
     child: Child,
-    /// What it reads, if it is to read anything.
+    /// Its input, if it reads any.
     input: Option<ChildStdin>,
     output: Receiver<Line>,
     lines: Vec<Line>,
@@ -200,7 +199,7 @@ impl Process {
         self.wait(PATIENCE).expect("it ends");
     }
 
-    /// Waits for a line in which something is found; one that has come already counts too.
+    /// Waits for a line in which `find` finds something; earlier lines count, too.
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut found = self.lines.iter().find_map(|line| find(&line.text));
@@ -218,7 +217,7 @@ impl Process {
         self.wait_for(text, |line| line.contains(text).then(|| line.to_owned()))
     }
 
-    /// Waits for a line on which an object of JSON stands that is as wanted.
+    /// Waits for a line with a JSON object that is as wanted.
     pub fn wait_for_json(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.wait_for(what, |line| serde_json::from_str(line).ok().filter(&wanted))
     }
@@ -228,7 +227,7 @@ impl Process {
         self.wait_for_json(name, |value| value["event"] == name && wanted(value))
     }
 
-    /// Waits for a line of the host that `hotswap run --json` runs; returns what follows `beginning`.
+    /// Waits for a line of the host that `hotswap run --json` runs, and returns the text after `beginning`.
     pub fn wait_for_host(&mut self, beginning: &str) -> String {
         let line = self.wait_for_json(beginning, |value| {
             value["event"] == "output"
@@ -237,8 +236,7 @@ impl Process {
         line["text"].as_str().unwrap()[beginning.len()..].to_owned()
     }
 
-    /// Waits until it ends by itself and all that it wrote was read; there is nothing more to read for
-    /// it.
+    /// Waits until it ends by itself and its whole output was read. It gets no more input.
     pub fn finish(mut self) -> Answer {
         self.input = None;
         let deadline = Instant::now() + PATIENCE;
@@ -248,7 +246,7 @@ impl Process {
         Answer { code: status.code(), stdout: self.text_of(false), stderr: self.text_of(true) }
     }
 
-    /// The next line; none when all have come, or none came in time.
+    /// The next line; `None` if there are no more lines, or none in time.
     fn next(&mut self, deadline: Instant) -> Option<String> {
         let left = deadline.saturating_duration_since(Instant::now());
         let line = self.output.recv_timeout(left).ok()?;
@@ -292,7 +290,7 @@ fn forward(stream: impl Read + Send + 'static, is_error: bool, sender: Sender<Li
     });
 }
 
-/// Ends a child that was not reaped yet: as a person would, or else at once, and with it those that
+/// Ends a child that is not reaped yet, like a user would. If it does not end, kills it and the processes that
 /// only it could have ended.
 pub fn end(pid: Pid) {
     let _ = kill_process(pid, Signal::TERM);
@@ -303,7 +301,7 @@ pub fn end(pid: Pid) {
     }
 }
 
-/// Whether a child ends in time. It is not reaped, so that its id stays its own.
+/// Whether a child ends in time. It is not reaped, so that its id stays valid.
 fn ends_within(pid: Pid, patience: Duration) -> bool {
     let (tell, ended) = channel();
     thread::spawn(move || {

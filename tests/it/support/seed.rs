@@ -19,8 +19,8 @@ static FOREIGN: LazyLock<HashSet<String>> = LazyLock::new(|| {
     foreign.map(|package| package["name"].as_str().expect("a name").to_owned()).collect()
 });
 
-/// Gives a target directory that is new what the repository's has of foreign packages, for hosts and for plugins.
-/// Cargo judges as ever what of that it can use.
+/// Copies the compiled foreign packages of the repository's target directory into a new target directory, for
+/// hosts and for plugins. Cargo decides as usual what it can use of them.
 pub fn seed(new: &Path) {
     for profile in ["debug", "hotswap/hotswap"] {
         let (from, to) = (target_dir().join(profile), new.join(profile));
@@ -65,7 +65,7 @@ fn without_hash(name: &str) -> &str {
     name.rsplit_once('-').map_or(name, |(name, _)| name)
 }
 
-/// Copies a file or a directory; cargo looks at when they were written.
+/// Copies a file or a directory with its modification times, which cargo compares.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if from.is_dir() {
         fs::create_dir_all(to)?;

@@ -1,4 +1,4 @@
-//! `hotswap run`, and the host that it started.
+//! `hotswap run` with the host that it started.
 
 use std::{
     collections::BTreeSet,
@@ -15,19 +15,19 @@ use super::{
     process::{Answer, Process, get},
 };
 
-/// A session that tells its events as JSON, with a host that listens and answers.
+/// A session that prints events as JSON, with a host that answers.
 pub struct Session {
     process: Process,
     /// The host's process id.
     pub host: u32,
-    /// Where the host serves HTTP.
+    /// The HTTP address of the host.
     pub address: SocketAddr,
     pub staging_dir: PathBuf,
     pub socket: PathBuf,
 }
 
 impl Session {
-    /// Waits until the host that this command starts is ready.
+    /// Waits until the host of this command is ready.
     pub fn start(command: Command) -> Self {
         let mut process = Process::start(command);
         let connected =
@@ -48,32 +48,32 @@ impl Session {
         }
     }
 
-    /// Waits for an event that is as wanted; one that has come already counts too.
+    /// Waits for an event that is as wanted; an earlier one counts, too.
     pub fn wait_for(&mut self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.process.wait_for_json(event, |value| value["event"] == event && wanted(value))
     }
 
-    /// Waits until a version is unmapped, and checked to be.
+    /// Waits until a version is unmapped, which the engine checks.
     pub fn wait_until_freed(&mut self, plugin: &str, version: u32) {
         self.wait_for("version_changed", |event| {
             event["plugin"] == plugin && event["version"] == version && event["state"] == "freed"
         });
     }
 
-    /// Waits until a generation serves; returns what became of each plugin.
+    /// Waits until a generation serves, and returns the outcome of each plugin.
     pub fn wait_for_generation(&mut self, generation: u64) -> Value {
         let wanted = |event: &Value| event["report"]["generation"] == generation;
         self.wait_for("reload_finished", wanted)["report"].clone()
     }
 
-    /// The body of an answer that is as it should be.
+    /// The body of a successful answer.
     pub fn get(&self, path: &str) -> String {
         let (status, body) = get(self.address, path).expect("an answer");
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 
-    /// The files that the host has mapped from its staging directory, as the system tells.
+    /// The mapped files of the host's staging directory, as the system lists them.
     pub fn mapped(&self) -> BTreeSet<String> {
         mapped_files(Path::new(&format!("/proc/{}/maps", self.host)), &self.staging_dir)
     }

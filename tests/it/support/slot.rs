@@ -1,5 +1,5 @@
-//! Directories that outlive a run, so that what is in them is compiled once. One test has such a directory alone;
-//! there are two of each kind, for two tests at a time.
+//! Directories that outlive a run, so that their content is compiled only once. Each is used by one test at a
+//! time. There are two of each kind, so two tests can run at a time.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -9,10 +9,10 @@ use std::{
 
 use super::process::target_dir;
 
-/// How many there are of each kind. Each is compiled for itself.
+/// How many directories of each kind exist. Each is compiled separately.
 pub const SLOTS: usize = 2;
 
-/// A directory, until it is dropped.
+/// A directory that is in use until this is dropped.
 pub struct Slot {
     pub number: usize,
     pub dir: PathBuf,

@@ -17,11 +17,11 @@ use super::{
 
 /// The sample host and its plugins as a workspace of their own, with the repository's engine.
 ///
-/// It is always one of the same directories, so that what an edit does not concern is compiled once and not
-/// in each run. Whoever has it has it alone, and finds the sources as the repository has them.
+/// It is one of a few fixed directories, so that code which an edit does not affect is compiled only once and not
+/// in each run. A test uses it alone, and begins with the sources of the repository.
 pub struct Workspace {
     place: Place,
-    /// Where the host of this test takes its plugins from.
+    /// The plugin directory of this test's host.
     pub plugin_dir: TempDir,
     root: PathBuf,
     slot: Slot,
@@ -39,12 +39,12 @@ impl Workspace {
         workspace
     }
 
-    /// Where its host listens and stages.
+    /// The directories of its host, for sockets and staging.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// A program that is to be run in this workspace's root.
+    /// A program in this workspace's root.
     pub fn command(&self, name: &str) -> Command {
         let mut command = self.place.command(name);
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", self.target_dir());
@@ -71,24 +71,24 @@ impl Workspace {
         fs::write(self.root.join(file), text.replacen(from, to, 1)).expect("write a source");
     }
 
-    /// Brings a plugin's artifact into the plugin directory, as a person does by hand.
+    /// Builds a plugin into the plugin directory, as a user does by hand.
     pub fn build(&self, plugin: &str) {
         self.build_into(plugin, self.plugin_dir.path());
     }
 
-    /// Brings a plugin's artifact into a directory; a relative one is in the workspace.
+    /// Builds a plugin into a directory; a relative path is relative to the workspace.
     pub fn build_into(&self, plugin: &str, dir: &Path) {
         let mut build = self.command("hotswap");
         build.args(["build", &format!("sample-plugins/{plugin}")]).arg(dir);
         succeed(build);
     }
 
-    /// One of the sample host's examples, to be run in this workspace's root.
+    /// One of the sample host's examples, in this workspace's root.
     pub fn example(&self, name: &str) -> Command {
         self.built(&["--package", "sample-host", "--example", name], &format!("examples/{name}"))
     }
 
-    /// The game, to be run in this workspace's root.
+    /// The game, in this workspace's root.
     pub fn game(&self) -> Command {
         self.built(&["--package", "game"], "game")
     }
@@ -113,8 +113,7 @@ impl Workspace {
         self.slot.dir.join("target")
     }
 
-    /// Makes the sources what they are in the repository. What is the same already is left alone,
-    /// and so is not compiled anew.
+    /// Restores the sources of the repository. Unchanged files are not written, so they are not compiled again.
     fn restore(&self) {
         for dir in ["sample-host", "sample-plugins"] {
             mirror(&repository().join(dir), &self.root.join(dir));
@@ -144,7 +143,7 @@ impl Workspace {
         write(&self.root.join("Cargo.lock"), &lock_file);
     }
 
-    /// The first build takes as long as it takes; what a test waits for afterwards does not.
+    /// Makes the first build, which may take long, before the test waits for anything.
     fn build_once(&self) {
         static BUILT: [Once; SLOTS] = [const { Once::new() }; SLOTS];
         BUILT[self.slot.number].call_once(|| self.build_all());
@@ -191,7 +190,7 @@ fn remove(path: &Path) -> io::Result<()> {
     if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-/// Writes a file that is not like this already.
+/// Writes a file unless it already has this content.
 fn write(path: &Path, content: &[u8]) {
     if fs::read(path).ok().as_deref() != Some(content) {
         fs::write(path, content).expect("write a file");

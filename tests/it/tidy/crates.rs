@@ -1,4 +1,4 @@
-//! Checks the manifests of the workspace, and where `unsafe` stands.
+//! Checks the manifests of the workspace, and the places of `unsafe`.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -9,13 +9,13 @@ use super::{
     scan::{Kind, tokens},
 };
 
-/// A crate of the workspace, and those of the workspace that it may depend on.
+/// A crate of the workspace, and the crates of the workspace that it may depend on.
 pub struct Crate {
     pub directory: &'static str,
     pub may_depend_on: &'static [&'static str],
 }
 
-/// The directories of the workspace's crates; those of the tests are not among them.
+/// The directories of the workspace's crates, without those of the tests.
 pub fn members(repository: &Path) -> Vec<String> {
     let manifest = manifest(repository, ".");
     let members = manifest["workspace"]["members"].as_array().unwrap();
@@ -27,7 +27,7 @@ fn manifest(repository: &Path, directory: &str) -> Table {
     fs::read_to_string(repository.join(directory).join("Cargo.toml")).unwrap().parse().unwrap()
 }
 
-/// What is wrong with the dependencies between the crates, or with the table, a sentence each.
+/// The faults in the dependencies between the crates, or in the table, a sentence each.
 pub fn dependency_complaints(repository: &Path, crates: &[Crate]) -> Vec<String> {
     let members = members(repository);
     let mut complaints = Vec::new();
@@ -53,8 +53,8 @@ pub fn dependency_complaints(repository: &Path, crates: &[Crate]) -> Vec<String>
     complaints
 }
 
-/// What is wrong with the versions that manifests ask for: each is one that `Cargo.lock` has, and so one that
-/// was tested.
+/// The faults in the versions that manifests require, a sentence each: each must be the version in `Cargo.lock`,
+/// which was tested.
 pub fn version_complaints(repository: &Path) -> Vec<String> {
     let lock: Table = fs::read_to_string(repository.join("Cargo.lock")).unwrap().parse().unwrap();
     let packages = lock["package"].as_array().unwrap();
@@ -93,8 +93,8 @@ pub fn version_complaints(repository: &Path) -> Vec<String> {
     complaints
 }
 
-/// The packages that `package` is compiled from, each with its features: twice, if a build script or a macro
-/// has others.
+/// The packages that `package` is compiled from, each with its features. A package appears twice if a build script
+/// or a macro needs it with other features.
 pub fn with_features(repository: &Path, package: &str) -> BTreeSet<(String, String)> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--locked", "--package", package, "--edges", "normal,build"]);
@@ -107,7 +107,7 @@ pub fn with_features(repository: &Path, package: &str) -> BTreeSet<(String, Stri
     packages.map(|(package, features)| (package.to_owned(), features.to_owned())).collect()
 }
 
-/// The crates of this repository that a crate depends on, but for its tests.
+/// The crates of this repository that a crate depends on, except for its tests.
 fn own_dependencies(repository: &Path, directory: &str) -> Vec<String> {
     let workspace = manifest(repository, ".");
     let shared = workspace["workspace"]["dependencies"].as_table().unwrap();
@@ -128,7 +128,7 @@ fn own_dependencies(repository: &Path, directory: &str) -> Vec<String> {
     dependencies.filter(|(name, value)| is_own(name, value)).map(|(name, _)| name.clone()).collect()
 }
 
-/// Where `unsafe` stands outside of these directories, a sentence each.
+/// The places of `unsafe` outside these directories, a sentence each.
 pub fn unsafe_complaints(repository: &Path, allowed: &[&str]) -> Vec<String> {
     let mut complaints = Vec::new();
     for member in members(repository) {

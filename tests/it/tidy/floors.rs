@@ -8,14 +8,14 @@ use std::{
 
 use super::scan::{self, Import};
 
-/// In [`Floor::may_import`]: whatever stands before it in the table.
+/// In [`Floor::may_import`]: all floors before it in the table.
 pub const ALL_BELOW: &str = "*";
-/// In [`Floor::may_import`]: what the root of the crate itself defines.
+/// In [`Floor::may_import`]: the items of the crate's root.
 pub const ROOT: &str = "crate";
-/// Re-exports of re-exports are followed this far.
+/// How many re-exports are followed in a row.
 const REEXPORTS_FOLLOWED: usize = 8;
 
-/// A crate whose modules stand on floors.
+/// A crate whose modules have floors.
 pub struct House {
     /// The directory of its sources.
     pub root: &'static str,
@@ -27,12 +27,12 @@ pub struct House {
 pub struct Floor {
     /// `format`, or `screen::view`.
     pub module: &'static str,
-    /// The floors that it may import: all of them below it.
+    /// The floors that it may import, all of which are below it.
     pub may_import: &'static [&'static str],
 }
 
 impl Floor {
-    /// A module, and what it may import.
+    /// The floor of a module that may import these floors.
     pub const fn of(module: &'static str, may_import: &'static [&'static str]) -> Self {
         Self { module, may_import }
     }
@@ -40,9 +40,9 @@ impl Floor {
 
 /// A file of a crate.
 pub struct SourceFile {
-    /// The file, as it is to be named.
+    /// The path of the file, for messages.
     pub path: String,
-    /// The module that it is: nothing for the root.
+    /// The path of its module; empty for the root.
     pub module: Vec<String>,
     pub text: String,
 }
@@ -63,7 +63,7 @@ pub fn sources(repository: &Path, root: &str) -> Vec<SourceFile> {
     files
 }
 
-/// All Rust files below a directory, sorted; what was built is not among them.
+/// All Rust files below a directory, sorted, without build output.
 pub fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut entries: Vec<_> =
@@ -89,7 +89,7 @@ fn module_of(file: &Path) -> Vec<String> {
     module
 }
 
-/// What is wrong with the imports of these files, or with the table, a sentence each.
+/// The faults in the imports of these files, or in the table, a sentence each.
 pub fn complaints(house: &House, files: &[SourceFile]) -> Vec<String> {
     let plan = Plan::of(house, files);
     let mut complaints: BTreeSet<String> = plan.faults_of_table().into_iter().collect();
@@ -116,11 +116,11 @@ pub fn complaints(house: &House, files: &[SourceFile]) -> Vec<String> {
     complaints.into_iter().collect()
 }
 
-/// The table together with the modules that there are.
+/// The table with the modules that exist.
 struct Plan<'a> {
     house: &'a House,
     modules: BTreeSet<Vec<String>>,
-    /// What modules that are divided into floors have under another name.
+    /// The items that divided modules re-export under another name.
     reexports: HashMap<Vec<String>, Vec<Import>>,
 }
 
@@ -171,7 +171,7 @@ impl<'a> Plan<'a> {
         self.house.floors.iter().any(|floor| is_inside(&names(floor.module)))
     }
 
-    /// Whether the module is a part of this floor, which is so where it is not divided.
+    /// Whether the module belongs to this floor, as all modules of an undivided floor do.
     fn stands_on(&self, module: &[String], floor: &Floor) -> bool {
         let of_floor = names(floor.module);
         of_floor == module || !self.is_divided(&of_floor)
@@ -200,13 +200,12 @@ impl<'a> Plan<'a> {
         floor.may_import.contains(&target) || floor.may_import.contains(&ALL_BELOW) && is_below()
     }
 
-    /// How many of these names are those of modules.
+    /// How many of these names are modules.
     fn depth(&self, path: &[String]) -> usize {
         (0..=path.len()).rev().find(|&depth| self.modules.contains(&path[..depth])).unwrap_or(0)
     }
 
-    /// The floor that an import leads to, through re-exports too; none where it leads to another
-    /// crate.
+    /// The floor that an import leads to, also through re-exports; `None` if it leads to another crate.
     fn target(&self, import: &Import, reexports: usize) -> Option<String> {
         if import.plain.is_some_and(|at| !self.modules.contains(&import.path[..=at])) {
             return None;

@@ -1,5 +1,5 @@
-//! Reads sources as far as imports and single words go: comments are left out, and so are texts that
-//! are no paths.
+//! Reads the imports and the words of sources. Comments are left out, and so are string literals that are not
+//! paths.
 
 /// A word or sign of a source, and its line from 1.
 #[derive(Debug, PartialEq)]
@@ -16,15 +16,14 @@ pub enum Kind {
     Sign(char),
 }
 
-/// A path that a source names, from the root of its crate on.
+/// A path in a source, from the root of its crate.
 #[derive(Debug, PartialEq)]
 pub struct Import {
     pub line: usize,
     pub path: Vec<String>,
-    /// The name under which the importing module has it.
+    /// Its name in the importing module.
     pub name: String,
-    /// Where the path began with a plain name, its place in the path: it may be a module's, or
-    /// another crate's.
+    /// If the path began with a plain name: the index of that name, which may be a module or another crate.
     pub plain: Option<usize>,
 }
 
@@ -42,7 +41,7 @@ struct Lexer<'a> {
 }
 
 impl Lexer<'_> {
-    /// Takes one token or one piece that is none; false at the end.
+    /// Takes one token, or a part without a token; `false` at the end.
     fn step(&mut self) -> bool {
         let Some(first) = self.rest.chars().next() else { return false };
         if self.rest.starts_with("//") {
@@ -92,7 +91,7 @@ impl Lexer<'_> {
         self.skip(length);
     }
 
-    /// A text in quotes, in which `\"` is no end.
+    /// A string literal, in which `\"` is not the end.
     fn quoted(&mut self) {
         let mut is_escaped = false;
         let end = self.rest[1..].find(|c| {
@@ -106,7 +105,7 @@ impl Lexer<'_> {
         self.skip(if is_whole { end + 1 } else { end });
     }
 
-    /// A text that starts here and lasts until `end`.
+    /// A literal that starts here and lasts until `end`.
     fn text(&mut self, start: usize, end: &str) {
         let length = self.rest[start..].find(end);
         let stop = length.map_or(self.rest.len(), |length| start + length);
@@ -114,7 +113,7 @@ impl Lexer<'_> {
         self.skip((stop + end.len()).min(self.rest.len()));
     }
 
-    /// Attributes name functions in texts: `#[serde(default = "crate::place::port")]`.
+    /// Attributes name functions in string literals: `#[serde(default = "crate::place::port")]`.
     fn path_in_text(&mut self, start: usize, end: usize) {
         let text = &self.rest[start..end];
         let is_path = ["crate::", "super::"].iter().any(|root| text.starts_with(root));
@@ -125,7 +124,7 @@ impl Lexer<'_> {
     }
 }
 
-/// The length of a comment in `/*` and `*/`, in which there may be others.
+/// The length of a comment in `/*` and `*/`, which may contain other comments.
 fn comment_length(text: &str) -> usize {
     let (mut at, mut depth) = (2, 1);
     while depth > 0 {
@@ -147,7 +146,7 @@ fn raw_text_hashes(text: &str) -> Option<usize> {
     rest[hashes..].starts_with('"').then_some(hashes)
 }
 
-/// The length of a letter such as `'{'` or `'\''`; of a lifetime only the `'`.
+/// The length of a character literal such as `'{'` or `'\''`; for a lifetime, only the `'`.
 fn letter_length(text: &str) -> usize {
     let mut letters = text.char_indices().skip(1);
     let (first, second) = (letters.next(), letters.next());
@@ -161,8 +160,8 @@ fn letter_length(text: &str) -> usize {
     }
 }
 
-/// What a source imports of its own crate, with `use` or by a path in its code. What begins with a
-/// plain name is among it, for that may be a module of the crate.
+/// The imports of a source from its own crate, by `use` or by a path in its code. Paths that begin with a plain
+/// name are included, because that may be a module of the crate.
 pub fn imports(text: &str, module: &[String]) -> Vec<Import> {
     let tokens = tokens(text);
     let mut reader = Reader { tokens: &tokens, at: 0, file: module, braces: Vec::new() };
@@ -173,7 +172,7 @@ pub fn imports(text: &str, module: &[String]) -> Vec<Import> {
     found
 }
 
-/// The lines where a source takes code from a file that is not where its module is looked for.
+/// The lines where a source names another file for a module.
 pub fn other_files(text: &str) -> Vec<usize> {
     let begins = ["#[path =", "include!("].map(tokens);
     let tokens = tokens(text);
@@ -189,9 +188,9 @@ pub fn other_files(text: &str) -> Vec<usize> {
 struct Reader<'a> {
     tokens: &'a [Token],
     at: usize,
-    /// The module whose file it is.
+    /// The module of the file.
     file: &'a [String],
-    /// The braces that are open, with the names of those that are modules.
+    /// The open braces, with the names of those that belong to modules.
     braces: Vec<Option<String>>,
 }
 
@@ -234,7 +233,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A path in the code. That of `pub(in crate::place)` imports nothing.
+    /// A path in the code. The path of `pub(in crate::place)` is not an import.
     fn path(&mut self, found: &mut Vec<Import>) {
         let is_visibility =
             self.at >= 2 && self.word(self.at - 1) == Some("in") && self.is_sign(self.at - 2, '(');
@@ -253,7 +252,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What stands behind `use`, or in one of its groups behind these names.
+    /// The tree after `use`, or one of its groups after these names.
     fn tree(&mut self, before: &[String], found: &mut Vec<Import>) {
         let mut names = before.to_vec();
         let mut name = None;
@@ -282,7 +281,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `a, b::{c, d}}`, behind the brace that opens it.
+    /// The group `a, b::{c, d}}`, after its opening brace.
     fn group(&mut self, before: &[String], found: &mut Vec<Import>) {
         while self.at < self.tokens.len() && !self.is_sign(self.at, '}') {
             self.tree(before, found);
@@ -293,7 +292,7 @@ impl Reader<'_> {
         self.at += 1;
     }
 
-    /// The path as it is from the root of the crate on; none when it leads out of the crate.
+    /// The path from the root of the crate; `None` if it leads out of the crate.
     fn import(&self, line: usize, names: &[String], name: Option<String>) -> Option<Import> {
         let mut path: Vec<String> = self.file.to_vec();
         path.extend(self.braces.iter().flatten().cloned());

@@ -1,4 +1,4 @@
-//! The fleets that this user has given names, in `$XDG_CONFIG_HOME/hotswap/fleets.toml`.
+//! The fleets that this user has named, in `$XDG_CONFIG_HOME/hotswap/fleets.toml`.
 //!
 //! ```toml
 //! use = "prod"
@@ -20,17 +20,17 @@ use hotswap_fleet::{FleetError, Id, atomic_write};
 use serde::{Deserialize, Serialize};
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-/// The names that there are.
+/// The named fleets.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Names {
-    /// The fleet that is meant where none is named.
+    /// The default fleet, for commands that name none.
     #[serde(rename = "use")]
     pub used: Option<Id>,
     pub fleets: BTreeMap<Id, Known>,
 }
 
-/// Where a fleet is, and how this user gets there.
+/// The place of a fleet, and how this user gets access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Known {
@@ -45,14 +45,14 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// A fleet without anything more to say.
+    /// A fleet with only a place.
     pub fn at(at: &Path) -> Result<Self, FleetError> {
         let mut known = Self { at: at.to_owned(), creds: None, tls_ca: None, sign: Vec::new() };
         known.make_absolute()?;
         Ok(known)
     }
 
-    /// Makes its paths mean the same everywhere.
+    /// Makes its paths absolute.
     pub fn make_absolute(&mut self) -> Result<(), FleetError> {
         let at = Some(&mut self.at).filter(|at| !is_url(at));
         let paths = at.into_iter().chain(&mut self.creds).chain(&mut self.tls_ca);
@@ -63,7 +63,7 @@ impl Known {
     }
 }
 
-/// Whether a text may be a name, and is no path with several parts.
+/// Whether a text is a single component of a path, so it may be a name.
 pub(super) fn is_plain(text: &Path) -> bool {
     text.to_str().is_some_and(|text| text.parse::<Id>().is_ok())
 }
@@ -78,7 +78,7 @@ fn path() -> Option<PathBuf> {
     Some(directories.config_dir().join("hotswap/fleets.toml"))
 }
 
-/// The text of the file, which need not be there.
+/// The text of the file; empty if there is no file.
 fn read(path: &Path) -> Result<String, FleetError> {
     match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
@@ -91,7 +91,7 @@ fn wrong(path: &Path, problem: &impl std::fmt::Display) -> FleetError {
 }
 
 impl Names {
-    /// Those that this user has given.
+    /// Reads the names of this user.
     pub fn read() -> Result<Self, FleetError> {
         let Some(path) = path() else { return Ok(Self::default()) };
         Self::parse(&path, &read(&path)?)
@@ -119,33 +119,33 @@ impl Names {
         Ok(names)
     }
 
-    /// The fleet that a text names; `None` if it is no name of one.
+    /// The fleet with this name; `None` if no fleet has it.
     pub fn named(&self, text: &Path) -> Option<&Known> {
         self.fleets.get(&text.to_str()?.parse::<Id>().ok()?)
     }
 
-    /// Why a text means nothing that is there.
+    /// The error for a text that is neither a name nor an existing directory.
     pub fn unknown(&self, text: &Path, dir: &Path) -> FleetError {
         let known: Vec<&str> = self.fleets.keys().map(Id::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         FleetError::new(format!(
-            "no fleet is called {}, and {} is not there; those with a name are: {known} (`hotswap fleet name` gives \
+            "no fleet is named {}, and {} does not exist; named fleets: {known} (`hotswap fleet name` gives \
              one, `hotswap fleet init` makes a fleet)",
             text.display(),
             dir.display()
         ))
     }
 
-    /// The fleet of a name.
+    /// The fleet with this name.
     ///
     /// # Errors
-    /// If there is none, with those that there are.
+    /// If there is none; the error lists the names.
     pub fn get(&self, name: &Id) -> Result<&Known, FleetError> {
         self.fleets.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.fleets.keys().map(Id::as_str).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             FleetError::new(format!(
-                "no fleet is called {name}; `hotswap fleet name` gives one a name, and those with one are: {known}"
+                "no fleet is named {name}; `hotswap fleet name` gives a fleet a name; named fleets: {known}"
             ))
         })
     }
@@ -166,7 +166,7 @@ impl Names {
         })
     }
 
-    /// Takes a name away.
+    /// Removes a name.
     pub fn forget(&self, name: &Id) -> Result<(), FleetError> {
         self.get(name)?;
         let is_used = self.used.as_ref() == Some(name);
@@ -180,7 +180,7 @@ impl Names {
         })
     }
 
-    /// Has a fleet be meant where none is named; none any more if `None`.
+    /// Chooses the default fleet; `None` for no default.
     pub fn use_by_default(&self, name: Option<&Id>) -> Result<(), FleetError> {
         if let Some(name) = name {
             self.get(name)?;
@@ -192,12 +192,12 @@ impl Names {
     }
 }
 
-/// Changes the file; whatever else a person has written there stays.
+/// Changes the file. Everything else that a person has written there stays.
 fn change(change: impl FnOnce(&mut DocumentMut)) -> Result<(), FleetError> {
     let path = path().ok_or_else(|| {
         FleetError::new("no directory of this user is known; set XDG_CONFIG_HOME")
     })?;
-    // A link stays one.
+    // If the file is a link, its target is changed and the link stays.
     let path = path.canonicalize().unwrap_or(path);
     let mut document: DocumentMut =
         read(&path)?.parse().map_err(|error: toml_edit::TomlError| wrong(&path, &error))?;

@@ -1,4 +1,4 @@
-//! What a fleet does, as `hotswap fleet status` shows it.
+//! The state of a fleet, as `hotswap fleet status` shows it.
 
 use std::{collections::BTreeMap, io};
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::text;
 use crate::format;
 
-/// What a channel declares and its hosts do.
+/// The declaration of a channel, and the state of its hosts.
 #[derive(Serialize)]
 pub(super) struct Status {
     fleet: Id,
@@ -33,9 +33,9 @@ struct RolloutLine {
     /// The step, from 1.
     step: usize,
     steps: usize,
-    /// Why it waits or went back, in words.
+    /// Why it is paused or went back, as text.
     reason: Option<String>,
-    /// The same as data.
+    /// The same reason as data.
     cause: Option<Reason>,
     by: String,
     started_at_ms: u64,
@@ -57,10 +57,10 @@ pub(super) struct HostLine {
     health: BTreeMap<String, Arm>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
-    /// What it says to the release that it is to run, while it does not.
+    /// The host's answer to the offer of its declared release, until it accepts.
     #[serde(skip_serializing_if = "Option::is_none")]
     offer: Option<OfferAnswer>,
-    /// How it is, by its own account.
+    /// The health that the host itself reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     own_health: Option<HostHealth>,
 }
@@ -72,7 +72,7 @@ impl Status {
         let keys = store.keys()?;
         let now_ms = store.now_ms()?;
         let rollout = store.rollout(channel)?;
-        // What a server has lost says nothing of a host.
+        // A lost report says nothing about the host.
         let known = rollout.iter().flat_map(|rollout| rollout.memory.known.keys());
         let is_unknown = |id: &&Id| !hosts.iter().any(|host| host.id == **id);
         let unknown: Vec<HostLine> = match store.may_have_lost_reports()? {
@@ -96,7 +96,7 @@ impl Status {
         })
     }
 
-    /// How the rollout goes, on one line.
+    /// The state of the rollout, on one line.
     pub fn rollout_line(&self) -> String {
         let Some(rollout) = &self.rollout else { return "no rollout yet".to_owned() };
         let step = match rollout.state {
@@ -113,7 +113,7 @@ impl Status {
         )
     }
 
-    /// What `--json` prints, without the times of the reports, which are new in each.
+    /// The output of `--json` without the times of the reports, which always differ.
     pub fn facts(&self) -> io::Result<String> {
         let mut facts = serde_json::to_value(self)?;
         for host in facts["hosts"].as_array_mut().into_iter().flatten() {
@@ -127,7 +127,7 @@ impl Status {
         let signed = if self.signed { "signed" } else { "not signed" };
         let release = match &self.release {
             Some(release) => format!("release {release}"),
-            None => "what each host's own plugin directory has".to_owned(),
+            None => "the builds of each host's own plugin directory".to_owned(),
         };
         let mut text = format!("fleet {fleet} ({signed}), channel {channel}: {release}\n");
         if self.rollout.is_some() {
@@ -189,7 +189,7 @@ impl RolloutLine {
 }
 
 impl HostLine {
-    /// A host of which the server has lost what it reported.
+    /// A host whose report the server has lost.
     fn unknown(id: &Id) -> Self {
         Self {
             id: id.clone(),

@@ -1,4 +1,4 @@
-//! What is to be written: it is shown and checked as a whole before the first file is touched.
+//! A draft of the files, which is shown and checked as a whole before the first file is written.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -10,10 +10,10 @@ use similar::TextDiff;
 use super::refuse;
 use crate::failure::Failure;
 
-/// Files that are new, and files that change.
+/// New files, and changes of existing files.
 pub(super) struct Draft {
     root: PathBuf,
-    /// Each by its absolute path, with its text.
+    /// The absolute path and the text of each file.
     new: Vec<(PathBuf, String)>,
     changed: Vec<Change>,
 }
@@ -33,12 +33,12 @@ impl Draft {
         &self.root
     }
 
-    /// Adds a file; a relative path is one below the root.
+    /// Adds a file; a relative path is relative to the root.
     pub fn add(&mut self, path: impl AsRef<Path>, text: String) {
         self.new.push((self.root.join(path), text));
     }
 
-    /// Changes a file that exists; a second change goes on from the first.
+    /// Changes an existing file; a second change continues from the first.
     pub fn change(
         &mut self,
         path: &Path,
@@ -56,7 +56,7 @@ impl Draft {
         Ok(())
     }
 
-    /// An error if a new file exists already, or its directory cannot be made.
+    /// Fails if a new file exists already, or if its directory cannot be made.
     pub fn expect_free(&self) -> Result<(), Failure> {
         let taken: Vec<_> =
             self.new.iter().map(|(path, _)| path).filter(|it| is_taken(it)).collect();
@@ -70,7 +70,7 @@ impl Draft {
         )))
     }
 
-    /// What is to be written: the new files, and how the others change.
+    /// The draft as text: the new files, and the changes of the others.
     pub fn shown(&self) -> String {
         let mut text = String::new();
         for path in self.new_files() {
@@ -92,7 +92,7 @@ impl Draft {
         self.changed.iter().map(|change| self.relative(&change.path)).collect()
     }
 
-    /// Writes the new files first: where that fails, no file of the user's was changed.
+    /// Writes the new files first. If that fails, no existing file was changed.
     pub fn write(&self) -> Result<(), Failure> {
         for (path, text) in &self.new {
             write_new(path, text).map_err(|error| failed("write", path, &error))?;
@@ -108,7 +108,7 @@ impl Draft {
     }
 }
 
-/// Whether something is there, a broken link included.
+/// Whether a path exists, including a broken link.
 fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }

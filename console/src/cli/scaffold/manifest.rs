@@ -1,4 +1,4 @@
-//! Changes of manifests that leave everything else in them as it is.
+//! Changes manifests and keeps everything else in them as it is.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ impl Manifest {
         Ok(Self { document })
     }
 
-    /// What is at a place; `None` if there is nothing.
+    /// The item at a path of keys; `None` if there is none.
     pub fn get(&self, place: &[&str]) -> Option<&Item> {
         place.iter().try_fold(self.document.as_item(), |item, key| item.get(key))
     }
@@ -30,13 +30,13 @@ impl Manifest {
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Adds a text to the end of a list, which is written as its other entries are: each on a line of its
-    /// own, or all on one.
+    /// Adds a text to the end of a list, in the list's style: each entry on a line of its own, or all entries on
+    /// one line.
     pub fn push(&mut self, place: &[&str], text: &str) -> Result<(), Failure> {
         let (key, tables) = place.split_last().expect("a place has a key");
         let list = self.table(tables)?.entry(key).or_insert_with(|| value(Array::new()));
         let Some(list) = list.as_array_mut() else {
-            return Err(refuse(format!("`{}` is no list", place.join("."))));
+            return Err(refuse(format!("`{}` is not a list", place.join("."))));
         };
         let prefix = list.iter().last().and_then(|last| last.decor().prefix()?.as_str());
         let indent = prefix.and_then(|prefix| prefix.rsplit_once('\n'));
@@ -57,14 +57,14 @@ impl Manifest {
         Ok(())
     }
 
-    /// Sets a key, unless it is there already.
+    /// Sets a key, unless it exists already.
     pub fn set(&mut self, place: &[&str], what: Value) -> Result<(), Failure> {
         let (key, tables) = place.split_last().expect("a place has a key");
         self.table(tables)?.entry(key).or_insert_with(|| value(what));
         Ok(())
     }
 
-    /// A dependency on a crate as the workspace has it: `krate.workspace = true`.
+    /// Adds a dependency on a crate of the workspace's table: `krate.workspace = true`.
     pub fn inherit(&mut self, place: &[&str]) -> Result<(), Failure> {
         let (key, tables) = place.split_last().expect("a place has a key");
         let mut inherited = Table::from_iter([("workspace", value(true))]);
@@ -73,21 +73,22 @@ impl Manifest {
         Ok(())
     }
 
-    /// A table, which is made if there is none.
+    /// The table at a path of keys, which is made if there is none.
     fn table(&mut self, place: &[&str]) -> Result<&mut dyn toml_edit::TableLike, Failure> {
         let mut item = self.document.as_item_mut();
         let last = place.len().saturating_sub(1);
         for (number, key) in place.iter().enumerate() {
             let table = item.as_table_like_mut();
             let table =
-                table.ok_or_else(|| refuse(format!("`{}` is no table", place.join("."))))?;
+                table.ok_or_else(|| refuse(format!("`{}` is not a table", place.join("."))))?;
             item = table.entry(key).or_insert_with(|| {
                 let mut made = Table::new();
                 made.set_implicit(number < last);
                 Item::Table(made)
             });
         }
-        item.as_table_like_mut().ok_or_else(|| refuse(format!("`{}` is no table", place.join("."))))
+        item.as_table_like_mut()
+            .ok_or_else(|| refuse(format!("`{}` is not a table", place.join("."))))
     }
 }
 

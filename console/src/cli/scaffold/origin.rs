@@ -1,4 +1,4 @@
-//! Where a project takes Hotswap's crates from.
+//! The origin of Hotswap's crates in a project.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use super::super::args::ScaffoldArguments;
 use super::refuse;
 use crate::failure::Failure;
 
-/// Where a project takes Hotswap's crates from.
+/// The origin of Hotswap's crates in a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A checkout, or a package of the workspace: a directory.
+    /// A directory: a checkout, or a package of the workspace.
     Checkout { dir: PathBuf },
     /// A repository.
     Repository(String),
@@ -23,7 +23,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// What the command line says; `None` if it says nothing.
+    /// The origin that the command line chooses; `None` if it chooses none.
     pub fn chosen(options: &ScaffoldArguments) -> Result<Option<Self>, Failure> {
         match (&options.path, &options.git) {
             (Some(dir), _) => Self::checkout(dir).map(Some),
@@ -32,12 +32,12 @@ impl Origin {
         }
     }
 
-    /// Where `serde` comes from, with its derives.
+    /// The origin of `serde`, with its derives.
     pub fn serde() -> Self {
         Self::Features("1".into(), &["derive"])
     }
 
-    /// The checkout that this program was built from, or else this program's version.
+    /// The checkout that this program was built from, or else this program's version in the registry.
     pub fn default_one() -> Result<Self, Failure> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         match std::fs::canonicalize(dir) {
@@ -46,7 +46,7 @@ impl Origin {
         }
     }
 
-    /// Where a package takes a crate of Hotswap's from that it depends on.
+    /// The origin of a crate of Hotswap in a package that depends on it.
     pub fn of(dependency: &Dependency) -> Option<Self> {
         if let Some(path) = &dependency.path {
             // `<checkout>/engine/plugin`
@@ -67,14 +67,14 @@ impl Origin {
             .map_err(|error| refuse(format!("--path {}: {error}", given.display())))?;
         if !is_checkout(&dir) {
             return Err(refuse(format!(
-                "--path {}: no checkout of Hotswap, since it has no engine/plugin/Cargo.toml",
+                "--path {}: not a checkout of Hotswap: it has no engine/plugin/Cargo.toml",
                 given.display()
             )));
         }
         Ok(Self::Checkout { dir })
     }
 
-    /// What a manifest in a directory says to depend on one of the crates.
+    /// The dependency on one of the crates, for a manifest in a directory.
     pub fn dependency(&self, krate: &str, manifest_dir: &Path) -> Value {
         match self {
             Self::Checkout { dir } => at_path(&dir.join(directory_of(krate)), manifest_dir),
@@ -90,8 +90,8 @@ impl Origin {
     }
 }
 
-/// A dependency on the package in a directory: relative to the manifest, unless both have only the root of the
-/// file system in common.
+/// A dependency on the package in a directory. The path is relative to the manifest, unless both have only the
+/// root of the file system in common.
 pub(super) fn at_path(dir: &Path, manifest_dir: &Path) -> Value {
     let root = |path: &Path| {
         path.components().take(2).map(|it| it.as_os_str().to_owned()).collect::<Vec<_>>()
@@ -106,7 +106,7 @@ fn table<const N: usize>(entries: [(&str, String); N]) -> Value {
     Value::InlineTable(entries.into_iter().collect::<InlineTable>())
 }
 
-/// Where a checkout has one of the crates.
+/// The directory of one of the crates in a checkout.
 fn directory_of(krate: &str) -> &'static str {
     if krate == "hotswap-engine" { "engine/core" } else { "engine/plugin" }
 }

@@ -1,4 +1,4 @@
-//! The project that a plugin, or Hotswap, is added to.
+//! An existing project, to which a plugin or Hotswap is added.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use super::origin::{Origin, at_path};
 use super::refuse;
 use crate::failure::Failure;
 
-/// Keys that a new package takes over from its workspace where that has them.
+/// Keys that a new package inherits from its workspace if the workspace has them.
 const INHERITED: [&str; 7] =
     ["version", "edition", "rust-version", "license", "authors", "repository", "publish"];
 
-/// Hotswap's crates that a plugin needs.
+/// The crates of Hotswap that a plugin needs.
 const OURS: [&str; 2] = ["hotswap-plugin", "hotswap-engine"];
 
-/// A workspace, or a package of its own.
+/// A workspace, or a package without one.
 pub(super) struct Project {
     metadata: Metadata,
     root: PathBuf,
     manifest: Manifest,
 }
 
-/// A package that has plugins, or gets them.
+/// A package that has plugins or gets them.
 pub(super) struct Host {
     pub dir: PathBuf,
     dependencies: Vec<Dependency>,
@@ -39,7 +39,7 @@ pub(super) struct Api {
 }
 
 impl Project {
-    /// The project that a directory is in.
+    /// The project that contains a directory.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let mut command = MetadataCommand::new();
         command.current_dir(dir).no_deps();
@@ -61,12 +61,12 @@ impl Project {
         &self.root
     }
 
-    /// A path as seen from the root.
+    /// A path relative to the root.
     pub fn shown<'a>(&self, path: &'a Path) -> &'a Path {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
 
-    /// The host that a new plugin is for: the named one, or the only one.
+    /// The host for a new plugin: the named one, or the only one.
     pub fn host(&self, named: Option<&str>) -> Result<Host, Failure> {
         let hosts = self.metadata.packages.iter().filter(|it| lists_plugins(it));
         let hosts: Vec<_> = hosts.collect();
@@ -79,18 +79,18 @@ impl Project {
                  makes the package in DIR a host, and `hotswap new DIR` a new project",
             )),
             (None, _) => Err(refuse(format!(
-                "no host is called `{}`; there is {}",
+                "no host is named `{}`; there is {}",
                 named.unwrap_or_default(),
                 names(&hosts)
             ))),
             (Some(_), Some(_)) => Err(refuse(format!(
-                "several packages are hosts: say which one with `--for`: {}",
+                "several packages are hosts: choose one with `--for`: {}",
                 names(&hosts)
             ))),
         }
     }
 
-    /// The package in a directory, which becomes a host.
+    /// The package in a directory that becomes a host.
     pub fn host_to_be(&self, dir: &Path) -> Result<Host, Failure> {
         let dir = fs::canonicalize(dir)?;
         let programs: Vec<_> = self.metadata.packages.iter().filter(|it| has_program(it)).collect();
@@ -110,14 +110,14 @@ impl Project {
                 "no package here has a program that could be a host; `hotswap new DIR` makes a new project",
             )),
             None => Err(refuse(format!(
-                "{} is no package with a program: give the directory of one: {}",
+                "{} is not a package with a program: give the directory of one: {}",
                 dir.display(),
                 names(&programs)
             ))),
         }
     }
 
-    /// An error if a package or directory has the plugin's name.
+    /// Fails if a package or directory has the plugin's name.
     pub fn expect_new(&self, name: &str) -> Result<(), Failure> {
         let is_same =
             |package: &&Package| package.name.as_str().replace('-', "_") == name.replace('-', "_");
@@ -130,14 +130,14 @@ impl Project {
         }
     }
 
-    /// Where Hotswap's crates come from in this project; `None` if it does not have them yet.
+    /// The origin of Hotswap's crates in this project; `None` if it does not use them yet.
     pub fn origin(&self) -> Option<Origin> {
         let packages = self.metadata.packages.iter();
         let mut dependencies = packages.flat_map(|package| &package.dependencies);
         dependencies.find(|it| OURS.contains(&it.name.as_str())).and_then(Origin::of)
     }
 
-    /// The directory of a new plugin, as seen from the root: beside other plugins, or where members lie.
+    /// The directory for a new plugin, relative to the root: beside other plugins, or beside other members.
     pub fn dir_for_plugin(&self, name: &str) -> PathBuf {
         let members = self.manifest.list(&["workspace", "members"]);
         let globs: Vec<_> = members.iter().filter_map(|member| member.strip_suffix("/*")).collect();
@@ -149,8 +149,8 @@ impl Project {
         parent.map_or_else(PathBuf::new, PathBuf::from).join(name)
     }
 
-    /// The packages of the workspace that a host depends on, and that depend on `hotswap-plugin`: for the types
-    /// that it shares with its plugins.
+    /// The packages of the workspace that a host depends on and that depend on `hotswap-plugin`. They have the
+    /// types that the host shares with its plugins.
     pub fn shared_by(&self, host: &Host) -> Vec<Api> {
         let is_needed = |package: &&Package| {
             let dir = package.manifest_path.parent();
@@ -195,7 +195,7 @@ impl Project {
         }
         text += &line("hotswap-plugin", origin.dependency("hotswap-plugin", &dir));
         text += match self.has_shared_dependencies() {
-            // The workspace may have it without its derives.
+            // The workspace's own dependency may lack the derives.
             true => "serde = { workspace = true, features = [\"derive\"] }\n".to_owned(),
             false => line("serde", Origin::serde().dependency("serde", &dir)),
         }
@@ -219,14 +219,14 @@ impl Project {
         })
     }
 
-    /// Names a plugin in the host's list.
+    /// Adds a plugin to the host's list.
     pub fn list(&self, draft: &mut Draft, host: &Host, name: &str) -> Result<(), Failure> {
         self.change(draft, &host.dir, |manifest| {
             manifest.push(&["package", "metadata", "hotswap", "plugins"], name)
         })
     }
 
-    /// Puts a crate among the workspace's dependencies, if the workspace keeps such a list.
+    /// Adds a crate to the workspace's dependencies, if the workspace has such a table.
     pub fn depend_by_workspace(
         &self,
         draft: &mut Draft,

@@ -20,15 +20,15 @@ const PROJECT: &[(&str, &str)] = &[
     ("plugins/greeter/tests/serves.rs", PLUGIN_TEST),
 ];
 
-/// The test of a plugin as a host sees it.
+/// The test of a plugin in a host.
 const PLUGIN_TEST: &str = include_str!("../../../templates/plugin/tests/serves.rs.in");
 
-/// The source of a further plugin.
+/// The source of another plugin.
 const PLUGIN: &str = include_str!("../../../templates/plugin/src/lib.rs.in");
 
 const HOST_LINES: &str = include_str!("../../../templates/host-lines.in");
 
-/// Names that cargo refuses, or that mean something else in a manifest or a source.
+/// Names that cargo refuses, or that have another meaning in a manifest or a source.
 const TAKEN: &[&str] = &[
     "abstract",
     "as",
@@ -93,17 +93,17 @@ const TAKEN: &[&str] = &[
     "yield",
 ];
 
-/// The name, if a package can be called so.
+/// The name, if a package can have it.
 pub(super) fn checked(name: &str) -> Result<&str, Failure> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(is_part) {
         return Err(refuse(format!(
-            "a package cannot be called `{name}`: it needs a name of ASCII letters, digits, `-` and `_` that \
+            "a package cannot be named `{name}`: it needs a name of ASCII letters, digits, `-` and `_` that \
              begins with a letter"
         )));
     }
     if TAKEN.contains(&name) {
-        return Err(refuse(format!("a package cannot be called `{name}`: the name is taken")));
+        return Err(refuse(format!("a package cannot be named `{name}`: the name is reserved")));
     }
     Ok(name)
 }
@@ -125,7 +125,7 @@ pub(super) fn project<'a>(
     })
 }
 
-/// The source of a program that is the host of a plugin.
+/// The source of a program that hosts a plugin.
 pub(super) fn host_lines(plugin: &str) -> String {
     for_plugin(HOST_LINES, plugin)
 }
@@ -142,7 +142,7 @@ pub(super) fn plugin(name: &str, apis: &[String]) -> String {
     for_plugin(PLUGIN, name).replace("{{api}}\n", &format!("{uses}\n"))
 }
 
-/// The test of a plugin as a host sees it.
+/// The test of a plugin in a host.
 pub(super) fn plugin_test(name: &str) -> String {
     for_plugin(PLUGIN_TEST, name)
 }
@@ -153,7 +153,7 @@ fn for_plugin(text: &str, name: &str) -> String {
         .replace("{{Plugin}}", &in_camel_case(name))
 }
 
-/// `tower-defence` as a type's name: `TowerDefence`.
+/// `tower-defence` as the name of a type: `TowerDefence`.
 fn in_camel_case(name: &str) -> String {
     let words = name.split(['-', '_']).filter(|word| !word.is_empty());
     words.map(|word| word[..1].to_uppercase() + &word[1..]).collect()

@@ -1,4 +1,4 @@
-//! What would become of the values in the DataBag, as far as types tell.
+//! What would happen to the values in the DataBag, as far as their types show.
 
 use hotswap_protocol::{
     ArtifactChange, ChangeKind, ChangedItem, DataBagEntry, Outcome, Owner, VaultSnapshot,
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Declared, changes_something};
 
-/// What would become of a value in the DataBag.
+/// What would happen to a value in the DataBag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ValuePreview {
     /// The value's name.
@@ -16,15 +16,15 @@ pub struct ValuePreview {
     /// Its Rust type now.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// What its type tells.
+    /// What the comparison of its type shows.
     pub prospect: Prospect,
-    /// That in words.
+    /// The same as text.
     pub detail: String,
-    /// Whether the value may be lost, or the reload refused for it.
+    /// Whether the value may be lost, or the reload may be refused because of it.
     pub is_breaking: bool,
 }
 
-/// What a value's type tells about its future.
+/// What the type of a value shows about its future.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prospect {
@@ -36,11 +36,11 @@ pub enum Prospect {
     Gone,
     /// The artifacts do not declare the type.
     Unknown,
-    /// The plugin goes, and the value with it.
+    /// The plugin is removed, and the value with it.
     Dropped,
 }
 
-/// Types whose layout the toolchain alone decides, which is the same on both sides.
+/// Types whose layout depends only on the toolchain, so it is the same on both sides.
 const OF_THE_LANGUAGE: [&str; 17] = [
     "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32",
     "u64", "u128", "usize", "()",
@@ -68,10 +68,10 @@ fn is_owner(plugin: &str, entry: &DataBagEntry) -> bool {
 
 fn of_value(entry: &DataBagEntry, outcome: Outcome, declared: &Declared) -> ValuePreview {
     let (prospect, detail, is_breaking) = match outcome {
-        Outcome::Removed => (Prospect::Dropped, "goes with the plugin".to_owned(), true),
+        Outcome::Removed => (Prospect::Dropped, "is removed with the plugin".to_owned(), true),
         // The same artifact is loaded again.
-        Outcome::Rebound => (Prospect::Same, "its type stays".to_owned(), false),
-        // The version goes on, with all that it owns.
+        Outcome::Rebound => (Prospect::Same, "its type is the same".to_owned(), false),
+        // The version keeps serving, with everything that it owns.
         Outcome::Patched => (Prospect::Same, "it stays".to_owned(), false),
         _ => by_type(&entry.type_name, declared),
     };
@@ -111,10 +111,10 @@ fn by_type(type_name: &str, declared: &Declared) -> (Prospect, String, bool) {
         || OF_THE_LANGUAGE.contains(&type_name)
         || type_name == "alloc::string::String"
     {
-        // Under this key the new version may ask for another type all the same.
-        let what = "stays where the new version asks for this type again";
+        // The new version may still request another type for this key.
+        let what = "stays if the new version requests this type again";
         return (Prospect::Same, what.to_owned(), false);
     }
-    let what = "the artifacts do not declare its type, so whether it stays cannot be known";
+    let what = "the artifacts do not declare its type, so it is not known whether it stays";
     (Prospect::Unknown, what.to_owned(), false)
 }

@@ -5,36 +5,36 @@ use hotswap_protocol::{ArtifactChange, ChangeKind, Outcome};
 use super::{PluginPreview, Preview, Prospect};
 use crate::format;
 
-/// A change that takes more columns has lines of its own for what it was and is.
+/// A change longer than this many columns shows its old and new side on lines of their own.
 const LONG_LINE: usize = 70;
 
-/// A line of a difference.
+/// A line of a preview.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// What sort it is.
+    /// Its kind.
     pub sort: Sort,
     /// Its text.
     pub text: String,
 }
 
-/// What sort of line it is.
+/// The kind of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
-    /// What follows.
+    /// A heading.
     Heading,
     /// Something is new.
     Added,
-    /// Something is gone, or was changed.
+    /// Something is removed, or was changed.
     Removed,
-    /// Something is another, and fits all the same.
+    /// Something changes in a compatible way.
     Changed,
-    /// Whoever used it may not be able to go on.
+    /// Code that used it may not work any more.
     Breaking,
     /// Why something could not be done.
     Error,
-    /// As it was.
+    /// Something is unchanged.
     Plain,
-    /// To know besides.
+    /// An additional remark.
     Note,
 }
 
@@ -46,7 +46,7 @@ impl Line {
 }
 
 impl Preview {
-    /// The preview in words.
+    /// The preview as text.
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         for plugin in self.plugins.iter().filter(|plugin| plugin.changes_something()) {
@@ -61,7 +61,7 @@ impl Preview {
             (Outcome::Unchanged, "unchanged"),
             (Outcome::Held, "held by a rollback"),
             (Outcome::Missing, "stays loaded, though its artifact is gone"),
-            (Outcome::NotReloadable, "may not be reloaded, as its running version says"),
+            (Outcome::NotReloadable, "its running version does not allow a reload"),
         ] {
             let of_outcome = self.plugins.iter().filter(|plugin| plugin.outcome == outcome);
             let names: Vec<&str> = of_outcome.map(|plugin| plugin.name.as_str()).collect();
@@ -70,7 +70,7 @@ impl Preview {
             }
         }
         if self.plugins.iter().any(|plugin| !plugin.data_bag.is_empty()) {
-            let note = "which values the new versions take over is known once their steps have run";
+            let note = "the values that the new versions take over are known only after their steps have run";
             lines.push(Line::new(Sort::Note, note));
         }
         lines
@@ -78,7 +78,7 @@ impl Preview {
 }
 
 impl PluginPreview {
-    /// `world v3 → build 1f2e3d4c`, and what is otherwise.
+    /// `world v3 → build 1f2e3d4c`, and the differences.
     fn lines(&self) -> Vec<Line> {
         let mut lines = vec![Line::new(Sort::Heading, self.heading())];
         if let Some(error) = &self.error {
@@ -94,7 +94,7 @@ impl PluginPreview {
             lines.push(Line::new(Sort::Breaking, format!("      {}", broken.difference)));
         }
         if !self.host_expects.is_empty() {
-            let text = "    so the reload would be refused; build the host anew, and start it";
+            let text = "    so the reload would be refused; build the host again, and restart it";
             lines.push(Line::new(Sort::Note, text));
         }
         lines.extend(self.changes.iter().flat_map(change_lines));
@@ -127,7 +127,9 @@ impl PluginPreview {
         let what = match (self.outcome, &self.new) {
             (Outcome::Removed, _) => ": its artifact is gone, it would be removed".to_owned(),
             (Outcome::Patched, _) => ": would be patched, and keep its state".to_owned(),
-            (Outcome::Rebound, _) => ": loaded again, since what it imports changes".to_owned(),
+            (Outcome::Rebound, _) => {
+                ": loaded again, since a plugin that it imports changes".to_owned()
+            }
             (Outcome::Added, Some(new)) => {
                 format!(": new, build {}", format::short_build_id(&new.build_id))
             }
@@ -145,7 +147,7 @@ impl PluginPreview {
     }
 }
 
-/// `! - function reset: () -> ()`; what is long has lines of its own.
+/// `! - function reset: () -> ()`; a long change takes several lines.
 pub fn change_lines(change: &ArtifactChange) -> Vec<Line> {
     let (sign, sort) = match change.change {
         ChangeKind::Added => ('+', Sort::Added),

@@ -4,12 +4,12 @@ use super::{Answer, CallOutcome, Replay, ReplayedCall};
 use crate::compare::preview::{Line, Sort};
 use crate::format;
 
-/// What is to be known of each answer.
-const WHERE: &str = "The pinned calls, made in what serves and in what would serve; each in a process of \
-                     its own, where the Vault is empty and nothing is the host's:";
+/// A remark about all results.
+const WHERE: &str = "Results of the pinned calls in the serving builds and in the new builds. Each call runs in a \
+                     process of its own, with an empty Vault and nothing else of the host:";
 
 impl Replay {
-    /// The replay in words.
+    /// The replay as text.
     pub fn lines(&self) -> Vec<Line> {
         if let Some(error) = &self.error {
             let text = format!("The pinned calls were not made: {error}");
@@ -26,7 +26,7 @@ impl Replay {
 }
 
 impl ReplayedCall {
-    /// `= world greet("Ada", 2)  "Hello, Ada!"`; what differs has a line for each answer.
+    /// `= world greet("Ada", 2)  "Hello, Ada!"`; different results have a line each.
     fn lines(&self) -> Vec<Line> {
         let (mark, sort) = match self.is_same {
             Some(true) => ('=', Sort::Plain),
@@ -52,7 +52,7 @@ impl ReplayedCall {
 }
 
 impl Answer {
-    /// Whether it failed where the other did not.
+    /// Whether this call failed and the other did not.
     fn is_worse_than(&self, other: &Self) -> bool {
         let has_value =
             |it: &Self| matches!(it.outcome, CallOutcome::Value(_) | CallOutcome::LargeValue(_));

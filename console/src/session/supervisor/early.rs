@@ -1,4 +1,4 @@
-//! A patch is brought to the host while the linker still makes the artifact that has the same code.
+//! Loads a patch into the host while the linker still makes the artifact with the same code.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use crate::session::Watch;
 use crate::session::event::SessionEvent;
 use crate::session::job::{Job, JobOutcome};
 
-/// The host that gets a patch of one plugin early.
+/// The host that gets an early patch of one plugin.
 #[derive(Clone)]
 pub(super) struct Early {
     plugin_dir: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct Early {
     ahead: Ahead,
 }
 
-/// The plugins, by package, of which a host serves code that is not in the plugin directory yet.
+/// The plugins, by package, whose serving code is not in the plugin directory yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ahead(Arc<Mutex<BTreeSet<String>>>);
 
@@ -36,8 +36,8 @@ impl Ahead {
 }
 
 impl Supervisor {
-    /// Where the plugin that is built gets its code early: it is the only one, and a reload would follow that has
-    /// nothing else to load.
+    /// The host for an early patch, if a single plugin is built and the reload that follows would load nothing
+    /// else.
     pub(super) fn early(&self) -> Option<Early> {
         let is_alone = self.running.as_ref().is_some_and(|running| running.jobs.len() == 1);
         let is_served = self.queue.front() == Some(&Job::ReloadIfBuilt) && self.watch == Watch::On;
@@ -50,11 +50,11 @@ impl Supervisor {
         })
     }
 
-    /// Lets the host go back to the artifact of a plugin whose code it got early, if the build ended without an
-    /// artifact that has this code.
+    /// Makes the host go back to the artifact of a plugin if it got its code early, and the build ended without an
+    /// artifact with this code.
     pub(super) async fn go_back_from_early(&mut self, build: &Job, outcome: &JobOutcome) {
         let Some(plugin) = build.plugin() else { return };
-        // The next build of it is on its way, and says what becomes of it.
+        // The next build of the plugin is already queued, and will decide.
         if self.queue.contains(build) || !self.ahead.lock().remove(plugin) {
             return;
         }
@@ -69,8 +69,8 @@ impl Supervisor {
 }
 
 impl Early {
-    /// Gives the plugin its code as soon as there is a patch. If the host refuses, the reload after the build tells
-    /// why.
+    /// Loads a patch into the host as soon as it is made. If the host refuses it, the reload after the build
+    /// reports why.
     pub(super) fn on_patch(&self, plugin: &str) -> OnPatch {
         let (early, plugin) = (self.clone(), plugin.to_owned());
         OnPatch(Arc::new(move |patch| {
@@ -85,14 +85,14 @@ impl Early {
             |error: &dyn ToString| WireError::new(ErrorKind::Internal, error.to_string());
         let EarlyPatch { patch, phases } = early;
         let bytes = patch.to_bytes().map_err(|error| internal(&error))?;
-        // Hidden, so that nobody takes it for the patch of an artifact.
+        // The file is hidden, so that it is not taken for the patch of an artifact.
         let file = tempfile::Builder::new().prefix(".").tempfile_in(&self.plugin_dir);
         let mut file = file.map_err(|error| internal(&error))?;
         file.write_all(&bytes).map_err(|error| internal(&error))?;
         self.send(plugin, file.path(), phases)
     }
 
-    /// Tells the host which build has the code that it serves already; `true` if no reload is needed any more.
+    /// Notifies the host which build has the code that it already serves; `true` if no reload is needed any more.
     pub(super) fn settle(&self, plugin: &str, built: &Built) -> bool {
         if !self.ahead.lock().contains(plugin) {
             return false;

@@ -1,4 +1,4 @@
-//! What lies in the plugin directory, whoever put it there: another console and a shell do, too.
+//! The content of the plugin directory, into which other consoles and shells may also put artifacts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::env::consts::DLL_SUFFIX;
@@ -12,18 +12,18 @@ use super::{Report, Supervisor};
 use crate::session::event::SessionEvent;
 use crate::session::job::Job;
 
-/// What was seen of the plugin directory last.
+/// The last known content of the plugin directory.
 #[derive(Debug, Default)]
 pub(super) struct Installed {
-    /// None while somebody looks.
+    /// `None` while the directory is being read.
     seen: Option<Seen>,
-    /// Whether somebody looks.
+    /// Whether the directory is being read.
     is_looking: bool,
-    /// Whether this session has put something there since that look began.
+    /// Whether this session has installed something since that read began.
     is_stale: bool,
-    /// What the host served when it was asked last.
+    /// The plugins that served at the last snapshot.
     serving: Vec<PluginInfo>,
-    /// What was told of it last.
+    /// The builds of the last event about it.
     told: BTreeMap<String, String>,
     /// The build of each plugin that was reloaded last, or is about to be.
     tried: BTreeMap<String, String>,
@@ -39,12 +39,12 @@ pub(super) struct Seen {
 struct File {
     changed_at: SystemTime,
     size: u64,
-    /// The plugin and its build id; none of a file that is no artifact.
+    /// The plugin and its build id; `None` for a file that is not an artifact.
     build: Option<(String, String)>,
 }
 
 impl Seen {
-    /// Looks into a directory. What has not changed since it was read is not read again.
+    /// Reads a directory. Files that have not changed are not read again.
     fn look(dir: &Path, before: &Self) -> Self {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         let paths = entries.map(|entry| entry.path());
@@ -68,8 +68,8 @@ impl Seen {
     }
 }
 
-/// What another one than this session has built of plugins that serve something else: by plugin, with the
-/// build ids. What a rollback keeps back is left alone, and so is what was tried.
+/// The builds that another program has installed and that do not serve, by plugin. Plugins that a rollback keeps
+/// back are left out, and so are builds that were tried.
 fn foreign(
     installed: &BTreeMap<String, String>,
     plugins: &[PluginInfo],
@@ -85,20 +85,20 @@ fn foreign(
     foreign.collect()
 }
 
-/// The plugin and the build id that a file has; none of one that is no whole artifact.
+/// The plugin and the build id of a file; `None` if it is not a complete artifact.
 fn build_of(path: &Path) -> Option<(String, String)> {
     let facts = hotswap_artifact::inspect(&fs::read(path).ok()?).ok()?;
     Some((facts.name.to_string(), facts.build_id.to_string()))
 }
 
 impl Supervisor {
-    /// Compares what the host serves with what lies in the plugin directory, once it was looked there.
+    /// Compares the serving builds with the plugin directory, once the directory was read.
     pub(super) fn look_what_others_built(&mut self, snapshot: &Snapshot) {
         self.installed.serving.clone_from(&snapshot.plugins);
         self.look_into_plugin_dir();
     }
 
-    /// Looks into the plugin directory, unless somebody does.
+    /// Reads the plugin directory, unless it is already being read.
     pub(super) fn look_into_plugin_dir(&mut self) {
         let Some(dir) = self.plugin_dir.clone() else { return };
         if std::mem::replace(&mut self.installed.is_looking, true) {
@@ -113,13 +113,13 @@ impl Supervisor {
         });
     }
 
-    /// The session has built this itself, and reloads it.
+    /// Records that the session has built this itself, and will reload it.
     pub(super) fn note_own_build(&mut self, plugin: String, build_id: String) {
         self.installed.tried.insert(plugin, build_id);
         self.installed.is_stale = true;
     }
 
-    /// Reloads what somebody else has built, where saves are reloaded: every save is served.
+    /// Reloads builds of other programs if the session reloads saves, so that every save is served.
     fn reload_what_others_built(&mut self) {
         let is_idle = self.running.is_none() && self.queue.is_empty();
         if !self.watch.reloads() || self.client.is_none() || !is_idle {
@@ -134,7 +134,7 @@ impl Supervisor {
         }
     }
 
-    /// Tells what lies in the plugin directory, if that is something else than before.
+    /// Sends an event if the content of the plugin directory has changed.
     pub(super) async fn look_what_is_installed(&mut self, seen: Seen) {
         let builds = seen.builds();
         self.installed.seen = Some(seen);
@@ -143,7 +143,7 @@ impl Supervisor {
             self.installed.told.clone_from(&builds);
             self.tell(SessionEvent::Installed { builds }).await;
         }
-        // What this session has built since would be compared with what lay there before.
+        // The content from before a build of this session must not be compared with what serves now.
         match self.installed.is_stale {
             true => self.look_into_plugin_dir(),
             false => self.reload_what_others_built(),

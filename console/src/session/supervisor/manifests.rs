@@ -1,4 +1,4 @@
-//! The list of plugins follows the manifests.
+//! Keeps the list of plugins up to date with the manifests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::session::event::SessionEvent;
 use crate::session::job::Job;
 use crate::session::plugin_dir;
 
-/// Names the plugins whose artifacts a session put into a plugin directory, one a line.
+/// The file with the names of the plugins that a session has installed, one on each line.
 const INSTALLED: &str = ".hotswap-installed";
 
 /// The manifests that a host's package was read from.
@@ -38,7 +38,7 @@ impl Manifests {
         Self { contents: contents.collect() }
     }
 
-    /// Whether a manifest is another one than when it was read.
+    /// Whether a manifest has changed since it was read.
     fn have_changed(&self) -> bool {
         self.contents.iter().any(|(file, content)| fs::read(file).ok() != *content)
     }
@@ -53,7 +53,7 @@ impl Manifests {
     }
 }
 
-/// Reads a host's package again. The plugin directory stays what it was: the host looks there.
+/// Reads a host's package again. Its plugin directory does not change, because the running host uses it.
 fn reopen(package: &HostPackage, command_line: &[String]) -> Result<HostPackage, BuildError> {
     let plugin_dir = package.plugin_dir.clone();
     let mut changed = HostPackage::open_with(&package.dir, command_line)?;
@@ -61,8 +61,8 @@ fn reopen(package: &HostPackage, command_line: &[String]) -> Result<HostPackage,
     Ok(HostPackage { plugin_dir, ..changed })
 }
 
-/// Removes artifacts of plugins that an earlier session installed and that the manifest does not name
-/// any more; what others put into the directory stays.
+/// Removes artifacts that an earlier session installed for plugins that the manifest does not name any more. Files
+/// from elsewhere stay.
 pub(super) fn remove_unlisted(package: &HostPackage) {
     let file = package.plugin_dir.join(INSTALLED);
     let installed = fs::read_to_string(&file).unwrap_or_default();
@@ -71,13 +71,13 @@ pub(super) fn remove_unlisted(package: &HostPackage) {
         remove_artifact(&package.plugin_dir, plugin);
     }
     let names: String = package.plugins.iter().map(|it| format!("{}\n", it.name)).collect();
-    // Without the list an artifact stays that nobody names, as it does where it was put by hand.
+    // Without the list, such an artifact stays, like one that was put there by hand.
     let _ = fs::create_dir_all(&package.plugin_dir).and_then(|()| fs::write(&file, names));
 }
 
 fn remove_artifact(plugin_dir: &Path, plugin: &str) {
     if let Some(path) = plugin_dir::artifact(plugin_dir, plugin) {
-        // One that cannot be removed is loaded again by the next start; this one's host drops it.
+        // An artifact that cannot be removed is loaded again at the next start; the running host unloads it now.
         let _ = fs::remove_file(path);
     }
 }
@@ -95,11 +95,10 @@ impl Supervisor {
         });
     }
 
-    /// Takes up what the manifests say now: builds and loads what was added, and unloads what was
-    /// taken off.
+    /// Applies the changes of the manifests: builds and loads added plugins, and unloads removed ones.
     pub(super) async fn reopened(&mut self, package: Result<HostPackage, BuildError>) {
         let (Ok(package), Some(old), None) = (package, &self.package, &self.ending) else {
-            // A manifest that is just being edited: the builds tell what is wrong with it.
+            // The manifest is probably being edited; the builds report what is wrong with it.
             return;
         };
         self.manifests = Manifests::of(&package);
@@ -129,7 +128,7 @@ impl Supervisor {
         self.take_up(new, gone);
     }
 
-    /// Builds new plugins before the host is started or reloads, and has it unload those that are gone.
+    /// Builds new plugins before the host is started or reloads, and makes it unload removed ones.
     fn take_up(&mut self, new: Vec<String>, gone: Vec<String>) {
         let begins = |job: &Job| matches!(job, Job::StartHost | Job::ReloadIfBuilt);
         let at = self.queue.iter().position(begins).unwrap_or(self.queue.len());
@@ -149,7 +148,7 @@ impl Supervisor {
     }
 }
 
-/// The plugins of the second list that the first does not have.
+/// The plugins of the second list that are not in the first.
 fn missing_in(plugins: &[PluginPackage], others: &[PluginPackage]) -> Vec<String> {
     let is_new = |it: &&PluginPackage| !plugins.iter().any(|plugin| plugin.name == it.name);
     others.iter().filter(is_new).map(|plugin| plugin.name.clone()).collect()

@@ -1,4 +1,4 @@
-//! Whether the host that runs is older than its sources.
+//! Finds out whether the running host is older than its sources.
 
 use hotswap_build::{HostPackage, PluginPackage};
 use hotswap_protocol::same_plugin;
@@ -9,7 +9,7 @@ use crate::session::host_inputs;
 use crate::session::job::Job;
 use crate::session::plugin_dir;
 
-/// What the watcher reports changes of the host's own sources under. No package has this name.
+/// The name for the host's own sources in reports of the watcher. No package has this name.
 pub(super) const HOST: &str = "(host)";
 
 /// The plugins of a host, and the host itself, for a watcher.
@@ -18,7 +18,7 @@ pub(super) fn watched(package: &HostPackage) -> Vec<PluginPackage> {
 }
 
 impl Supervisor {
-    /// Builds a host that does not run, and tells that one which runs is older than its sources.
+    /// Builds the host if it does not run; if it runs, reports that it is older than its sources.
     pub(super) async fn host_sources_changed(&mut self, plugins: &[String]) {
         let is_building = self.runs(&Job::BuildHost);
         if !is_building && self.executable.is_some() && !self.host_inputs.have_changed() {
@@ -43,7 +43,7 @@ impl Supervisor {
         }
     }
 
-    /// Queues what a host needs to run, where it is not queued already.
+    /// Queues the jobs that build and start the host, unless they are queued already.
     fn build_and_start(&mut self) {
         let Some(package) = &self.package else { return };
         let plugins = package.plugins.iter().map(|plugin| Job::BuildPlugin(plugin.name.clone()));
@@ -53,7 +53,7 @@ impl Supervisor {
         self.queue.push_back(Job::StartHost);
     }
 
-    /// The plugins that served, and whose artifact is not in the plugin directory any more.
+    /// The plugins that served and have no artifact in the plugin directory any more.
     pub(super) fn missing_artifacts(&self) -> Vec<String> {
         let Some(package) = &self.package else { return Vec::new() };
         let has_served = |name: &str| self.good.keys().any(|good| same_plugin(good, name));

@@ -1,34 +1,34 @@
-//! How long builds take, and whether one whose sources changed again is worth finishing.
+//! Decides whether a build is worth finishing after its sources have changed again, from how long builds take.
 
 use std::time::Duration;
 
 use super::Supervisor;
 use crate::session::job::{Job, JobOutcome};
 
-/// Somebody who saves all the time sees a result all the same.
+/// How many builds in a row may be cancelled, so that a user who saves all the time still sees a result.
 const CANCELLED_IN_A_ROW: u32 = 3;
 
 /// The builds of one plugin.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// How long the last one took that was not cancelled.
+    /// How long the last build took that was not cancelled.
     last: Option<Duration>,
-    /// How many in a row were cancelled for a newer save.
+    /// How many builds in a row were cancelled for a newer save.
     cancelled: u32,
 }
 
 impl Pace {
-    /// Whether a build that has run so long is better ended for a newer save: the next one is then done
-    /// earlier, and would be compiled anew from the beginning in any case. What cargo has only just
-    /// begun, and nobody knows the duration of, may have compiled dependencies that would be lost.
+    /// Whether to cancel a build that has run this long for a newer save. The next build is then done earlier, and
+    /// would compile the same code again in any case. A build whose duration is not known is not cancelled at its
+    /// beginning, because compiled dependencies could be lost.
     fn is_better_ended(&self, after: Duration) -> bool {
         self.last.is_some_and(|last| after < last) && self.cancelled < CANCELLED_IN_A_ROW
     }
 }
 
 impl Supervisor {
-    /// Ends a build of what was saved again, where that is worth it. What was built side by side with it
-    /// is built again as well.
+    /// Cancels the build of a plugin that was saved again, if that saves time. Plugins that are built beside it
+    /// are then built again, too.
     pub(super) fn cancel_outdated_build(&mut self, plugins: &[String]) {
         let Some(running) = &self.running else { return };
         let mut names = running.jobs.iter().filter_map(Job::plugin);
@@ -47,7 +47,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes note of how long a build took.
+    /// Records how long a build took.
     pub(super) fn note_pace(&mut self, job: &Job, outcome: &JobOutcome, elapsed: Duration) {
         if let Job::BuildPlugin(name) = job
             && *outcome != JobOutcome::Cancelled

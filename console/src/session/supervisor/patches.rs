@@ -1,4 +1,4 @@
-//! Builds are made into patches for the versions that run, where only bodies of functions changed.
+//! Loads builds as patches into running versions if only bodies of functions changed.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use super::Supervisor;
 use crate::session::event::SessionEvent;
 use crate::session::plugin_dir;
 
-/// What is known for patches.
+/// The state for patches.
 #[derive(Debug, Default)]
 pub(super) struct Patches {
-    /// Whether they are made.
+    /// Whether patches are made.
     pub are_made: bool,
     /// The builds that were loaded as a whole and serve, by plugin.
     bases: HashMap<String, BuildId>,
-    /// Why the last build of a plugin is no patch.
+    /// Why the last build of a plugin cannot be loaded as a patch.
     reasons: HashMap<String, String>,
 }
 
@@ -25,7 +25,7 @@ impl Patches {
         Self { are_made, ..Self::default() }
     }
 
-    /// Notes what serves.
+    /// Records what serves.
     pub(super) fn look(&mut self, snapshot: &Snapshot) {
         self.bases.clear();
         for plugin in &snapshot.plugins {
@@ -36,13 +36,13 @@ impl Patches {
         }
     }
 
-    /// The build for which a patch of this package is to be made.
+    /// The build for which a patch of this package should be made.
     pub(super) fn base(&self, package: &str) -> Option<BuildId> {
         let mut bases = self.bases.iter().filter(|_| self.are_made);
         bases.find(|(plugin, _)| same_plugin(plugin, package)).map(|(_, base)| *base)
     }
 
-    /// Notes why a build is no patch; `None` if it is one, or none was asked for.
+    /// Records why a build cannot be loaded as a patch; `None` if it can, or if no patch was requested.
     pub(super) fn built(&mut self, plugin: String, why: Option<String>) {
         match why {
             Some(why) => self.reasons.insert(plugin, why),
@@ -50,7 +50,7 @@ impl Patches {
         };
     }
 
-    /// Adds to what the host tells of a reload why a plugin was loaded as a whole, which is known here.
+    /// Adds to a reload's report why plugins were loaded as a whole, which only this session knows.
     pub(super) fn explain(&mut self, event: &mut Event) {
         let Event::ReloadFinished { report, .. } = event else { return };
         for plugin in &mut report.plugins {
@@ -63,15 +63,14 @@ impl Patches {
 }
 
 impl Supervisor {
-    /// Turns patches on, or off: then what is built already is loaded as a whole, too.
+    /// Turns patches on or off. If they are off, builds that are already installed are loaded as a whole, too.
     pub(super) async fn patch(&mut self, on: bool) {
         self.patches.are_made = on;
         self.load_whole_unless_patching();
         self.tell(SessionEvent::Patching { on }).await;
     }
 
-    /// Without patches, what is in the plugin directory is loaded as a whole, even if another console left a patch
-    /// beside it.
+    /// Removes the patches from the plugin directory if patches are off, even if another console left them there.
     pub(super) fn load_whole_unless_patching(&self) {
         if let Some(dir) = self.plugin_dir.as_ref().filter(|_| !self.patches.are_made) {
             plugin_dir::remove_patches(dir);
@@ -79,7 +78,7 @@ impl Supervisor {
     }
 }
 
-/// Why a build is no patch for the version that runs; `None` if it is one, or none was asked for.
+/// Why a build cannot be loaded as a patch; `None` if it can, or if no patch was requested.
 pub(super) fn not_patched(built: &Built) -> Option<String> {
     built.patch.as_ref()?.as_ref().err().map(ToString::to_string)
 }

@@ -1,4 +1,4 @@
-//! What is asked beside the jobs, without keeping the loop waiting.
+//! Requests that run beside the jobs and do not delay the loop.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ impl Supervisor {
                         Some(client) => client.request(operation.request()).await,
                         None => Err(no_host()),
                     };
-                    // Of what was done, the host tells everybody.
+                    // The host reports what was done as events.
                     let Err(error) = answer else { return };
                     SessionEvent::NotPinned(error)
                 }
@@ -60,7 +60,7 @@ impl Supervisor {
         });
     }
 
-    /// Keeps a version loaded, or lets it go.
+    /// Keeps a version loaded, or stops doing so.
     pub(super) fn hold(&self, target: String, on: bool) {
         let (client, events) = (self.client.clone(), self.events.clone());
         tokio::spawn(async move {
@@ -75,7 +75,7 @@ impl Supervisor {
         });
     }
 
-    /// Has what a reload would load opened and compared.
+    /// Opens and compares the artifacts that a reload would load.
     pub(super) fn preview(&self) {
         let (client, events) = (self.host_with_files(), self.events.clone());
         let prober = self.options.prober.clone();
@@ -89,7 +89,7 @@ impl Supervisor {
         });
     }
 
-    /// Has the pinned calls made in what a reload would load.
+    /// Makes the pinned calls in the artifacts that a reload would load.
     pub(super) fn replay(&self) {
         let (client, events) = (self.host_with_files(), self.events.clone());
         let prober = self.options.prober.clone();
@@ -103,7 +103,7 @@ impl Supervisor {
         });
     }
 
-    /// Has a call made in what serves and in a stored build.
+    /// Makes a call in the serving version and in a stored build.
     pub(super) fn invoke_in_both(&self, call: InvokeParams, build: StoredChoice) {
         let (client, events, cancel) =
             (self.host_with_files(), self.events.clone(), self.calls.clone());
@@ -116,7 +116,7 @@ impl Supervisor {
                 Ok(replay::invoke_in_both(&client, &prober, &call, &file).await)
             };
             let cancelled = WireError::new(ErrorKind::Cancelled, "the call was cancelled");
-            // Its processes are killed when it is dropped.
+            // The processes of the call are killed when it is dropped.
             let answers = tokio::select! {
                 answers = make => answers,
                 () = cancel.cancelled() => Err(cancelled),
@@ -157,20 +157,20 @@ impl Supervisor {
         });
     }
 
-    /// The host, whose files are here.
+    /// The connected host, if its files are on this machine.
     fn host_with_files(&self) -> Result<Client, WireError> {
         let client = self.client.clone().ok_or_else(no_host)?;
         client.expect_files().map(|()| client)
     }
 
-    /// Where earlier builds are kept: as the host's package has it, or as the host itself says.
+    /// The directory of earlier builds: as the host's package or the host itself names it.
     fn store_dir(&self) -> Option<PathBuf> {
         let of_host = || self.host_with_files().ok()?.host().store_dir.clone();
         let known = self.package.as_ref().map(store::directory).or_else(of_host);
         known.filter(|dir| dir.is_dir())
     }
 
-    /// Looks what is stored of a plugin, where that is known.
+    /// Lists the stored builds of a plugin, if the directory is known.
     pub(super) fn list_builds(&self, plugin: String) {
         let (store_dir, events) = (self.store_dir(), self.events.clone());
         tokio::task::spawn_blocking(move || {
@@ -186,7 +186,7 @@ fn no_host() -> WireError {
     WireError::new(ErrorKind::NoHost, "no host is connected")
 }
 
-/// Calls a function. Cancelled, it still waits for the host's answer, which may come all the same.
+/// Calls a function. If it is cancelled, it still waits for the host's answer, since the call may have returned.
 async fn call(
     client: &Client,
     operation: &Operation,

@@ -1,5 +1,4 @@
-//! A host that was started anew and could not load what is in the plugin directory gets the builds
-//! that served last.
+//! If a restarted host cannot load what is in the plugin directory, it gets the builds that served last.
 
 use std::collections::HashMap;
 
@@ -11,11 +10,11 @@ use crate::session::job::Job;
 use crate::session::store::StoredChoice;
 
 impl Supervisor {
-    /// Notes what serves, so that a host that is started anew can have it again; and where nothing
-    /// does since the first load failed, replaces what it failed with.
+    /// Records what serves, for a restarted host. If nothing serves because the first load failed, replaces the
+    /// builds that failed.
     pub(super) async fn look_what_serves(&mut self, snapshot: &Snapshot) {
         if snapshot.generation > 0 {
-            // A host that is about to end has plugins that serve no longer.
+            // The plugins of a host that is about to end do not count.
             for plugin in &snapshot.plugins {
                 if let Some(build_id) = serving(plugin) {
                     self.good.insert(plugin.name.clone(), build_id.to_owned());
@@ -40,8 +39,8 @@ impl Supervisor {
     }
 }
 
-/// What is to take the place of the builds that failed, and how each of them failed. A load fails as
-/// a whole: the build of a plugin that only went down with another one is kept.
+/// The builds to replace those that failed, and why each failed. A load fails as a whole, so a plugin that failed
+/// only because of another one keeps its build.
 fn replacements(
     plugins: &[PluginInfo],
     good: &HashMap<String, String>,
@@ -49,7 +48,7 @@ fn replacements(
     let of_plugin = |plugin: &PluginInfo| {
         let failed = plugin.versions.first().filter(|it| it.state == VersionState::Failed)?;
         let good = good.get(&plugin.name).filter(|good| **good != failed.build_id)?;
-        // None where no plugin is at fault, but a callback of the host's is.
+        // `None` if no plugin is at fault, but a callback of the host is.
         let blamed = failed.failure.as_ref().and_then(|failure| failure.plugin.as_deref());
         let is_blamed = |other: &PluginInfo| Some(other.name.as_str()) == blamed;
         if !is_blamed(plugin) && plugins.iter().any(is_blamed) {

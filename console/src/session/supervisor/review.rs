@@ -1,4 +1,4 @@
-//! Cargo has the last word: in quiet moments it builds what was built without it.
+//! Reviews builds without cargo: while nothing else happens, cargo builds the same sources.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,24 +13,24 @@ use crate::session::disagreements;
 use crate::session::event::SessionEvent;
 use crate::session::job::Job;
 
-/// How long nothing must have happened before cargo is asked.
+/// How long nothing may have happened before a review.
 const QUIET: Duration = Duration::from_secs(4);
 
-/// What cargo is to look at, and whether it does.
+/// The state of reviews.
 #[derive(Debug)]
 pub(super) struct Reviews {
-    /// The plugins that were built since cargo looked at them.
+    /// The plugins that were built since their last review.
     due: BTreeSet<String>,
-    /// The plugins that cargo has looked at since something was saved.
+    /// The plugins that were reviewed since the last save.
     done: BTreeSet<String>,
-    /// The plugins that cargo could not build, and that are built for that to be told.
+    /// The plugins that cargo could not build, which are built again to report the error.
     failed: BTreeSet<String>,
-    /// Whether cargo made other code of one of them, so that the others are looked at without a pause.
+    /// Whether cargo made other code of a plugin, so that the other plugins are reviewed without a pause.
     is_healing: bool,
     running: Option<Cancel>,
     /// When something happened last.
     latest: Instant,
-    /// `None` if nothing is to be reviewed.
+    /// How long nothing may have happened; `None` if reviews are off.
     quiet: Option<Duration>,
 }
 
@@ -39,7 +39,7 @@ impl Reviews {
         let given = std::env::var(env::REVIEW).ok();
         let quiet = match given.as_deref().map(str::trim) {
             None | Some("") => Some(QUIET),
-            // Whatever is not a number of seconds turns reviews off.
+            // A value that is not a number of seconds turns reviews off.
             Some(text) => text.parse().ok().map(Duration::from_secs),
         };
         Self {
@@ -53,28 +53,29 @@ impl Reviews {
         }
     }
 
-    /// When the next review begins, if nothing goes on.
+    /// When the next review begins, if nothing else happens.
     fn next(&self) -> Option<Instant> {
         let quiet = if self.is_healing { Duration::ZERO } else { self.quiet? };
         (!self.due.is_empty() && self.running.is_none()).then_some(self.latest + quiet)
     }
 
-    /// What a record misses of one plugin it may miss of `all`. Each is looked at once.
+    /// Makes reviews of all these plugins due: an error in the record of one may also concern the others. Each is
+    /// reviewed once.
     fn suspect(&mut self, all: impl Iterator<Item = String>) {
         self.is_healing = true;
         self.due.extend(all.filter(|name| !self.done.contains(name)));
     }
 
-    /// Takes note that a plugin was built.
+    /// Records that a plugin was built.
     fn built(&mut self, name: &str) {
-        // What is built because cargo could not has been built by cargo.
+        // A build after an error of cargo has run cargo, so it needs no review.
         if !self.failed.remove(name) {
             self.done.remove(name);
             self.due.insert(name.to_owned());
         }
     }
 
-    /// Something is to be built: until all is quiet again, there is nothing to heal.
+    /// Called when something is to be built. The reviews without a pause end.
     fn put_off(&mut self) {
         self.latest = Instant::now();
         self.is_healing = false;
@@ -89,15 +90,15 @@ impl Reviews {
     }
 }
 
-/// What became of a review: the plugin, what cargo made of it if that is other code, and whether cargo
-/// came to an end.
+/// The result of a review: the plugin, and the build of cargo if its code differs. An error means that cargo did
+/// not finish.
 pub(super) struct Reviewed {
     pub plugin: String,
     pub found: Result<Option<(Built, Disagreement)>, BuildError>,
 }
 
 impl Supervisor {
-    /// When the next review begins; `None` if there is nothing to review, or if something goes on.
+    /// When the next review begins; `None` if nothing is due, or if something is running.
     pub(super) fn review_at(&self) -> Option<Instant> {
         let reviews = &self.reviews;
         let is_idle = self.running.is_none()
@@ -107,12 +108,12 @@ impl Supervisor {
         reviews.next().filter(|_| is_idle)
     }
 
-    /// Ends the review that runs: something is to be built. It is begun again when all is quiet.
+    /// Cancels the running review because something is to be built. It begins again later.
     pub(super) fn put_off_review(&mut self) {
         self.reviews.put_off();
     }
 
-    /// Has cargo look at a plugin that was built.
+    /// Makes a review of a plugin that was built due.
     pub(super) fn make_review_due(&mut self, job: &Job) {
         self.reviews.latest = Instant::now();
         if let Job::BuildPlugin(name) = job {
@@ -120,7 +121,7 @@ impl Supervisor {
         }
     }
 
-    /// Begins the next review in the background. It is no job: nobody asked for it.
+    /// Begins the next review in the background. It is not a job, because no user asked for it.
     pub(super) fn begin_review(&mut self) {
         let Some(name) = self.reviews.due.pop_first() else { return };
         let Some(plugin) = self.package.as_ref().and_then(|package| find(package, &name)).cloned()
@@ -142,7 +143,7 @@ impl Supervisor {
         });
     }
 
-    /// Takes over what cargo made, if that is other code.
+    /// Installs the build of cargo if its code differs.
     pub(super) async fn reviewed(&mut self, reviewed: Reviewed) {
         let Reviewed { plugin, found } = reviewed;
         let was_cancelled = self.reviews.running.take().is_some_and(|it| it.is_cancelled());
@@ -160,7 +161,7 @@ impl Supervisor {
                 self.reviews.suspect(all);
                 if let Ok(path) = built.install(&plugin_dir) {
                     disagreements::add(&plugin_dir);
-                    // It is reloaded with what cargo makes of the others.
+                    // It is reloaded together with the builds that cargo makes of other plugins.
                     self.note_own_build(built.plugin.clone(), built.build_id.to_string());
                     let event = SessionEvent::ReplayDisagreed {
                         plugin: built.plugin,
@@ -173,7 +174,7 @@ impl Supervisor {
                     self.tell(event).await;
                 }
             }
-            // A build runs cargo too now, and tells what is wrong.
+            // The build now runs cargo too, and reports the error.
             Err(_) => {
                 self.reviews.suspect(all);
                 self.reviews.failed.insert(plugin.clone());
@@ -183,7 +184,7 @@ impl Supervisor {
         self.heal();
     }
 
-    /// Once cargo has looked at all that may be wrong, what it made of them is loaded at once.
+    /// After cargo has reviewed all plugins that may be wrong, its builds are loaded at once.
     fn heal(&mut self) {
         if !self.reviews.is_healing || !self.reviews.due.is_empty() {
             return;
@@ -212,7 +213,7 @@ mod tests {
         assert!(reviews.next().unwrap() <= Instant::now());
         assert!(reviews.due.iter().eq(["b", "c"]));
 
-        // What differs in each of them is no reason to begin anew.
+        // A difference in each of them does not begin the reviews again.
         assert_eq!(reviews.due.pop_first().as_deref(), Some("b"));
         reviews.done.insert("b".into());
         reviews.suspect(all());

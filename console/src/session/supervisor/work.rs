@@ -1,4 +1,4 @@
-//! Beginning, cancelling and finishing jobs.
+//! Begins, cancels and finishes jobs.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes from the queue what is built side by side with `job`: the other plugins next to it.
+    /// Takes the builds from the queue that run side by side with `job`: the other plugins directly after it.
     fn take_builds_beside(&mut self, job: &Job) -> Vec<Job> {
         let count = match job.is_plugin_build() {
             true => self.queue.iter().take_while(|job| job.is_plugin_build()).count(),
@@ -63,7 +63,7 @@ impl Supervisor {
         self.queue.drain(..count).collect()
     }
 
-    /// Begins a job in the background; one that ends at once has its outcome.
+    /// Begins a job in the background. A job that ends at once returns its outcome as an error.
     fn begin(&mut self, job: Job, cancel: Cancel) -> Result<(), JobOutcome> {
         if job.reloads() {
             self.load_whole_unless_patching();
@@ -111,7 +111,7 @@ impl Supervisor {
                     let _ = report.blocking_send(Report::Reopened(Ok(changed.clone())));
                     changed
                 }
-                // Cargo tells what is wrong with a manifest.
+                // Cargo reports errors in a manifest.
                 Some(Err(_)) | None => package,
             };
             let mut on_message = |message| tell(&events, &package.name, message);
@@ -161,7 +161,7 @@ impl Supervisor {
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
             for job in unknown {
-                let message = format!("the host's package names no such plugin: {job}");
+                let message = format!("the host's package does not name this plugin: {job}");
                 let outcome = JobOutcome::failed(ErrorKind::Build, message);
                 // The session is over when this fails.
                 let _ = report.blocking_send(Report::Built(job, outcome, Product::Nothing));
@@ -175,7 +175,7 @@ impl Supervisor {
         let Some(package) = self.package.clone() else {
             return Err(JobOutcome::failed(
                 ErrorKind::Build,
-                "where builds are stored is not known",
+                "the directory of stored builds is not known",
             ));
         };
         let (events, report) = (self.events.clone(), self.report.clone());
@@ -203,7 +203,7 @@ impl Supervisor {
         let Some(package) = self.package.clone() else {
             return Err(JobOutcome::failed(
                 ErrorKind::Build,
-                "where builds are stored is not known",
+                "the directory of stored builds is not known",
             ));
         };
         let report = self.report.clone();
@@ -265,13 +265,13 @@ impl Supervisor {
         self.process = Some(process);
         self.is_outdated = false;
         self.keep_host_inputs();
-        // What is in the plugin directory is loaded by the start itself.
+        // The start itself loads what is in the plugin directory.
         self.built_since_reload = false;
         self.connect(HostChoice::Started(pid), pid);
         Ok(())
     }
 
-    /// Reloads, unless that would break something that is used: then a person decides.
+    /// Reloads unless that would break something that is in use; then a person decides.
     fn begin_careful_reload(&self) -> Result<(), JobOutcome> {
         let Some(client) = self.client.clone() else {
             return Err(JobOutcome::failed(ErrorKind::NoHost, "no host is connected"));
@@ -286,9 +286,9 @@ impl Supervisor {
                     // The session is over when these fail.
                     let _ = events.send(SessionEvent::ReloadWaits { plugins }).await;
                     let _ = events.send(SessionEvent::Preview(Ok(preview))).await;
-                    JobOutcome::done("it would break something, and waits")
+                    JobOutcome::done("it waits, because it would break something")
                 }
-                // What cannot be compared the host refuses, and says why.
+                // The host refuses builds that cannot be compared, and reports why.
                 _ => match client.ask(Operation::Reload.request()).await {
                     Ok(report) => reloaded(report),
                     Err(error) => JobOutcome::Failed { error },
@@ -320,7 +320,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Whether this job runs.
+    /// Whether this job is running.
     pub(super) fn runs(&self, job: &Job) -> bool {
         self.running.as_ref().is_some_and(|running| running.jobs.contains(job))
     }
@@ -335,7 +335,7 @@ impl Supervisor {
         }
     }
 
-    /// One of the builds that run side by side has ended.
+    /// Called when one of the builds that run side by side has ended.
     pub(super) async fn finish_one(&mut self, job: Job, outcome: JobOutcome) {
         let Some(running) = &mut self.running else { return };
         let elapsed = running.started.elapsed();
@@ -346,7 +346,7 @@ impl Supervisor {
         self.finished(job, outcome, elapsed).await;
     }
 
-    /// What runs has ended.
+    /// Called when the running job has ended.
     pub(super) async fn finish(&mut self, outcome: JobOutcome) {
         let Some(RunningJob { jobs, started, .. }) = self.running.take() else { return };
         for job in jobs {
@@ -355,11 +355,12 @@ impl Supervisor {
     }
 
     async fn finished(&mut self, job: Job, outcome: JobOutcome, elapsed: Duration) {
-        // Without its host there is nothing to start; an earlier build of it will do. A save builds it.
+        // Without a program of the host there is nothing to start; an earlier one is enough. A save builds it
+        // again.
         if job == Job::BuildHost && self.executable.is_none() {
             self.queue.retain(|waiting| *waiting != Job::StartHost);
         }
-        // It would start with what it is not to start with.
+        // The host must not start without the requested builds.
         if let (Job::Install(_), JobOutcome::Failed { .. }) = (&job, &outcome) {
             self.queue.retain(|waiting| !matches!(waiting, Job::StartHost | Job::Reload));
         }
@@ -376,7 +377,7 @@ fn reloaded(report: ReloadReport) -> JobOutcome {
     JobOutcome::done(report.to_string())
 }
 
-/// What was asked for and did not come about is no success.
+/// A version that was not freed is a failure.
 fn freed(result: FreeResult) -> JobOutcome {
     if result.state == VersionState::Freed {
         return JobOutcome::done(format!(
@@ -391,7 +392,7 @@ fn freed(result: FreeResult) -> JobOutcome {
     JobOutcome::failed(ErrorKind::NotFreeable, format!("it is {}{holders}", result.detail))
 }
 
-/// Builds plugins side by side, and tells of each when it is in the plugin directory.
+/// Builds plugins side by side, and reports each when it is in the plugin directory.
 fn run_plugin_builds(
     builds: &[(PluginPackage, BuildOptions)],
     early: Option<&Early>,
@@ -401,8 +402,8 @@ fn run_plugin_builds(
 ) {
     let plugins: Vec<_> = builds.iter().map(|(plugin, options)| (plugin, options)).collect();
     let name = |position: usize| &builds[position].0.name;
-    // What the compiler warned of when it compiled a plugin is not told again for one that is up to date, and
-    // that is known in the end.
+    // Warnings from an earlier compilation are not shown again for a plugin that is up to date, which is known
+    // only at the end.
     let warnings = RefCell::new(vec![Vec::<BuildMessage>::new(); builds.len()]);
     let mut on_message = |position: usize, message| match message {
         BuildMessage::Diagnostic(said) if said.level != DiagnosticLevel::Error => {
@@ -459,7 +460,7 @@ fn run_plugin_builds(
     build_plugins(&plugins, cancel, &mut on_message, &mut on_built);
 }
 
-/// Tells what a build says; waits where the events are not read as fast.
+/// Sends a message of a build. Waits if events are not read as fast.
 fn tell(events: &mpsc::Sender<SessionEvent>, package: &str, message: BuildMessage) {
     let event = match message {
         BuildMessage::Progress { done, total, package } => {

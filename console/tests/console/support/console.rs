@@ -1,4 +1,4 @@
-//! The console without a terminal: events in, effects and screens out.
+//! The console without a terminal: events go in, effects and screens come out.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use hotswap_console::compare::difference::DiffRequest;
@@ -15,7 +15,7 @@ use ratatui::style::Color;
 
 use super::samples;
 
-/// A console whose clock stands at five minutes past noon.
+/// A console whose clock is at five minutes past noon.
 pub struct Console {
     pub state: State,
     pub now_ms: u64,
@@ -26,7 +26,7 @@ impl Console {
         Self { state: State::new((width, height)), now_ms: samples::NOON_MS + 300_000 }
     }
 
-    /// One that is connected to the sample host, which it started.
+    /// A console that has started the sample host and is connected to it.
     pub fn connected(width: u16, height: u16) -> Self {
         let mut console = Self::new(width, height);
         console.session(SessionEvent::Opened {
@@ -74,7 +74,7 @@ impl Console {
             .collect()
     }
 
-    /// Does something with the mouse where this text is on the screen.
+    /// Uses the mouse at the place of this text on the screen.
     pub fn mouse(&mut self, kind: MouseEventKind, text: &str) -> Vec<Effect> {
         let screen = self.screen();
         let mut lines = screen.lines().enumerate();
@@ -98,19 +98,19 @@ impl Console {
         }
     }
 
-    /// Shows the Diff tab, and gives what it asks for; none where it has no place.
+    /// Shows the Diff tab, and returns the comparison that it requests; `None` if there is no room for the tab.
     pub fn compare(&mut self) -> Option<DiffRequest> {
         let mut effects = update::act(&mut self.state, Action::Show(Tab::Diff));
         effects.extend(self.take_in(Input::Tick));
         requested(&effects)
     }
 
-    /// What is on the screen, without colours and without the blanks at line ends.
+    /// The text on the screen, without colours and without spaces at line ends.
     pub fn screen(&self) -> String {
         self.screen_in(&Theme::without_colours())
     }
 
-    /// Whether this text is dimmed where colours are off.
+    /// Whether this text is dimmed when colours are off.
     pub fn is_dim(&self, text: &str) -> bool {
         let buffer = self.drawn_in(&Theme::without_colours());
         let screen = self.screen();
@@ -127,8 +127,8 @@ impl Console {
         cell.modifier.contains(ratatui::style::Modifier::DIM)
     }
 
-    /// Expects the same words on dark and on light backgrounds and without colours, no colour in the last, and
-    /// nothing but ASCII where that is wanted.
+    /// Expects the same words on dark backgrounds, on light ones and without colours; no colours in the last case;
+    /// and only ASCII characters in ASCII mode.
     pub fn assert_readable_in_all_themes(&self) {
         let screen = self.screen();
         for theme in [Theme::with_colours(), Theme::with_dark_colours()] {
@@ -164,7 +164,7 @@ impl Console {
     }
 }
 
-/// What the effects have compared.
+/// The comparison that the effects request.
 pub fn requested(effects: &[Effect]) -> Option<DiffRequest> {
     effects.iter().find_map(|effect| match effect {
         Effect::Order(Order::Compare(request)) => Some(request.clone()),

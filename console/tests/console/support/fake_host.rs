@@ -28,12 +28,12 @@ impl FakeHost {
         Self::listen_as(directory.join(format!("{pid}.sock")), samples::host(pid))
     }
 
-    /// Listens at this socket, and says that it is this host.
+    /// Listens at this socket with the description of this host.
     pub fn listen_as(socket: PathBuf, host: HostInfo) -> Self {
         Self::listen_planning(socket, host, samples::plan())
     }
 
-    /// The same, and says that a reload would do this.
+    /// The same, and answers this plan of a reload.
     pub fn listen_planning(socket: PathBuf, host: HostInfo, plan: ReloadPlan) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -48,7 +48,7 @@ impl FakeHost {
         Self { socket, requests, serving }
     }
 
-    /// What was asked so far, hello and subscriptions included.
+    /// All requests so far, including hello and subscriptions.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! What several test modules need.
+//! Helpers that several test modules share.
 
 pub mod console;
 pub mod fake_host;

@@ -1,4 +1,4 @@
-//! A host as the tests show it, made of the JSON that such a host sends.
+//! A sample host, made from the JSON that such a host sends.
 
 use std::collections::BTreeMap;
 
@@ -90,7 +90,7 @@ pub fn version(version: u32, state: VersionState, detail: &str) -> VersionInfo {
     }))
 }
 
-/// What lies in the plugin directory: the builds that serve, and the one that failed.
+/// The builds in the plugin directory: those that serve, and the one that failed.
 pub fn installed() -> BTreeMap<String, String> {
     let build = |(plugin, number)| {
         let build_id = version(number, VersionState::Active, "").build_id;
@@ -99,7 +99,7 @@ pub fn installed() -> BTreeMap<String, String> {
     [("world", 3), ("cat", 1), ("dog", 1)].into_iter().map(build).collect()
 }
 
-/// What holds a version that was replaced: a call that is under way, and a value in use.
+/// The holders of a replaced version: a running call, and a value in use.
 fn holders() -> Vec<Holder> {
     read(json!([
         {
@@ -119,7 +119,7 @@ pub fn owner(plugin: &str, version: u32) -> Owner {
     Owner::Version { plugin: plugin.into(), version }
 }
 
-/// What was under way when a host died: a call, and one that it made in turn.
+/// The calls in flight when a host died: a call, and another call that it made.
 pub fn calls() -> Vec<InFlightCall> {
     let call = |plugin: &str, version, function: Option<&str>| InFlightCall {
         plugin: plugin.into(),
@@ -134,7 +134,7 @@ pub fn calls() -> Vec<InFlightCall> {
     vec![call("world", 3, Some("greet")), call("cat", 1, None)]
 }
 
-/// A pinned call of `greet` that gave something in v2, and gives this in v3.
+/// A pinned call of `greet` with these results in v2 and in v3.
 pub fn pin(id: u64, was: &str, is: &str) -> PinnedCall {
     let answer = |version: u32, value: &str| json!({ "version": version, "at_ms": NOON_MS, "elapsed_ns": 49_000, "value": value });
     read(json!({
@@ -275,7 +275,7 @@ pub fn built(effect: BuildEffect) -> SessionEvent {
     built_as(effect, 0)
 }
 
-/// `world` was built, and the compiler has so many warnings.
+/// `world` was built with this many warnings.
 pub fn built_with_warnings(warnings: usize) -> SessionEvent {
     built_as(BuildEffect::NewCode, warnings)
 }
@@ -380,7 +380,8 @@ pub fn record(seq: u64, level: LogLevel, message: &str) -> LogRecord {
     }))
 }
 
-/// What a host remembers: it loaded `world v2`, failed to load another one, and then loaded `world v3`.
+/// The reloads that a host remembers: it loaded `world v2`, failed to load another build, and then loaded `world
+/// v3`.
 pub fn reloads() -> Reloads {
     let world = |generation: u64, version: u32, outcome| {
         let plugins = json!([
@@ -398,7 +399,7 @@ pub fn reloads() -> Reloads {
     Reloads { reloads: reloads.collect() }
 }
 
-/// Of a reload that would bring another `world`, and take `dog` away.
+/// The preview of a reload that would replace `world` and remove `dog`.
 pub fn preview() -> Preview {
     let plan = plan();
     let change = |value| read::<ArtifactChange>(value);
@@ -436,7 +437,7 @@ pub fn preview() -> Preview {
         key: "greetings".into(),
         type_name: "u64".into(),
         prospect: Prospect::Same,
-        detail: "stays where the new version asks for this type again".into(),
+        detail: "stays if the new version requests this type again".into(),
         is_breaking: false,
     };
     let host_expects = vec![read(json!({
@@ -478,13 +479,13 @@ pub fn mistake(plugin: &str, row: u32) -> SessionEvent {
     SessionEvent::Build { package: plugin.into(), line }
 }
 
-/// Where it is.
+/// The place of a line.
 pub fn place(plugin: &str, row: u32) -> Place {
     let file = format!("/src/{plugin}/src/lib.rs").into();
     Place { file, row: Some(row), column: Some(5) }
 }
 
-/// How the work on `world` differs from v3.
+/// The differences between v3 of `world` and the work tree.
 pub fn difference(request: DiffRequest) -> Difference {
     let changes = preview().plugins.remove(0).changes;
     let lines = [
@@ -505,7 +506,7 @@ pub fn difference(request: DiffRequest) -> Difference {
     Difference { request, declared: Ok(Some(declared)), source: Ok(source) }
 }
 
-/// Of a reload that would replace `world` by an artifact that is not there.
+/// The plan of a reload that would replace `world` by an artifact that does not exist.
 pub fn plan() -> ReloadPlan {
     read(json!({
         "generation": 3,
@@ -549,8 +550,8 @@ pub fn reloaded() -> Snapshot {
     snapshot
 }
 
-/// Of pinned calls in that reload: one gives something else, one fails now, one must not be called any more, and
-/// one is as it was.
+/// The replay of pinned calls for that reload: one result differs, one call fails now, one must not be made any
+/// more, and one result is the same.
 pub fn replay() -> Replay {
     let answer = |outcome| Answer { elapsed_ns: None, outcome };
     let value =

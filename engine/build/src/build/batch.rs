@@ -221,7 +221,7 @@ impl<'a> Batch<'a> {
         places
     }
 
-    /// The library of the plugin at `position`, and what is kept of its build.
+    /// The library of the plugin at `position`, and the input of its build.
     pub(super) fn link(
         &mut self,
         position: usize,
@@ -248,7 +248,7 @@ impl<'a> Batch<'a> {
         Ok((linked?, record.and_then(|record| record.new_build(&linking.member))))
     }
 
-    /// The record of the plugin at `position`, and what it is known by there.
+    /// The record of the plugin at `position`, and the plugin as a member of it.
     pub(super) fn record(&self, position: usize) -> Option<(&Replay, &replay::Member<'a>)> {
         let member = &self.members[position];
         Some((&self.places.records[member.record?], &member.linking.member))
@@ -274,7 +274,7 @@ impl<'a> Batch<'a> {
             // Without the outlines, the next build cannot tell what changed.
             let _ = record.keep_outlines();
         }
-        // Of plugins that are built together, none is known to be the one that is saved next.
+        // If several plugins are built together, it is not known which one will be saved next.
         if let [Member { linking, record: Some(at), .. }] = &self.members[..]
             && linking.keeps_compiler()
         {

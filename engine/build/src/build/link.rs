@@ -131,7 +131,7 @@ impl<'a> Linking<'a> {
         self.options.keep_compiler
     }
 
-    /// The patch that is wanted while it is linked.
+    /// The early patch that the caller wants, if any.
     pub(super) fn wish(&self) -> Option<Wish<'_>> {
         let OnPatch(give) = self.options.on_early_patch.as_ref()?;
         let notice = self.notice.map(|notice| (PhaseKind::Notice, notice));

@@ -59,7 +59,7 @@ impl BuildLock {
 /// The error for a directory whose file system does not support locks.
 fn no_locks(plugin: &str, path: &Path, error: io::Error) -> BuildError {
     BuildError::setup(format!(
-        "`{plugin}`: cannot lock {}: {error}; on a mount without locks (`flock`), as some NFS and FUSE mounts are, builds \
+        "`{plugin}`: cannot lock {}: {error}; on a mount without locks (`flock`), such as some NFS and FUSE mounts, builds \
          would disturb each other: set a target directory on another mount with `CARGO_TARGET_DIR`",
         path.display()
     ))

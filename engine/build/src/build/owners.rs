@@ -1,8 +1,9 @@
-//! Notes whose sources the compiled files in a target directory outside the workspace were made from.
+//! Records, for each compiled file in a target directory outside the workspace, the workspace that its sources
+//! belong to.
 //!
-//! Cargo names compiled files after the place of the package in its workspace, and compares the times of
-//! sources. So if two checkouts share a target directory, cargo takes a file of one for a file of the other,
-//! if the other's sources are older than the file.
+//! Cargo names a compiled file after the path of its package within the workspace, and compares modification
+//! times. If two checkouts share a target directory, cargo can therefore mistake a file of one checkout for a file
+//! of the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! The library that runs, and where it has the items that a patch takes from it.
+//! The library of the running version, and the addresses of its items.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::object_file::{Kind, index};
 /// A library with its symbols.
 #[derive(Debug, Default)]
 pub(super) struct Base {
-    /// By name: the file that a local symbol comes from, the address, and what it is.
+    /// The symbols by name.
     symbols: HashMap<String, Vec<Symbol>>,
     /// The addresses to which the loader writes the addresses of other libraries' symbols.
     bound: HashMap<String, u64>,

@@ -19,7 +19,7 @@ pub(super) struct Objects {
     pub files: Vec<ObjectFile>,
     /// The definitions of each name. Several objects may have a local function of the same name.
     by_name: HashMap<String, Vec<AtomId>>,
-    /// Who refers to each name, and to what has none.
+    /// The atoms that refer to each name, also if no object defines it.
     naming: HashMap<String, Vec<AtomId>>,
     unnamed: HashMap<AtomId, Vec<AtomId>>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Difference {
     pub uncalled: BTreeSet<AtomId>,
 }
 
-/// Whether places in the source, which panics report, count.
+/// Whether source locations, which panics report, count as a difference.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Locations {
     Count,
@@ -185,8 +185,8 @@ impl<'a> Hashes<'a> {
         }
     }
 
-    /// Whether it is a place in the source as panics report it: the path of a file and its length, a line and
-    /// a column.
+    /// Whether an atom is a source location as panics report it: the path of a file with its length, a line and a
+    /// column.
     fn is_location(&self, id: AtomId) -> bool {
         let atom = self.objects.atom(id);
         let (Kind::Constant, 24, None) = (atom.kind, atom.size, &atom.name) else { return false };
@@ -205,16 +205,16 @@ impl<'a> Hashes<'a> {
     }
 }
 
-/// The objects of two builds. Those that the compiler did not make anew are the same file in both.
+/// The objects of two builds. Objects that the compiler did not make again are the same file in both.
 pub(super) struct Pair<'a> {
     pub base: Objects,
     pub new: Objects,
-    /// What is the same in both, and was not taken apart yet.
+    /// The files that are the same in both builds, and were not read yet.
     same: Vec<&'a ListedFile>,
 }
 
 impl<'a> Pair<'a> {
-    /// Reads what differs between the objects of two builds.
+    /// Reads the objects that differ between two builds.
     pub(super) fn read(base: &'a Listed, new: &[PathBuf]) -> io::Result<Result<Self, Unpatchable>> {
         let after = identified(new)?;
         let is_same =
@@ -234,7 +234,7 @@ impl<'a> Pair<'a> {
         Ok(Ok(Self { base, new, same }))
     }
 
-    /// Reads those objects, among the ones that are the same in both, that have a symbol of a name.
+    /// Reads the objects that are the same in both builds and have a symbol with this name.
     pub(super) fn read_mentioning(&mut self, name: &str) -> io::Result<Result<(), Unpatchable>> {
         let mentioning: Vec<_> = self.same.extract_if(.., |file| file.mentions(name)).collect();
         for file in mentioning {
@@ -277,14 +277,14 @@ impl Listed {
         Ok(Self { files })
     }
 
-    /// The file of the same name.
+    /// The file with the same name as `path`.
     fn named(&self, path: &Path) -> Option<&ListedFile> {
         let at = self.files.binary_search_by_key(&path.file_name(), |file| file.path.file_name());
         at.ok().map(|at| &self.files[at])
     }
 }
 
-/// Tells whether two names are of one file, whose content nobody changes.
+/// The identity of a file whose content nobody changes. It shows whether two names belong to the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId {
     device: u64,
@@ -299,7 +299,7 @@ impl FileId {
     }
 }
 
-/// Files with their identities, in the order of their names: what is made of them does not depend on where they lie.
+/// Files with their identities, sorted by file name, so that the result does not depend on their directory.
 fn identified(paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, FileId)>> {
     let identify = |path: &PathBuf| Ok((path.clone(), FileId::of(path)?));
     let mut identified = paths.iter().map(identify).collect::<io::Result<Vec<_>>>()?;
@@ -307,7 +307,7 @@ fn identified(paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, FileId)>> {
     Ok(identified)
 }
 
-/// What the sources say about a build.
+/// What is known from the sources about a build.
 #[derive(Clone, Copy)]
 pub(crate) struct Edited<'a> {
     /// The functions whose bodies changed.
@@ -335,7 +335,7 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
     for id in new.all() {
         let atom = new.atom(id);
         let stem = &new.files[id.file].stem;
-        // One of its names may have been that of another function.
+        // One of its names may have belonged to another function.
         for alias in atom.aliases.iter().filter(|_| atom.kind == Kind::Code) {
             let old = base.counterpart(stem, alias);
             let mut is_same =
@@ -352,7 +352,7 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
         };
         let Some(old) = base.counterpart(stem, name) else {
             match atom.kind {
-                // If a function needs it, that function has changed.
+                // A function that needs it has then changed, too.
                 Kind::Code | Kind::Constant => {}
                 Kind::Function | Kind::Variable | Kind::ThreadLocal | Kind::Collected => {
                     return Err(Unpatchable::NewStatic(name.clone()));
@@ -363,8 +363,8 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
         if before.get(old, Locations::Count) == after.get(id, Locations::Count) {
             continue;
         }
-        // If only places in the source differ, the code stays as it is, with its old places. This does not
-        // apply to edited functions, whose constants may look like places.
+        // If only source locations differ, the code stays as it is, with its old locations. This does not apply to
+        // edited functions, whose constants may look like locations.
         if !is_edited(name, edited.functions)
             && before.get(old, Locations::Skip) == after.get(id, Locations::Skip)
         {
@@ -622,9 +622,9 @@ fn is_loaded_to_call(atom: &Atom, from: usize) -> bool {
     false
 }
 
-/// Whether the address of a function is only lent by this caller, and nobody keeps it after the call: that of what
-/// `catch_unwind` calls, which is passed to the compiler's own `try`; and that of a closure on a value of the
-/// DataBag, which the engine calls before it returns.
+/// Whether this caller passes the address of a function only to code that does not keep it after the call. This
+/// applies to the function that `catch_unwind` passes to the compiler's own `try`, and to a closure on a value of
+/// the DataBag, which the engine calls before it returns.
 fn is_lent(function: &Atom, by: &Atom) -> bool {
     let name = name_of(function);
     let is_caught = name.starts_with("std::panicking::")
@@ -638,7 +638,7 @@ fn is_lent(function: &Atom, by: &Atom) -> bool {
 pub(super) fn name_of(atom: &Atom) -> String {
     match &atom.name {
         Some(name) => readable(name),
-        None => "a function of the compiler's".to_owned(),
+        None => "a function without a name".to_owned(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The file that names the functions of a patch, for backtraces.
 //!
-//! It is an ELF file with a table of symbols, and with the debug information of the objects that the functions are
-//! from, if they have any. The linker strips this from the library, but not from the objects. What it says of other
-//! functions is kept, but has no address.
+//! It is an ELF file with a symbol table. If the objects of the functions have debug information, the file has it
+//! too, because the linker strips it from the library, but not from the objects. Information about functions that
+//! are not in the patch stays in it, without an address.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,7 +19,7 @@ use super::object_file::{Kind, ObjectFile, index};
 /// The byte order of all numbers.
 const LE: LittleEndian = LittleEndian;
 
-/// The address of what is not in the patch. Readers skip it; -1 has another meaning in some lists.
+/// The address for everything that is not in the patch. Readers skip it; -1 has another meaning in some lists.
 const NOWHERE: u64 = u64::MAX - 1;
 
 /// The file for atoms at these offsets in the content of a patch.
@@ -39,7 +39,7 @@ pub(super) fn file(objects: &Objects, placed: &HashMap<AtomId, usize>) -> Vec<u8
     let table = Table { names: strings, entry_bytes: size_of::<Sym64<LittleEndian>>() as u64 };
     writer.section(b".symtab", elf::SHT_SYMTAB, &symbols, table);
     let bytes: usize = debug.sections.values().map(Vec::len).sum();
-    // The headers take less than the rest.
+    // The limit leaves room for the headers, which are smaller than the content.
     if bytes + symbols.len() + names.len() <= MAX_SYMBOL_BYTES / 2 {
         for (name, content) in &debug.sections {
             writer.section(name, elf::SHT_PROGBITS, content, Table::default());
@@ -56,7 +56,7 @@ struct Function<'a> {
     size: u64,
 }
 
-/// In the order of their addresses.
+/// The functions, sorted by address.
 fn functions<'a>(objects: &'a Objects, placed: &HashMap<AtomId, usize>) -> Vec<Function<'a>> {
     let named = |(&id, &at): (&AtomId, &usize)| {
         let atom = objects.atom(id);
@@ -68,7 +68,7 @@ fn functions<'a>(objects: &'a Objects, placed: &HashMap<AtomId, usize>) -> Vec<F
     functions
 }
 
-/// The symbols, and the texts of their names.
+/// The symbol table, and the string table with the names.
 fn symbol_table(functions: &[Function<'_>]) -> (Vec<u8>, Vec<u8>) {
     let mut names = vec![0];
     let mut symbols = vec![0; size_of::<Sym64<LittleEndian>>()];
@@ -95,7 +95,7 @@ struct Debug {
 }
 
 impl Debug {
-    /// Adds that of an object. Without what cannot be read, there are only no places in the source.
+    /// Adds the debug information of an object. If a part cannot be read, backtraces only lack source locations.
     fn add(&mut self, number: usize, object: &ObjectFile, placed: &HashMap<AtomId, usize>) {
         if let Some(sections) = filled_in(number, object, placed, &self.sections) {
             for section in sections {
@@ -110,13 +110,13 @@ impl Debug {
 /// A section of an object's debug information.
 struct DebugSection {
     name: Vec<u8>,
-    /// Where it begins, after what other objects have.
+    /// The offset at which it begins, after the sections of other objects.
     begin: usize,
     content: Vec<u8>,
 }
 
-/// The sections of an object's debug information, with the addresses of what was placed, to follow what is `before`
-/// them. `None` if the object has none that can be read.
+/// The sections of an object's debug information with the addresses of the placed atoms. They will follow the
+/// sections that are in `before`. `None` if the object has no debug information that can be read.
 fn filled_in(
     number: usize,
     object: &ObjectFile,
@@ -166,7 +166,7 @@ fn filled_in(
     Some(sections)
 }
 
-/// The address of a place in a section of an object; `None` if the patch does not have it. The place may be the end of
+/// The address of a place in a section of an object; `None` if it is not in the patch. The place may be the end of
 /// an atom.
 fn address(
     file: usize,
@@ -185,14 +185,14 @@ fn address(
 /// Writes an ELF file.
 #[derive(Default)]
 struct Writer {
-    /// What follows the file's header.
+    /// The bytes after the file's header.
     content: Vec<u8>,
     names: Vec<u8>,
-    /// All but the first, which is empty.
+    /// All headers but the first, which is empty.
     headers: Vec<SectionHeader64<LittleEndian>>,
 }
 
-/// What a table of symbols says of itself.
+/// The header fields that only a symbol table has.
 #[derive(Default)]
 struct Table {
     /// The number of the section with the names.
@@ -217,7 +217,7 @@ impl Writer {
             sh_offset: number(begin),
             sh_size: number(content.len()),
             sh_link: U32::new(LE, table.names),
-            // In a table of symbols, the number of the first that is not local.
+            // In the header of a symbol table, the index of the first symbol that is not local.
             sh_info: U32::new(LE, u32::from(table.names != 0)),
             sh_addralign: number(ALIGN),
             sh_entsize: U64::new(LE, table.entry_bytes),
@@ -226,7 +226,7 @@ impl Writer {
         self.headers.len() as u32
     }
 
-    /// Adds the sections' names and headers, and returns the file.
+    /// Adds the section names and the section headers, and returns the file.
     fn end(mut self) -> Vec<u8> {
         const NAME: &[u8] = b".shstrtab";
         let names = [&*self.names, b"\0", NAME, b"\0"].concat();

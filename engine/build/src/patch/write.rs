@@ -19,7 +19,7 @@ const TRAP: u8 = 0xcc;
 /// The smallest alignment of a function.
 const CODE_ALIGN: u64 = 16;
 
-/// The patch that brings `difference` to a version that runs `base`. Functions that the base lacks are taken
+/// The patch that loads `difference` into a version with the build `base`. Functions that the base lacks are taken
 /// from the `libraries`.
 pub(super) fn write(
     base: &Base,
@@ -50,7 +50,7 @@ pub(super) fn write(
 /// The input of a patch.
 pub(super) struct Made<'a> {
     pub from: BuildId,
-    /// `None` if it is not linked yet.
+    /// The build that the patch makes; `None` if it is not linked yet.
     pub to: Option<BuildId>,
     /// The functions whose bodies changed.
     pub functions: &'a [String],
@@ -62,14 +62,14 @@ fn write_with(
     difference: &Difference,
     made: &Made<'_>,
 ) -> Result<Patch, Unpatchable> {
-    // An uncalled function is in the base only if something has its address in another way.
+    // Data or code outside these objects may have the address of such a function, if the base has it at all.
     for id in &difference.uncalled {
         let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
         if atom.name.as_ref().is_some_and(|name| base.find(file, name).is_some()) {
             return Err(Unpatchable::CalledFromOutside { function: name_of(atom) });
         }
     }
-    // Each function has a description in the base, too; otherwise the objects belong to something else.
+    // The base must have a description of each function, too. Otherwise the objects belong to another library.
     for id in &difference.entries {
         let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
         let place = atom.name.as_ref().and_then(|name| base.find(file, name));
@@ -121,15 +121,15 @@ struct Writer<'a> {
     /// The offset of each of these in the content.
     placed: HashMap<AtomId, usize>,
     content: Vec<u8>,
-    /// Where the addresses of symbols lie that code reads there, and those of thread-locals.
+    /// The offsets of the slots that the code reads: addresses of symbols, and places of thread-locals.
     slots: BTreeMap<Slot, usize>,
-    /// Where the jumps lie to functions that may be too far away for a call.
+    /// The offsets of jumps to functions that may be too far away for a call.
     jumps: BTreeMap<u64, usize>,
-    /// What is still to be filled in.
+    /// The references that are not filled in yet.
     open: Vec<Open>,
 }
 
-/// What stands in eight bytes, or for a thread-local in sixteen.
+/// The content of a slot: eight bytes, or sixteen for a thread-local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Slot {
     Own(AtomId),
@@ -139,7 +139,7 @@ enum Slot {
     ThreadLocal(u64),
 }
 
-/// A place that refers to something.
+/// A reference that is not filled in yet.
 struct Open {
     at: usize,
     file: usize,

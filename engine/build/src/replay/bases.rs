@@ -40,7 +40,7 @@ const LIBRARY: &str = "library";
 /// The largest number of builds of a plugin that are kept.
 const MOST_BASES: usize = 6;
 
-/// A build that was kept, read to be compared with another one.
+/// A kept build that was read to be compared with another one.
 #[derive(Debug)]
 pub(super) struct KeptBase {
     id: BuildId,
@@ -60,7 +60,7 @@ impl Base {
     }
 }
 
-/// A build of a plugin as it was just made, to be kept and compared. It does not change with the record.
+/// A build that has just finished, to be kept and compared. It does not change with the record.
 #[derive(Debug)]
 pub(crate) struct NewBuild {
     /// The directory of the plugin's builds.
@@ -87,8 +87,9 @@ impl NewBuild {
         }
         link(artifact, &kept.path().join(LIBRARY))?;
         fs::write(kept.path().join(MADE_OF), made_of)?;
-        // The same code may be there already, from other object files. Those that the compiler goes on with now are
-        // kept: whatever is the same file in the next build need not be compared.
+        // A build with the same code may be kept already, with other object files. The object files that the
+        // compiler uses from now on replace them: whatever is the same file in the next build need not be
+        // compared.
         let before = tempfile::Builder::new().prefix(".").tempdir_in(bases)?;
         match fs::rename(&dir, before.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -110,7 +111,7 @@ impl NewBuild {
         let after = self.bases.join(to.to_string());
         let (library, objects) = (fs::read(after.join(LIBRARY))?, objects_in(&after)?);
         let new = (Some(Build { id: to, library: &library }), &objects[..]);
-        // It was read beside the compiler, if a patch was wanted early.
+        // It was read while the compiler ran, if an early patch was wanted.
         let known = record.base_read.as_ref().filter(|base| base.id == from);
         let read = if known.is_none() { kept_base(&self.bases, from)? } else { None };
         let Some(base) = known.or(read.as_ref()) else {
@@ -125,7 +126,7 @@ impl Replay {
         self.dir.join("bases").join(&member.plugin.name)
     }
 
-    /// The build of the plugin that the record tells of; `None` if the compiler keeps no objects of it.
+    /// The build of the plugin that the record describes; `None` if the compiler keeps no objects of it.
     pub(crate) fn new_build(&self, member: &Member<'_>) -> Option<NewBuild> {
         let root = self.record.plugins.get(&member.plugin.name)?.root.clone();
         let (made, objects) = (self.base(member)?, self.objects(member)?);
@@ -179,11 +180,11 @@ impl Replay {
         kept_base(&self.bases(member), id)
     }
 
-    /// The patch that makes the plugin, as it was compiled now while its linker still runs, of a build that was kept.
-    /// `root` says what its own unit was made of; all else is as it was.
+    /// An early patch: it is made after compiling, while the linker runs, and turns a kept build into the new one.
+    /// `root` is the input of the plugin's own unit; all other input is recorded.
     ///
     /// # Errors
-    /// If something that was kept cannot be read.
+    /// If a kept file cannot be read.
     pub(super) fn early_patch(
         &self,
         member: &Member<'_>,
@@ -242,7 +243,7 @@ fn patch_to(
 fn kept_base(bases: &Path, id: BuildId) -> io::Result<Option<KeptBase>> {
     let dir = bases.join(id.to_string());
     let Some(made) = Base::load(&dir) else { return Ok(None) };
-    // As recently used as the newest.
+    // This marks it as recently used, so it is not removed.
     fs::File::open(&dir)?.set_modified(std::time::SystemTime::now())?;
     let linked = Linked::read(fs::read(dir.join(LIBRARY))?, &objects_in(&dir)?)?;
     Ok(Some(KeptBase { id, made, linked }))
@@ -267,21 +268,21 @@ fn objects_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths.into_iter().filter(is_object).collect())
 }
 
-/// Whether each of the compiler's `objects` is among the files that the linker was given: the same file, under
-/// whatever name.
+/// Whether each of the compiler's `objects` is among the files that were passed to the linker: the same file,
+/// under any name.
 fn are_linked(objects: &[PathBuf], linked: &[PathBuf]) -> bool {
     let own: Vec<_> = objects.iter().filter(|path| has_extension(path, "o")).cloned().collect();
     let (own, linked) = (ids(&own), ids(linked));
     own.is_some_and(|own| linked.is_some_and(|linked| own.is_subset(&linked)))
 }
 
-/// Which files these are, whatever they are called; `None` if one is not there.
+/// The identities of files; `None` if one does not exist.
 fn ids(paths: &[PathBuf]) -> Option<BTreeSet<FileId>> {
     paths.iter().map(|path| FileId::of(path).ok()).collect()
 }
 
-/// Whether two builds differ in nothing but sources: the compiler is called alike, and no procedural macro and
-/// no build script changed.
+/// Whether two builds differ only in sources: the compiler is called in the same way, and no procedural macro or
+/// build script changed.
 fn is_compiled_alike(base: &Base, now: &Base) -> bool {
     let ids = |base: &Base| base.units.keys().cloned().collect::<Vec<_>>();
     let is_same = |(id, now): (&UnitId, &Made)| {

@@ -155,10 +155,9 @@ impl Input {
         self.content == other.content && self.content != Content::Unknown
     }
 
-    /// The content that a process has read from `path`. The process began at `began` and has ended. The
-    /// result is the current content, or unknown if the file may have changed since. `seen` is the content
-    /// just before the process began: if the file still has that content and was not changed later, it is
-    /// known.
+    /// The content that a process has read from `path`. The process began at `began` and has ended. The result is
+    /// the current content if the file cannot have changed since `began`. Otherwise it is unknown, unless the file
+    /// still has the content `seen`, which it had just before the process began, and did not change later.
     pub(super) fn read_since(path: &Path, began: SystemTime, seen: Option<&Self>) -> Self {
         let now = match seen {
             Some(seen) => seen.look_again(),
@@ -252,10 +251,10 @@ mod tests {
         let seen = Input::read(&file);
         let just_after = SystemTime::now();
         let known = Input::read_since(&file, just_after, Some(&seen));
-        assert!(known.has_same_content(&seen), "it is what it was just before");
+        assert!(known.has_same_content(&seen), "it has the same content as just before");
         let before = just_after - Duration::from_secs(1);
         let written_back = Input::read_since(&file, before, Some(&seen));
-        assert!(!written_back.has_same_content(&seen), "it may have been another one meanwhile");
+        assert!(!written_back.has_same_content(&seen), "its content may have differed in between");
         fs::write(&file, "two").unwrap();
         let unknown = Input::read_since(&file, before, Some(&seen));
         assert!(!unknown.has_same_content(&unknown.look_again()));

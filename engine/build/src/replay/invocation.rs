@@ -44,7 +44,7 @@ const HOLD: &str = "hold";
 /// The file in it that says that the call was held back.
 const HELD: &str = "held";
 
-/// The directory for the notes of one run of cargo. It is removed when dropped, unless it is to stay.
+/// The directory for the notes of one run of cargo. It is removed when dropped, unless it should stay.
 #[derive(Debug)]
 pub(crate) struct Notes {
     dir: tempfile::TempDir,

@@ -1,10 +1,10 @@
-//! Keeps compilers that have started and wait for their arguments, so that the next build need not wait until one is
-//! loaded.
+//! Keeps compilers that have started and wait for their arguments, so that the next build need not wait until a
+//! compiler is loaded.
 //!
-//! Loading takes a compiler some 15 ms, of the some 150 ms for a small plugin. One that waits has read neither
-//! arguments nor sources: it reads its arguments from its standard input. There is one for each of the crates that
-//! were compiled last, since whoever edits a crate mostly saves it again. If this process ends, the input ends with
-//! it, and the compilers too.
+//! Loading a compiler takes some 15 ms, of the 150 ms or so that the build of a small plugin takes. A waiting
+//! compiler has read neither arguments nor sources: it reads its arguments from its standard input. There is one
+//! for each of the crates that were compiled last, since these are likely to be saved again. If this process ends,
+//! their standard input ends, and so do the compilers.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -17,22 +17,22 @@ use crate::Cancel;
 use crate::patch::FileId;
 use crate::process::{self, Running};
 
-/// The compilers that wait, the newest last.
+/// The waiting compilers, the newest last.
 static READY: Mutex<Vec<Ready>> = Mutex::new(Vec::new());
 
-/// The largest number of compilers that wait. Each takes some 6 MB.
+/// The largest number of waiting compilers. Each takes some 6 MB.
 const MOST_READY: usize = 4;
 
-/// The only argument of a compiler that waits: the file that has the others, a line each.
+/// The only argument of a waiting compiler: the file with all other arguments, one on each line.
 const FROM_INPUT: &str = "@/dev/stdin";
 
 struct Ready {
     started: Started,
-    /// `None` once it is handed over.
+    /// `None` once it was handed over.
     child: Option<Child>,
 }
 
-/// All that a compiler is started with but its arguments.
+/// Everything that determines how a compiler starts, except its arguments.
 #[derive(PartialEq, Eq)]
 struct Started {
     program: PathBuf,
@@ -43,7 +43,7 @@ struct Started {
 }
 
 impl Started {
-    /// What `command` is started with; `None` unless it is the compiler itself: a wrapper need not read arguments
+    /// The start of `command`; `None` if it is not the compiler itself, since a wrapper may not read arguments
     /// from a file.
     fn of(command: &Command) -> Option<Self> {
         let program = Path::new(command.get_program()).to_owned();
@@ -60,15 +60,15 @@ impl Started {
 impl Drop for Ready {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It has done nothing yet.
+            // It has not done anything yet.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// Starts a compiler that waits for the arguments of a command like this one. Without one the next build takes a
-/// little longer, so errors are ignored.
+/// Starts a compiler that waits for the arguments of a command like this one. Errors are ignored, because the next
+/// build only takes a little longer without it.
 pub(super) fn prepare(mut command: Command) {
     let Some(started) = Started::of(&command) else { return };
     let mut ready = READY.lock();
@@ -81,7 +81,7 @@ pub(super) fn prepare(mut command: Command) {
     ready.drain(..surplus);
 }
 
-/// Starts a command: as a compiler that waits, if one was started for commands like it.
+/// Runs a command. If a compiler waits for commands like it, that compiler gets its arguments.
 pub(super) fn start<'a>(command: &mut Command, cancel: &'a Cancel) -> io::Result<Running<'a>> {
     match handed_over(command) {
         Some(child) => Ok(Running::of(child, cancel)),
@@ -89,7 +89,7 @@ pub(super) fn start<'a>(command: &mut Command, cancel: &'a Cancel) -> io::Result
     }
 }
 
-/// The compiler that waited, with the arguments of `command`.
+/// The compiler that waited for a command like this one, with the arguments of `command`.
 fn handed_over(command: &Command) -> Option<Child> {
     let mut args = Vec::new();
     for arg in command.get_args() {
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// The compiler, in a directory.
+    /// A command that starts the compiler in a directory.
     fn compiler(dir: &Path, args: &[&str]) -> Command {
         let found = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
         let sysroot = String::from_utf8(found.stdout).unwrap();
@@ -144,7 +144,8 @@ mod tests {
         let print = ["--cfg", "one=\"a b\"", "--print", "cfg"];
         prepare(compiler(dir, &[]));
         assert!(does_wait(dir));
-        // A call with another environment is another one, and this argument cannot be written on a line.
+        // Neither a call with another environment nor one with an argument that has a line break may get the
+        // waiting compiler.
         let mut other = compiler(dir, &print);
         other.env("OTHER", "1");
         assert!(run(other).contains("one=\"a b\""));

@@ -108,7 +108,7 @@ pub(super) struct Compiled {
     /// The libraries that it was compiled against.
     pub externs: Vec<Output>,
     pub outputs: Vec<Output>,
-    /// The libraries that its linker was given; empty if it was not linked, or was linked by cargo.
+    /// The libraries that were passed to its linker; empty if it was not linked, or was linked by cargo.
     #[serde(default)]
     pub libraries: Vec<PathBuf>,
 }

@@ -36,14 +36,14 @@ pub(super) struct Replayed {
     pub libraries: Vec<PathBuf>,
 }
 
-/// Called on a thread of its own when a unit is compiled and its linker begins, with the moment in which its
-/// compiler began.
+/// Called on a thread of its own when a unit is compiled and its linker begins, with the time when its compiler
+/// began.
 pub(super) type AtLink<'a> = dyn Fn(&UnitId, Moment, &Linker) + Sync + 'a;
 
-/// Compiles `units`, to a directory of their own below `dir` each. A unit must come after those that it
-/// depends on. Whatever does not come about is missing in the result, with what depends on it. With a
-/// `server`, compilers and their threads share its jobs. What is called is written to the directory
-/// `calls`, a file a unit.
+/// Compiles `units`, each into a directory of its own below `dir`. A unit must come after those that it depends
+/// on. If a unit cannot be compiled, the result lacks it and all units that depend on it. With a `server`, the
+/// compilers and their threads share its jobs. If `calls` names a directory, each compiler call is written to a
+/// file there.
 pub(super) fn run(
     record: &Record,
     units: &[UnitId],
@@ -234,7 +234,8 @@ impl Job<'_> {
         })
     }
 
-    /// Reads what the compiler prints, to the end: only the linker's command, before it runs it.
+    /// Reads the output of the compiler to its end, and returns the linker's command, which the compiler prints
+    /// before it runs it.
     fn hear_linker(&self, stdout: impl Read, began: Moment) -> Option<Linker> {
         let mut stdout = BufReader::new(stdout);
         let linker = Linker::read(&mut stdout);
@@ -351,10 +352,10 @@ fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-/// What a compiler told of its linker.
+/// The linker's command, as the compiler printed it.
 pub(super) struct Linker {
     began: Instant,
-    /// The object files and the static libraries that it is given.
+    /// The object files and the static libraries that are passed to it.
     pub objects: Vec<PathBuf>,
     pub libraries: Vec<PathBuf>,
 }

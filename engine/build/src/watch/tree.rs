@@ -32,7 +32,7 @@ pub(super) enum Rewatch {
     Never,
 }
 
-/// What changes have touched.
+/// The sources and directories that a burst of changes has touched.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     /// The plugins with directories that were added or removed.

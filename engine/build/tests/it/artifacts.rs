@@ -1,4 +1,4 @@
-//! Builds of a real plugin, and what the store does with its artifacts.
+//! Builds of a real plugin, and the artifacts in the store.
 
 use std::error::Error as _;
 use std::fs::{self, File};
@@ -256,7 +256,7 @@ fn flip_last_byte(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Whether a debugger finds lines in it, and a backtrace names.
+/// Whether a debugger finds lines in an artifact, and whether a backtrace has names.
 fn debug_lines_and_names(artifact: &Path) -> (bool, bool) {
     let bytes = fs::read(artifact).unwrap();
     let file = object::File::parse(&*bytes).unwrap();

@@ -1,4 +1,4 @@
-//! What a build says of the sources that changed.
+//! The source changes that a build reports.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use hotswap_build::{ChangedFunction, ItemChange, SourceChanges};
 
 use crate::replay::Fixture;
 
-/// What the next build changes.
+/// The changes that the next build reports.
 fn build(fixture: &Fixture) -> Option<SourceChanges> {
     fixture.workspace.let_age();
     fixture.build().built.changes

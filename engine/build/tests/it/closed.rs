@@ -1,7 +1,7 @@
-//! A record is used only while it holds everything that its build depends on, and it says what cargo
-//! did last.
+//! A record is used only if it has everything that its build depends on, and it describes the last run of cargo.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -26,12 +26,12 @@ pub fn exclude(fixture: &Fixture, dir: &str) {
     fixture.workspace.write("Cargo.toml", &format!("{manifest}exclude = [{dir:?}]\n"));
 }
 
-/// A text in a way that it is found in the artifact.
+/// A function with a text that can be found in the artifact.
 fn function(text: &str) -> String {
     format!("pub fn text() -> String {{ \"{text}\".into() }}\n")
 }
 
-/// A build script that reads `count`, and says that only `when` is a reason to run it again.
+/// A build script that reads `count`, and asks to run again only for `when`.
 fn write_counting_script(fixture: &Fixture, when: &str) {
     let script = format!(
         "fn main() {{\n    println!(\"cargo::rerun-if-changed={when}\");\n    \
@@ -107,7 +107,7 @@ fn a_build_script_that_appears_is_run() {
     assert!(!fixture.build().says("made-1"));
 }
 
-/// Cargo's rule: a script that asks for a file that is not there is always run.
+/// Cargo always runs a script that asks for a missing file.
 #[test]
 fn a_workspace_that_a_manifest_names_counts() {
     let fixture = Fixture::new("named-workspace");
@@ -179,10 +179,15 @@ fn what_cargo_made_by_itself_replaces_the_record() {
 #[test]
 fn a_restored_target_directory_is_taken_over() {
     let mut fixture = Fixture::new("restored");
-    // One of its own, which is small enough to copy: nobody else may see it go.
-    fixture.plugin.target_dir = fixture.workspace.path("target");
-    let (target, kept) = (fixture.plugin.target_dir.clone(), fixture.workspace.path("kept"));
-    let copy = |from: &std::path::Path, to: &std::path::Path| {
+    // The directory belongs to this test, since no other one may see it go. It outlives the run, so that the
+    // dependencies are compiled only once.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("restored");
+    fs::create_dir_all(&target).unwrap();
+    let lock = File::create(target.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    fixture.plugin.target_dir = target.clone();
+    let kept = fixture.workspace.path("kept");
+    let copy = |from: &Path, to: &Path| {
         assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
     };
     let first = fixture.build();
@@ -252,7 +257,7 @@ fn cargo_has_the_last_word() {
     built.expect_err("cargo tells that the build script fails");
 }
 
-/// The library of a way to build has the same name in each of them, and cargo takes it for its own.
+/// The library has the same name in each way to build, so cargo takes another way's library for its own.
 #[test]
 fn what_another_way_made_is_not_taken_over() {
     let fixture = Fixture::new("two-ways");

@@ -1,4 +1,4 @@
-//! Real runs of cargo, on packages that need nothing but the standard library.
+//! Real runs of cargo, for packages that need only the standard library.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -228,13 +228,13 @@ impl EndlessBuild {
     }
 }
 
-/// The system closes a connection when the last process that has it ends.
+/// The system closes a connection when the last process with it ends.
 fn assert_ended(mut process: TcpStream) {
     let read = process.read(&mut [0]);
     assert!(!matches!(read, Ok(1..)), "{read:?}");
 }
 
-/// A crate of the graph has the plugin's name, and both are in directories with odd names.
+/// Another crate of the graph has the plugin's name, and both are in directories with unusual names.
 #[test]
 fn a_plugin_may_be_named_like_another_crate() {
     let workspace = Workspace::new();

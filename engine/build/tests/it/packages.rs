@@ -6,7 +6,7 @@ use hotswap_build::{BuildErrorKind, HostPackage, PluginPackage};
 
 use crate::support::Workspace;
 
-/// Opens the host in this directory of the workspace and expects an error that says all this.
+/// Opens the host in this directory of the workspace, and expects an error with all these parts.
 #[track_caller]
 fn assert_refused(workspace: &Workspace, dir: &str, parts: &[&str]) {
     let error = HostPackage::open(&workspace.path(dir)).expect_err("an error");
@@ -45,7 +45,7 @@ fn a_host_names_its_plugins_by_package_or_path() {
     assert_eq!(names, ["world", "cat"]);
 }
 
-/// Where the program looks by itself, which knows its own name alone.
+/// The program looks in this directory by default, although it knows only its own name.
 #[test]
 fn the_plugin_dir_is_named_by_the_hosts_program() {
     let workspace = Workspace::new();
@@ -249,7 +249,7 @@ fn what_other_members_turn_on_is_not_the_hosts() {
     assert_eq!(HostPackage::open(&workspace.path("sample")).unwrap().plugins.len(), 1);
 }
 
-/// Cargo's metadata, of which packages are known, would bring the lock file up to date.
+/// Reading cargo's metadata would otherwise update the lock file.
 #[test]
 fn a_lock_file_that_is_to_be_as_it_is_stays_so() {
     let workspace = Workspace::new();

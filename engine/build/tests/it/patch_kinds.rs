@@ -1,4 +1,4 @@
-//! One by one, the kinds of edits of which there is a patch, and of which there is none.
+//! The kinds of edits, one by one: which can be loaded as a patch, and which cannot.
 
 use hotswap_build::{Bound, BuildOptions, NotPatched, Unpatchable};
 
@@ -118,7 +118,7 @@ async fn waits(n: u64) -> u64 {
 }
 "#;
 
-/// The functions that changed by the first text replaced.
+/// The functions that a patch replaces after `text` was replaced by `by`.
 fn patched(running: &Running, text: &str, by: &str) -> Vec<String> {
     running.with(text, by).unwrap_or_else(|why| panic!("{text}: {why}")).header.changed
 }

@@ -1,4 +1,4 @@
-//! Of which changes a build makes a patch for the version that runs, and why not of others.
+//! Which changes can be loaded as a patch into the running version, and why others cannot.
 
 use std::sync::Arc;
 
@@ -172,7 +172,7 @@ fn kept(number: u64) -> u64 {
     last.iter().map(|entry| entry.number).sum::<u64>() + FIRST
 }
 
-/// A constant that looks like a place in the source.
+/// A constant that looks like a source location.
 #[invoke]
 fn rule() -> u64 {
     let rule: &'static (&str, u64) = &("src/lib.rs", 5);
@@ -213,7 +213,7 @@ fn build_with(plugin: &PluginPackage, options: &BuildOptions) -> Built {
     build_plugin(plugin, options, &Cancel::default(), &mut show).expect("a build")
 }
 
-/// A plugin of which one build runs.
+/// A plugin whose first build is running.
 pub struct Running {
     pub workspace: Workspace,
     plugin: PluginPackage,
@@ -227,7 +227,7 @@ impl Running {
         Self::of(name, SOURCE, BuildOptions::default(), |_| ())
     }
 
-    /// A plugin of this source, built with these options after `prepare` has added to its workspace.
+    /// A plugin with this source, built with these options, after `prepare` has changed its workspace.
     pub fn of(
         name: &str,
         source: &'static str,
@@ -245,7 +245,7 @@ impl Running {
         Self { workspace, plugin, base, source, options }
     }
 
-    /// Builds the source with the first text in it replaced.
+    /// Builds the source again after `text` was replaced by `by`.
     pub fn with(&self, text: &str, by: &str) -> Result<Patch, NotPatched> {
         let source = self.source.replacen(text, by, 1);
         assert_ne!(source, self.source, "{text}");

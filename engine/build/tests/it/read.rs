@@ -1,4 +1,4 @@
-//! What a build has read is watched.
+//! Watchers watch the files that a build has read.
 
 use std::os::unix::fs::symlink;
 use std::sync::mpsc::{Receiver, channel};
@@ -69,7 +69,7 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
     assert!(changes.try_recv().is_err());
 }
 
-/// A build that fails leaves no list of what the compiler has read.
+/// A failed build has no list of the files that the compiler has read.
 #[test]
 fn what_an_error_is_about_is_watched() {
     let fixture = Fixture::new("reads-in-vain");

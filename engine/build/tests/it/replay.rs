@@ -1,4 +1,4 @@
-//! Builds without cargo, which must always give the same result as builds with it.
+//! Builds without cargo must always have the same result as builds with cargo.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use hotswap_build::{
 
 use crate::support::{REAL_PLUGIN, Workspace, diagnostics};
 
-/// What made the library.
+/// How the library was made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Maker {
     Cargo,
@@ -19,8 +19,8 @@ pub enum Maker {
     Nobody,
 }
 
-/// A plugin whose artifact contains a text of its own, and one of the package `leaf`, on which it
-/// depends through the package `middle`.
+/// A plugin whose artifact contains a text of its own, and a text of the package `leaf`, on which it depends
+/// through the package `middle`.
 pub struct Fixture {
     pub workspace: Workspace,
     pub plugin: PluginPackage,
@@ -419,8 +419,8 @@ fn a_cfg_that_a_build_script_told_another_build_is_not_missed() {
     );
 }
 
-/// Has a build script print another `directive`, which cargo passes on to the compiler, while only
-/// another build of the target directory runs it.
+/// Makes a build script print another `directive` for the compiler, while only another build in the target
+/// directory runs the script.
 fn told_another_build(name: &str, directive: fn(&str) -> String, leaf: &str) {
     let fixture = Fixture::new(name);
     let script = |word: &str| {
@@ -607,7 +607,7 @@ fn a_build_may_say_which_names_are_live() {
     assert!(!fixture.build().says("Reports for duty."));
 }
 
-/// Its size, inode and times are what they were, and so is its name.
+/// The size, the inode, the times and the name stay the same.
 #[test]
 fn a_library_that_was_changed_behind_the_builds_is_made_anew() {
     const TEXT: &[u8] = b"said behind-2";

@@ -7,7 +7,7 @@ use hotswap_build::{LivePrefix, link_statically, link_statically_with, unlink_st
 
 use crate::support::Workspace;
 
-/// A workspace with a host and three plugins; the library of one is named otherwise.
+/// A workspace with a host and three plugins. The library of one has another name than its package.
 fn workspace() -> Workspace {
     let workspace = Workspace::new();
     workspace.package("host", "", "");

@@ -1,4 +1,4 @@
-//! Packages made for one test.
+//! Packages that are made for one test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ fn echo(text: String) -> Result<String> {
 }
 ";
 
-/// A temporary workspace whose members are all directories with a manifest directly in it.
+/// A temporary workspace. Its members are all directories with a manifest directly in it.
 ///
-/// Its `hotswap-plugin` is a stand-in, which is enough to test how packages depend on each other. It
-/// has no descriptor, so a library that is built with it is not an artifact.
+/// Its `hotswap-plugin` is a stand-in, which is enough to test dependencies between packages. It has no
+/// descriptor, so a library that is built with it is not an artifact.
 pub struct Workspace {
     dir: TempDir,
 }
@@ -52,15 +52,15 @@ impl Workspace {
         self.write(&format!("{name}/src/lib.rs"), "");
     }
 
-    /// A member that passes for a plugin.
+    /// A member that counts as a plugin.
     pub fn plugin(&self, name: &str, more_dependencies: &str) {
         let dependencies =
             format!("hotswap-plugin.path = \"../hotswap-plugin\"\n{more_dependencies}");
         self.package(name, &dependencies, "");
     }
 
-    /// A member that is a real plugin. It has this repository's lock file, so that it is built from the
-    /// same packages, and a target directory that all tests share, so that they are built once.
+    /// A member that is a real plugin. It has this repository's lock file and a target directory that all tests
+    /// share, so that its dependencies are built only once.
     pub fn real_plugin(&self, name: &str) -> PluginPackage {
         let engine =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine's directory");
@@ -82,7 +82,7 @@ impl Workspace {
         PluginPackage { target_dir: env!("CARGO_TARGET_TMPDIR").into(), ..plugin }
     }
 
-    /// A member with a program, and this text as its `[package.metadata.hotswap]`.
+    /// A member with a program and this `[package.metadata.hotswap]`.
     pub fn host(&self, name: &str, metadata: &str) {
         self.package(name, "", &format!("[package.metadata.hotswap]\n{metadata}"));
         self.write(&format!("{name}/src/main.rs"), "fn main() { println!(\"up\"); }");
@@ -94,8 +94,8 @@ impl Workspace {
         fs::write(path, contents).expect("a file");
     }
 
-    /// Waits until what was written is older than what begins now, also by the clock of the file system: of a
-    /// new file that was written in the moment before, a build cannot know whether it changes yet.
+    /// Waits until all written files are older than a build that begins now, by the clock of the file system too.
+    /// A build cannot know whether a file that was just written still changes.
     pub fn let_age(&self) {
         let probe = self.path("probe");
         let write = || {
@@ -111,14 +111,14 @@ impl Workspace {
         fs::canonicalize(self.dir.path()).expect("the directory").join(path)
     }
 
-    /// A member to be built below this workspace, whatever `CARGO_TARGET_DIR` says.
+    /// Opens a member whose builds stay below this workspace, even if `CARGO_TARGET_DIR` is set.
     pub fn open_plugin(&self, name: &str) -> PluginPackage {
         let plugin = PluginPackage::open(&self.path(name)).expect("a plugin");
         PluginPackage { target_dir: self.path("target"), ..plugin }
     }
 }
 
-/// A package as the watcher needs it, with no cargo involved.
+/// A package for the watcher, made without cargo.
 pub fn watched(name: &str, root: &Path, source_dirs: &[&str]) -> PluginPackage {
     let source_dirs: Vec<PathBuf> = source_dirs.iter().map(|dir| root.join(dir)).collect();
     PluginPackage {

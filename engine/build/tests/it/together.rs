@@ -80,7 +80,7 @@ fn says(built: &Built, text: &str) -> bool {
     file.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// The plugins about which errors were told.
+/// The plugins with reported errors.
 fn with_errors(messages: &[(String, BuildMessage)]) -> Vec<&str> {
     let is_error = |message: &BuildMessage| matches!(message, BuildMessage::Diagnostic(it) if it.level == DiagnosticLevel::Error);
     let of = messages.iter().filter(|(_, message)| is_error(message));

@@ -1,5 +1,5 @@
-//! Watching real files. To show that a change is not reported, a test makes another change after it
-//! that is: changes are reported in order, so the first report decides.
+//! Watching real files. To show that a change is not reported, a test makes a second change that is reported:
+//! reports come in order, so the first report decides.
 
 use std::fs;
 use std::io::Write;
@@ -263,7 +263,7 @@ fn a_dropped_watcher_ends() {
     assert!(changes.recv().is_err(), "its callback still exists");
 }
 
-/// A watcher is for changes, and a build or a formatter writes a lot that changes nothing.
+/// Builds and formatters write files without changing them.
 #[test]
 fn the_same_bytes_again_are_no_change() {
     let fixture = Fixture::new();

@@ -2,12 +2,13 @@
 //!
 //! | subject | from | what |
 //! |---|---|---|
-//! | `P.attach.HOST` | whoever wants in | the name of a new session |
-//! | `P.attach.HOST.SESSION.up` | whoever wants in | frames |
+//! | `P.attach.HOST` | the console | the name of a new session |
+//! | `P.attach.HOST.SESSION.up` | the console | frames |
 //! | `P.attach.HOST.SESSION.down` | the agent | frames |
 //!
-//! Nobody keeps these messages. So data is numbered by its bytes, and what is lost ends the session; each side sends no
-//! more than a window of bytes that the other one has not taken; and a side of which nothing is heard is gone.
+//! No stream keeps these messages. Therefore frames carry byte offsets, and a lost frame ends the session. Each
+//! side sends at most a window of bytes beyond those that the other side has confirmed. A side that sends nothing
+//! for a while counts as gone.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -29,31 +30,31 @@ use tokio::{
 use super::{Link, Nats, token};
 use crate::{FleetError, Id};
 
-/// How many bytes are sent that the other side has not taken.
+/// The number of bytes that may be sent without a confirmation.
 const WINDOW: u64 = 1 << 20;
-/// How many bytes one message has at most.
+/// The largest number of bytes of one message.
 const PIECE: usize = 64 << 10;
-/// How often each side says that it is there.
+/// How often each side sends that it is alive.
 const ALIVE: Duration = Duration::from_secs(5);
-/// After how long without a word the other side is gone.
+/// The time without a frame after which the other side counts as gone.
 const SILENCE: Duration = Duration::from_secs(20);
-/// How long an agent is waited for.
+/// The time to wait for an agent's first answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How many sessions a host has at most: a console has two.
+/// The largest number of sessions of a host; a console needs two.
 const SESSIONS: usize = 16;
 
-/// What one side tells the other.
+/// A message of a session.
 #[derive(Debug, PartialEq, Eq)]
 enum Frame<'a> {
-    /// The host is connected to.
+    /// The agent has connected to the host.
     Opened,
-    /// Bytes, and how many were sent before them.
+    /// Bytes, and the number of bytes that were sent before them.
     Data(u64, &'a [u8]),
-    /// So many bytes were taken in all.
+    /// A confirmation: the total number of bytes that were received.
     Taken(u64),
-    /// Somebody is there.
+    /// A sign of life.
     Alive,
-    /// It is over, and why.
+    /// The end of the session, with the reason.
     End(&'a str),
 }
 
@@ -82,11 +83,11 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A session, as one of its sides sees it.
+/// One side of a session.
 struct Session {
     link: Link,
     incoming: Subscriber,
-    /// Where the other side listens.
+    /// The subject to which the other side listens.
     to: String,
 }
 
@@ -96,10 +97,10 @@ impl Session {
         sent.map_err(|error| error.to_string())
     }
 
-    /// Hands on what comes from either side, until one of them is gone.
+    /// Passes data in both directions until one side is gone.
     async fn pump(mut self, stream: UnixStream) {
         if let Err(why) = self.hand_on(stream).await {
-            // Whoever is gone does not hear it.
+            // If the other side is gone already, the message is lost, which does no harm.
             let _ = self.send(&Frame::End(&why)).await;
         }
     }
@@ -155,7 +156,7 @@ impl Session {
     }
 }
 
-/// Lets sessions to a host in for as long as this is kept.
+/// Accepts sessions to a host while the returned value is kept.
 pub(super) fn serve(nats: &Nats, host: &Id, socket: PathBuf) -> oneshot::Sender<()> {
     let (kept, dropped) = oneshot::channel();
     let (link, subject) = (nats.link.clone(), subject(&nats.link, host));
@@ -173,7 +174,7 @@ fn subject(link: &Link, host: &Id) -> String {
 }
 
 async fn let_in(link: Link, subject: String, socket: PathBuf) {
-    // The client subscribes again by itself when the server is back; it ends when this process does.
+    // The client subscribes again by itself after a reconnection. The subscription ends with this process.
     let Ok(mut asked) = link.client.subscribe(subject.clone()).await else { return };
     let mut sessions = JoinSet::new();
     loop {
@@ -197,7 +198,7 @@ async fn let_in(link: Link, subject: String, socket: PathBuf) {
                                 session.pump(stream).await;
                             }
                         }
-                        // Whoever asked waits a while, and then knows nothing.
+                        // If this message is lost, the console gives up after `ANSWER`.
                         Err(why) => drop(session.send(&Frame::End(&why)).await),
                     }
                 });
@@ -221,7 +222,7 @@ pub(super) fn open(nats: &Nats, host: &Id, stream: StdStream) -> Result<(), Flee
         let down = format!("{subject}.{name}.down");
         let subscribed = link.client.subscribe(down.clone()).await;
         let mut incoming = subscribed.map_err(|error| wrong(&error.to_string()))?;
-        // Where nobody listens the server says so.
+        // If nobody listens, the server says so at once.
         let asked = link.client.publish_with_reply(subject.clone(), down, name.clone().into()).await;
         asked.map_err(|error| wrong(&error.to_string()))?;
         let answer = timeout(ANSWER, incoming.next()).await.ok().flatten();
@@ -243,7 +244,7 @@ pub(super) fn open(nats: &Nats, host: &Id, stream: StdStream) -> Result<(), Flee
     })
 }
 
-/// A name that nobody guesses: whoever knows it could take part.
+/// A name that cannot be guessed: whoever knows it could send frames of the session.
 fn new_name() -> String {
     let [one, other] = [0, 1].map(|part: u8| RandomState::new().hash_one(part));
     format!("{one:016x}{other:016x}")

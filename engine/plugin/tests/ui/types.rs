@@ -1,4 +1,4 @@
-//! Borrows that hide behind a name, so that only the types show them.
+//! Borrows that are hidden behind a type alias, so that only the types show them.
 
 use hotswap_plugin::prelude::*;
 
