@@ -257,6 +257,11 @@ impl Outside {
         unsafe { descriptors::open(self.opener, number, arguments) }
     }
 
+    /// Notes that a function of libc has opened a descriptor for the image.
+    pub fn descriptor_opened(&self, descriptor: c_int) {
+        descriptors::remember(self.opener, descriptor);
+    }
+
     /// The descriptors that the image opened and that are still open.
     pub fn descriptors(&self) -> Vec<OpenDescriptor> {
         descriptors::still_open(self.opener)
