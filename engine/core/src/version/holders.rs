@@ -78,9 +78,9 @@ impl Version {
     pub fn holders(&self) -> Vec<Holder> {
         let calls = self.seen_calls.look(self).into_iter();
         let mut holders: Vec<Holder> = calls.map(|call| self.call_holder(call)).collect();
-        let named = self.leases().named();
+        let named = self.leases().named(MAX_TOLD);
         for kind in LeaseKind::ALL {
-            let of_kind = named.iter().filter(|lease| lease.kind == kind).take(MAX_TOLD);
+            let of_kind = named.iter().filter(|lease| lease.kind == kind);
             let of_kind: Vec<Holder> = of_kind.map(lease_holder).collect();
             let unnamed = self.leases().count(kind).saturating_sub(of_kind.len());
             holders.extend(of_kind);
