@@ -94,6 +94,20 @@ fn descriptors_that_libc_opens_for_a_version_are_named_too() {
     assert!(replaced(&host).0.descriptors.is_empty());
 }
 
+#[test]
+fn memory_that_a_version_has_mapped_is_counted() {
+    const MIB: usize = 1 << 20;
+    let host = Host::with(&["leaves-open"]);
+    call(&host, "map", args![8 * MIB, 0]);
+    let (freed, detail) = replaced(&host);
+    assert_eq!(freed.mapped_bytes, 8 << 20);
+    assert!(detail.ends_with(", 8.0 MiB left mapped"), "{detail}");
+    call(&host, "map", args![8 * MIB, 2 * MIB]);
+    assert_eq!(replaced(&host).0.mapped_bytes, 6 << 20);
+    call(&host, "read_dir", args!["/"]);
+    assert_eq!(replaced(&host).0.mapped_bytes, 0);
+}
+
 extern "C" fn of_host(_: std::ffi::c_int) {}
 
 /// The handler of `SIGWINCH` now.

@@ -294,6 +294,7 @@ fn report(version: &Arc<Version>, closed: Option<Closed>) {
                 unmapped_bytes: version.origin.size_bytes,
                 after_us: micros(after),
                 heap_bytes: if on_heap < MEANS_NOTHING { 0 } else { on_heap },
+                mapped_bytes: version.outside().mapped_bytes(),
                 descriptors: version.outside().descriptors(),
             })
         }
