@@ -33,7 +33,7 @@ pub struct Freed {
     /// it left no more than every version does.
     #[serde(default)]
     pub heap_bytes: u64,
-    /// How many bytes of memory its code had mapped that were still mapped.
+    /// How many bytes that its code had mapped were still mapped, and in memory.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub mapped_bytes: u64,
     /// The descriptors that its code had opened and that were still open.

@@ -1,7 +1,8 @@
-//! The memory that the code of an image has mapped, and how much of it is still mapped.
+//! The memory that the code of an image has mapped, and how much of it is still there.
 
 use std::{fs, ops::Range, sync::Mutex};
 
+use super::mapping::resident;
 use crate::lock::Lock as _;
 
 /// The address ranges that an image has mapped and not unmapped.
@@ -21,8 +22,7 @@ impl LeftMapped {
         cut_out(&mut self.0.locked(), range);
     }
 
-    /// How many bytes of it are mapped now so that somebody can use them. Addresses that are only reserved, as
-    /// allocators do, take no memory.
+    /// How many bytes of it are in memory now. Allocators reserve a lot of which they use little.
     pub fn bytes(&self) -> u64 {
         let all = self.0.locked();
         if all.is_empty() {
@@ -32,7 +32,7 @@ impl LeftMapped {
         let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
         let usable = maps.lines().filter_map(usable);
         let left = usable.flat_map(|usable| all.iter().map(move |range| common(range, &usable)));
-        left.sum::<usize>() as u64
+        left.map(|range| resident(&range)).sum::<usize>() as u64
     }
 }
 
@@ -52,7 +52,7 @@ fn usable(line: &str) -> Option<Range<usize>> {
     (!rest.starts_with("---")).then_some(address(start)?..address(end)?)
 }
 
-/// How many addresses two ranges have in common.
-fn common(a: &Range<usize>, b: &Range<usize>) -> usize {
-    a.end.min(b.end).saturating_sub(a.start.max(b.start))
+/// What two ranges have in common; it may be empty.
+fn common(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
 }

@@ -324,7 +324,7 @@ impl Outside {
         }
     }
 
-    /// How many bytes the image has mapped that are still mapped, without its own file.
+    /// How many bytes that the image has mapped are still mapped, and in memory; its own file is not counted.
     pub fn mapped_bytes(&self) -> u64 {
         self.left_mapped.bytes()
     }
