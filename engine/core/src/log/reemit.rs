@@ -148,13 +148,15 @@ fn field_name(name: &str) -> String {
     if OWN_FIELDS.contains(&name) { format!("field.{name}") } else { cut(name) }
 }
 
-/// The text, or the beginning of one that is too long.
+/// The text, or the beginning of one that is too long. Subscribers write such names as they are, so it has nothing
+/// that a terminal takes for an order.
 fn cut(text: &str) -> String {
-    if text.len() <= MAX_NAME {
-        return text.to_owned();
-    }
     const MARK: &str = "…";
-    format!("{}{MARK}", &text[..text.floor_char_boundary(MAX_NAME - MARK.len())])
+    let (beginning, mark) = match text.len() {
+        0..=MAX_NAME => (text, ""),
+        _ => (&text[..text.floor_char_boundary(MAX_NAME - MARK.len())], MARK),
+    };
+    beginning.replace(char::is_control, " ") + mark
 }
 
 /// Makes metadata that lives as long as the process, as `tracing` requires.
@@ -204,6 +206,7 @@ mod tests {
             line: None,
             fields: vec![(long, Value::Null), ("plugin".into(), Value::Null)],
         };
+        assert_eq!(cut("a\u{1b}[2J\nb"), "a [2J b");
         let kind = interned(&event);
         assert!(kind.target().len() <= MAX_NAME && kind.target().ends_with("ö…"));
         assert!(kind.file().unwrap().len() <= MAX_NAME);
