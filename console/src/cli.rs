@@ -143,6 +143,21 @@ pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
 }
 
+/// Prints words.
+pub(crate) fn print_words(words: &str) -> io::Result<()> {
+    write!(io::stdout(), "{}", plain(words))
+}
+
+/// A text in which nothing is an order to the terminal. The names of keys and threads, and the words of errors, may
+/// have come to a host or a fleet from anywhere.
+fn plain(words: &str) -> String {
+    let is_order = |c: char| {
+        let turns_lines_around = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns_lines_around || c.is_control() && !matches!(c, '\n' | '\t')
+    };
+    words.replace(is_order, "\u{fffd}")
+}
+
 /// Prints the running hosts as text.
 pub(crate) async fn list_hosts() -> Result<(), Failure> {
     host::hosts(args::OutputArguments { json: false }).await
@@ -172,7 +187,18 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     let _ = if json {
         print_json(&FailureLine { error: &error })
     } else {
-        writeln!(io::stderr(), "hotswap: {error}")
+        writeln!(io::stderr(), "hotswap: {}", plain(&error.to_string()))
     };
     if error.kind == ErrorKind::NoHost { ExitCode::from(3) } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_from_anywhere_are_no_orders_to_the_terminal() {
+        let words = plain("key \u{1b}[2J\u{202e}yek\0\r\n\tö");
+        assert_eq!(words, "key \u{fffd}[2J\u{fffd}yek\u{fffd}\u{fffd}\n\tö");
+    }
 }

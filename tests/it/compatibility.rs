@@ -7,9 +7,9 @@ use hotswap_engine::{
     protocol::{ErrorKind, ValueChange, VersionState},
 };
 use insta::assert_snapshot;
-use types::{List, Measure, Path, Point, Tree};
+use types::{Checked, List, Measure, Path, Point, Tree};
 
-use crate::support::{Host, PluginDir, renamed};
+use crate::support::{Host, PluginDir, built_with, renamed};
 
 type Maps = HashMap<String, HashMap<String, Vec<u32>>>;
 
@@ -61,6 +61,24 @@ fn a_field_of_another_type_of_the_same_size_is_told() {
     assert_snapshot!(error, @"shapes v2: keep: its signature is `(path: Path) -> usize`, but `fn(types::Path) -> usize` is expected: `types::Point` differs: found `x: f32`, expected `x: u32`");
     assert_snapshot!(grow.call(tree(1)).unwrap_err(), @"shapes v2: grow: its signature is `(tree: Tree) -> Tree`, but `fn(types::Tree) -> types::Tree` is expected: `types::Tree` differs: found `weight: f32`, expected `weight: u32`");
     assert_snapshot!(list.call(3).unwrap_err(), @"shapes v2: list: its signature is `(last: u32) -> List`, but `fn(u32) -> types::List` is expected: `types::List::Item` differs: found `0: i32`, expected `0: u32`");
+}
+
+#[test]
+fn a_type_that_depends_on_the_profile_is_told_where_the_profiles_differ() {
+    let host = Host::with(&["shapes"]);
+    let check = || host.engine.func::<fn(Checked) -> Checked>("shapes", "check");
+    assert_eq!(check().unwrap().call(Checked::default()).unwrap(), Checked::default());
+    // As a plugin is built for a host with another profile.
+    let other = !cfg!(debug_assertions);
+    let setting = format!("profile.hotswap.package.types.debug-assertions={other}");
+    let plugin = built_with("shapes", vec!["--config".into(), setting]);
+    host.plugins.write("shapes", &plugin);
+    let refused = host.refused_reload();
+    let is_told = if other { "is unexpected" } else { "is missing" };
+    let told = format!(
+        "`types::Checked` differs: `checks: alloc::vec::Vec<alloc::string::String>` {is_told}"
+    );
+    assert!(refused.contains(&told), "{refused}");
 }
 
 #[test]

@@ -61,6 +61,53 @@ fn descriptors_are_counted_and_named() {
     assert!(freed.descriptors.is_empty() && freed.heap_bytes == 0, "{freed:?}");
 }
 
+#[test]
+fn descriptors_that_libc_opens_for_a_version_are_named_too() {
+    let host = Host::with(&["leaves-open"]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().canonicalize().unwrap();
+    let path = path.to_str().unwrap();
+    let file = format!("{path}/a file");
+    std::fs::write(&file, "text").unwrap();
+    let new = format!("{path}/XXXXXX");
+    let is_in_dir = |name: &str| name.starts_with(path);
+
+    call(&host, "read_dir", args![path]);
+    let (freed, detail) = replaced(&host);
+    assert!(detail.ends_with(&format!(", left 1 descriptor: file {path}")), "{detail}");
+    assert_eq!(freed.descriptors.len(), 1);
+
+    call(&host, "open_as_c", args![file.clone(), new]);
+    let (freed, _) = replaced(&host);
+    let names: Vec<_> = freed.descriptors.iter().map(|left| left.name.as_str()).collect();
+    assert!(names.len() == 2 && names.contains(&file.as_str()), "{names:?}");
+    assert!(names.into_iter().all(is_in_dir));
+
+    call(&host, "pipe_as_c", args![]);
+    let (freed, _) = replaced(&host);
+    let mut kinds: Vec<_> = freed.descriptors.iter().map(|left| left.kind.as_str()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["file", "file", "file", "pipe"], "{freed:?}");
+
+    call(&host, "read_dir", args![path]);
+    call(&host, "close", args![]);
+    assert!(replaced(&host).0.descriptors.is_empty());
+}
+
+#[test]
+fn memory_that_a_version_has_mapped_is_counted() {
+    const MIB: usize = 1 << 20;
+    let host = Host::with(&["leaves-open"]);
+    call(&host, "map", args![8 * MIB, 0]);
+    let (freed, detail) = replaced(&host);
+    assert_eq!(freed.mapped_bytes, 8 << 20);
+    assert!(detail.ends_with(", 8.0 MiB left mapped"), "{detail}");
+    call(&host, "map", args![8 * MIB, 2 * MIB]);
+    assert_eq!(replaced(&host).0.mapped_bytes, 6 << 20);
+    call(&host, "read_dir", args!["/"]);
+    assert_eq!(replaced(&host).0.mapped_bytes, 0);
+}
+
 extern "C" fn of_host(_: std::ffi::c_int) {}
 
 /// The handler of `SIGWINCH` now.

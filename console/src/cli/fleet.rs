@@ -23,7 +23,7 @@ use serde_json::json;
 
 pub(crate) use super::args::PlaceArguments;
 use super::args::{FleetArguments, FleetCommand, KeysArguments, PushArguments, RolloutArguments};
-use super::{print_json, text};
+use super::{print_json, print_words, text};
 use crate::agent::turn_now;
 use crate::failure::Failure;
 use crate::format;
@@ -317,10 +317,7 @@ fn say(json: bool, value: &impl Serialize, words: impl FnOnce() -> String) -> Re
     if json {
         return Ok(print_json(value)?);
     }
-    // Documents of a fleet may contain control characters, which must not reach the terminal.
-    let is_told = |c: char| c == '\n' || !c.is_control();
-    let words = words().replace(|c| !is_told(c), "\u{fffd}");
-    Ok(write!(io::stdout(), "{words}")?)
+    Ok(print_words(&words())?)
 }
 
 /// A release as `hotswap fleet releases --json` lists it.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::args::{
     FreeArguments, InvokeArguments, OutputArguments, PinCommand, ReloadArguments, RollbackArguments,
 };
-use super::{CLIENT_NAME, print_json, text};
+use super::{CLIENT_NAME, print_json, print_words, text};
 use crate::compare::preview::{Line, Preview, Sort};
 use crate::compare::probe::Prober;
 use crate::compare::replay::{self, Replay};
@@ -31,7 +31,7 @@ pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
     if hosts.is_empty() {
         return Ok(writeln!(io::stderr(), "{}", socket::no_sockets())?);
     }
-    Ok(write!(io::stdout(), "{}", text::hosts(&hosts))?)
+    Ok(print_words(&text::hosts(&hosts))?)
 }
 
 /// A host as `hotswap hosts --json` lists it.
@@ -64,7 +64,7 @@ pub(super) async fn status(
     let snapshot: Snapshot = client.ask(Operation::Status.request()).await?;
     let host_outdated = host_inputs::is_outdated(&snapshot.host);
     if !output.json {
-        return Ok(write!(io::stdout(), "{}", text::status(&snapshot, host_outdated))?);
+        return Ok(print_words(&text::status(&snapshot, host_outdated))?);
     }
     let replay_disagreements = disagreements::count(&snapshot.host.plugin_dir);
     Ok(print_json(&StatusLine { snapshot, replay_disagreements, host_outdated })?)
@@ -185,7 +185,7 @@ async fn invoke_in_both(
     let answer = InvokeResult { beside: Some(Box::new(second)), ..first? };
     match output.json {
         true => print_json(&answer)?,
-        false => write!(io::stdout(), "{}", text::invoked(&answer))?,
+        false => print_words(&text::invoked(&answer))?,
     }
     Ok(())
 }
@@ -252,7 +252,7 @@ async fn perform<T: DeserializeOwned + Serialize>(
     if output.json {
         print_json(&answer)?;
     } else {
-        write!(io::stdout(), "{}", in_words(&answer))?;
+        print_words(&in_words(&answer))?;
     }
     Ok(answer)
 }

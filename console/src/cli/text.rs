@@ -300,7 +300,9 @@ pub(super) fn table<const N: usize>(
     header: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {
-    let rows: Vec<[String; N]> = rows.collect();
+    // A name with more than one line is one row nevertheless.
+    let in_a_line = |row: [String; N]| row.map(|cell| cell.replace('\n', "\u{fffd}"));
+    let rows: Vec<[String; N]> = rows.map(in_a_line).collect();
     if rows.is_empty() {
         return "(none)\n".into();
     }

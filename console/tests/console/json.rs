@@ -449,6 +449,7 @@ fn run_lines() -> Vec<Value> {
                 unmapped_bytes: 4_508_877,
                 after_us: 12_000,
                 heap_bytes: 1024,
+                mapped_bytes: 0,
                 descriptors: Vec::new(),
             })),
         }),

@@ -4,6 +4,7 @@
 mod descriptors;
 pub(crate) mod heap;
 mod host_table;
+mod left_mapped;
 mod mapping;
 mod named;
 mod outside;

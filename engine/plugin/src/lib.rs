@@ -234,7 +234,7 @@ pub mod __private {
             invoke_async, invoke_method, lent,
         },
     };
-    pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted};
+    pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted, digest_seed};
     pub use crate::preview::{Bounds, Cut, Preview, look};
     pub use crate::shared::{SHARED_TYPES, discriminant, expect_tag, rehome_field};
     pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};

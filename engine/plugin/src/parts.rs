@@ -4,7 +4,11 @@
 //! for all of it. So a migration reads a few parts at a time. At the end it compares the digests of all
 //! parts, and reads again only the parts that changed meanwhile.
 
-use std::ops::Range;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    ops::Range,
+    sync::OnceLock,
+};
 
 use serde::{
     Serialize,
@@ -14,7 +18,7 @@ use serde::{
     },
 };
 
-use crate::serializer::serialize;
+use crate::{image::image_host, serializer::serialize};
 
 /// Which parts of a value to read, by their places in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,12 +174,20 @@ struct Reader<'a> {
     passed: usize,
     /// Whether the value is a map; `None` until it has begun.
     is_map: Option<bool>,
+    seed: u64,
     parts: Parts,
 }
 
 impl<'a> Reader<'a> {
     fn new(wanted: &'a Wanted) -> Self {
-        Self { wanted, place: 0, passed: 0, is_map: None, parts: Parts::default() }
+        Self {
+            wanted,
+            place: 0,
+            passed: 0,
+            is_map: None,
+            seed: digest_seed(),
+            parts: Parts::default(),
+        }
     }
 
     /// What was read.
@@ -239,7 +251,7 @@ impl<'a> Reader<'a> {
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Step {
         let (digest, json) = self.next();
         if digest {
-            self.push_digest(0, digest_of(value)?);
+            self.push_digest(0, digest_of(value, self.seed)?);
         }
         if json {
             self.push_json(&to_json(value)?);
@@ -251,8 +263,8 @@ impl<'a> Reader<'a> {
         let (digest, json) = self.next();
         if digest {
             let are_keys_wanted = matches!(self.wanted, Wanted::Keys);
-            let value = if are_keys_wanted { 0 } else { digest_of(value)? };
-            self.push_digest(digest_of(key)?, value);
+            let value = if are_keys_wanted { 0 } else { digest_of(value, self.seed)? };
+            self.push_digest(digest_of(key, self.seed)?, value);
         }
         if json {
             self.push_entry(&to_json(&Entry(key, value))?);
@@ -280,8 +292,8 @@ fn refused(error: serde_json::Error) -> Refused {
     Refused(Some(error.to_string()))
 }
 
-fn digest_of<T: Serialize + ?Sized>(value: &T) -> Result<u64, Refused> {
-    let mut digester = Digester::new();
+fn digest_of<T: Serialize + ?Sized>(value: &T, seed: u64) -> Result<u64, Refused> {
+    let mut digester = Digester(seed);
     value.serialize(&mut digester)?;
     Ok(digester.0)
 }
@@ -361,11 +373,19 @@ impl SerializeMap for &mut Reader<'_> {
 /// foldhash, by a number of its kind.
 struct Digester(u64);
 
-impl Digester {
-    fn new() -> Self {
-        Self(0x243f_6a88_85a3_08d3)
-    }
+/// What all digests of the process begin with; an image has it from its host.
+///
+/// It is random: a value may be what somebody outside has sent. Whoever knew it could make two values with one
+/// digest, and a migration would not notice that one took the place of the other.
+pub fn digest_seed() -> u64 {
+    static OF_PROGRAM: OnceLock<u64> = OnceLock::new();
+    image_host().map_or_else(
+        || *OF_PROGRAM.get_or_init(|| RandomState::new().hash_one(())),
+        |host| host.digest_seed,
+    )
+}
 
+impl Digester {
     #[inline]
     fn word(&mut self, Kinded(factor): Kinded, word: u64) {
         let product = u128::from(self.0 ^ word) * u128::from(factor);
@@ -573,7 +593,7 @@ mod tests {
     #[test]
     fn what_differs_has_another_digest() {
         let digest = |value: &dyn Fn(&mut Digester) -> Step| {
-            let mut digester = Digester::new();
+            let mut digester = Digester(digest_seed());
             value(&mut digester).unwrap();
             digester.0
         };
@@ -613,15 +633,45 @@ mod tests {
             Red,
             Blue,
         }
-        let left = digest_of(&Sides { left: Some(5), right: None }).unwrap();
-        assert_ne!(left, digest_of(&Sides { left: None, right: Some(5) }).unwrap());
-        let flag = digest_of(&Either::Flag(true)).unwrap();
-        assert_ne!(flag, digest_of(&Either::Number(1)).unwrap());
-        let most = digest_of(&Either::Number(u64::MAX)).unwrap();
-        assert_ne!(most, digest_of(&Either::Negative(-1)).unwrap());
-        let one = digest_of(&(Either::Nothing, Either::Number(5))).unwrap();
-        assert_ne!(one, digest_of(&(Either::Number(5), Either::Nothing)).unwrap());
-        assert_ne!(digest_of(&Team::Red).unwrap(), digest_of(&Team::Blue).unwrap());
+        fn digest<T: Serialize>(value: &T) -> u64 {
+            digest_of(value, digest_seed()).unwrap()
+        }
+        let left = digest(&Sides { left: Some(5), right: None });
+        assert_ne!(left, digest(&Sides { left: None, right: Some(5) }));
+        let flag = digest(&Either::Flag(true));
+        assert_ne!(flag, digest(&Either::Number(1)));
+        let most = digest(&Either::Number(u64::MAX));
+        assert_ne!(most, digest(&Either::Negative(-1)));
+        let one = digest(&(Either::Nothing, Either::Number(5)));
+        assert_ne!(one, digest(&(Either::Number(5), Either::Nothing)));
+        assert_ne!(digest(&Team::Red), digest(&Team::Blue));
+    }
+
+    /// Texts of which a word is what a digest of this seed has come to before it: their digests forget what was
+    /// before that word.
+    fn alike(seed: u64) -> [Vec<u8>; 2] {
+        [1_u64, 2].map(|first| {
+            let mut digester = Digester(seed);
+            digester.word(LIST, 16);
+            digester.word(WORD, first);
+            [first, digester.0].into_iter().flat_map(u64::to_le_bytes).collect()
+        })
+    }
+
+    #[test]
+    fn values_that_have_one_digest_for_a_known_seed_have_others_for_that_of_the_process() {
+        struct Bytes(Vec<u8>);
+        impl Serialize for Bytes {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+        const KNOWN: u64 = 0x243f_6a88_85a3_08d3;
+        let digests = |seed| alike(KNOWN).map(|bytes| digest_of(&Bytes(bytes), seed).unwrap());
+        let [one, other] = digests(KNOWN);
+        assert_eq!(one, other);
+        let [one, other] = digests(digest_seed());
+        assert_ne!(one, other);
     }
 
     #[test]

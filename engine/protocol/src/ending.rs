@@ -33,9 +33,16 @@ pub struct Freed {
     /// rest is no larger than the rest that every version leaves.
     #[serde(default)]
     pub heap_bytes: u64,
+    /// How many bytes that its code had mapped were still mapped, and in memory.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mapped_bytes: u64,
     /// The descriptors that its code had opened and that were still open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descriptors: Vec<OpenDescriptor>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why an image stays mapped.
@@ -148,6 +155,9 @@ impl fmt::Display for Freed {
         if self.heap_bytes > 0 {
             write!(f, ", {} left on the heap", size_text(self.heap_bytes))?;
         }
+        if self.mapped_bytes > 0 {
+            write!(f, ", {} left mapped", size_text(self.mapped_bytes))?;
+        }
         let count = self.descriptors.len();
         if count == 0 {
             return Ok(());
@@ -192,10 +202,11 @@ mod tests {
         let freed = |heap_bytes, open: usize| {
             let descriptors = vec![socket.clone(); open];
             let (unmapped_bytes, after_us) = (4_508_876, 12_000);
-            Ending::Freed(Freed { unmapped_bytes, after_us, heap_bytes, descriptors })
+            let mapped_bytes = heap_bytes * 2;
+            Ending::Freed(Freed { unmapped_bytes, after_us, heap_bytes, mapped_bytes, descriptors })
         };
         assert_eq!(freed(0, 0).to_string(), "4.3 MiB unmapped after 12 ms");
-        let left = "4.3 MiB unmapped after 12 ms, 1 KiB left on the heap, left 1 descriptor: tcp 127.0.0.1:4567";
+        let left = "4.3 MiB unmapped after 12 ms, 1 KiB left on the heap, 2 KiB left mapped, left 1 descriptor: tcp 127.0.0.1:4567";
         assert_eq!(freed(1024, 1).to_string(), left);
         assert!(freed(0, 4).to_string().ends_with("127.0.0.1:4567, …"), "{}", freed(0, 4));
         let kept = KeepReason::new(KeepKind::NeedsLibrary, "it needs libz.so").library("libz.so");

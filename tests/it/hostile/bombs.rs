@@ -84,6 +84,9 @@ fn every_end_of_a_plugin_may_panic() {
         println!("the host goes on");
     });
     assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("last words of 1 place(s)"), "{}", end.output);
+    let dropped = "its drop panicked at tests/fixtures/bombs/src/lib.rs:";
+    assert!(end.output.contains(dropped), "{}", end.output);
 }
 
 /// The host's own code may panic in the engine with any payload.

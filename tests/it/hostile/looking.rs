@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use hotswap_engine::protocol::{Cut, DataBagEntry, MAX_LISTED};
+use chat_api::Chat as _;
+use hotswap_engine::protocol::{Cut, DataBagEntry, MAX_LISTED, VersionState};
 
-use crate::support::Host;
+use crate::support::{Ear, Host, chat};
 
 fn entry(host: &Host, key: &str) -> DataBagEntry {
     let vault = host.engine.vault_snapshot();
@@ -57,6 +58,30 @@ fn many_values_are_listed_up_to_a_bound() {
     // What did not fit any more is there without its content, and says so.
     let last = vault.data_bag.last().unwrap();
     assert!(last.value.is_none() || !last.cuts.is_empty(), "{last:?}");
+}
+
+#[test]
+fn what_holds_a_version_is_told_in_part() {
+    const SESSIONS: u64 = 300;
+    let host = Host::with(&["chats"]);
+    let chat = chat(&host);
+    let sessions = (0..SESSIONS).map(|_| chat.join(Box::new(Ear::new("Ada"))));
+    let sessions: Vec<_> = sessions.collect();
+    drop(chat);
+    host.plugins.install("chats", 2);
+    host.reload();
+    let held_by = |expected: u64| {
+        host.wait_until("chats", 1, |version| {
+            version.held_by.iter().map(|holder| holder.count).sum::<u64>() == expected
+        });
+        host.info("chats", 1).unwrap().held_by
+    };
+    let told = held_by(SESSIONS);
+    assert_eq!(told.len(), 101, "{told:?}");
+    assert!(told[0].interface.as_deref().is_some_and(|it| it.ends_with("Session")), "{told:?}");
+    assert_eq!((told[100].count, &told[100].interface), (SESSIONS - 100, &None));
+    drop(sessions);
+    host.wait_for("chats", 1, VersionState::Freed);
 }
 
 #[test]

@@ -79,7 +79,8 @@ fn is_duplicating(command: c_long) -> bool {
     [c_long::from(libc::F_DUPFD), c_long::from(libc::F_DUPFD_CLOEXEC)].contains(&command)
 }
 
-fn remember(by: OpenerId, descriptor: c_int) {
+/// Notes that the image has opened a descriptor.
+pub(super) fn remember(by: OpenerId, descriptor: c_int) {
     /// How often to check whether the lock is free. A handler of a signal may open a descriptor while its
     /// thread holds it.
     const LOOKS: usize = 10_000;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{Lease as RawLease, RawFuture, RawObject, end_panic},
+    __private::{Lease as RawLease, RawFuture, RawObject, digest_seed, end_panic},
     Error, Result,
     abi::{
         Answer, HostContext, HostTable, ImageCallback, LoaderTable, LogEvent, PanicReport,
@@ -113,6 +113,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         symbol_found: symbol_found::<H>,
         pointer_given: pointer_given::<H>,
         open_descriptor: open_descriptor::<H>,
+        descriptor_opened: descriptor_opened::<H>,
         map: map::<H>,
         unmap: unmap::<H>,
         spawn: spawn::<H>,
@@ -124,6 +125,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         sleep: sleep::<H>,
         max_log_level: max_log_level::<H>,
         log: log_event::<H>,
+        digest_seed: digest_seed(),
     }
 }
 
@@ -431,6 +433,11 @@ unsafe extern "C" fn open_descriptor<H: HostServices>(
 ) -> c_long {
     // SAFETY: the image passes its own context, and its caller's promise on.
     unsafe { owner::<H>(context).outside().open_descriptor(number, arguments) }
+}
+
+unsafe extern "C" fn descriptor_opened<H: HostServices>(context: HostContext, descriptor: c_int) {
+    // SAFETY: the image passes its own context.
+    unsafe { owner::<H>(context) }.outside().descriptor_opened(descriptor);
 }
 
 unsafe extern "C" fn map<H: HostServices>(

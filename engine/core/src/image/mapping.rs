@@ -98,3 +98,28 @@ pub(super) fn handled_signal(mapping: &Range<usize>) -> Option<c_int> {
         code == 0 && mapping.contains(&unsafe { action.assume_init() }.sa_sigaction)
     })
 }
+
+/// How many bytes of a range that is mapped are in memory, as far as the first [`MOST_LOOKED_AT`] of it go.
+pub(super) fn resident(range: &Range<usize>) -> usize {
+    /// How many bytes to ask for at a time.
+    const STEP: usize = 64 << 20;
+    // SAFETY: the call has no precondition.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let end = range.end.min(range.start.saturating_add(MOST_LOOKED_AT));
+    let mut pages = vec![0_u8; STEP / page];
+    let mut bytes = 0;
+    for start in (range.start..end).step_by(STEP) {
+        let size = STEP.min(end - start);
+        let address = ptr::without_provenance_mut(start);
+        // SAFETY: there is a byte for each page of so much memory.
+        let code = unsafe { libc::mincore(address, size, pages.as_mut_ptr()) };
+        if code == 0 {
+            let asked = pages.iter().take(size.div_ceil(page));
+            bytes += asked.filter(|page| **page & 1 != 0).count() * page;
+        }
+    }
+    bytes.min(range.len())
+}
+
+/// How much of a range [`resident`] looks at. Some programs reserve a terabyte.
+const MOST_LOOKED_AT: usize = 16 << 30;

@@ -21,6 +21,7 @@ use hotswap_protocol::{KeepKind, KeepReason, OpenDescriptor};
 
 use super::{
     descriptors::{self, OpenerId},
+    left_mapped::LeftMapped,
     mapping::handled_signal,
     patch::NotMapped,
     room::Room,
@@ -39,6 +40,8 @@ pub(crate) struct Outside {
     opener: OpenerId,
     /// Where it has mapped its own file, or the symbols of its patches: addresses and sizes. Code that resolves backtraces does this.
     own_mappings: Mutex<Vec<(usize, usize)>>,
+    /// What else it has mapped.
+    left_mapped: LeftMapped,
     /// The address range of the image; not known while its constructors run.
     mapping: OnceLock<Range<usize>>,
     /// The addresses for patches of the image; empty as long as nobody has asked for them.
@@ -64,6 +67,7 @@ impl Outside {
             file: OnceLock::new(),
             opener: OpenerId::new(),
             own_mappings: Mutex::default(),
+            left_mapped: LeftMapped::default(),
             mapping: OnceLock::new(),
             room: OnceLock::new(),
             closing: AtomicBool::new(false),
@@ -257,6 +261,11 @@ impl Outside {
         unsafe { descriptors::open(self.opener, number, arguments) }
     }
 
+    /// Notes that a function of libc has opened a descriptor for the image.
+    pub fn descriptor_opened(&self, descriptor: c_int) {
+        descriptors::remember(self.opener, descriptor);
+    }
+
     /// The descriptors that the image opened and that are still open.
     pub fn descriptors(&self) -> Vec<OpenDescriptor> {
         descriptors::still_open(self.opener)
@@ -283,11 +292,14 @@ impl Outside {
         let is_own = |file| {
             own() == Some(file) || self.room.get().is_some_and(|room| room.has_symbols_in(file))
         };
-        if mapped != libc::MAP_FAILED
-            && descriptor >= 0
-            && descriptors::file_of(descriptor).is_some_and(is_own)
-        {
-            self.own_mappings.locked().push((mapped.expose_provenance(), size));
+        if mapped == libc::MAP_FAILED {
+            return mapped;
+        }
+        let start = mapped.expose_provenance();
+        if descriptor >= 0 && descriptors::file_of(descriptor).is_some_and(is_own) {
+            self.own_mappings.locked().push((start, size));
+        } else {
+            self.left_mapped.add(start..start + size);
         }
         mapped
     }
@@ -298,6 +310,7 @@ impl Outside {
     /// As POSIX says of its arguments.
     pub unsafe fn unmap(&self, address: *mut c_void, size: usize) -> c_int {
         self.own_mappings.locked().retain(|(start, _)| *start != address.addr());
+        self.left_mapped.remove(&(address.addr()..address.addr().saturating_add(size)));
         // SAFETY: the caller's promise.
         unsafe { libc::munmap(address, size) }
     }
@@ -309,6 +322,11 @@ impl Outside {
             // SAFETY: the image made the mapping for itself, and is gone.
             unsafe { libc::munmap(ptr::with_exposed_provenance_mut(start), size) };
         }
+    }
+
+    /// How many bytes that the image has mapped are still mapped, and in memory; its own file is not counted.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.left_mapped.bytes()
     }
 
     /// Takes the name of a signal that the image has begun to handle and that was not reported yet.

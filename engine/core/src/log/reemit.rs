@@ -27,6 +27,10 @@ const OWN_FIELDS: [&str; 4] = ["message", "plugin", "version", "patch"];
 /// and names of fields. So a plugin that makes up kinds of events cannot fill the memory.
 const MAX_KINDS: usize = 8192;
 
+/// The largest number of bytes of a target, a file or the name of a field. A kind of events lives as long as the
+/// process, and with the crate `log` a plugin can make up targets and names of fields.
+const MAX_NAME: usize = 256;
+
 /// The most verbose level that the host's log takes: 0 none, 1 error … 5 trace.
 pub(crate) fn max_level() -> u8 {
     match LevelFilter::current().into_level() {
@@ -126,8 +130,8 @@ fn interned(event: &LogEvent) -> &'static Metadata<'static> {
     static KINDS: OnceLock<Mutex<HashMap<EventKind, &'static Metadata<'static>>>> = OnceLock::new();
     let mut kind = EventKind {
         level: event.level,
-        target: event.target.clone(),
-        file: event.file.clone(),
+        target: cut(&event.target),
+        file: event.file.as_deref().map(cut),
         line: event.line,
         fields: event.fields.iter().map(|(name, _)| field_name(name)).collect(),
     };
@@ -141,7 +145,18 @@ fn interned(event: &LogEvent) -> &'static Metadata<'static> {
 
 /// Renames a field whose name is one of [`OWN_FIELDS`].
 fn field_name(name: &str) -> String {
-    if OWN_FIELDS.contains(&name) { format!("field.{name}") } else { name.to_owned() }
+    if OWN_FIELDS.contains(&name) { format!("field.{name}") } else { cut(name) }
+}
+
+/// The text, or the beginning of one that is too long. Subscribers write such names as they are, so it has nothing
+/// that a terminal takes for an order.
+fn cut(text: &str) -> String {
+    const MARK: &str = "…";
+    let (beginning, mark) = match text.len() {
+        0..=MAX_NAME => (text, ""),
+        _ => (&text[..text.floor_char_boundary(MAX_NAME - MARK.len())], MARK),
+    };
+    beginning.replace(char::is_control, " ") + mark
 }
 
 /// Makes metadata that lives as long as the process, as `tracing` requires.
@@ -174,4 +189,30 @@ fn leak(kind: EventKind) -> &'static Metadata<'static> {
         let file = kind.file.map(leak_text);
         Metadata::new(EVENT_NAME, target, level, file, kind.line, None, fields, Kind::EVENT)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_plugin_makes_up_is_kept_in_part() {
+        let long = "ö".repeat(500_000);
+        let event = LogEvent {
+            level: 3,
+            target: long.clone(),
+            message: long.clone(),
+            file: Some(long.clone()),
+            line: None,
+            fields: vec![(long, Value::Null), ("plugin".into(), Value::Null)],
+        };
+        assert_eq!(cut("a\u{1b}[2J\nb"), "a [2J b");
+        let kind = interned(&event);
+        assert!(kind.target().len() <= MAX_NAME && kind.target().ends_with("ö…"));
+        assert!(kind.file().unwrap().len() <= MAX_NAME);
+        let names: Vec<_> = kind.fields().iter().map(|field| field.name()).collect();
+        assert!(names.iter().all(|name| name.len() <= MAX_NAME), "{names:?}");
+        assert_eq!(names.last(), Some(&"field.plugin"));
+        assert!(std::ptr::eq(kind, interned(&event)));
+    }
 }

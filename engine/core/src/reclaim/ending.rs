@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::resume_unwind,
     sync::{
         Arc,
         mpsc::{SendError, Sender, channel},
@@ -17,7 +18,7 @@ use std::{
 use hotswap_plugin::{__private::end_panic, abi::Answer};
 use hotswap_protocol::{Activity, Ending, Freed, KeepKind, KeepReason, clock::micros};
 
-use super::reaper::ReaperHandle;
+use super::reaper::{ReaperHandle, WeakReaper};
 use crate::{
     image::{
         Closed,
@@ -135,7 +136,7 @@ impl Enders {
         let started = thread.spawn(move || {
             reaper.mark_thread();
             while let Ok(work) = received.recv() {
-                let version = run(work, &store);
+                let version = run(work, &store, &reaper);
                 if !reaper.tell(Done { by: number, version }) {
                     return;
                 }
@@ -152,12 +153,12 @@ impl Enders {
 }
 
 /// Does a job. Returns the version that it was about, and how that version continues.
-fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
+fn run(work: Work, store: &Store, reaper: &WeakReaper) -> Option<(Arc<Version>, Next)> {
     match work {
         Work::Advance(version) => {
             // Code of the host may run in here: the subscriber of its log, and its callback that wakes
             // threads.
-            let next = end_panic(|| advance(&version, store));
+            let next = end_panic(|| advance(&version, store, reaper));
             let next = next.unwrap_or_else(|_| {
                 version.pass_step();
                 Next::Again
@@ -179,7 +180,7 @@ fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
 ///
 /// Each step may run the plugin's code, which may start threads and leave thread-locals. Then this function
 /// is called again when they have ended.
-fn advance(version: &Arc<Version>, store: &Store) -> Next {
+fn advance(version: &Arc<Version>, store: &Store, reaper: &WeakReaper) -> Next {
     if !version.stage().is_ending() {
         version.advance(Stage::OnFree);
         version.cancel_tasks();
@@ -207,10 +208,7 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
     }
     if version.stage() == Stage::Draining {
         version.advance(Stage::Detaching);
-        let noted = version.note(Activity::DropPlugin);
-        // SAFETY: the reaper has handed the version to this thread only, and it has ended.
-        unsafe { version.detach() };
-        drop(noted);
+        detach(version, reaper);
         version.advance(Stage::Detached);
     }
     version.leases().close_own();
@@ -243,6 +241,32 @@ fn has_to_drain(version: &Arc<Version>) -> Option<Next> {
     (!version.has_ended_unpinned()).then_some(Next::Nothing)
 }
 
+/// Drops the plugin of a version that has ended, on a thread of its own. The thread-locals that `on_free` and the
+/// drops of values have used on this thread are gone by now, and the drop of the plugin may use the same.
+fn detach(version: &Arc<Version>, reaper: &WeakReaper) {
+    let drop_plugin = || {
+        let _noted = version.note(Activity::DropPlugin);
+        // SAFETY: the reaper has handed the version to the ender only, which waits here, and it has ended.
+        unsafe { version.detach() };
+        version.run_destructors();
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("hotswap-ender".into());
+        let started = thread.spawn_scoped(scope, || {
+            reaper.mark_thread();
+            drop_plugin();
+        });
+        match started {
+            Ok(thread) => {
+                if let Err(panic) = thread.join() {
+                    resume_unwind(panic);
+                }
+            }
+            Err(_) => drop_plugin(),
+        }
+    });
+}
+
 /// Runs the `on_free` of a version. Only the version's own threads may run at the same time.
 fn on_free(version: &Arc<Version>) {
     let _noted = version.note(Activity::OnFree);
@@ -270,6 +294,7 @@ fn report(version: &Arc<Version>, closed: Option<Closed>) {
                 unmapped_bytes: version.origin.size_bytes,
                 after_us: micros(after),
                 heap_bytes: if on_heap < MEANS_NOTHING { 0 } else { on_heap },
+                mapped_bytes: version.outside().mapped_bytes(),
                 descriptors: version.outside().descriptors(),
             })
         }

@@ -17,6 +17,10 @@ use super::{
 use crate::lock::Lock as _;
 use crate::slots::{self, CallSeen};
 
+/// How many named holders of one kind are told, beginning with the first; of the others only the number. A plugin
+/// may have any number of tasks, and its users any number of its objects.
+const MAX_TOLD: usize = 100;
+
 /// The calls that were seen in a version's slots, and since when.
 ///
 /// Calls do not read a clock, so only the time is known since which a call has been seen. The call may run
@@ -70,14 +74,14 @@ impl Version {
         self.seen_calls.look(self);
     }
 
-    /// What keeps the version from being unmapped: each named holder, and the unnamed ones by kind.
+    /// What keeps the version from being unmapped: named holders, and the number of the others by kind.
     pub fn holders(&self) -> Vec<Holder> {
         let calls = self.seen_calls.look(self).into_iter();
         let mut holders: Vec<Holder> = calls.map(|call| self.call_holder(call)).collect();
-        let named = self.leases().named();
+        let named = self.leases().named(MAX_TOLD);
         for kind in LeaseKind::ALL {
-            let of_kind = named.iter().filter(|lease| lease.kind == kind).map(lease_holder);
-            let of_kind: Vec<Holder> = of_kind.collect();
+            let of_kind = named.iter().filter(|lease| lease.kind == kind);
+            let of_kind: Vec<Holder> = of_kind.map(lease_holder).collect();
             let unnamed = self.leases().count(kind).saturating_sub(of_kind.len());
             holders.extend(of_kind);
             if unnamed > 0 {

@@ -140,9 +140,23 @@ impl LeaseCounts {
         self.of(kind).load(Ordering::Relaxed)
     }
 
-    /// The leases with names.
-    pub fn named(&self) -> Vec<NamedLease> {
-        self.lock_named().leases.values().cloned().collect()
+    /// The leases with names, at most `most` of each kind.
+    pub fn named(&self, most: usize) -> Vec<NamedLease> {
+        let mut left = LeaseKind::ALL.map(|_| most);
+        let named = self.lock_named();
+        let told = named.leases.values().filter(|lease| {
+            let left = &mut left[lease.kind as usize];
+            let is_told = *left > 0;
+            *left = left.saturating_sub(1);
+            is_told
+        });
+        told.cloned().collect()
+    }
+
+    /// How many leases are for exports that other versions import.
+    pub fn imports(&self) -> usize {
+        let named = self.lock_named();
+        named.leases.values().filter(|lease| matches!(lease.name, LeaseName::Export(_))).count()
     }
 
     fn lock_named(&self) -> MutexGuard<'_, Named> {

@@ -3,11 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{
-    Version,
-    lease::{LeaseKind, LeaseName},
-    life::Stage,
-};
+use super::{Version, lease::LeaseKind, life::Stage};
 use crate::slots;
 
 /// Retires versions that leave together. They are given in load order.
@@ -42,12 +38,9 @@ impl Version {
     /// Whether something uses it besides the imports of other versions, which end with those versions.
     fn is_in_use(self: &Arc<Self>) -> bool {
         let leases = self.leases();
-        let named = leases.named();
-        let imports =
-            named.iter().filter(|lease| matches!(lease.name, LeaseName::Export(_))).count();
         leases.count(LeaseKind::Call) > 0
             || leases.count(LeaseKind::Handle) > 0
-            || leases.count(LeaseKind::Value) > imports
+            || leases.count(LeaseKind::Value) > leases.imports()
             || slots::is_held(Arc::as_ptr(self))
     }
 }

@@ -227,6 +227,8 @@ pub struct HostTable {
     /// the error is in `errno`.
     pub open_descriptor:
         unsafe extern "C" fn(HostContext, number: c_long, arguments: [c_long; 4]) -> c_long,
+    /// Notes that a function of libc has opened a descriptor for the image.
+    pub descriptor_opened: unsafe extern "C" fn(HostContext, descriptor: c_int),
     /// `mmap`. When the image is gone, the host unmaps what the image mapped of its own file.
     pub map: unsafe extern "C" fn(
         HostContext,
@@ -259,6 +261,8 @@ pub struct HostTable {
     pub max_log_level: unsafe extern "C" fn() -> u8,
     /// Writes to the host's log.
     pub log: unsafe extern "C" fn(HostContext, event: LogEvent),
+    /// What the digests of values begin with, in the whole process.
+    pub digest_seed: u64,
 }
 
 // SAFETY: images only pass the context on, and the functions may be called on any thread.

@@ -131,10 +131,11 @@ impl Instance {
     pub(super) unsafe fn empty(&self) {
         // SAFETY: the caller's promise.
         unsafe {
+            // They are dropped in reverse, and each also if the drop of the plugin panics.
+            let _table = self.table.take();
+            let _vault = self.vault.take();
+            let _plugin = self.plugin.take();
             drop(self.context.take());
-            drop(self.plugin.take());
-            drop(self.vault.take());
-            drop(self.table.take());
         }
     }
 
@@ -425,13 +426,23 @@ unsafe extern "C" fn invoke_func(
 }
 
 unsafe extern "C" fn detach(instance: *const Instance) -> Answer<()> {
-    // SAFETY: the engine passes the instance of its table, and calls nothing afterwards.
-    unsafe {
-        enter(instance, |instance| {
-            instance.empty();
+    // Each step is done whether or not the code of the plugin in the step before panics.
+    let steps: [fn(&'static Instance) -> crate::Result<()>; 3] = [
+        |instance| {
+            // SAFETY: the engine calls nothing afterwards.
+            unsafe { instance.empty() };
+            Ok(())
+        },
+        |_| {
             shared::forget_schemas();
             drop(std::panic::take_hook());
-            if alloc::may_have_printed() { Ok(std::io::stdout().flush()?) } else { Ok(()) }
-        })
-    }
+            Ok(())
+        },
+        |_| if alloc::may_have_printed() { Ok(std::io::stdout().flush()?) } else { Ok(()) },
+    ];
+    steps.into_iter().fold(Answer::Ok(()), |answer, step| {
+        // SAFETY: the engine passes the instance of its table.
+        let done = unsafe { enter(instance, step) };
+        if matches!(answer, Answer::Ok(())) { done } else { answer }
+    })
 }

@@ -512,6 +512,10 @@ mod calls {
     pub const TIMERFD_CREATE: c_long = 283;
     pub const INOTIFY_INIT1: c_long = 294;
     pub const SIGNALFD4: c_long = 289;
+    pub const FANOTIFY_INIT: c_long = 300;
+    pub const OPEN_BY_HANDLE_AT: c_long = 304;
+    pub const PIDFD_OPEN: c_long = 434;
+    pub const PIDFD_GETFD: c_long = 438;
 }
 
 /// The numbers of system calls that most other architectures share.
@@ -533,6 +537,10 @@ mod calls {
     pub const TIMERFD_CREATE: c_long = 85;
     pub const INOTIFY_INIT1: c_long = 26;
     pub const SIGNALFD4: c_long = 74;
+    pub const FANOTIFY_INIT: c_long = 262;
+    pub const OPEN_BY_HANDLE_AT: c_long = 265;
+    pub const PIDFD_OPEN: c_long = 434;
+    pub const PIDFD_GETFD: c_long = 438;
 }
 
 /// The directory of `open`: the working directory.
@@ -601,6 +609,159 @@ opening! {
     /// `signalfd`, with the size of a set of signals for the system
     receive_signals(descriptor: c_int, signals: *const c_void, flags: c_int) =>
         SIGNALFD4[descriptor, signals, 8, flags];
+    /// `pidfd_open`
+    open_process(process: c_int, flags: c_int) => PIDFD_OPEN[process, flags, 0, 0];
+    /// `pidfd_getfd`
+    take_descriptor(process: c_int, descriptor: c_int, flags: c_int) =>
+        PIDFD_GETFD[process, descriptor, flags, 0];
+    /// `fanotify_init`
+    watch_file_systems(flags: c_int, event_flags: c_int) =>
+        FANOTIFY_INIT[flags, event_flags, 0, 0];
+    /// `open_by_handle_at`
+    open_by_handle(mount: c_int, handle: *const c_void, flags: c_int) =>
+        OPEN_BY_HANDLE_AT[mount, handle, flags, 0];
+}
+
+/// Tells the host of a descriptor that a function of libc has opened; a negative one was not opened.
+fn opened_by_libc(descriptor: c_int) {
+    if let Some(host) = host().filter(|_| descriptor >= 0) {
+        // SAFETY: the context is the host's own.
+        unsafe { (host.descriptor_opened)(host.context, descriptor) }
+    }
+}
+
+/// Functions of libc that open descriptors by themselves: the function of libc is called, and the host told what
+/// it opened.
+macro_rules! opening_in_libc {
+    ($(
+        $(#[doc = $doc:literal])* $symbol:literal
+        $name:ident($($arg:ident: $type:ty),*) -> $result:ty {
+            fails: $failed:expr, descriptor: $descriptor:expr
+        }
+    )*) => {
+        $(
+            $(#[doc = $doc])*
+            ///
+            /// # Safety
+            /// As its manual says of its arguments.
+            pub unsafe extern "C" fn $name($($arg: $type),*) -> $result {
+                let real = libc_function($symbol);
+                if real.is_null() {
+                    return $failed;
+                }
+                // SAFETY: this is the function's type; the caller's promise is passed on.
+                let result = unsafe {
+                    let real: unsafe extern "C" fn($($type),*) -> $result = std::mem::transmute(real);
+                    real($($arg),*)
+                };
+                opened_by_libc($descriptor(result));
+                result
+            }
+        )*
+    };
+}
+
+unsafe extern "C" {
+    fn fileno(stream: *mut c_void) -> c_int;
+    fn dirfd(directory: *mut c_void) -> c_int;
+}
+
+/// The descriptor of a stream that libc has just returned.
+fn of_stream(stream: *mut c_void) -> c_int {
+    // SAFETY: a stream that is not null is open.
+    if stream.is_null() { -1 } else { unsafe { fileno(stream) } }
+}
+
+/// The descriptor of a directory that libc has just returned.
+fn of_directory(directory: *mut c_void) -> c_int {
+    // SAFETY: a directory that is not null is open.
+    if directory.is_null() { -1 } else { unsafe { dirfd(directory) } }
+}
+
+/// The descriptor that libc has just returned.
+fn itself(descriptor: c_int) -> c_int {
+    descriptor
+}
+
+opening_in_libc! {
+    /// `shm_open`
+    c"shm_open" open_shared_memory(name: *const c_char, flags: c_int, mode: c_int) -> c_int {
+        fails: -1, descriptor: itself
+    }
+    /// `posix_openpt`
+    c"posix_openpt" open_terminal(flags: c_int) -> c_int { fails: -1, descriptor: itself }
+    /// `getpt`
+    c"getpt" open_any_terminal() -> c_int { fails: -1, descriptor: itself }
+    /// `mkstemp`
+    c"mkstemp" make_temporary(template: *mut c_char) -> c_int { fails: -1, descriptor: itself }
+    /// `mkostemp`
+    c"mkostemp" make_temporary_with(template: *mut c_char, flags: c_int) -> c_int {
+        fails: -1, descriptor: itself
+    }
+    /// `mkstemps`
+    c"mkstemps" make_named_temporary(template: *mut c_char, suffix: c_int) -> c_int {
+        fails: -1, descriptor: itself
+    }
+    /// `mkostemps`
+    c"mkostemps" make_named_temporary_with(
+        template: *mut c_char, suffix: c_int, flags: c_int
+    ) -> c_int { fails: -1, descriptor: itself }
+    /// `opendir`
+    c"opendir" open_directory(path: *const c_char) -> *mut c_void {
+        fails: null_mut(), descriptor: of_directory
+    }
+    /// `fopen`
+    c"fopen" open_stream(path: *const c_char, mode: *const c_char) -> *mut c_void {
+        fails: null_mut(), descriptor: of_stream
+    }
+    /// `freopen`
+    c"freopen" reopen_stream(
+        path: *const c_char, mode: *const c_char, stream: *mut c_void
+    ) -> *mut c_void { fails: null_mut(), descriptor: of_stream }
+    /// `tmpfile`
+    c"tmpfile" open_temporary_stream() -> *mut c_void {
+        fails: null_mut(), descriptor: of_stream
+    }
+    /// `popen`
+    c"popen" open_command(command: *const c_char, mode: *const c_char) -> *mut c_void {
+        fails: null_mut(), descriptor: of_stream
+    }
+}
+
+/// `openpty`
+///
+/// # Safety
+/// As its manual says of its arguments.
+pub unsafe extern "C" fn open_terminal_pair(
+    first: *mut c_int,
+    second: *mut c_int,
+    name: *mut c_char,
+    settings: *const c_void,
+    size: *const c_void,
+) -> c_int {
+    let real = libc_function(c"openpty");
+    if real.is_null() {
+        return -1;
+    }
+    type OpenPair = unsafe extern "C" fn(
+        *mut c_int,
+        *mut c_int,
+        *mut c_char,
+        *const c_void,
+        *const c_void,
+    ) -> c_int;
+    // SAFETY: this is the function's type; the caller's promise is passed on.
+    let code = unsafe {
+        let real: OpenPair = std::mem::transmute(real);
+        real(first, second, name, settings, size)
+    };
+    if code == 0 {
+        // SAFETY: it succeeded, and so has written both numbers.
+        for descriptor in unsafe { [first.read(), second.read()] } {
+            opened_by_libc(descriptor);
+        }
+    }
+    code
 }
 
 /// `dup2`

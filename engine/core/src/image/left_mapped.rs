@@ -1,0 +1,58 @@
+//! The memory that the code of an image has mapped, and how much of it is still there.
+
+use std::{fs, ops::Range, sync::Mutex};
+
+use super::mapping::resident;
+use crate::lock::Lock as _;
+
+/// The address ranges that an image has mapped and not unmapped.
+#[derive(Default)]
+pub(super) struct LeftMapped(Mutex<Vec<Range<usize>>>);
+
+impl LeftMapped {
+    /// Notes that the image has mapped a range, in place of what it had there.
+    pub fn add(&self, range: Range<usize>) {
+        let mut all = self.0.locked();
+        cut_out(&mut all, &range);
+        all.push(range);
+    }
+
+    /// Notes that the image has unmapped a range.
+    pub fn remove(&self, range: &Range<usize>) {
+        cut_out(&mut self.0.locked(), range);
+    }
+
+    /// How many bytes of it are in memory now. Allocators reserve a lot of which they use little.
+    pub fn bytes(&self) -> u64 {
+        let all = self.0.locked();
+        if all.is_empty() {
+            return 0;
+        }
+        // The image may also have unmapped something by a system call.
+        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let usable = maps.lines().filter_map(usable);
+        let left = usable.flat_map(|usable| all.iter().map(move |range| common(range, &usable)));
+        left.map(|range| resident(&range)).sum::<usize>() as u64
+    }
+}
+
+/// Takes a range out of others.
+fn cut_out(all: &mut Vec<Range<usize>>, gone: &Range<usize>) {
+    let parts = all.iter().flat_map(|range| {
+        [range.start..range.end.min(gone.start), range.start.max(gone.end)..range.end]
+    });
+    *all = parts.filter(|part| !part.is_empty()).collect();
+}
+
+/// The range of a line of `/proc/PID/maps`; `None` if nobody can use it.
+fn usable(line: &str) -> Option<Range<usize>> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    (!rest.starts_with("---")).then_some(address(start)?..address(end)?)
+}
+
+/// What two ranges have in common; it may be empty.
+fn common(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
+}
