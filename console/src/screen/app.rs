@@ -30,7 +30,7 @@ use hotswap_protocol::clock::now_ms;
 
 /// What comes by itself is drawn at most this often; what a person does, at once.
 const FRAME: Duration = Duration::from_millis(33);
-/// How often the spinner turns while a job runs.
+/// How often the spinner turns while a job runs, and how often is looked whether what waits to be shown is.
 const TICK: Duration = Duration::from_millis(200);
 /// How many log lines are taken in between two looks at the keyboard.
 const LOG_BATCH: usize = 1024;
@@ -201,7 +201,7 @@ impl App {
                     logs_are_open = count > 0;
                     Input::Logs(std::mem::replace(&mut batch, Vec::with_capacity(LOG_BATCH)))
                 }
-                _ = tick.tick(), if self.state.is_working() => Input::Tick,
+                _ = tick.tick(), if self.state.changes_by_itself() => Input::Tick,
                 // Whatever else there is to do goes first.
                 () = std::future::ready(()), if self.state.logs.is_scanning() => Input::Scan,
             };

@@ -125,6 +125,7 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
     let has_ended = end_notice(state, &event.input);
     let looked_at = functions_looked_at(state);
     let effects = happen(state, event);
+    state.is_answering = matches!(event.input, Input::Key(_) | Input::Mouse(_) | Input::Paste(_));
     if let Some(plugin) = looked_at.filter(|it| functions_looked_at(state).as_ref() != Some(it)) {
         state.plugins.see(&plugin);
     }
@@ -143,16 +144,13 @@ fn with_draw(mut effects: Vec<Effect>, has_changed: bool) -> Vec<Effect> {
 /// What happened last is shown until the next key, or for a while; what nobody may have seen yet, until
 /// the key after that.
 fn end_notice(state: &mut State, input: &Input) -> bool {
-    if let Input::Key(_) | Input::Mouse(_) = input {
-        match &mut state.notice {
-            // Somebody is there.
-            Some(notice) if notice.stays => notice.stays = false,
-            _ if matches!(input, Input::Key(_)) => state.notice = None,
-            _ => {}
+    match input {
+        Input::Key(_) | Input::Mouse(_) => {
+            state.somebody_is_there(matches!(input, Input::Key(_)));
+            false
         }
-        return false;
+        _ => state.end_notice(),
     }
-    state.end_notice()
 }
 
 /// The plugin whose functions have the keyboard, and so are looked at.
@@ -314,7 +312,7 @@ fn back(state: &mut State) {
     } else if logs::clear_filter(state) {
         // All is shown again.
     } else {
-        state.notice = None;
+        state.dismiss_notices();
     }
 }
 

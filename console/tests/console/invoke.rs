@@ -448,6 +448,7 @@ fn what_is_kept_loaded_is_asked_for_again_when_the_same_host_answers_again() {
     assert!(holds.iter().all(|hold| effects.contains(hold)), "{effects:?}");
 
     let gone = WireError::new(ErrorKind::UnknownPlugin, "no plugin `world@2`; loaded: world@3");
+    console.now_ms += 3001;
     console.session(SessionEvent::Held { target: "world@2".into(), answer: Err(gone) });
     let notice = &console.state.notice.as_ref().unwrap().text;
     assert_eq!(notice, "world@2 is not kept loaded: no plugin `world@2`; loaded: world@3");

@@ -648,6 +648,41 @@ fn what_was_told_ends_by_itself_or_with_a_key_and_can_be_read_again() {
 }
 
 #[test]
+fn what_failed_is_shown_for_long_enough_to_be_read() {
+    let mut console = connected();
+    let failed = |console: &mut Console| {
+        let (at_ms, error) = (console.now_ms, samples::refusal());
+        console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error }));
+    };
+    let sorts = |console: &Console| console.state.notice.as_ref().map(|notice| notice.sort);
+    failed(&mut console);
+    // All of this comes before the failure was drawn.
+    failed(&mut console);
+    console.session(samples::built(BuildEffect::UpToDate));
+    console.session(samples::built(BuildEffect::NewCode));
+    console.press("j");
+    assert_eq!(sorts(&console), Some(NoticeSort::Failure));
+    assert!(console.screen().contains("  +1: M"), "{}", console.screen());
+    assert!(console.state.changes_by_itself());
+    // What a key asks for comes at once; the failure comes again.
+    console.press("T");
+    assert_eq!(sorts(&console), Some(NoticeSort::Note));
+    console.now_ms += 3001;
+    console.take_in(Input::Tick);
+    assert_eq!(sorts(&console), Some(NoticeSort::Failure));
+    console.now_ms += 3001;
+    assert!(console.take_in(Input::Tick).contains(&Effect::Draw));
+    let screen = console.screen();
+    assert!(screen.contains("✔ world built (") && !screen.contains(": M"), "{screen}");
+    assert!(!console.state.changes_by_itself());
+    // A success takes the place of the failure that it mends.
+    failed(&mut console);
+    console.now_ms += 3001;
+    console.session(samples::built(BuildEffect::UpToDate));
+    assert_eq!(sorts(&console), Some(NoticeSort::Done));
+}
+
+#[test]
 fn tabs_have_keys_the_last_call_is_made_again_and_the_screen_is_drawn_anew() {
     let mut console = connected();
     console.press("Alt-5");

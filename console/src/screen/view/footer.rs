@@ -35,7 +35,12 @@ pub(super) fn draw_job(frame: &mut Frame<'_>, area: Rect, state: &State, theme: 
     let mut line = Line::from(Span::raw(job));
     if let Some(notice) = &state.notice {
         let (mark, style) = notice_style(notice.sort, theme);
-        let text = cut(&format!("{mark} {}", notice.text), left);
+        let more = match state.waiting_notices.len() {
+            0 => String::new(),
+            count => format!("  +{count}: {}", state.key_of(&Action::Messages)),
+        };
+        let room = left.saturating_sub(format::width(&more));
+        let text = cut(&format!("{mark} {}", notice.text), room) + &more;
         line.push_span(Span::styled(pad_left(&text, left + 1), style));
     }
     frame.render_widget(line, area);
