@@ -24,6 +24,7 @@ pub mod pins;
 mod place;
 pub mod plugins;
 pub mod preview;
+mod program;
 pub mod rates;
 pub mod rollback;
 pub mod selection;
@@ -31,14 +32,15 @@ pub mod timeline;
 pub mod tree;
 pub mod vault;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use hotswap_protocol::{HostInfo, same_plugin};
 use serde::{Deserialize, Serialize};
 
-pub use place::Place;
 pub use notice::{Notice, NoticeSort};
+pub use place::Place;
+pub use program::Program;
 
 use crate::screen::input::action::{Action, COMMANDS, LeadKind, Scope};
 use crate::screen::input::key::Key;
@@ -114,12 +116,14 @@ pub struct State {
     pub job: Option<RunningJob>,
     /// What happened last, or before that and could not be read yet.
     pub notice: Option<Notice>,
-    /// What happened, the newest last.
-    pub notices: VecDeque<Notice>,
     /// What is shown next.
     pub waiting_notices: VecDeque<Notice>,
     /// Whether what happens now is what a person asks for.
     pub is_answering: bool,
+    /// What happened, the newest last.
+    pub notices: VecDeque<Notice>,
+    /// The names of other programs of which was told that they write over the screen.
+    pub others_told: BTreeSet<String>,
     /// Which panel has the keyboard.
     pub focus: Panel,
     /// Whether it fills the screen.
@@ -325,12 +329,13 @@ impl State {
             sought: String::new(),
             job: None,
             notice: None,
+            waiting_notices: VecDeque::new(),
+            is_answering: false,
             notices: VecDeque::new(),
+            others_told: BTreeSet::new(),
             focus: Panel::Plugins,
             zoomed: false,
             overlay: None,
-            waiting_notices: VecDeque::new(),
-            is_answering: false,
             look: Look::default(),
             chosen_look: None,
             mouse: false,
@@ -459,14 +464,14 @@ impl State {
         self.job.is_some() || self.functions.has_running_calls()
     }
 
-    /// Whether the host was started by somebody else, so that the console knows no sources.
-    pub fn is_attached(&self) -> bool {
-        !self.host.is_ours && self.host.packages.is_empty() && self.host.phase.has_host()
-    }
-
     /// Whether what is shown changes as time passes.
     pub fn changes_by_itself(&self) -> bool {
         self.is_working() || !self.waiting_notices.is_empty()
+    }
+
+    /// Whether the host was started by somebody else, so that the console knows no sources.
+    pub fn is_attached(&self) -> bool {
+        !self.host.is_ours && self.host.packages.is_empty() && self.host.phase.has_host()
     }
 
     /// Whether the console can start the host anew.

@@ -7,7 +7,7 @@ use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::model::palette::command_line;
 use hotswap_console::screen::model::tree::TreeTab as _;
-use hotswap_console::screen::model::{NoticeSort, Phase};
+use hotswap_console::screen::model::{NoticeSort, Phase, Program};
 use hotswap_console::screen::update::{self, Effect, Input};
 use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
@@ -680,6 +680,27 @@ fn what_failed_is_shown_for_long_enough_to_be_read() {
     console.now_ms += 3001;
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(sorts(&console), Some(NoticeSort::Done));
+}
+
+#[test]
+fn programs_that_write_over_the_screen_are_told_once_each_and_all_is_drawn_anew() {
+    let mut console = connected();
+    let written_over = |console: &mut Console, names: &[&str]| {
+        let programs = names.iter().map(|name| Program { name: (*name).into(), pid: 4711 });
+        let effects = console.take_in(Input::WrittenOver(programs.collect()));
+        assert!(effects.contains(&Effect::Redraw));
+        console.state.notices.back().map(|notice| notice.text.clone())
+    };
+    let text = "another program wrote over the screen, which is drawn anew; ";
+    let told = written_over(&mut console, &["make"]);
+    assert_eq!(told, Some(format!("{text}make (pid 4711) has this terminal too")));
+    assert!(console.screen().contains(text), "{}", console.screen());
+    console.state.notices.clear();
+    assert_eq!(written_over(&mut console, &["make"]), None);
+    let told = written_over(&mut console, &["make", "wall"]).unwrap();
+    assert!(told.ends_with("make (pid 4711), wall (pid 4711) have this terminal too"), "{told}");
+    let told = written_over(&mut console, &[]).unwrap();
+    assert!(told.ends_with("the program has ended"), "{told}");
 }
 
 #[test]
