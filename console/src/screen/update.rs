@@ -227,12 +227,11 @@ fn written_over(state: &mut State, programs: &[Program]) {
     }
     state.others_told.extend(names.into_iter().map(str::to_owned));
     let who: Vec<_> = programs.iter().map(|it| format!("{} (pid {})", it.name, it.pid)).collect();
-    let who = match who.as_slice() {
-        [] => "the program has ended".to_owned(),
-        [one] => format!("{one} has this terminal too"),
-        several => format!("{} have this terminal too", several.join(", ")),
+    let wrote = match who.as_slice() {
+        [] => "a program that has ended wrote".to_owned(),
+        here => format!("{} may have written", here.join(", ")),
     };
-    let text = format!("another program wrote over the screen, which is drawn anew; {who}");
+    let text = format!("{wrote} over the screen: all is drawn anew");
     state.logs.push_marker(state.now_ms, text.clone());
     state.warn(text);
 }
