@@ -4,6 +4,7 @@ use std::path::Path;
 
 use hotswap_protocol::{VersionInfo, VersionState};
 
+use super::form::Form;
 use super::{Phase, SearchField, State, leads};
 use crate::format::wrap_words;
 use crate::host::operation::Operation;
@@ -171,6 +172,8 @@ pub fn makes_sense(state: &State, command: &Command) -> bool {
             versions.any(is_replaced)
         }
         Action::GoTo(kind) => !leads::leads(state, kind).is_empty(),
+        Action::AddItem => state.functions.form.as_ref().is_some_and(Form::can_add_item),
+        Action::RemoveItem => state.functions.form.as_ref().is_some_and(Form::can_remove_item),
         Action::CallAgain | Action::ShowResult | Action::Pin => was_called,
         ref action if *action == Action::LET_GO => {
             state.plugins.list().iter().any(|plugin| plugin.is_rolled_back)
