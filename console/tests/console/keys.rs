@@ -648,6 +648,17 @@ fn what_was_told_ends_by_itself_or_with_a_key_and_can_be_read_again() {
 }
 
 #[test]
+fn errors_are_offered_where_there_are_some() {
+    let mut console = connected();
+    console.press("2 ] ] ]");
+    assert!(!console.screen().contains("next error"), "{}", console.screen());
+    console.session(SessionEvent::JobStarted { job: Job::BuildPlugin("world".into()) });
+    console.session(samples::mistake("world", 12));
+    let screen = console.screen();
+    assert!(screen.contains(" o edit the source  e next error  E previous error"), "{screen}");
+}
+
+#[test]
 fn what_failed_is_shown_for_long_enough_to_be_read() {
     let mut console = connected();
     let failed = |console: &mut Console| {
