@@ -16,6 +16,7 @@ pub mod config;
 pub mod editor;
 mod fleet;
 mod keyboard;
+mod others;
 pub mod remembered;
 pub mod terminal;
 pub mod writer;

@@ -17,6 +17,7 @@ use hotswap_artifact::{ArtifactError, Misfit};
 use hotswap_engine::probe::Contents;
 use hotswap_engine::{EngineError, LoadCause};
 use hotswap_protocol::{ArtifactChange, ArtifactContents, ErrorKind, Step, WireError};
+use process_wrap::tokio::{CommandWrap, CommandWrapper as _, ProcessSession};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -39,6 +40,7 @@ const LAST_WORDS: usize = 2 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prober {
     program: PathBuf,
+    has_session: bool,
 }
 
 /// The declarations of two artifacts of a plugin, and their differences.
@@ -69,7 +71,13 @@ impl Prober {
 
     /// Opens artifacts in a process of the program at this path: `hotswap` or `hotswap-console`.
     pub fn at(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        Self { program: program.into(), has_session: false }
+    }
+
+    /// Gives each of these processes a session of its own, so that no artifact can write over the screen. Ctrl-C in the
+    /// terminal does not end them then.
+    pub fn without_terminal(self) -> Self {
+        Self { has_session: true, ..self }
     }
 
     /// The declarations of an artifact.
@@ -102,6 +110,10 @@ impl Prober {
         let mut process = Command::new(&self.program);
         process.arg(command).args(arguments).kill_on_drop(true);
         process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if self.has_session {
+            let of_nothing = CommandWrap::with_new("", |_| ());
+            ProcessSession.pre_spawn(&mut process, &of_nothing)?;
+        }
         process.spawn()
     }
 

@@ -30,8 +30,10 @@ use hotswap_protocol::clock::now_ms;
 
 /// What comes by itself is drawn at most this often; what a person does, at once.
 const FRAME: Duration = Duration::from_millis(33);
-/// How often the spinner turns while a job runs.
+/// How often the spinner turns while a job runs, and how often is looked whether what waits to be shown is.
 const TICK: Duration = Duration::from_millis(200);
+/// What another program writes over the screen is drawn over after this time: so its next lines come in one.
+const REPAINT: Duration = Duration::from_millis(250);
 /// How many log lines are taken in between two looks at the keyboard.
 const LOG_BATCH: usize = 1024;
 
@@ -45,7 +47,8 @@ pub async fn run(
     let termination = Termination::listen()?;
     // The terminal is asked before its keys are read, or its answer would be taken for some.
     let look = config.themes.start().unwrap_or_else(terminal::look);
-    let screen = Screen::take()?;
+    let mut screen = Screen::take()?;
+    screen.watch_others();
     let mut state = State::new(screen.size()?);
     state.look = look;
     state.keymap = config.keymap;
@@ -83,6 +86,7 @@ pub async fn run(
         named,
         draw_at: None,
         last_draw: None,
+        repaint_at: None,
         is_visible: true,
         keyboard: Some(Keyboard::read()),
         editing: None,
@@ -117,6 +121,8 @@ struct App {
     /// When the next frame is due; none when nothing changed.
     draw_at: Option<Instant>,
     last_draw: Option<Instant>,
+    /// When all is drawn anew, since another program has written over it.
+    repaint_at: Option<Instant>,
     /// False once the terminal is gone; then the session is only brought to its end.
     is_visible: bool,
     /// None while another program has the terminal: what reads the keyboard would take its keys.
@@ -152,13 +158,7 @@ impl App {
                     Next::Leave(error) => return error,
                 }
             }
-            let draw_at = self.draw_at;
-            let frame = pin!(async move {
-                match draw_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            });
+            let (frame, repaint) = (pin!(at(self.draw_at)), pin!(at(self.repaint_at)));
             // In the order of what must not wait for what.
             let input = tokio::select! {
                 biased;
@@ -188,6 +188,14 @@ impl App {
                     self.draw();
                     continue;
                 }
+                () = self.screen.written_over(), if self.editing.is_none() => {
+                    self.repaint_at.get_or_insert_with(|| Instant::now() + REPAINT);
+                    continue;
+                }
+                () = repaint => {
+                    self.repaint_at = None;
+                    Input::WrittenOver(self.screen.others())
+                }
                 told = self.files.told() => Input::Told(told),
                 Some(news) = next_news(&mut self.fleet) => Input::Fleet(Box::new(news)),
                 event = events.recv() => match event {
@@ -201,7 +209,7 @@ impl App {
                     logs_are_open = count > 0;
                     Input::Logs(std::mem::replace(&mut batch, Vec::with_capacity(LOG_BATCH)))
                 }
-                _ = tick.tick(), if self.state.is_working() => Input::Tick,
+                _ = tick.tick(), if self.state.changes_by_itself() => Input::Tick,
                 // Whatever else there is to do goes first.
                 () = std::future::ready(()), if self.state.logs.is_scanning() => Input::Scan,
             };
@@ -344,6 +352,14 @@ impl App {
         let orders = self.orders.clone();
         // There may be no room for another order at the moment.
         tokio::spawn(async move { orders.send(Order::End).await });
+    }
+}
+
+/// Waits until then; forever where that is not known.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod leads;
 pub mod live;
 pub mod logs;
 pub mod memory;
+mod notice;
 pub mod overlay;
 pub mod palette;
 pub mod picker;
@@ -23,6 +24,7 @@ pub mod pins;
 mod place;
 pub mod plugins;
 pub mod preview;
+mod program;
 pub mod rates;
 pub mod rollback;
 pub mod selection;
@@ -30,13 +32,15 @@ pub mod timeline;
 pub mod tree;
 pub mod vault;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use hotswap_protocol::{HostInfo, same_plugin};
 use serde::{Deserialize, Serialize};
 
+pub use notice::{Notice, NoticeSort};
 pub use place::Place;
+pub use program::Program;
 
 use crate::screen::input::action::{Action, COMMANDS, LeadKind, Scope};
 use crate::screen::input::key::Key;
@@ -110,10 +114,16 @@ pub struct State {
     pub sought: String,
     /// The job that runs.
     pub job: Option<RunningJob>,
-    /// What happened last.
+    /// What happened last, or before that and could not be read yet.
     pub notice: Option<Notice>,
+    /// What is shown next.
+    pub waiting_notices: VecDeque<Notice>,
+    /// Whether what happens now is what a person asks for.
+    pub is_answering: bool,
     /// What happened, the newest last.
     pub notices: VecDeque<Notice>,
+    /// The names of other programs of which was told that they write over the screen.
+    pub others_told: BTreeSet<String>,
     /// Which panel has the keyboard.
     pub focus: Panel,
     /// Whether it fills the screen.
@@ -290,45 +300,6 @@ impl std::fmt::Display for RunningJob {
     }
 }
 
-/// What happened, for the status line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// What sort of thing it is.
-    pub sort: NoticeSort,
-    /// What happened.
-    pub text: String,
-    /// Whether it stays until somebody is there, and does not give way to what goes well.
-    pub stays: bool,
-    /// When, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
-}
-
-/// What sort of thing happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoticeSort {
-    /// Something was done.
-    Done,
-    /// There is something to know.
-    Note,
-    /// Something is to be looked after.
-    Warning,
-    /// Something failed, or cannot be done.
-    Failure,
-}
-
-impl Notice {
-    /// How long it is shown where no key is pressed: failures until somebody has had time to look.
-    fn lasts_ms(&self) -> u64 {
-        match self.sort {
-            NoticeSort::Done | NoticeSort::Note => 20_000,
-            NoticeSort::Warning | NoticeSort::Failure => 120_000,
-        }
-    }
-}
-
-/// How many notices are kept.
-const NOTICES_KEPT: usize = 200;
-
 impl State {
     /// The state of a console that has just come up.
     pub fn new(size: (u16, u16)) -> Self {
@@ -358,7 +329,10 @@ impl State {
             sought: String::new(),
             job: None,
             notice: None,
+            waiting_notices: VecDeque::new(),
+            is_answering: false,
             notices: VecDeque::new(),
+            others_told: BTreeSet::new(),
             focus: Panel::Plugins,
             zoomed: false,
             overlay: None,
@@ -490,6 +464,11 @@ impl State {
         self.job.is_some() || self.functions.has_running_calls()
     }
 
+    /// Whether what is shown changes as time passes.
+    pub fn changes_by_itself(&self) -> bool {
+        self.is_working() || !self.waiting_notices.is_empty()
+    }
+
     /// Whether the host was started by somebody else, so that the console knows no sources.
     pub fn is_attached(&self) -> bool {
         !self.host.is_ours && self.host.packages.is_empty() && self.host.phase.has_host()
@@ -512,52 +491,5 @@ impl State {
         let name = || COMMANDS.iter().find(|it| it.action == *action).map(|it| it.name);
         let key = self.keymap.label_of(action);
         key.or_else(|| Some(format!("`{}`", name()?))).unwrap_or_default()
-    }
-
-    /// Tells that something was done.
-    pub(crate) fn say(&mut self, text: impl Into<String>) {
-        self.notify(NoticeSort::Done, text.into(), false);
-    }
-
-    /// Tells what there is to know.
-    pub(crate) fn note(&mut self, text: impl Into<String>) {
-        self.notify(NoticeSort::Note, text.into(), false);
-    }
-
-    /// Tells what failed, or cannot be done.
-    pub(crate) fn complain(&mut self, text: impl Into<String>) {
-        self.notify(NoticeSort::Failure, text.into(), false);
-    }
-
-    /// Tells what is to be looked after and nobody may be there to see, behind what was told so before.
-    pub(crate) fn warn(&mut self, text: impl Into<String>) {
-        self.notify(NoticeSort::Warning, text.into(), true);
-    }
-
-    fn notify(&mut self, sort: NoticeSort, text: String, stays: bool) {
-        let at_ms = self.now_ms;
-        let notice = Notice { sort, text, stays, at_ms };
-        self.notices.push_back(notice.clone());
-        if self.notices.len() > NOTICES_KEPT {
-            self.notices.pop_front();
-        }
-        let staying = self.notice.take().filter(|notice| notice.stays);
-        self.notice = Some(match (staying, sort) {
-            (Some(before), NoticeSort::Done | NoticeSort::Note) => before,
-            (Some(before), NoticeSort::Warning) => {
-                Notice { text: format!("{}; {}", before.text, notice.text), ..notice }
-            }
-            _ => notice,
-        });
-    }
-
-    /// Takes away what has been shown for long enough; true if there was something.
-    pub(crate) fn end_notice(&mut self) -> bool {
-        let now_ms = self.now_ms;
-        let is_over = |notice: &Notice| {
-            !notice.stays && now_ms.saturating_sub(notice.at_ms) > notice.lasts_ms()
-        };
-        let ended = self.notice.take_if(|notice| is_over(notice));
-        ended.is_some()
     }
 }

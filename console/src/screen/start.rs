@@ -62,6 +62,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
             }
         },
     };
+    let prober = probe::Prober::this_program();
     let options = Options {
         target,
         plugin_dir: arguments.plugins,
@@ -71,7 +72,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         poll: arguments.watch.poll(),
         patch: arguments.watch.patch(),
         client_name: CLIENT_NAME,
-        prober: probe::Prober::this_program(),
+        prober: if is_screen { prober.without_terminal() } else { prober },
         has_screen: is_screen,
     };
     if is_screen {

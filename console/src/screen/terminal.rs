@@ -17,7 +17,8 @@ use rustix::process::{Signal, kill_current_process_group};
 use terminal_colorsaurus::{QueryOptions, ThemeMode, theme_mode};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::screen::model::Look;
+use crate::screen::model::{Look, Program};
+use crate::screen::others::Others;
 
 /// A terminal that does not tell its colours in this time does not tell them.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
@@ -30,6 +31,8 @@ const RESUME_PATIENCE: Duration = Duration::from_millis(200);
 pub struct Screen {
     terminal: OutputTerminal,
     has_mouse: bool,
+    /// None where the system does not tell what others write on the terminal.
+    others: Option<Others>,
 }
 
 type OutputTerminal = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
@@ -39,7 +42,34 @@ impl Screen {
     pub fn take() -> io::Result<Self> {
         take()?;
         let terminal = blank_terminal().inspect_err(|_| restore())?;
-        Ok(Self { terminal, has_mouse: false })
+        Ok(Self { terminal, has_mouse: false, others: None })
+    }
+
+    /// Notices from now on what other programs write over the screen. Needs an async runtime.
+    pub fn watch_others(&mut self) {
+        self.others = Others::watch().ok();
+    }
+
+    /// Waits until another program has written over the screen.
+    pub async fn written_over(&self) {
+        let wrote = match &self.others {
+            Some(others) => others.wrote().await,
+            None => std::future::pending().await,
+        };
+        if wrote.is_err() {
+            // Nothing is told any more.
+            std::future::pending().await
+        }
+    }
+
+    /// The programs that can have done that.
+    pub fn others(&self) -> Vec<Program> {
+        self.others.as_ref().map(Others::programs).unwrap_or_default()
+    }
+
+    /// What was written on the terminal until now, this process has written, or another that had the terminal.
+    fn wrote(&self) {
+        self.others.iter().for_each(Others::forget);
     }
 
     /// Columns and rows.
@@ -54,6 +84,7 @@ impl Screen {
             return Err(io::Error::other("the terminal was given back"));
         }
         self.terminal.draw(render)?;
+        self.wrote();
         Ok(())
     }
 
@@ -61,14 +92,18 @@ impl Screen {
     pub fn copy(&mut self, text: &str) -> io::Result<()> {
         let mut out = stdout();
         queue!(out, CopyToClipboard::to_clipboard_from(text))?;
-        out.flush()
+        out.flush()?;
+        self.wrote();
+        Ok(())
     }
 
     /// Takes clicks and the wheel from the terminal, or leaves them to it. Movements are not asked
     /// for: each would wake the console.
     pub fn capture_mouse(&mut self, on: bool) -> io::Result<()> {
         self.has_mouse = on;
-        write_mouse(on)
+        write_mouse(on)?;
+        self.wrote();
+        Ok(())
     }
 
     /// Gives the terminal back, stops this process as Ctrl-Z does, and takes the terminal again
@@ -84,6 +119,7 @@ impl Screen {
     /// Forgets what is on the screen, so that all of it is drawn: others may have written over it.
     pub fn forget(&mut self) -> io::Result<()> {
         execute!(stdout(), Clear(ClearType::All))?;
+        self.wrote();
         self.terminal = blank_terminal()?;
         Ok(())
     }
@@ -99,7 +135,11 @@ impl Screen {
         // `Terminal::clear` would ask the terminal where its cursor is, and the keyboard's reader
         // would take the answer for keys.
         self.terminal = blank_terminal()?;
-        if self.has_mouse { write_mouse(true) } else { Ok(()) }
+        if self.has_mouse {
+            write_mouse(true)?;
+        }
+        self.wrote();
+        Ok(())
     }
 }
 

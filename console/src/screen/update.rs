@@ -19,18 +19,19 @@ mod session;
 mod sought;
 mod sources;
 
+use std::collections::BTreeSet;
+
 use crossterm::event::{KeyEvent, MouseEvent};
 use hotswap_protocol::WireError;
 
 use crate::host::operation::Operation;
 use crate::screen::input::action::{Action, Motion};
 use crate::screen::layout::{self, Panel, Tab};
-use crate::screen::model::Place;
-use crate::screen::model::State;
 use crate::screen::model::fleet::{FleetNews, FleetOrder};
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::palette::Palette;
 use crate::screen::model::tree::TreeTab as _;
+use crate::screen::model::{Place, Program, State};
 use crate::session::{LogLine, Order, SessionEvent};
 
 /// Something that happened.
@@ -57,6 +58,8 @@ pub enum Input {
     Session(Box<SessionEvent>),
     /// The fleet tells something.
     Fleet(Box<FleetNews>),
+    /// Another program has written over the screen; these have the terminal too.
+    WrittenOver(Vec<Program>),
     /// The host wrote these lines.
     Logs(Vec<LogLine>),
     /// A file was written, or could not be.
@@ -122,6 +125,7 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
 fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
     let uptime_before = uptime_minutes(state);
     state.now_ms = event.at_ms;
+    state.is_answering = matches!(event.input, Input::Key(_) | Input::Mouse(_) | Input::Paste(_));
     let has_ended = end_notice(state, &event.input);
     let looked_at = functions_looked_at(state);
     let effects = happen(state, event);
@@ -143,16 +147,13 @@ fn with_draw(mut effects: Vec<Effect>, has_changed: bool) -> Vec<Effect> {
 /// What happened last is shown until the next key, or for a while; what nobody may have seen yet, until
 /// the key after that.
 fn end_notice(state: &mut State, input: &Input) -> bool {
-    if let Input::Key(_) | Input::Mouse(_) = input {
-        match &mut state.notice {
-            // Somebody is there.
-            Some(notice) if notice.stays => notice.stays = false,
-            _ if matches!(input, Input::Key(_)) => state.notice = None,
-            _ => {}
+    match input {
+        Input::Key(_) | Input::Mouse(_) => {
+            state.somebody_is_there(matches!(input, Input::Key(_)));
+            false
         }
-        return false;
+        _ => state.end_notice(),
     }
-    state.end_notice()
 }
 
 /// The plugin whose functions have the keyboard, and so are looked at.
@@ -189,6 +190,10 @@ fn happen(state: &mut State, event: Event) -> Vec<Effect> {
             }
             vec![Effect::Draw]
         }
+        Input::WrittenOver(programs) => {
+            written_over(state, &programs);
+            vec![Effect::Redraw, Effect::Draw]
+        }
         Input::Scan => {
             state.logs.scan();
             vec![Effect::Draw]
@@ -207,6 +212,28 @@ fn happen(state: &mut State, event: Event) -> Vec<Effect> {
             vec![Effect::Order(Order::End), Effect::Draw]
         }
     }
+}
+
+/// Tells of programs that write over the screen, once of each.
+fn written_over(state: &mut State, programs: &[Program]) {
+    let names = programs.iter().map(|program| program.name.as_str());
+    // One that has no name has ended.
+    let mut names: BTreeSet<&str> = names.collect();
+    if names.is_empty() {
+        names.insert("");
+    }
+    if names.iter().all(|name| state.others_told.contains(*name)) {
+        return;
+    }
+    state.others_told.extend(names.into_iter().map(str::to_owned));
+    let who: Vec<_> = programs.iter().map(|it| format!("{} (pid {})", it.name, it.pid)).collect();
+    let wrote = match who.as_slice() {
+        [] => "a program that has ended wrote".to_owned(),
+        here => format!("{} may have written", here.join(", ")),
+    };
+    let text = format!("{wrote} over the screen: all is drawn anew");
+    state.logs.push_marker(state.now_ms, text.clone());
+    state.warn(text);
 }
 
 /// The header tells the uptime; it changes without any other change.
@@ -314,7 +341,7 @@ fn back(state: &mut State) {
     } else if logs::clear_filter(state) {
         // All is shown again.
     } else {
-        state.notice = None;
+        state.dismiss_notices();
     }
 }
 

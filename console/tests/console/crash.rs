@@ -118,6 +118,7 @@ fn a_host_of_somebody_else_is_waited_for() {
     let screen = console.screen();
     assert!(screen.contains("When it comes back the console attaches again."), "{screen}");
     assert!(!screen.contains("H starts"), "{screen}");
+    console.now_ms += 3001;
     console.session(SessionEvent::Connected { host: samples::host(4200) });
     assert_eq!(console.state.overlay, None);
     assert_eq!(console.state.host.phase, Phase::Connected);
@@ -152,6 +153,7 @@ fn what_was_put_back_is_told_until_somebody_is_there() {
          the artifact of world was refused; build 3c0ffee0 is there instead",
     );
     console.press("j");
+    console.now_ms += 3001;
     console.session(samples::built(BuildEffect::NewCode));
     assert!(told(&console).starts_with("world built"));
 }

@@ -6,7 +6,7 @@ use hotswap_console::host::operation::Operation;
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Order, SessionEvent};
-use hotswap_protocol::{Event, Outcome, VersionState, WireError};
+use hotswap_protocol::{Event, Outcome, Owner, ValueOutcome, VersionState, WireError};
 
 use crate::support::console::{Console, requested};
 use crate::support::samples;
@@ -143,7 +143,15 @@ fn what_was_built_meanwhile_is_compared_anew() {
 #[test]
 fn between_two_versions_the_values_that_the_reload_took_over_are_told() {
     let mut console = Console::connected(120, 36);
-    let finished = Event::ReloadFinished { at_ms: console.now_ms, report: samples::report() };
+    let mut vault = samples::vault();
+    let mut of_another = vault.data_bag[0].clone();
+    of_another.key = "barks".into();
+    of_another.owned_by = Some(Owner::Version { plugin: "dog".into(), version: 1 });
+    vault.data_bag.push(of_another);
+    console.session(SessionEvent::Vault(Ok(vault)));
+    let mut report = samples::report();
+    report.data_bag.push(ValueOutcome { key: "barks".into(), ..report.data_bag[0].clone() });
+    let finished = Event::ReloadFinished { at_ms: console.now_ms, report };
     console.session(SessionEvent::Engine(finished));
     let mut snapshot = samples::snapshot(4121);
     snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
@@ -155,4 +163,5 @@ fn between_two_versions_the_values_that_the_reload_took_over_are_told() {
     console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
     let screen = console.screen();
     assert!(screen.contains("value greetings was taken over unchanged"), "{screen}");
+    assert!(!screen.contains("barks"), "the other plugin's value\n{screen}");
 }

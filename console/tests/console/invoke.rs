@@ -1,10 +1,11 @@
 //! Calls of functions: the form for every kind of value, history, two versions, repeats, cancelling.
 
 use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::input::action::Action;
 use hotswap_console::screen::model::NoticeSort;
 use hotswap_console::screen::model::functions::Side;
 use hotswap_console::screen::model::overlay::Overlay;
-use hotswap_console::screen::update::{Effect, Input};
+use hotswap_console::screen::update::{self, Effect, Input};
 use hotswap_console::session::{Order, SessionEvent, StoredBuild, StoredChoice};
 use hotswap_protocol::{
     Beside, ErrorKind, InvokeParams, InvokeResult, Latencies, VersionState, WireError,
@@ -173,6 +174,26 @@ fn optional_values_and_items_can_be_removed_again() {
     expected[0].as_object_mut().unwrap().remove("note");
     let effects = console.press("Enter");
     assert_eq!(ordered(&effects), [&call(expected)]);
+}
+
+#[test]
+fn what_can_be_added_and_removed_is_offered_where_it_can() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    let mut offered = |keys: &str| {
+        console.press(keys);
+        let keys = console.screen().lines().last().unwrap().to_owned();
+        update::act(&mut console.state, Action::Help);
+        let help = console.screen();
+        console.press("Esc");
+        assert_eq!(keys.contains("add item"), help.contains("Add an item to the list."), "{help}");
+        (keys.contains("add item"), help.contains("Remove the item, or the optional value."))
+    };
+    // The colour; the second tag; the note, which is optional.
+    assert_eq!(offered("Tab BackTab"), (false, false));
+    assert_eq!(offered("BackTab BackTab BackTab BackTab BackTab"), (true, true));
+    assert_eq!(offered("BackTab BackTab BackTab"), (false, true));
+    assert_eq!(offered("F4"), (false, false));
 }
 
 #[test]
@@ -448,6 +469,7 @@ fn what_is_kept_loaded_is_asked_for_again_when_the_same_host_answers_again() {
     assert!(holds.iter().all(|hold| effects.contains(hold)), "{effects:?}");
 
     let gone = WireError::new(ErrorKind::UnknownPlugin, "no plugin `world@2`; loaded: world@3");
+    console.now_ms += 3001;
     console.session(SessionEvent::Held { target: "world@2".into(), answer: Err(gone) });
     let notice = &console.state.notice.as_ref().unwrap().text;
     assert_eq!(notice, "world@2 is not kept loaded: no plugin `world@2`; loaded: world@3");

@@ -7,7 +7,7 @@ use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::model::palette::command_line;
 use hotswap_console::screen::model::tree::TreeTab as _;
-use hotswap_console::screen::model::{NoticeSort, Phase};
+use hotswap_console::screen::model::{NoticeSort, Phase, Program};
 use hotswap_console::screen::update::{self, Effect, Input};
 use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
@@ -647,6 +647,72 @@ fn what_was_told_ends_by_itself_or_with_a_key_and_can_be_read_again() {
     console.press("M");
     let screen = console.screen();
     assert!(screen.contains("Messages") && screen.contains("theme: light"), "{screen}");
+}
+
+#[test]
+fn errors_are_offered_where_there_are_some() {
+    let mut console = connected();
+    console.press("2 ] ] ]");
+    assert!(!console.screen().contains("next error"), "{}", console.screen());
+    console.session(SessionEvent::JobStarted { job: Job::BuildPlugin("world".into()) });
+    console.session(samples::mistake("world", 12));
+    let screen = console.screen();
+    assert!(screen.contains(" o edit the source  e next error  E previous error"), "{screen}");
+}
+
+#[test]
+fn what_failed_is_shown_for_long_enough_to_be_read() {
+    let mut console = connected();
+    let failed = |console: &mut Console| {
+        let (at_ms, error) = (console.now_ms, samples::refusal());
+        console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error }));
+    };
+    let sorts = |console: &Console| console.state.notice.as_ref().map(|notice| notice.sort);
+    failed(&mut console);
+    // All of this comes before the failure was drawn.
+    failed(&mut console);
+    console.session(samples::built(BuildEffect::UpToDate));
+    console.session(samples::built(BuildEffect::NewCode));
+    console.press("j");
+    assert_eq!(sorts(&console), Some(NoticeSort::Failure));
+    assert!(console.screen().contains("  +1: M"), "{}", console.screen());
+    assert!(console.state.changes_by_itself());
+    // What a key asks for comes at once; the failure comes again.
+    console.press("T");
+    assert_eq!(sorts(&console), Some(NoticeSort::Note));
+    console.now_ms += 3001;
+    console.take_in(Input::Tick);
+    assert_eq!(sorts(&console), Some(NoticeSort::Failure));
+    console.now_ms += 3001;
+    assert!(console.take_in(Input::Tick).contains(&Effect::Draw));
+    let screen = console.screen();
+    assert!(screen.contains("✔ world built (") && !screen.contains(": M"), "{screen}");
+    assert!(!console.state.changes_by_itself());
+    // A success takes the place of the failure that it mends.
+    failed(&mut console);
+    console.now_ms += 3001;
+    console.session(samples::built(BuildEffect::UpToDate));
+    assert_eq!(sorts(&console), Some(NoticeSort::Done));
+}
+
+#[test]
+fn programs_that_write_over_the_screen_are_told_once_each_and_all_is_drawn_anew() {
+    let mut console = connected();
+    let written_over = |console: &mut Console, names: &[&str]| {
+        let programs = names.iter().map(|name| Program { name: (*name).into(), pid: 4711 });
+        let effects = console.take_in(Input::WrittenOver(programs.collect()));
+        assert!(effects.contains(&Effect::Redraw));
+        console.state.notices.back().map(|notice| notice.text.clone())
+    };
+    let text = "make (pid 4711) may have written over the screen: all is drawn anew";
+    assert_eq!(written_over(&mut console, &["make"]).as_deref(), Some(text));
+    assert!(console.screen().contains(text), "{}", console.screen());
+    console.state.notices.clear();
+    assert_eq!(written_over(&mut console, &["make"]), None);
+    let told = written_over(&mut console, &["make", "wall"]).unwrap();
+    assert!(told.starts_with("make (pid 4711), wall (pid 4711) may have written over"), "{told}");
+    let told = written_over(&mut console, &[]).unwrap();
+    assert!(told.starts_with("a program that has ended wrote over"), "{told}");
 }
 
 #[test]

@@ -280,9 +280,9 @@ fn the_header_tells_how_far_the_log_is_behind() {
     assert!(!console.screen().contains("lag"), "it was there before anybody waited for it");
     console.now_ms += 5_000;
     console.logs(vec![written(connected_ms + 4_998)]);
-    assert!(console.screen().contains("│ lag 2 ms"), "{}", console.screen());
+    assert!(console.screen().contains("│ log 2 ms behind"), "{}", console.screen());
     console.logs(vec![written(connected_ms + 2_500)]);
-    assert!(console.screen().contains("│ lag 2.5 s"), "{}", console.screen());
+    assert!(console.screen().contains("│ log 2.5 s behind"), "{}", console.screen());
 }
 
 #[test]

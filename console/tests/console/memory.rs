@@ -79,6 +79,29 @@ fn the_first_build_stays_in_front_until_it_is_done() {
 }
 
 #[test]
+fn a_console_that_builds_nothing_does_not_begin_with_the_builds() {
+    let mut before = Console::connected(120, 36);
+    before.press("2 ] ] ]");
+    let mut memory = Memory::default();
+    memory.keep(&before.state);
+    let recalled = |plugins: Vec<String>| {
+        let mut console = Console::new(120, 36);
+        console.state.memory = memory.clone();
+        console.session(SessionEvent::Opened {
+            name: "sample-host".into(),
+            package_dir: None,
+            plugin_dir: Some("/srv/plugins".into()),
+            plugin_packages: vec!["/src/world".into(); plugins.len()],
+            plugins,
+        });
+        console.session(SessionEvent::Connected { host: samples::host(4121) });
+        console.state.tab
+    };
+    assert_eq!(recalled(vec!["world".into()]), Tab::Build);
+    assert_eq!(recalled(Vec::new()), Tab::Functions);
+}
+
+#[test]
 fn a_broken_file_is_an_error_and_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("screens.json");

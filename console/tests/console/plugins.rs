@@ -301,9 +301,19 @@ fn a_strip_that_is_too_small_says_how_many_rows_there_are() {
     for number in 0..7 {
         snapshot.plugins.push(PluginInfo { name: format!("other{number}"), ..world.clone() });
     }
+    a_second_later(&mut console, snapshot.clone());
+    let title = |console: &Console| console.screen().lines().nth(1).unwrap().to_owned();
+    assert!(title(&console).contains("1 Plugins  6 of "), "{}", title(&console));
+    assert!(!title(&console).contains("✖"), "{}", title(&console));
+    // What fails is named where its row is out of sight.
+    snapshot.plugins.last_mut().unwrap().versions[0].failures.panics = 1;
+    let failed = |number| samples::version(number, VersionState::Failed, "failed");
+    snapshot.plugins[8].versions.insert(0, failed(4));
+    snapshot.plugins[7].versions.push(failed(1));
     a_second_later(&mut console, snapshot);
-    let title = console.screen().lines().nth(1).unwrap().to_owned();
-    assert!(title.contains("1 Plugins  6 of "), "{title}");
+    assert!(title(&console).contains("  ✖ other5, other6 "), "{}", title(&console));
+    console.press("G");
+    assert!(!title(&console).contains("other6"), "{}", title(&console));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A host that writes one line and then waits.
 const WAITING: &str = "trap 'exit 0' TERM\necho the host waits\nwhile :; do sleep 0.05; done";
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hotswap-console");
 
 /// A program in a terminal of 80×24.
 struct Terminal {
@@ -40,7 +43,7 @@ impl Terminal {
         let host = directory.path().join("waiting-host");
         std::fs::write(&host, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_hotswap-console"));
+        let mut command = CommandBuilder::new(PROGRAM);
         command.arg(&host);
         Self::run(command, directory)
     }
@@ -158,6 +161,34 @@ fn a_host_cannot_write_over_the_screen() {
     let mut terminal = Terminal::with_host(&writing);
     terminal.wait_for_text("it has tried");
     assert!(!String::from_utf8_lossy(&terminal.written).contains("painted over"));
+    terminal.press("q");
+    terminal.wait_for_text("Quit?");
+    terminal.press("y");
+    terminal.assert_ends_and_gives_the_terminal_back();
+}
+
+#[test]
+fn what_another_program_writes_over_the_screen_is_drawn_over_and_its_name_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (host, go) = (directory.path().join("waiting-host"), directory.path().join("go"));
+    std::fs::write(&host, format!("#!/bin/sh\n{WAITING}\n")).unwrap();
+    std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // In the background of the shell that starts the console; it ends with the terminal.
+    let other = "(while [ ! -e \"$1\" ]; do sleep 0.05; done; echo painted over; \
+                 while :; do sleep 0.05; done) & exec \"$2\" \"$3\"";
+    let mut command = CommandBuilder::new("/bin/sh");
+    command.args(["-c", other, "sh"]);
+    command.args([&go, Path::new(PROGRAM), &host]);
+    let mut terminal = Terminal::run(command, directory);
+    terminal.wait_for_text("the host waits");
+    std::fs::write(go, "").unwrap();
+    terminal.wait_for_text("may have written over the screen");
+    terminal.wait_until("all drawn anew", |screen| {
+        let screen = screen.contents();
+        screen.contains("1 Plugins") && !screen.contains("painted over")
+    });
+    assert!(String::from_utf8_lossy(&terminal.written).contains("painted over"));
+    terminal.wait_for_text("sh (pid ");
     terminal.press("q");
     terminal.wait_for_text("Quit?");
     terminal.press("y");

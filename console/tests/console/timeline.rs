@@ -382,6 +382,24 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
 }
 
 #[test]
+fn why_a_plugin_was_loaded_as_a_whole_comes_after_what_the_reload_did() {
+    let mut console = Console::connected(120, 36);
+    let mut report = samples::report();
+    let why =
+        "more than sources changed: a manifest, a procedural macro, a build script, or a flag";
+    for plugin in &mut report.plugins {
+        (plugin.outcome, plugin.version) = (Outcome::Ok, Some(4));
+        plugin.not_patched = Some(why.into());
+    }
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms: console.now_ms, report }));
+    let screen = console.screen();
+    assert!(screen.contains("reload 4  world v3 → v4, cat v1 → v4  41 ms  ("), "{screen}");
+    assert!(screen.contains("✔ reloaded: world v3 → v4, cat v1 → v4; world as a wh"), "{screen}");
+    let told = &console.state.notice.as_ref().unwrap().text;
+    assert!(told.ends_with(&format!("; cat as a whole: {why}")), "{told}");
+}
+
+#[test]
 fn a_restart_divides_the_reloads_of_two_processes() {
     let mut console = after_a_reload();
     console.press("2 Alt-5");

@@ -11,7 +11,7 @@ use std::thread;
 use cargo_metadata::Message;
 
 use crate::Cancel;
-use crate::process::Running;
+use crate::process::{self, Running};
 
 /// The environment variables that name directories of cargo.
 const DIRECTORIES: [&str; 4] =
@@ -23,7 +23,8 @@ const QUEUED_LINES: usize = 256;
 /// The cargo that runs this program, if there is one, so that both use the same toolchain. Otherwise the
 /// cargo on the `PATH`.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = process::command(cargo);
     command.envs(absolute_dirs());
     command
 }

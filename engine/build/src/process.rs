@@ -1,9 +1,11 @@
-//! A child process in a process group of its own. The group is killed if the caller gives up.
+//! A child process in a session of its own, and so in a process group of its own. The group is killed if the caller
+//! gives up.
 
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
+use process_wrap::std::{CommandWrap, CommandWrapper as _, ProcessSession};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::cancel::{Cancel, kill};
@@ -55,10 +57,26 @@ impl<'a> Running<'a> {
     }
 }
 
-/// Gives the command pipes for its output, no input, and a process group of its own.
+/// Gives the command pipes for its output, and no input.
 pub(crate) fn with_pipes(command: &mut Command) -> &mut Command {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.process_group(0)
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
+}
+
+/// A command whose process [has a session of its own](in_session).
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    in_session(Command::new(program))
+}
+
+/// Gives the command's process a session of its own, which has no terminal. A compiler, a build script or a linker
+/// writes over no screen past its outputs then, and what would ask somebody for a password fails at once: in a process
+/// group in the background it would be stopped, and the build would hang.
+///
+/// A command is given this once: a second session is refused as the process starts.
+pub(crate) fn in_session(mut command: Command) -> Command {
+    let of_nothing = CommandWrap::with_new("", |_| ());
+    // It notes what the child is to do first, which cannot fail.
+    let _ = ProcessSession.pre_spawn(&mut command, &of_nothing);
+    command
 }
 
 impl Drop for Running<'_> {
@@ -67,5 +85,26 @@ impl Drop for Running<'_> {
             kill(self.group);
             let _ = self.reap();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_process_has_a_session_of_its_own_and_so_no_terminal() {
+        let cancel = Cancel::default();
+        let mut command = command("sh");
+        // The session is the sixth number of this file, the terminal the seventh.
+        command.args(["-c", "cut -d' ' -f6,7 /proc/$$/stat"]);
+        let mut running = Running::start(&mut command, &cancel).unwrap();
+        let expected = format!("{} 0\n", running.child.id());
+        let mut printed = String::new();
+        running.take_stdout().unwrap().read_to_string(&mut printed).unwrap();
+        assert!(running.finish().unwrap().success());
+        assert_eq!(printed, expected);
     }
 }

@@ -9,7 +9,7 @@ use cargo_metadata::{
 };
 
 use crate::host_metadata::HostMetadata;
-use crate::{BuildError, cargo};
+use crate::{BuildError, cargo, process};
 
 /// The package that every plugin depends on.
 const PLUGIN_API: &str = "hotswap-plugin";
@@ -75,7 +75,7 @@ impl Workspace {
         if let Some(dir) = manifest_path.parent() {
             command.current_dir(dir);
         }
-        let metadata = command.exec().map_err(|error| {
+        let metadata = run(&command).map_err(|error| {
             let reason = match &error {
                 Error::CargoMetadata { stderr } => stderr.trim_end().to_owned(),
                 other => other.to_string(),
@@ -242,6 +242,17 @@ pub(crate) fn depends_on_plugin_api(package: &Package) -> bool {
 pub(crate) fn reaches_plugin_api(workspace: &Workspace, package: &Package) -> bool {
     let is_api = |package: &&Package| package.name.as_str() == PLUGIN_API;
     depends_on_plugin_api(package) || workspace.dependencies(package).iter().any(is_api)
+}
+
+/// Runs `cargo metadata` as [`MetadataCommand::exec`] does, in a [session of its own](process::in_session).
+fn run(command: &MetadataCommand) -> Result<Metadata, Error> {
+    let output = process::in_session(command.cargo_command()).output()?;
+    if !output.status.success() {
+        let stderr = String::from_utf8(output.stderr)?;
+        return Err(Error::CargoMetadata { stderr });
+    }
+    let mut lines = str::from_utf8(&output.stdout)?.lines();
+    MetadataCommand::parse(lines.find(|line| line.starts_with('{')).ok_or(Error::NoJson)?)
 }
 
 /// Names as a message lists them: `` `a`, `b` ``.

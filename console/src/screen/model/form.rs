@@ -178,6 +178,29 @@ impl Form {
         self.focused = (self.focused + step) % count;
     }
 
+    /// Whether an item can be added where the keyboard is.
+    pub fn can_add_item(&self) -> bool {
+        self.nodes_to_line().any(Node::takes_items)
+    }
+
+    /// Whether an item, or an optional value, can be removed where the keyboard is.
+    pub fn can_remove_item(&self) -> bool {
+        let in_list = self.nodes_to_line().zip(self.nodes_to_line().skip(1));
+        in_list.into_iter().any(|(list, _)| list.takes_items())
+            || self.nodes_to_line().any(Node::can_vanish)
+    }
+
+    /// The value that the line with the keyboard is of, after those that it is in.
+    fn nodes_to_line(&self) -> impl Iterator<Item = &Node> {
+        let path = if self.is_json() { None } else { self.path(self.focused) };
+        let mut nodes = self.parameters.as_slice();
+        path.unwrap_or_default().into_iter().map_while(move |index| {
+            let node = nodes.get(index)?;
+            nodes = node.children();
+            Some(node)
+        })
+    }
+
     /// Adds an item to the list that has the keyboard, or that the line with the keyboard is in;
     /// false when there is none.
     pub fn add_item(&mut self) -> bool {

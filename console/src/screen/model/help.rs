@@ -4,11 +4,12 @@ use std::path::Path;
 
 use hotswap_protocol::{VersionInfo, VersionState};
 
+use super::form::Form;
 use super::{Phase, SearchField, State, leads};
 use crate::format::wrap_words;
 use crate::host::operation::Operation;
 use crate::screen::input::action::{Action, Command, Scope};
-use crate::screen::layout::{Tab, boxes};
+use crate::screen::layout::{Panel, Tab, boxes};
 use crate::session::Watch;
 
 /// So many columns are for the keys.
@@ -171,6 +172,13 @@ pub fn makes_sense(state: &State, command: &Command) -> bool {
             versions.any(is_replaced)
         }
         Action::GoTo(kind) => !leads::leads(state, kind).is_empty(),
+        Action::Edit | Action::NextError | Action::PreviousError
+            if (state.focus, state.tab) == (Panel::Tabs, Tab::Build) =>
+        {
+            state.builds.lines().iter().any(|line| line.diagnostic.is_some())
+        }
+        Action::AddItem => state.functions.form.as_ref().is_some_and(Form::can_add_item),
+        Action::RemoveItem => state.functions.form.as_ref().is_some_and(Form::can_remove_item),
         Action::CallAgain | Action::ShowResult | Action::Pin => was_called,
         ref action if *action == Action::LET_GO => {
             state.plugins.list().iter().any(|plugin| plugin.is_rolled_back)

@@ -52,7 +52,10 @@ impl Memory {
         let Some(remembered) = state.memory.0.get(&key).cloned() else { return };
         state.focus = remembered.focus.unwrap_or(state.focus);
         state.zoomed = remembered.zoomed;
-        let tab = remembered.tab.filter(|tab| state.tabs().contains(tab)).unwrap_or(state.tab);
+        // A console that builds nothing has nothing to show of builds.
+        let has_something = |tab: &Tab| *tab != Tab::Build || !state.host.packages.is_empty();
+        let is_there = |tab: &Tab| state.tabs().contains(tab) && has_something(tab);
+        let tab = remembered.tab.filter(is_there).unwrap_or(state.tab);
         // While the first build runs it is in front.
         match &mut state.tab_to_return_to {
             Some(later) => *later = tab,

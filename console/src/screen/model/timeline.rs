@@ -237,13 +237,19 @@ pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<Face>) ->
         (Outcome::Ok | Outcome::Rebound | Outcome::Added, Some(now)) => {
             let before = serving(name).filter(|before| before.version != now);
             let before = before.map_or_else(String::new, |it| format!("{} → ", it.label()));
-            let why = plugin.not_patched.as_ref();
-            let why = why.map_or_else(String::new, |why| format!(" (as a whole: {why})"));
-            Some(format!("{name} {before}v{now}{why}"))
+            Some(format!("{name} {before}v{now}"))
         }
         (Outcome::Patched, Some(version)) => Some(patched(plugin, version)),
         (outcome, _) => Some(format!("{name} {outcome}")),
     }
+}
+
+/// Why which plugins were loaded as a whole, and not patched: `world as a whole: fn greet was changed`.
+pub fn not_patched(report: &ReloadReport) -> impl Iterator<Item = String> {
+    let loaded = report.plugins.iter().filter(|plugin| plugin.outcome == Outcome::Ok);
+    loaded.filter_map(|plugin| {
+        Some(format!("{} as a whole: {}", plugin.name, plugin.not_patched.as_ref()?))
+    })
 }
 
 /// `world v3+2 (patched: greet)`, or `world v3 (as it was loaded)`.

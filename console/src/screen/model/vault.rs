@@ -97,6 +97,17 @@ impl Vault {
         })
     }
 
+    /// Whether a value is known to be somebody else's than this plugin's.
+    pub fn is_of_another(&self, key: &str, plugin: &str) -> bool {
+        let Some(Ok(vault)) = &self.contents else { return false };
+        let owner = entry(vault, key).and_then(|entry| entry.owned_by.as_ref());
+        match owner {
+            Some(Owner::Version { plugin: owner, .. }) => owner != plugin,
+            Some(Owner::Host) => true,
+            _ => false,
+        }
+    }
+
     /// What the last reload did to the values of a plugin, in words, what was lost first; what it kept as it was is
     /// not told.
     pub fn changes_of(&self, plugin: &str) -> Vec<ValueVerdict> {

@@ -74,6 +74,7 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
         (None, false) => ("reloaded", String::new()),
     };
     let mut parts = vec![format!("{verb}: {summary}{then}")];
+    parts.extend(timeline::not_patched(&report));
     parts.extend(left_alone(state, &report));
     state.say(parts.join("; "));
     let text = marker(state.timeline.finished(at_ms, summary, report));
@@ -126,5 +127,9 @@ fn marker(reload: &Reload) -> String {
         .collect();
     let verb = if reload.is_rollback() { "  rolled back" } else { "" };
     let told = if told.is_empty() { String::new() } else { format!("  ({})", told.join(", ")) };
-    format!("{}{verb}  {summary}  {elapsed}{told}", reload.title())
+    // What is cut on a narrow screen is the least.
+    let report = reload.result.as_ref().ok().map(|done| &done.report);
+    let why: Vec<String> = report.into_iter().flat_map(timeline::not_patched).collect();
+    let why = if why.is_empty() { String::new() } else { format!("  {}", why.join("; ")) };
+    format!("{}{verb}  {summary}  {elapsed}{told}{why}", reload.title())
 }

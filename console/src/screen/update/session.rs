@@ -287,8 +287,10 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             let (plugin, from) = (&request.plugin, request.from.version);
             let reload = to.and_then(|to| state.timeline.between_versions(plugin, from, to));
             let values = reload.and_then(|reload| reload.result.as_ref().ok());
-            let values = values.map_or(&[][..], |done| &done.report.data_bag);
-            state.diff.take(*difference, values);
+            let values = values.into_iter().flat_map(|done| &done.report.data_bag);
+            let its = values.filter(|value| !state.vault.is_of_another(&value.key, plugin));
+            let its: Vec<_> = its.cloned().collect();
+            state.diff.take(*difference, &its);
         }
         SessionEvent::InvokedInBoth { operation, answers } => {
             state.functions.answered_in_both(&operation, *answers);

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 
 use super::draw_empty;
 use super::plugins::row_of;
-use super::text::selected;
+use super::text::{cut_spans, selected};
 use super::theme::Theme;
 use crate::screen::layout::Panel;
 use crate::screen::model::State;
@@ -32,7 +32,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         let width = usize::from(area.width);
         let text = match line.sort {
             LineSort::Heading => heading(&line.text, width, theme),
-            LineSort::Error | LineSort::Plain => coloured(&line.text, theme),
+            LineSort::Error | LineSort::Plain => {
+                Line::from(cut_spans(coloured(&line.text, theme).spans, width))
+            }
         };
         let is_selected = state.builds.selected() == Some(top + offset);
         let text = if is_selected { selected(text, width, style) } else { text };

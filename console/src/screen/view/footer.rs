@@ -35,7 +35,12 @@ pub(super) fn draw_job(frame: &mut Frame<'_>, area: Rect, state: &State, theme: 
     let mut line = Line::from(Span::raw(job));
     if let Some(notice) = &state.notice {
         let (mark, style) = notice_style(notice.sort, theme);
-        let text = cut(&format!("{mark} {}", notice.text), left);
+        let more = match state.waiting_notices.len() {
+            0 => String::new(),
+            count => format!("  +{count}: {}", state.key_of(&Action::Messages)),
+        };
+        let room = left.saturating_sub(format::width(&more));
+        let text = cut(&format!("{mark} {}", notice.text), room) + &more;
         line.push_span(Span::styled(pad_left(&text, left + 1), style));
     }
     frame.render_widget(line, area);
@@ -119,8 +124,11 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
         let is_json = state.functions.form.as_ref().is_some_and(Form::is_json);
         let keys = if is_json { JSON_KEYS } else { FORM_KEYS };
         keys.iter().all(|(label, hint)| push(label, hint, reserve));
-        let of_form: Vec<(&Command, String)> =
-            first_keys(state).filter(|(command, _)| command.scope == Scope::Form).collect();
+        let of_form: Vec<(&Command, String)> = first_keys(state)
+            .filter(|(command, _)| {
+                command.scope == Scope::Form && help::makes_sense(state, command)
+            })
+            .collect();
         of_form.iter().all(|(command, label)| push(label, command.hint, reserve));
         push("Esc", esc, 0);
     } else {

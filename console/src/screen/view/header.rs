@@ -94,7 +94,7 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     }
     parts.extend(slow_call(state, theme));
     let lag_ms = logs.lag_ms.filter(|_| host.phase == Phase::Connected);
-    let lag = |style| move |ms| (vec![format!("lag {}", format::milliseconds(ms))], style);
+    let lag = |style| move |ms| (vec![format!("log {} behind", format::milliseconds(ms))], style);
     let is_long = lag_ms.is_some_and(|ms| ms >= LONG_LAG_MS);
     parts.extend(lag_ms.filter(|_| is_long).map(lag(theme.warning)));
     parts.extend(branch(state).map(|branch| (vec![branch], theme.dim)));

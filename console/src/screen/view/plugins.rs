@@ -1,5 +1,7 @@
 //! The plugins panel: a tree of versions, and what there is to know of the selected one.
 
+use std::collections::BTreeSet;
+
 use hotswap_protocol::{Failures, Holder, PluginInfo, VersionInfo, VersionState};
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -45,6 +47,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let page = layout::tree_page(tree);
     if count > page {
         title.push_span(Span::styled(format!("  {page} of {count}"), theme.dim));
+        let failing = failing_out_of_sight((&rows, &missing), page, state);
+        if !failing.is_empty() {
+            let text = format!("  ✖ {}", Vec::from_iter(failing).join(", "));
+            title.push_span(Span::styled(text, theme.bad));
+        }
     }
     let inner = panel(frame, area, title, has_focus, theme);
     if rows.is_empty() && missing.is_empty() {
@@ -67,6 +74,29 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         frame.render_widget(Line::styled(line, theme.border), rule);
         draw_details(frame, below, row, state, theme);
     }
+}
+
+/// The plugins that fail in a row that is out of sight, where `page` rows are in sight.
+fn failing_out_of_sight<'a>(
+    (rows, missing): (&[PluginRow<'a>], &[&'a str]),
+    page: usize,
+    state: &State,
+) -> BTreeSet<&'a str> {
+    let fails = |row: &PluginRow<'_>| {
+        let is_broken = || matches!(state.disk.of(row.plugin), DiskState::Broken(_));
+        // A load that failed before one that did not is of no interest any more.
+        let is_newest = row.plugin.versions.iter().all(|it| it.version <= row.version.version);
+        let mark = mark(row.version, &state.plugins.failures(row.plugin));
+        mark == '✖' && (row.is_first || is_newest) || row.is_first && is_broken()
+    };
+    let versions = rows.iter().map(|row| fails(row).then_some(row.plugin.name.as_str()));
+    let others = missing.iter().map(|package| {
+        let is_broken = matches!(state.disk.of_unloaded(package), DiskState::Broken(_));
+        is_broken.then_some(*package)
+    });
+    let top = layout::first_visible(state.plugins.selected_index().unwrap_or(0), page);
+    let all = versions.chain(others).enumerate();
+    all.filter(|(row, _)| !(top..top + page).contains(row)).filter_map(|(_, name)| name).collect()
 }
 
 fn empty_text(state: &State) -> &'static str {

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use hotswap_protocol::env::NOTES_DIR;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
+use crate::{atomic_file, process};
 
 /// The variables that only apply to the noted run of cargo.
 const PASSING: [&str; 4] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "RUSTC_WRAPPER", NOTES_DIR];
@@ -142,7 +142,7 @@ fn changes(theirs: BTreeMap<String, String>) -> BTreeMap<String, Option<String>>
 impl Invocation {
     /// The command without arguments.
     pub fn without_arguments(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = process::command(&self.program);
         command.current_dir(&self.dir);
         for (name, value) in &self.env {
             match value {

@@ -119,7 +119,7 @@ mod tests {
     fn compiler(dir: &Path, args: &[&str]) -> Command {
         let found = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
         let sysroot = String::from_utf8(found.stdout).unwrap();
-        let mut command = Command::new(Path::new(sysroot.trim()).join("bin/rustc"));
+        let mut command = process::command(Path::new(sysroot.trim()).join("bin/rustc"));
         command.current_dir(dir).args(args);
         command
     }

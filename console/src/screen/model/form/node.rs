@@ -302,9 +302,14 @@ impl Node {
         }
     }
 
+    /// Whether it is an optional value, and there.
+    pub fn can_vanish(&self) -> bool {
+        self.absence.is_some() && self.content.is_some()
+    }
+
     /// Makes an optional value absent; false when it is not optional.
     pub(super) fn vanish(&mut self) -> bool {
-        let can = self.absence.is_some() && self.content.is_some();
+        let can = self.can_vanish();
         if can {
             self.content = None;
         }
