@@ -512,7 +512,9 @@ fn a_fleet_with_keys_takes_only_signed_releases() {
     assert!(releases.as_array().unwrap().iter().all(|release| release["problem"].is_null()));
 
     // Whoever has no key of the fleet adds none.
-    assert!(fleet.refused(&["keys", "--new", two]).contains("signed by those that are there"));
+    assert!(
+        fleet.refused(&["keys", "--new", two]).contains("has to be signed by the present keys")
+    );
     let keys = fleet.json(&["keys", "--new", two, "--sign", one]);
     assert_eq!((&keys["serial"], keys["keys"].as_array().unwrap().len()), (&json!(2), 2));
     fleet.push("r3", &[two]);

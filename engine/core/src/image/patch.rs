@@ -19,14 +19,13 @@ unsafe extern "C" {
     fn __deregister_frame(begin: *const u8);
 }
 
-/// A mapped patch. It stays mapped as long as the room in which it is, because code that it ran may have left
-/// pointers into it.
+/// A mapped patch. It stays mapped as long as its room, because code that it ran may have left pointers into it.
 pub(crate) struct MappedPatch {
     bytes: usize,
-    /// Where its frame descriptions begin; `None` if it has none.
+    /// The address of its frame descriptions; `None` if it has none.
     frames: Option<usize>,
     functions: Vec<usize>,
-    /// `None` if it has no symbols, or if they could not be written.
+    /// The file with its symbols; `None` if it has none, or if they could not be written.
     _symbols: Option<SymbolFile>,
 }
 
@@ -39,7 +38,7 @@ pub(crate) enum NotMapped {
     NoBase,
     /// There is no room near its base.
     NoRoom,
-    /// It refers to this address, which its base does not have, or not with the needed rights.
+    /// It refers to this address, which is outside its base or lacks the needed access rights.
     OutsideBase(u64),
     /// It refers to thread-locals, and its base has none.
     NoThreadLocals,
@@ -103,7 +102,7 @@ impl MappedPatch {
             bytes,
             frames: (!frames.is_empty()).then_some(start + size(frames.start)),
             functions: functions.iter().map(|at| start + size(*at)).collect(),
-            // Without them, backtraces show no names, and nothing else is missing.
+            // Without symbols, only the names in backtraces are missing.
             _symbols: symbols.and_then(|symbols| place.write_symbols(file, symbols).ok()),
         };
         place.keep();
@@ -115,7 +114,7 @@ impl MappedPatch {
         Ok(mapped)
     }
 
-    /// How many bytes are mapped.
+    /// The number of mapped bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -1,8 +1,8 @@
 //! The address space beside an image in which its patches are mapped.
 //!
-//! Code that resolves backtraces lists the images of a process once, before its first backtrace. So the places of
-//! all patches are told before there is any patch: the room is reserved as a whole, with a place of fixed size for
-//! each patch.
+//! Code that resolves backtraces lists the images of a process only once, before its first backtrace. Therefore
+//! the places of all patches are reported before any patch exists: the whole room is reserved at once, with a
+//! place of fixed size for each patch.
 
 use std::{
     ffi::CString,
@@ -20,7 +20,7 @@ use std::{
 use super::patch::{MAX_PATCHES, NotMapped};
 use crate::artifact::patch::{MAX_BYTES, PAGE};
 
-/// The largest distance between a place in a patch and what it refers to.
+/// The largest distance between a place in a patch and the target of its reference.
 pub(super) const REACH: usize = i32::MAX as usize;
 
 /// The address space for the patches of an image. It stays reserved until `release`.
@@ -32,14 +32,14 @@ pub(super) struct Room {
 /// The room for one patch.
 struct Place {
     is_used: AtomicBool,
-    /// The file with the symbols of the patch, as it is told to code that resolves backtraces.
+    /// The path of the file with the symbols of the patch, which is reported to code that resolves backtraces.
     name: CString,
     header: libc::Elf64_Phdr,
-    /// The device and the inode of that file; empty as long as there is none.
+    /// The device and the inode of that file; empty as long as the file does not exist.
     symbols: OnceLock<(u64, u64)>,
 }
 
-/// The place of a patch that is being mapped. If it is dropped, nothing is mapped there.
+/// The place of a patch that is being mapped. If it is dropped, the place is empty again.
 pub(super) struct Taken<'a> {
     room: &'a Room,
     number: usize,
@@ -82,7 +82,7 @@ impl Room {
         Err(NotMapped::NoRoom)
     }
 
-    /// The addresses of all patches that are there or may come.
+    /// The addresses of all present and future patches.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.places.len() * MAX_BYTES
     }
@@ -94,7 +94,7 @@ impl Room {
         Ok(Taken { room: self, number })
     }
 
-    /// Calls `tell` with each place, as if an image were there, until it returns another number than 0.
+    /// Calls `tell` for each place as if an image were there, until it returns another number than 0.
     pub fn each(&self, mut tell: impl FnMut(&libc::dl_phdr_info) -> i32) -> i32 {
         let tell_one = |(number, place): (usize, &Place)| {
             // SAFETY: the type has no invalid values.
@@ -116,7 +116,8 @@ impl Room {
     /// Unmaps all patches, and the room for others.
     ///
     /// # Safety
-    /// No code runs in a patch, no pointer leads into one, and nothing else is called afterwards.
+    /// No code runs in a patch, no pointer leads into one, and no other function of this room is called
+    /// afterwards.
     pub unsafe fn release(&self) {
         let range = self.range();
         unmap(range.start, range.len());
@@ -157,7 +158,7 @@ impl Taken<'_> {
         self.room.start + self.number * MAX_BYTES
     }
 
-    /// Gives the place rights, from `part.start` to `part.end`.
+    /// Sets the access rights of the place from `part.start` to `part.end`.
     pub fn protect(&self, part: Range<usize>, protection: i32) -> Result<(), NotMapped> {
         if part.is_empty() {
             return Ok(());
@@ -170,7 +171,7 @@ impl Taken<'_> {
         }
     }
 
-    /// Writes the file with the symbols to where it was told that it is.
+    /// Writes the file with the symbols at its reported path.
     pub fn write_symbols(&self, file: &Path, symbols: &[u8]) -> io::Result<SymbolFile> {
         let written = SymbolFile(symbols_beside(file, self.number));
         fs::write(&written.0, symbols)?;
@@ -204,7 +205,7 @@ impl Drop for SymbolFile {
     }
 }
 
-/// The flags of memory that only has addresses.
+/// The flags of a mapping that only reserves addresses.
 const RESERVE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
 
 fn unmap(start: usize, bytes: usize) {
