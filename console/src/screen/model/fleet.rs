@@ -117,7 +117,7 @@ pub struct Build<'a> {
     pub plugin: &'a str,
     /// The build id.
     pub build_id: &'a str,
-    /// The releases that contain it, as far as hosts run them; empty if hosts have it only in their own plugin directories.
+    /// The releases from which hosts have it; empty if they have it only from their own plugin directories.
     pub releases: Vec<&'a Id>,
     /// The number of hosts that run it.
     pub hosts: u64,
@@ -200,8 +200,8 @@ impl FleetTab {
         }
     }
 
-    /// The results of calls of each plugin that the rollout changes: in the hosts that run the new release, and in those
-    /// that run the base.
+    /// The results of calls of each plugin that the rollout changes: in the hosts that run the new release, and in
+    /// those that run the base.
     pub fn evidence(&self) -> Vec<Side<'_>> {
         let (Some(seen), Some(rollout)) = (&self.seen, self.active()) else { return Vec::new() };
         let tried = Some(&rollout.release);
@@ -361,7 +361,7 @@ impl ReleaseChoice {
         let mut choice = Self { host, releases: Vec::new(), selected: 0 };
         let earlier = channel.earlier.iter().rev().flatten();
         let known = [&channel.candidate, &channel.base].into_iter().flatten();
-        // All hosts already run the candidate or the base, so rolling back to these would change nothing.
+        // Rolling all hosts back to what they run already would change nothing.
         let known = known.filter(|_| choice.host.is_some()).chain(earlier);
         let known: Vec<Id> = known
             .filter(|it| choice.host.is_some() || Some(*it) != channel.base.as_ref())

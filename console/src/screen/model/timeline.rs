@@ -152,7 +152,8 @@ impl Reload {
         }
     }
 
-    /// The phases of its builds and its own phases. Phases of one name are summed, and stand where the first of them was.
+    /// The phases of its builds and its own phases. Phases of one name are summed, and stand where the first
+    /// of them was.
     pub fn phases_by_name(&self) -> Vec<(&Part, u64)> {
         sums(self.before.iter().chain(&self.phases))
     }
@@ -243,7 +244,7 @@ pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<Face>) ->
     }
 }
 
-/// The plugins that were loaded as a whole instead of patched, with the reason: `world as a whole: fn greet was changed`.
+/// The plugins that were loaded as a whole and not patched, with reasons: `world as a whole: fn greet was changed`.
 pub fn not_patched(report: &ReloadReport) -> impl Iterator<Item = String> {
     let loaded = report.plugins.iter().filter(|plugin| plugin.outcome == Outcome::Ok);
     loaded.filter_map(|plugin| {
@@ -319,8 +320,8 @@ impl Timeline {
         self.saves.insert(package.to_owned(), at_ms);
     }
 
-    /// Notes that the build of a plugin's last save existed before this console built it: another console or a shell made
-    /// it, or the save changed no code.
+    /// Notes that the build of a plugin's last save existed before this console built it: another console or a shell
+    /// made it, or the save changed no code.
     pub fn built_before(&mut self, plugin: &str, build_id: &str) {
         let saves = self.saves.extract_if(|package, _| same_plugin(package, plugin));
         if let Some(saved_ms) = saves.map(|(_, saved_ms)| saved_ms).max() {
@@ -356,8 +357,8 @@ impl Timeline {
         self.built.extend(phases.iter().map(of_plugin));
     }
 
-    /// Adds the reloads that the host remembers from before the connection, oldest first. A reload that is already known
-    /// is skipped: its entry also has its builds and later events.
+    /// Adds the reloads that the host remembers from before the connection, oldest first. A reload that is already
+    /// known is skipped: its entry also has its builds and later events.
     pub fn earlier(&mut self, reloads: Vec<PastReload>) {
         let mut serving = HashMap::new();
         for PastReload { at_ms, end } in reloads {
@@ -600,7 +601,7 @@ impl Timeline {
         self.reloads.iter().find(is_between)
     }
 
-    /// The last reload of this process that replaced version `from` of a plugin with version `to`, whatever their patches.
+    /// The last reload of this process that replaced version `from` of a plugin with version `to`, with any patches.
     pub fn between_versions(&self, plugin: &str, from: u32, to: u32) -> Option<&Reload> {
         let is_between = |it: &&Reload| {
             it.process == self.process()
