@@ -197,7 +197,7 @@ impl Plugins {
         versions.map(row).collect()
     }
 
-    /// Folds the selected plugin's versions that are gone into one line, or unfolds them; false if that changes nothing.
+    /// Folds the selected plugin's versions that are gone into one line, or unfolds them; false if nothing changes.
     pub fn fold(&mut self, is_folded: bool) -> bool {
         let Some(row) = self.selected() else { return false };
         let (name, is_fold) = (row.plugin.name.clone(), row.is_fold);

@@ -108,7 +108,8 @@ impl Vault {
         }
     }
 
-    /// The changes that the last reload made to a plugin's values, lost values first. Values that were kept are left out.
+    /// The changes that the last reload made to a plugin's values, lost values first. Values that were kept are
+    /// left out.
     pub fn changes_of(&self, plugin: &str) -> Vec<ValueVerdict> {
         let Some(Ok(vault)) = &self.contents else { return Vec::new() };
         let is_its = |entry: &DataBagEntry| match &entry.owned_by {
