@@ -409,7 +409,7 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
         JobOutcome::Done { summary } => match job {
             Job::Free(_) => state.say(summary),
             Job::BuildHost => state.say(format!("{} built in {elapsed}", state.host.name)),
-            // The event that each of these causes says more.
+            // The events of these jobs say more.
             _ => {}
         },
     }
