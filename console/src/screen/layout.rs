@@ -144,8 +144,8 @@ fn make_room(panel: &mut Rect, logs: &mut Rect, lines: usize, kept: u16) {
     logs.height -= taken;
 }
 
-/// The width of the plugins panel. The functions get as much as possible; a tab with lines of output gets even more, so
-/// that their beginnings stay visible.
+/// The width of the plugins panel. The functions get as much as possible. A tab with lines of output gets even more:
+/// then the plugins keep only their first columns.
 fn plugins_width(width: u16, tab: Tab) -> u16 {
     match tab {
         Tab::Build | Tab::Diff | Tab::Fleet => 36,
@@ -171,7 +171,7 @@ pub fn inside(panel: Rect) -> Rect {
     panel.inner(Margin::new(1, 1))
 }
 
-/// The first visible line of a page of `page` lines that starts at the top, but includes the selected line.
+/// The first visible line of `page`: as near to the top as the selected line allows.
 pub fn first_visible(selected: usize, page: usize) -> usize {
     (selected + 1).saturating_sub(page)
 }

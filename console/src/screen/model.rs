@@ -118,7 +118,7 @@ pub struct State {
     pub notice: Option<Notice>,
     /// The notices to show after it, in this order.
     pub waiting_notices: VecDeque<Notice>,
-    /// Whether the current event is the answer to a person's request.
+    /// Whether the current event is a person's input, so that new notices are answers to it.
     pub is_answering: bool,
     /// All notices that are kept, oldest first.
     pub notices: VecDeque<Notice>,

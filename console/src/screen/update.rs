@@ -337,7 +337,7 @@ fn back(state: &mut State) {
     if state.zoomed {
         state.zoomed = false;
     } else if state.focus == Panel::Logs && logs::clear_one(state) {
-        // Each key clears one filter, in the order of the title from the right.
+        // Each key press clears one filter, the last one in the title first.
     } else if logs::clear_filter(state) {
         // All is shown again.
     } else {

@@ -72,7 +72,7 @@ pub enum Action {
     ShowResult,
     /// Keep the selected version loaded for calls, or no longer.
     ToggleHold,
-    /// Go to what keeps the selected version in use; without that, another replaced version.
+    /// Go to what keeps the selected version in use, or to the next thing that does.
     GoToHolder,
     /// Go to the first function that is worth a look for this reason, or to the next one.
     GoTo(LeadKind),

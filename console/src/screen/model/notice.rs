@@ -16,7 +16,7 @@ pub struct Notice {
     pub sort: NoticeSort,
     /// Its text.
     pub text: String,
-    /// Whether it stays until a key is pressed, and is not replaced by notices of success.
+    /// Whether it stays until a person uses a key or the mouse, and is not replaced by notices of success.
     pub stays: bool,
     /// Whether it answers a person's request, so that somebody is looking.
     pub is_answer: bool,
@@ -53,7 +53,7 @@ impl Notice {
         now_ms.saturating_sub(self.at_ms) > milliseconds
     }
 
-    /// Whether it is important, was not asked for, and has been shown too short to be read.
+    /// Whether nobody can have read it yet: it stays, or it is serious, came by itself, and is new.
     fn is_unread(&self, now_ms: u64) -> bool {
         let came_by_itself = self.sort.is_serious() && !self.is_answer;
         self.stays || came_by_itself && !self.is_older_than(READ_MS, now_ms)

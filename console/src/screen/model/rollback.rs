@@ -30,7 +30,8 @@ pub struct Choice {
     pub state: &'static str,
     /// Its build id.
     pub build_id: String,
-    /// The time when it was loaded or, if it only is stored, stored; in milliseconds since the Unix epoch.
+    /// The time when it was loaded or, for a build that is only stored, the time when it was stored; in milliseconds
+    /// since the Unix epoch.
     pub at_ms: u64,
     /// The source that it was built from.
     pub source: Option<Source>,

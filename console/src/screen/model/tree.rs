@@ -85,7 +85,7 @@ pub struct Tree {
     selected: Option<String>,
     /// The index of the selected row, for the case that the row disappears.
     last_index: usize,
-    /// The filter: text in the names. Rows above and below a match are shown too.
+    /// The filter: text in the names. Rows that contain a match or lie in one are shown too.
     pub filter: String,
 }
 

@@ -19,7 +19,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     if key.kind == KeyEventKind::Release {
         return Vec::new();
     }
-    // These keys always work; the first one even cannot be configured.
+    // These keys work in all panels and overlays, and no configuration changes the first one.
     if Key::from(key) == Key::INTERRUPT {
         if state.form_has_keyboard() && state.functions.has_running_calls() {
             return calls::cancel(state);

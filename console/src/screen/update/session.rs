@@ -15,7 +15,8 @@ use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::{Phase, RunningJob, State};
 use crate::session::{BuildEffect, BuildLine, Job, JobOutcome, Order, SessionEvent};
 
-/// The maximum number of changed functions, and of other changed items, that are named for one build.
+/// The maximum numbers of changed functions, and of other changed items, that are named for one build: in the tab and in
+/// a notice.
 const MOST_CHANGES_IN_TAB: usize = 20;
 const MOST_CHANGES_IN_NOTICE: usize = 2;
 
