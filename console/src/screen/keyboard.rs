@@ -2,8 +2,8 @@
 //!
 //! A terminal sends its answers to questions among the keys. A slow terminal answers when nobody waits any more, and
 //! answers to other programs come at any time. Crossterm does not know all answers: it takes the beginning of an
-//! unknown one for Alt with a key, and the rest for typed keys. It also takes the first byte of a sequence for Esc if the rest
-//! arrives a moment later, as over a slow line.
+//! unknown one for Alt with a key, and the rest for typed keys. It also takes the first byte of a sequence for Esc if
+//! the rest arrives a moment later, as over a slow line.
 
 use std::collections::VecDeque;
 use std::io;

@@ -356,7 +356,8 @@ pub struct ReleaseChoice {
 }
 
 impl ReleaseChoice {
-    /// A choice among the releases that the channel names, the previous one first. All others are added later.
+    /// A choice among the releases that the channel names: for one host, the candidate and the base; then the earlier
+    /// ones, latest first. All others are added later.
     pub fn of(host: Option<Id>, channel: &Channel) -> Self {
         let mut choice = Self { host, releases: Vec::new(), selected: 0 };
         let earlier = channel.earlier.iter().rev().flatten();

@@ -27,7 +27,7 @@ pub(super) fn happened(state: &mut State, event: Event) {
             state.timeline.version_changed(at_ms, name, entered, &detail);
             let is_end =
                 matches!(entered, VersionState::Freed | VersionState::Kept | VersionState::Failed);
-            // A failed load sends this twice: when it fails, and when its versions are freed.
+            // A failed load causes this event twice: when it fails, and when its versions are freed.
             if is_end && state.timeline.tells_end(&plugin, version, entered) {
                 state.logs.push_marker(at_ms, format!("{plugin} v{version}  {detail}"));
             }
