@@ -1,17 +1,17 @@
 //! The console on a screen.
 //!
-//! What happens comes to [`update`], which changes the [`model`]; [`view`] shows it. Neither has side
-//! effects, and neither knows the other. [`app`] connects both with the terminal and with a session.
+//! [`app`] passes inputs to [`update`], which changes the [`model`], and [`view`] draws the model. [`update`] and
+//! [`view`] have no side effects and do not use each other; [`app`] connects both with the terminal and with a session.
 
-// Where everything is.
+// The places of all parts.
 pub mod layout;
-// What a person can do, and with which keys.
+// The actions and their keys.
 pub mod input;
-// All that is shown.
+// The state, its changes, and its drawing.
 pub mod model;
 pub mod update;
 pub mod view;
-// The world outside: the clock, the terminal, files, other programs.
+// The outside world: the terminal, files, other programs.
 pub mod config;
 pub mod editor;
 mod fleet;
@@ -20,7 +20,7 @@ mod others;
 pub mod remembered;
 pub mod terminal;
 pub mod writer;
-// Both brought together.
+// The application, which connects these.
 pub mod app;
 mod picker;
 mod start;

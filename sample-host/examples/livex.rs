@@ -22,7 +22,7 @@ use eyre::{OptionExt, Result, WrapErr, eyre};
 use hotswap_engine::{Data, Engine, Value, args};
 use sample_api::{JobQueue, function_for};
 
-/// Where the queue is saved.
+/// The file with the saved queue.
 const SAVED: &str = "target/hotswap/livex.json";
 
 /// The queued jobs.
@@ -36,7 +36,7 @@ impl JobQueue for Queue {
 }
 
 impl Queue {
-    /// The queue as it was saved.
+    /// Reads the saved queue.
     fn restore() -> Result<Self> {
         if !Path::new(SAVED).exists() {
             return Ok(Self::default());

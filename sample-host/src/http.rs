@@ -28,7 +28,7 @@ pub fn router(engine: Engine, jobs: Jobs) -> Router {
         .merge(queue)
 }
 
-/// How often to greet or to speak.
+/// The number of greetings or sounds to make.
 #[derive(Deserialize)]
 struct Times {
     #[serde(default = "once")]

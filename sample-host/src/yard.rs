@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Yard {
     /// Its name.
     name: &'static str,
-    /// How many generations of plugins it has seen.
+    /// The number of generations of plugins that it has seen.
     generations: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The console on a screen: one loop takes in what happens, and does what comes of it.
+//! The application: one loop receives inputs, updates the state, and carries out the effects.
 
 use std::io;
 use std::pin::pin;
@@ -28,16 +28,16 @@ use crate::session::{self, LogLine, Options, Order, Session, SessionEvent, Targe
 use crate::signals::{Asked, Termination};
 use hotswap_protocol::clock::now_ms;
 
-/// What comes by itself is drawn at most this often; what a person does, at once.
+/// The minimum time between two frames. A person's input is drawn at once.
 const FRAME: Duration = Duration::from_millis(33);
-/// How often the spinner turns while a job runs, and how often is looked whether what waits to be shown is.
+/// The time between two ticks: the spinner turns while a job runs, and waiting notices are shown.
 const TICK: Duration = Duration::from_millis(200);
-/// What another program writes over the screen is drawn over after this time: so its next lines come in one.
+/// The time from another program's output to the repaint. One repaint covers all lines of that time.
 const REPAINT: Duration = Duration::from_millis(250);
-/// How many log lines are taken in between two looks at the keyboard.
+/// The maximum number of log lines that are taken before the keyboard is checked again.
 const LOG_BATCH: usize = 1024;
 
-/// Runs the console until a person leaves it; a problem of the configuration is shown first.
+/// Runs the console until a person leaves it. A problem of the configuration is shown first.
 pub async fn run(
     options: Options,
     fleet: Option<PlaceArguments>,
@@ -45,7 +45,7 @@ pub async fn run(
     problem: Option<String>,
 ) -> Result<(), Failure> {
     let termination = Termination::listen()?;
-    // The terminal is asked before its keys are read, or its answer would be taken for some.
+    // The terminal is asked before the keyboard is read: otherwise its answer would count as keys.
     let look = config.themes.start().unwrap_or_else(terminal::look);
     let mut screen = Screen::take()?;
     screen.watch_others();
@@ -95,10 +95,10 @@ pub async fn run(
     app.draw();
     let outcome = app.live(events, logs, termination).await;
     if let Some(path) = screens::path() {
-        // The next console looks as the first did when this is not kept.
+        // If this fails, the next console starts with the look that this one started with.
         let _ = screens::keep(&path, &app.state);
     }
-    // What is told of the error belongs on the ordinary screen.
+    // The error must be printed on the ordinary screen.
     drop(app);
     match outcome {
         Some(error) => Err(error.into()),
@@ -110,37 +110,37 @@ struct App {
     screen: Screen,
     state: State,
     themes: Themes,
-    /// The editor's command line, where it is configured.
+    /// The command line of the editor; `None` if none is configured.
     editor: Option<String>,
     orders: mpsc::Sender<Order>,
     files: Files,
-    /// What looks at the fleet, where one is known.
+    /// The connection to the fleet; `None` if no fleet is known.
     fleet: Option<Desk>,
     /// The arguments that name the fleet on a command line.
     named: Vec<String>,
-    /// When the next frame is due; none when nothing changed.
+    /// The time when the next frame is due; `None` if nothing changed.
     draw_at: Option<Instant>,
     last_draw: Option<Instant>,
-    /// When all is drawn anew, since another program has written over it.
+    /// The time to repaint the screen, because another program has written over it.
     repaint_at: Option<Instant>,
-    /// False once the terminal is gone; then the session is only brought to its end.
+    /// False once the terminal is gone. Then only the session has to end.
     is_visible: bool,
-    /// None while another program has the terminal: what reads the keyboard would take its keys.
+    /// `None` while another program has the terminal, because reading would take that program's keys.
     keyboard: Option<Keyboard>,
     /// The editor, or another console, while it has the terminal.
     editing: Option<Editing>,
-    /// What is to be taken in before anything else.
+    /// The inputs to handle before anything else.
     pending: Vec<Input>,
 }
 
-/// How the loop goes on.
+/// Whether the loop goes on.
 enum Next {
     GoOn,
     Leave(Option<WireError>),
 }
 
 impl App {
-    /// Takes in what happens until the session is over; its error, if it has one.
+    /// Handles inputs until the session is over, and returns its error.
     async fn live(
         &mut self,
         mut events: mpsc::Receiver<SessionEvent>,
@@ -159,7 +159,7 @@ impl App {
                 }
             }
             let (frame, repaint) = (pin!(at(self.draw_at)), pin!(at(self.repaint_at)));
-            // In the order of what must not wait for what.
+            // The order is that of urgency.
             let input = tokio::select! {
                 biased;
                 Some(event) = next_of(&mut self.keyboard) => match event {
@@ -167,7 +167,7 @@ impl App {
                         Some(input) => input,
                         None => continue,
                     },
-                    // Without a keyboard nobody could ever leave.
+                    // Without a keyboard, nobody could leave the console.
                     Some(Err(_)) | None => {
                         self.keyboard = None;
                         Input::Terminate
@@ -210,7 +210,7 @@ impl App {
                     Input::Logs(std::mem::replace(&mut batch, Vec::with_capacity(LOG_BATCH)))
                 }
                 _ = tick.tick(), if self.state.changes_by_itself() => Input::Tick,
-                // Whatever else there is to do goes first.
+                // Everything else goes first.
                 () = std::future::ready(()), if self.state.logs.is_scanning() => Input::Scan,
             };
             if let Next::Leave(error) = self.take_in(input).await {
@@ -293,8 +293,8 @@ impl App {
         }
     }
 
-    /// The place, in the first directory that has its file: of a member of a workspace, the compiler knows a
-    /// file by its path from the workspace's root.
+    /// The place, with its file in the first directory that has it. For a member of a workspace, the compiler gives
+    /// paths from the root of the workspace.
     fn found(&self, place: &Place) -> Place {
         let host = &self.state.host;
         let here = std::env::current_dir().ok();
@@ -304,7 +304,7 @@ impl App {
         Place { file, ..place.clone() }
     }
 
-    /// Takes the terminal again from an editor that has ended.
+    /// Takes the terminal back from an editor that has ended.
     fn close_editor(&mut self, outcome: Result<(), String>) {
         self.editing = None;
         self.keyboard = Some(Keyboard::read());
@@ -313,7 +313,7 @@ impl App {
         self.pending.extend(outcome.err().map(|problem| Input::Told(Err(problem))));
     }
 
-    /// The terminal was another program's, and may have been resized meanwhile.
+    /// Continues after another program had the terminal, which may have been resized meanwhile.
     fn is_back(&mut self, taken: io::Result<()>) {
         match taken.and_then(|()| self.screen.size()) {
             Ok((width, height)) => self.pending.push(Input::Resize(width, height)),
@@ -346,16 +346,16 @@ impl App {
         self.last_draw = Some(Instant::now());
     }
 
-    /// Without a screen there is nothing to live for.
+    /// Ends the session, because the screen is lost.
     fn lose_screen(&mut self) {
         self.is_visible = false;
         let orders = self.orders.clone();
-        // There may be no room for another order at the moment.
+        // The queue of orders may be full now.
         tokio::spawn(async move { orders.send(Order::End).await });
     }
 }
 
-/// Waits until then; forever where that is not known.
+/// Waits until this time; forever if there is none.
 async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
@@ -363,17 +363,17 @@ async fn at(instant: Option<Instant>) {
     }
 }
 
-/// The next event of the terminal; none while nobody reads it.
+/// The next event of the terminal; `None` while the keyboard is not read.
 async fn next_of(keyboard: &mut Option<Keyboard>) -> Option<Option<io::Result<TerminalEvent>>> {
     Some(keyboard.as_mut()?.next().await)
 }
 
-/// How the editor ended; none while there is none.
+/// The result of the editor; `None` while there is no editor.
 async fn end_of(editing: &mut Option<Editing>) -> Option<Result<(), String>> {
     Some(editing.as_mut()?.end().await)
 }
 
-/// What the terminal tells; none for what does not matter.
+/// The input for an event of the terminal; `None` if the event does not matter.
 fn terminal_input(event: TerminalEvent) -> Option<Input> {
     match event {
         TerminalEvent::Key(key) => Some(Input::Key(key)),

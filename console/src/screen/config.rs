@@ -32,10 +32,10 @@ use crate::screen::input::keymap::Keymap;
 use crate::screen::model::Look;
 use crate::screen::view::{StyleChanges, Themes};
 
-/// What the configuration decides.
+/// The settings of the configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The command line of the editor, where `$VISUAL` and `$EDITOR` are not to say it.
+    /// The command line of the editor; `None` leaves the choice to `$VISUAL` and `$EDITOR`.
     pub editor: Option<String>,
     /// The keys.
     pub keymap: Keymap,
@@ -43,12 +43,12 @@ pub struct Config {
     pub themes: Themes,
 }
 
-/// What is wrong with a configuration.
+/// An error in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// In which line, from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// What, in words.
+    /// A description.
     pub message: String,
 }
 
@@ -60,13 +60,13 @@ impl std::fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Where the configuration is looked for: `$XDG_CONFIG_HOME/hotswap/console.toml`.
+/// The path of the configuration: `$XDG_CONFIG_HOME/hotswap/console.toml`.
 pub fn path() -> Option<PathBuf> {
     let directories = etcetera::base_strategy::Xdg::new().ok()?;
     Some(directories.config_dir().join("hotswap/console.toml"))
 }
 
-/// Reads the configuration; where it is wrong the defaults serve, and the text says what is.
+/// Reads the configuration. If it has an error, returns the defaults and a description of the error.
 pub fn load(path: &Path) -> (Config, Option<String>) {
     let defaults = |problem| (Config::default(), problem);
     let text = match std::fs::read_to_string(path) {
@@ -95,7 +95,7 @@ impl std::str::FromStr for Config {
             line: line_at(error.span().map_or(0, |span| span.start)),
             message: error.message().to_owned(),
         })?;
-        // In their order in the file, so that of two that clash the later one is to blame.
+        // In the order of the file, so that the later one of two conflicting entries is reported.
         let mut keys: Vec<_> = file.keys.into_iter().collect();
         keys.sort_by_key(|(_, keys)| keys.span().start);
         let changes: Vec<(&Command, Vec<KeySequence>)> =
@@ -111,7 +111,7 @@ impl std::str::FromStr for Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
-    /// For editors; what it names is not read.
+    /// The schema, for editors. The console does not read it.
     #[serde(rename = "$schema", default)]
     _schema: Option<String>,
     editor: Option<String>,
@@ -146,15 +146,15 @@ impl ThemeFile {
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Colours {
-    /// Unless the environment variable `NO_COLOR` is set to anything; those that suit the
+    /// Without colours if the environment variable `NO_COLOR` is set and not empty; otherwise colours that suit the
     /// terminal's background.
     #[default]
     Auto,
-    /// Those that suit the terminal's background, whatever the environment says.
+    /// Colours that suit the terminal's background, whatever the environment says.
     Always,
-    /// Those for a dark background.
+    /// Colours for a dark background.
     Dark,
-    /// Those for a light background.
+    /// Colours for a light background.
     Light,
     Never,
 }
@@ -164,11 +164,11 @@ enum Colours {
 enum Borders {
     #[default]
     Plain,
-    /// Nothing on the screen is drawn with other characters than those of ASCII.
+    /// The whole screen is drawn with ASCII characters only.
     Ascii,
 }
 
-/// The name of a command that there is.
+/// The name of a command that exists.
 struct CommandName(&'static Command);
 
 impl PartialEq for CommandName {

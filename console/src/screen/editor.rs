@@ -1,5 +1,5 @@
-//! Programs that have the terminal for a while: the editor of whoever uses the console, and how it is told a place in
-//! a file; and the console of another host.
+//! Programs that get the terminal for a while: a person's editor, which opens a place in a file, and the console of
+//! another host.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,19 +12,18 @@ use tokio::process::{Child, Command};
 
 use crate::screen::model::Place;
 
-/// So many bytes are told of what a program says at its end.
+/// The maximum number of bytes that are shown of a program's error output.
 const MOST_SAID: u64 = 4096;
-/// What a shell says of a program that it cannot run, and of one that it does not find.
+/// The exit codes of a shell for a program that it cannot run, and for one that it does not find.
 const NOT_RUN: [i32; 2] = [126, 127];
 
-/// An editor that has been started.
+/// An editor, or another console, that was started.
 pub struct Editing {
     editor: String,
     child: Child,
 }
 
-/// The editor that is configured, or that `$VISUAL` or else `$EDITOR` names; where none does, what
-/// to do.
+/// The configured editor; without one, that of `$VISUAL`, then that of `$EDITOR`. An error says what to do.
 pub fn chosen(configured: Option<&str>) -> Result<String, String> {
     let in_environment = || {
         let mut editors = ["VISUAL", "EDITOR"].into_iter().filter_map(|it| std::env::var(it).ok());
@@ -34,9 +33,9 @@ pub fn chosen(configured: Option<&str>) -> Result<String, String> {
     editor.ok_or_else(|| "no editor is set; start the console with EDITOR=nano, say".into())
 }
 
-/// Starts this editor in this terminal.
+/// Starts this editor in the terminal.
 pub fn start(editor: String, place: &Place) -> Result<Editing, String> {
-    // As git does it: the variable may have arguments, and words in quotes.
+    // As in git, the variable may contain arguments and quoted words.
     let (command, arguments) = command_line(&editor, place);
     let child = Command::new("/bin/sh")
         .args(["-c", &command, &editor])
@@ -46,7 +45,7 @@ pub fn start(editor: String, place: &Place) -> Result<Editing, String> {
     Ok(Editing { editor, child })
 }
 
-/// Starts this program once more, with these arguments; what it says at its end is told here.
+/// Starts the console again with these arguments. Its error output is collected here.
 pub fn start_console(arguments: &[String]) -> Result<Editing, String> {
     let name = "hotswap-console".to_owned();
     let wrong = |error: io::Error| format!("cannot start `{name}`: {error}");
@@ -58,11 +57,11 @@ pub fn start_console(arguments: &[String]) -> Result<Editing, String> {
 }
 
 impl Editing {
-    /// Waits until it ends; an error says what went wrong.
+    /// Waits until the program ends; an error describes what went wrong.
     pub async fn end(&mut self) -> Result<(), String> {
         let mut said = String::new();
         if let Some(stderr) = &mut self.child.stderr {
-            // What cannot be read is left out; how it ended is told all the same.
+            // Output that cannot be read is ignored; the exit code counts anyway.
             let _ = stderr.take(MOST_SAID).read_to_string(&mut said).await;
         }
         let status = self.child.wait().await;
@@ -73,11 +72,11 @@ impl Editing {
         }
     }
 
-    /// Asks it to end, since the console does.
+    /// Asks the program to end, because the console ends.
     pub fn stop(&self) {
         let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         if let Some(pid) = pid {
-            // It has ended already when this fails.
+            // An error means that it has already ended.
             let _ = kill_process(pid, Signal::TERM);
         }
     }
@@ -96,8 +95,8 @@ impl Editing {
     }
 }
 
-/// What a shell is told to run, and with which arguments. An editor whose command line says where it
-/// wants them has them there; others have them at the end.
+/// The command for the shell, and its arguments. If the command line names their places, the arguments go there,
+/// otherwise to the end.
 fn command_line(editor: &str, place: &Place) -> (String, Vec<OsString>) {
     if !editor.contains("{file}") {
         return (format!("{editor} \"$@\""), arguments(editor, place));
@@ -108,7 +107,7 @@ fn command_line(editor: &str, place: &Place) -> (String, Vec<OsString>) {
     (command, vec![place.file.clone().into(), number(place.row), number(place.column)])
 }
 
-/// What the editor is given on its command line.
+/// The arguments for an editor whose command line does not name their places.
 fn arguments(editor: &str, place: &Place) -> Vec<OsString> {
     let file = place.file.clone().into_os_string();
     let Some(row) = place.row else { return vec![file] };
@@ -128,7 +127,7 @@ fn arguments(editor: &str, place: &Place) -> Vec<OsString> {
             vec!["-g".into(), in_file()]
         }
         "zed" | "zeditor" | "subl" | "sublime_text" => vec![in_file()],
-        // A line that it does not understand would be another file to it.
+        // An unknown editor could take a line number for the name of another file.
         _ => vec![file],
     }
 }

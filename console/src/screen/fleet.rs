@@ -1,4 +1,4 @@
-//! A fleet, looked at and asked on a thread of its own: drawing never waits for a disk or a server.
+//! A fleet, read and changed on a thread of its own: drawing never waits for a disk or a server.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,31 +18,31 @@ use crate::cli::fleet::{Fleet, PlaceArguments, is_known};
 use crate::host::socket::{self, HostChoice};
 use crate::screen::model::fleet::{FleetNews, FleetOrder, Seen};
 
-/// How many orders, and how much news, wait.
+/// The number of orders, and of news, that can wait.
 const QUEUE: usize = 16;
-/// It is looked at no more often than this, however often it changes.
+/// The minimum time between two reads of the fleet's state.
 const LEAST_PAUSE: Duration = Duration::from_millis(200);
-/// How often it is looked at while a rollout is under way, where nobody tells all changes.
+/// The time between reads while a rollout is under way, unless a change is reported earlier.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often otherwise.
+/// The time between reads otherwise.
 const LOOK_IDLE: Duration = Duration::from_secs(5);
 
-/// What wakes the thread.
+/// A reason to wake the thread.
 enum Wake {
-    /// Something may be another than before.
+    /// The fleet's state may have changed.
     Changed,
-    /// Somebody asks for something.
+    /// An order came.
     Order(FleetOrder),
 }
 
-/// Takes orders for a fleet, and tells what it looks like.
+/// The connection to the thread: takes orders for a fleet, and delivers its news.
 pub(super) struct Desk {
     wake: SyncSender<Wake>,
     news: mpsc::Receiver<FleetNews>,
 }
 
 impl Desk {
-    /// Starts the thread; it ends when this is dropped.
+    /// Starts the thread. It ends when this is dropped.
     pub fn start(place: PlaceArguments) -> Self {
         let (wake, woken) = sync_channel(QUEUE);
         let (tell, news) = mpsc::channel(QUEUE);
@@ -54,13 +54,13 @@ impl Desk {
         Self { wake, news }
     }
 
-    /// Asks for something; says whether there is room for it.
+    /// Sends an order; false if the queue is full.
     pub fn ask(&self, order: FleetOrder) -> bool {
         self.wake.try_send(Wake::Order(order)).is_ok()
     }
 }
 
-/// The next that a fleet tells; none where there is no fleet.
+/// The next news of a fleet; `None` if there is no fleet.
 pub(super) async fn next_news(desk: &mut Option<Desk>) -> Option<FleetNews> {
     desk.as_mut()?.news.recv().await
 }
@@ -71,11 +71,11 @@ struct Looker {
     waker: SyncSender<Wake>,
     runtime: Handle,
     fleet: Option<Reached>,
-    /// What was told last.
+    /// The last news.
     last: Option<Result<Seen, String>>,
 }
 
-/// A fleet that was reached, and what tells of its changes.
+/// An open fleet, with the watcher of its files.
 struct Reached {
     fleet: Fleet,
     _files: Option<RecommendedWatcher>,
@@ -88,7 +88,7 @@ impl Looker {
             let is_active = looked.as_ref().is_ok_and(|seen| {
                 seen.rollout.as_ref().is_some_and(|rollout| !rollout.phase.is_over())
             });
-            // It may have been made anew.
+            // The fleet may have been created anew, so it is opened again.
             if looked.as_ref().is_err_and(|error| !error.is_unreachable()) {
                 self.fleet = None;
             }
@@ -110,7 +110,7 @@ impl Looker {
         }
     }
 
-    /// Waits for a change, and does what is asked for; `false` if nobody looks any more.
+    /// Waits for a change, and carries out orders; false if nobody receives news any more.
     fn wait(&self, woken: &Receiver<Wake>, pause: Duration) -> bool {
         let began = Instant::now();
         let mut until = began + pause;
@@ -151,7 +151,7 @@ impl Looker {
     fn reach(&self) -> Result<Reached, FleetError> {
         let fleet = Fleet::at(&self.place)?;
         let waker = self.waker.clone();
-        // It is looked again anyway, and a full queue is woken by what is in it.
+        // A full queue can be ignored: its entries wake the thread, and the state is read regularly anyway.
         let wake = move || drop(waker.try_send(Wake::Changed));
         let told = wake.clone();
         fleet.store.watch(&fleet.channel, Box::new(move |_| told()))?;
@@ -181,9 +181,9 @@ impl Looker {
     }
 }
 
-/// Has changes of a fleet's files told; `None` where they cannot be watched, and it is looked now and then.
+/// Watches a fleet's files; `None` if they cannot be watched. Then only the regular reads find changes.
 fn watch_files(dir: &Path, wake: impl Fn() + Send + 'static) -> Option<RecommendedWatcher> {
-    // Whoever reads them changes nothing.
+    // Reads of the files do not count.
     let is_change = |kind: EventKind| kind.is_create() || kind.is_modify() || kind.is_remove();
     let changed = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| is_change(event.kind)) {
@@ -197,8 +197,8 @@ fn watch_files(dir: &Path, wake: impl Fn() + Send + 'static) -> Option<Recommend
     Some(watcher)
 }
 
-/// The host that is meant: where a fleet is known that has a host of this name, that one. Whoever attaches to one of
-/// another machine keeps the way there.
+/// Finds the chosen host: a host of this name in the fleet, if there is one. For a host of another machine, the way
+/// must be kept as long as its socket is used.
 pub(super) fn find(
     place: &PlaceArguments,
     choice: HostChoice,
@@ -228,7 +228,7 @@ pub(super) fn find(
     Ok((HostChoice::Through(way.socket.clone()), Some(way)))
 }
 
-/// The way to a host of another machine: a socket here, each connection to which its agent hands on.
+/// The way to a host of another machine: a local socket, whose connections that machine's agent forwards.
 pub(super) struct Way {
     socket: PathBuf,
     _listening: AbortOnDropHandle<()>,
@@ -236,7 +236,7 @@ pub(super) struct Way {
 
 impl Drop for Way {
     fn drop(&mut self) {
-        // One that stays does no harm.
+        // A socket file that remains does no harm.
         let _ = std::fs::remove_file(&self.socket);
     }
 }
@@ -246,12 +246,12 @@ impl Way {
         let wrong = |error: std::io::Error| {
             WireError::new(ErrorKind::Internal, format!("no connection to {host}: {error}"))
         };
-        // Whether anybody lets it in is known before a screen is there.
+        // A first connection shows whether access is allowed, before a screen is taken.
         let (ours, theirs) = UnixStream::pair().map_err(wrong)?;
         let attached = tokio::task::block_in_place(|| store.attach(&host, theirs));
         drop(ours);
         attached.map_err(|error| WireError::new(ErrorKind::NoHost, error.to_string()))?;
-        // Not among those of this machine's hosts: it has another ending.
+        // Its extension differs from those of this machine's hosts, so that it does not count as one.
         let socket = socket::make_directory().map_err(wrong)?;
         let socket = socket.join(format!("{}.attached", std::process::id()));
         let _ = std::fs::remove_file(&socket);
@@ -260,7 +260,7 @@ impl Way {
             while let Ok((stream, _)) = listener.accept().await {
                 let (store, host) = (store.clone(), host.clone());
                 tokio::task::spawn_blocking(move || {
-                    // Whoever connects finds the stream closed, and tries again.
+                    // On an error, the client sees a closed stream and tries again.
                     let _ = stream.into_std().map(|stream| store.attach(&host, stream));
                 });
             }

@@ -1,4 +1,4 @@
-//! What a person can do, and which keys ask for it.
+//! The actions of a person, and their keys.
 
 pub mod action;
 pub mod key;

@@ -1,9 +1,9 @@
-//! The keys that a person presses, and nothing that the terminal sends by itself.
+//! The keys that a person presses, without what the terminal sends by itself.
 //!
-//! A terminal answers questions on the way on which keys come: a slow one after nobody waits for the answer
-//! any more, and one that another program asked whenever it likes. Crossterm takes what it does not know of
-//! such a text for Alt with a key, and the rest for keys that somebody typed. It also takes the first byte
-//! of a sequence for Esc where the rest comes a moment later, as over a slow line.
+//! A terminal sends its answers to questions among the keys. A slow terminal answers when nobody waits any more, and
+//! answers to other programs come at any time. Crossterm does not know all answers: it takes the beginning of an
+//! unknown one for Alt with a key, and the rest for typed keys. It also takes the first byte of a sequence for Esc if
+//! the rest arrives a moment later, as over a slow line.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,26 +16,26 @@ use crossterm::event::{
 use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-/// The rest of a sequence follows in this time. Esc waits for so long.
+/// The time in which the rest of a sequence arrives. Esc is reported after this time.
 const REST: Duration = Duration::from_millis(30);
-/// An answer that has begun goes on in this time.
+/// The time in which an answer that has begun continues.
 const ANSWER_GOES_ON: Duration = Duration::from_millis(500);
-/// The longest answer, in characters: xterm allows as much for a text of the clipboard.
+/// The maximum length of an answer, in characters: as much as xterm allows for a text of the clipboard.
 const LONGEST_ANSWER: usize = 1 << 20;
-/// The longest sequence for a key or a mouse, in characters.
+/// The maximum length of a sequence for a key or the mouse, in characters.
 const LONGEST_SEQUENCE: usize = 32;
 
-/// What the terminal tells: keys, the mouse, pasted text, its size.
+/// The events of the terminal: keys, the mouse, pasted text, its size.
 pub struct Keyboard {
     events: EventStream,
     sequences: Sequences,
-    /// When what has begun is taken as it is.
+    /// The time when an incomplete sequence ends.
     until: Option<Instant>,
     told: VecDeque<Event>,
 }
 
 impl Keyboard {
-    /// Begins to read the terminal, until this is dropped.
+    /// Begins to read the terminal. Dropping the keyboard ends this.
     pub fn read() -> Self {
         Self {
             events: EventStream::new(),
@@ -45,7 +45,7 @@ impl Keyboard {
         }
     }
 
-    /// The next event; none once the terminal is gone. Nothing is lost when the future is dropped.
+    /// The next event; `None` once the terminal is gone. Cancel safe: no event is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<io::Result<Event>> {
         loop {
             if let Some(event) = self.told.pop_front() {
@@ -71,29 +71,29 @@ impl Keyboard {
     }
 }
 
-/// Puts the parts of sequences together again that crossterm took for keys.
+/// Joins the parts of sequences that crossterm took for keys.
 #[derive(Default)]
 struct Sequences {
     begun: Begun,
 }
 
-/// What has begun, and may be more than a key.
+/// The beginning of a sequence; it may also be a key by itself.
 #[derive(Default)]
 enum Begun {
     #[default]
     Nothing,
     /// Esc, or the first byte of a sequence.
     Esc(KeyEvent),
-    /// Alt with a key that begins an answer, or the first two bytes of one.
+    /// Alt with a key that begins an answer, or the first two bytes of an answer.
     Opening(KeyEvent),
-    /// A sequence of a key or of the mouse, after `Esc [`.
+    /// The text so far of a key's or the mouse's sequence, after `Esc [`.
     Sequence(String),
-    /// A text of the terminal, until its end: how many characters came, and whether Esc was the last.
+    /// An answer that has not ended: the number of its characters, and whether the last one was Esc.
     Answer { len: usize, after_esc: bool },
 }
 
 impl Sequences {
-    /// How long to wait for more; none where nothing has begun.
+    /// The time to wait for more; `None` if nothing has begun.
     fn patience(&self) -> Option<Duration> {
         match self.begun {
             Begun::Nothing => None,
@@ -102,7 +102,7 @@ impl Sequences {
         }
     }
 
-    /// The keys that began nothing, since no more came. What is left of a text is nobody's key.
+    /// Ends what has begun, because no more came: returns a key, and drops the rest of an answer.
     fn end(&mut self) -> Option<Event> {
         match std::mem::take(&mut self.begun) {
             Begun::Esc(key) | Begun::Opening(key) => Some(Event::Key(key)),
@@ -110,7 +110,7 @@ impl Sequences {
         }
     }
 
-    /// The events that are complete with this one.
+    /// Takes an event, and returns the events that are complete now.
     fn take(&mut self, event: Event) -> Vec<Event> {
         let Event::Key(key) = event else { return vec![event] };
         if key.kind == KeyEventKind::Release {
@@ -165,12 +165,12 @@ impl Sequences {
         }
     }
 
-    /// Takes a key after which nothing is under way.
+    /// Takes a key when nothing has begun.
     fn begin(&mut self, key: KeyEvent) -> Vec<Event> {
         let is_alt = key.modifiers.difference(KeyModifiers::SHIFT) == KeyModifiers::ALT;
         self.begun = match key.code {
             KeyCode::Esc if key.modifiers.is_empty() => Begun::Esc(key),
-            // Of the operating system's commands, device control strings, and the two like them.
+            // The beginnings of an operating system command, a device control string, and two similar ones.
             KeyCode::Char(']' | 'P' | '_' | '^') if is_alt => Begun::Opening(key),
             _ => return vec![Event::Key(key)],
         };
@@ -178,12 +178,12 @@ impl Sequences {
     }
 }
 
-/// Whether it is a character without Alt and Ctrl.
+/// Whether the key has neither Alt nor Ctrl.
 fn is_plain(key: KeyEvent) -> bool {
     key.modifiers.difference(KeyModifiers::SHIFT).is_empty()
 }
 
-/// What a sequence after `Esc [` means: a key, or the mouse. None of what the terminal tells besides.
+/// The event of a sequence after `Esc [`: a key or the mouse; `None` for other reports of the terminal.
 fn meant(text: &str, end: char) -> Option<Event> {
     if let Some(mouse) = text.strip_prefix('<') {
         return mouse_event(mouse, end);
@@ -205,7 +205,7 @@ fn meant(text: &str, end: char) -> Option<Event> {
     Some(Event::Key(code.into()))
 }
 
-/// A click or a turn of the wheel: the button, the column and the row from one, `M` for pressed.
+/// The event of a click or the wheel. The text has the button, and column and row from 1; `M` means pressed.
 fn mouse_event(text: &str, end: char) -> Option<Event> {
     let mut numbers = text.split(';').map(str::parse::<u16>);
     let mut next = || numbers.next()?.ok();
@@ -230,7 +230,7 @@ fn mouse_event(text: &str, end: char) -> Option<Event> {
 mod tests {
     use super::*;
 
-    /// The keys for which crossterm takes a text: after Esc, a character has Alt.
+    /// The keys that crossterm makes of a text: a character after Esc is that character with Alt.
     fn keys(text: &str) -> Vec<Event> {
         let mut events = Vec::new();
         let mut characters = text.chars().peekable();
@@ -247,7 +247,7 @@ mod tests {
         events
     }
 
-    /// What is told of events that follow each other at once, and then no more.
+    /// The result for events that follow each other at once, with nothing after them.
     fn told(events: Vec<Event>) -> Vec<Event> {
         let mut sequences = Sequences::default();
         let mut told: Vec<_> = events.into_iter().flat_map(|event| sequences.take(event)).collect();
@@ -275,7 +275,7 @@ mod tests {
         ] {
             let with_key = format!("{answer}r");
             assert_eq!(told(keys(&with_key)), keys("r"), "{answer:?}");
-            // The end may be missing for good.
+            // The end may never come.
             assert_eq!(told(keys(answer.trim_end_matches(['\x07', '\x1b', '\\']))), []);
         }
     }
@@ -298,7 +298,7 @@ mod tests {
         let clicked = MouseEventKind::Down(MouseButton::Left);
         assert_eq!(cut("[<0;10;5M"), [mouse(clicked, 9, 4)]);
         assert_eq!(cut("[<65;1;1M"), [mouse(MouseEventKind::ScrollDown, 0, 0)]);
-        // What nobody knows is no key either, however long it is.
+        // An unknown sequence is not a key, however long it is.
         assert_eq!(cut("[?62;22c"), []);
         assert_eq!(cut("[<0;0;0M"), []);
         assert_eq!(cut(&format!("[{}", "1;".repeat(9))), []);

@@ -1,4 +1,4 @@
-//! Where everything is on the screen, for any size of it.
+//! The layout of the screen, for any size.
 
 pub mod boxes;
 mod panel;
@@ -7,28 +7,28 @@ use ratatui::layout::{Constraint, Layout as Split, Margin, Position, Rect};
 
 pub use panel::{Panel, Tab};
 
-/// Below this size only one line says what goes on.
+/// Below this size only a status line is shown.
 const LEAST_PANEL: (u16, u16) = (40, 10);
-/// Below this size the focused panel is alone.
+/// Below this size only the focused panel is shown.
 const LEAST_PANELS: (u16, u16) = (80, 20);
-/// Below this size the plugins are a strip.
+/// Below this size the plugins panel is a strip.
 const LEAST_COLUMNS: (u16, u16) = (100, 28);
-/// On screens of so many columns two tabs stand side by side.
+/// From this number of columns on, two tabs are side by side.
 const LEAST_FOR_TWO_TABS: u16 = 160;
-/// So many lines of the Fleet tab are for its hosts at least: a rule, the names of the columns, and hosts.
+/// The minimum number of lines for the hosts in the Fleet tab: a rule, the column names, and hosts.
 const LEAST_FLEET_LIST: u16 = 5;
-/// So many lines above them are for the rollout and the builds at most.
+/// The maximum number of lines above them, for the rollout and the builds.
 const MOST_ABOVE_HOSTS: u16 = 14;
-/// So many lines of what a call gave are kept free below a form that is longer than its panel.
+/// The number of lines that are kept for the result of a call below a form that is longer than its panel.
 const RESULT_LINES_KEPT: u16 = 4;
-/// So many lines of the table are kept above an open form, where the screen has room for them: the names of the
-/// columns, and some functions.
+/// The number of lines of the table that are kept above an open form if the screen is large enough: the column names
+/// and some functions.
 const TABLE_LINES_KEPT: usize = 4;
-/// So many lines of the log stay where a tab takes its room, its border included; fewer on a small screen.
+/// The number of lines that the log keeps when a tab takes its room, with its border; fewer on a small screen.
 const LOG_LINES_KEPT: u16 = 5;
 const LOG_LINES_KEPT_IN_STRIP: u16 = 3;
 
-/// Where everything is; what has no place is not shown.
+/// The areas of the screen; `None` for a part that is not shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Layout {
     /// The line about the host.
@@ -41,7 +41,7 @@ pub struct Layout {
     pub second_tab: Option<Rect>,
     /// The logs panel, its border included.
     pub logs: Option<Rect>,
-    /// The line about the running job and what happened last.
+    /// The line of the running job and the notice.
     pub job: Rect,
     /// The line of keys.
     pub footer: Rect,
@@ -50,8 +50,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Where everything is on a screen of this size that shows a tab, which needs so many lines: for more than its
-    /// share it takes the room of the log, unless that has the keyboard.
+    /// The layout of a screen of this size. `lines` is the number of lines that the tab needs. If its share is smaller,
+    /// it takes lines from the log, unless the log has the keyboard.
     pub fn of(
         (width, height): (u16, u16),
         focus: Panel,
@@ -121,7 +121,7 @@ impl Layout {
         }
     }
 
-    /// The panel at a place of the screen.
+    /// The panel at a position of the screen.
     pub fn panel_at(&self, place: Position) -> Option<(Panel, Rect)> {
         let panels =
             [(Panel::Plugins, self.plugins), (Panel::Tabs, self.tabs), (Panel::Logs, self.logs)];
@@ -129,13 +129,13 @@ impl Layout {
         shown.into_iter().find(|(_, area)| area.contains(place))
     }
 
-    /// How many lines of a panel are visible inside its border.
+    /// The number of lines inside a panel's border.
     pub fn page(mut self, panel: Panel) -> usize {
         self.of_panel(panel).map_or(0, |area| area.height.saturating_sub(2).into())
     }
 }
 
-/// Lets a panel have so many lines inside its border, of which the log below it gives what it has beyond `kept`.
+/// Grows a panel to `lines` lines inside its border. The log below it shrinks, but to no less than `kept` lines.
 fn make_room(panel: &mut Rect, logs: &mut Rect, lines: usize, kept: u16) {
     let wanted = as_u16(lines).saturating_add(2).saturating_sub(panel.height);
     let taken = wanted.min(logs.height.saturating_sub(kept));
@@ -144,8 +144,8 @@ fn make_room(panel: &mut Rect, logs: &mut Rect, lines: usize, kept: u16) {
     logs.height -= taken;
 }
 
-/// The plugins take a part of the screen that leaves the functions the most; where the tab shows lines that
-/// others wrote, they keep what they say first.
+/// The width of the plugins panel. The functions get as much as possible. A tab with lines of output gets even more:
+/// then the plugins keep only their first columns.
 fn plugins_width(width: u16, tab: Tab) -> u16 {
     match tab {
         Tab::Build | Tab::Diff | Tab::Fleet => 36,
@@ -154,15 +154,15 @@ fn plugins_width(width: u16, tab: Tab) -> u16 {
     }
 }
 
-/// With fewer columns than this the plugins do without errors and heap.
+/// With fewer columns, the plugins panel does without errors and heap.
 const LEAST_FOR_ALL_COLUMNS: u16 = 116;
-/// With fewer lines than this the plugins have no names above their columns.
+/// With fewer lines, the plugins panel has no column names.
 const LEAST_FOR_NAMES: u16 = 6;
-/// The columns of a strip of plugins are at least so wide.
+/// The minimum width of a column in a strip of plugins.
 const LEAST_STRIP_COLUMN: u16 = 38;
-/// With fewer lines than this the details of a version have no place beside the tree.
+/// With fewer lines, the plugins panel has no details of a version.
 const LEAST_FOR_DETAILS: u16 = 12;
-/// The least and the largest number of lines of the details: they give way to a longer tree.
+/// The minimum and the maximum number of lines of the details. They shrink for a longer tree.
 const LEAST_DETAIL_LINES: u16 = 4;
 const DETAIL_LINES: u16 = 7;
 
@@ -171,13 +171,13 @@ pub fn inside(panel: Rect) -> Rect {
     panel.inner(Margin::new(1, 1))
 }
 
-/// The first visible of some lines, so that the selected one is visible too.
+/// The first visible line of `page`: as near to the top as the selected line allows.
 pub fn first_visible(selected: usize, page: usize) -> usize {
     (selected + 1).saturating_sub(page)
 }
 
-/// The parts of the plugins panel: the names of the columns, the tree of so many lines, the line below it, and
-/// the details of a version.
+/// The parts of the plugins panel: the column names, the tree of `lines` lines, the line below it, and the details of a
+/// version.
 pub fn of_plugins(inside: Rect, lines: usize) -> [Rect; 4] {
     let has_details = inside.height >= LEAST_FOR_DETAILS;
     let head = u16::from(inside.height >= LEAST_FOR_NAMES);
@@ -192,37 +192,37 @@ pub fn of_plugins(inside: Rect, lines: usize) -> [Rect; 4] {
     .areas(inside)
 }
 
-/// The columns of the tree of plugins: a strip has several, and is filled one column after the other.
+/// The columns of the tree of plugins. A strip has several; they are filled one after the other.
 pub fn of_tree(tree: Rect) -> Vec<Rect> {
     let is_strip = tree.height < LEAST_FOR_NAMES && tree.width >= 2 * LEAST_STRIP_COLUMN;
     let count = if is_strip { tree.width / LEAST_STRIP_COLUMN } else { 1 };
     Split::horizontal(vec![Constraint::Fill(1); count.into()]).spacing(1).split(tree).to_vec()
 }
 
-/// How many lines of the tree of plugins are in sight.
+/// The number of visible lines of the tree of plugins.
 pub fn tree_page(tree: Rect) -> usize {
     of_tree(tree).len() * usize::from(tree.height)
 }
 
-/// The parts of the Functions tab: the table of so many functions, the form of so many lines, and
-/// the results, where there are any.
+/// The parts of the Functions tab: the table of the functions, the form with its `form_lines` lines, and the results if
+/// there are any.
 pub fn of_functions(
     inside: Rect,
     functions: usize,
     form_lines: Option<usize>,
     has_results: bool,
 ) -> [Rect; 3] {
-    // However long the form is, it is seen that its call gave something.
+    // Even below a long form, some lines of the result stay visible.
     let results_height = if has_results { (inside.height / 4).min(RESULT_LINES_KEPT) } else { 0 };
-    // A rule above the form, and the command below it.
+    // A rule is above the form, and the command below it.
     let form_height = form_lines.map_or(0, |lines| {
         as_u16(lines).saturating_add(2).min(inside.height.saturating_sub(results_height))
     });
-    // An open form is what one looks at, and what its call gives; the table gives way to both.
+    // The table shrinks for the form and the result, because these are what a person looks at.
     let least_below = if form_height > 0 { form_height + 3 } else { 3 };
     let table_height = as_u16(functions + 1).min(inside.height.saturating_sub(least_below));
     let table_height = match table_height {
-        // The names of the columns alone say nothing.
+        // The column names alone would be useless.
         0 | 1 if form_height > 0 => 0,
         height => height.max(1),
     };
@@ -234,25 +234,24 @@ pub fn of_functions(
     .areas(inside)
 }
 
-/// How many lines the Functions tab needs with a form of so many lines below a table of so many functions.
+/// The number of lines that the Functions tab needs for a table of functions and a form below it.
 pub fn lines_of_form(functions: usize, form_lines: usize) -> usize {
     (functions + 1).min(TABLE_LINES_KEPT) + form_lines + 2 + usize::from(RESULT_LINES_KEPT)
 }
 
-/// How many lines of the Timeline tab are for the list of so many reloads and hosts.
+/// The number of lines for the list in the Timeline tab, which has this number of rows.
 pub fn timeline_list_height(inside: Rect, rows: usize) -> u16 {
     as_u16(rows).min((inside.height / 3).max(1))
 }
 
-/// The parts of the Fleet tab, which stay where they are whatever there is to say: the rollout with the builds, and
-/// the hosts.
+/// The parts of the Fleet tab: the rollout with the builds, and the hosts. Their sizes do not depend on their contents.
 pub fn of_fleet(inside: Rect) -> [Rect; 2] {
     let above = (inside.height * 9 / 20).min(MOST_ABOVE_HOSTS);
     let above = above.min(inside.height.saturating_sub(LEAST_FLEET_LIST));
     Split::vertical([Constraint::Length(above), Constraint::Fill(1)]).areas(inside)
 }
 
-/// How many hosts are in sight there, below a rule and the names of the columns.
+/// The number of visible hosts, below a rule and the column names.
 pub fn fleet_page(hosts: Rect) -> usize {
     usize::from(hosts.height).saturating_sub(2)
 }

@@ -1,4 +1,4 @@
-//! All that the screen shows. Only [`crate::screen::update`] changes it, and views only read it.
+//! The state of the screen. Only [`crate::screen::update`] changes it; views only read it.
 
 pub mod build;
 pub mod changes;
@@ -64,9 +64,9 @@ use timeline::Timeline;
 use tree::TreeTab as _;
 use vault::Vault;
 
-/// All that the screen shows.
+/// The state of the screen.
 pub struct State {
-    /// Milliseconds since the Unix epoch, as of the last event.
+    /// The time of the last event, in milliseconds since the Unix epoch.
     pub now_ms: u64,
     /// Columns and rows of the terminal.
     pub size: (u16, u16),
@@ -74,13 +74,13 @@ pub struct State {
     pub host: Host,
     /// The plugins panel.
     pub plugins: Plugins,
-    /// What is known of what lies on disk.
+    /// How the loaded plugins compare with the sources and the builds on disk.
     pub disk: Disk,
     /// The tab in front.
     pub tab: Tab,
-    /// The tab that stands beside it on a wide screen: the one that was in front before it.
+    /// The tab beside it on a wide screen: the tab that was in front before.
     pub second_tab: Tab,
-    /// The tab that was in front before the Build tab came there by itself.
+    /// The tab that was in front before the console itself put the Build tab there.
     pub tab_to_return_to: Option<Tab>,
     /// The Functions tab.
     pub functions: Functions,
@@ -94,9 +94,9 @@ pub struct State {
     pub builds: Builds,
     /// The Timeline tab.
     pub timeline: Timeline,
-    /// The version whose holders are being gone through.
+    /// The holder that was shown last, and its version.
     pub last_holder: Option<LastHolder>,
-    /// The function worth a look that was shown last.
+    /// The lead that was shown last: a function worth a look.
     pub last_lead: Option<(LeadKind, Lead)>,
     /// The Diff tab.
     pub diff: Diff,
@@ -106,61 +106,61 @@ pub struct State {
     pub serving: Serving,
     /// The logs panel.
     pub logs: Logs,
-    /// The text being typed into a filter, while it is.
+    /// The filter text that is being typed; `None` if no filter is.
     pub searching: Option<tui_input::Input>,
-    /// Which filter that is.
+    /// The filter that is being typed.
     pub searching_in: SearchField,
-    /// What is looked for in the Build, Timeline, Diff and Fleet tabs.
+    /// The search text of the Build, Timeline, Diff and Fleet tabs.
     pub sought: String,
     /// The job that runs.
     pub job: Option<RunningJob>,
-    /// What happened last, or before that and could not be read yet.
+    /// The notice in the status line: the newest, unless an earlier one has not been shown long enough.
     pub notice: Option<Notice>,
-    /// What is shown next.
+    /// The notices to show after it, in this order.
     pub waiting_notices: VecDeque<Notice>,
-    /// Whether what happens now is what a person asks for.
+    /// Whether the current event is a person's input, so that new notices are answers to it.
     pub is_answering: bool,
-    /// What happened, the newest last.
+    /// All notices that are kept, oldest first.
     pub notices: VecDeque<Notice>,
-    /// The names of other programs of which was told that they write over the screen.
+    /// The programs that a notice has already named for writing over the screen.
     pub others_told: BTreeSet<String>,
-    /// Which panel has the keyboard.
+    /// The panel that has the keyboard.
     pub focus: Panel,
-    /// Whether it fills the screen.
+    /// Whether this panel fills the screen.
     pub zoomed: bool,
-    /// What lies over the panels.
+    /// The overlay above the panels.
     pub overlay: Option<Overlay>,
     /// The theme in use.
     pub look: Look,
-    /// The theme that a person chose, if one did.
+    /// The theme that a person chose; `None` if nobody has chosen one.
     pub chosen_look: Option<Look>,
-    /// Whether clicks and the wheel come here.
+    /// Whether the terminal reports clicks and the wheel to the console.
     pub mouse: bool,
-    /// Which keys ask for what.
+    /// The keys and their actions.
     pub keymap: Keymap,
-    /// The keys that were pressed and may become something.
+    /// The keys that were pressed and may be the start of a sequence.
     pub pending_keys: Vec<Key>,
-    /// What the console looked like when hosts were last left.
+    /// What the console remembers of hosts that it showed before.
     pub memory: Memory,
     /// Whether the session is being ended.
     pub quitting: bool,
 }
 
-/// Which of the holders of a version was shown last.
+/// The holder of a version that was shown last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastHolder {
     /// The plugin.
     pub plugin: String,
     /// The version.
     pub version: u32,
-    /// Which of its holders.
+    /// The index of the holder among the version's holders.
     pub place: usize,
-    /// What was selected once it was shown.
+    /// What was selected after the holder was shown.
     pub selected: Option<String>,
 }
 
 impl LastHolder {
-    /// Whether it is a holder of this version.
+    /// Whether the holder is one of this version.
     pub fn is_of(&self, plugin: &str, version: u32) -> bool {
         (self.plugin.as_str(), self.version) == (plugin, version)
     }
@@ -171,11 +171,11 @@ impl LastHolder {
 pub struct Host {
     /// Its name.
     pub name: String,
-    /// Its package's directory, where it was started from one.
+    /// The directory of its package; `None` if it was not started from one.
     pub dir: Option<PathBuf>,
-    /// Where its artifacts go.
+    /// The directory of its artifacts.
     pub plugin_dir: Option<PathBuf>,
-    /// Its plugins' package names, where it is a package.
+    /// The package names of its plugins, if it is a package.
     pub packages: Vec<String>,
     /// The directories of these packages, in the same order.
     pub package_dirs: Vec<PathBuf>,
@@ -183,15 +183,15 @@ pub struct Host {
     pub phase: Phase,
     /// Its process id.
     pub pid: Option<u32>,
-    /// Whether the console started it, and ends it.
+    /// Whether the console started it, and will end it.
     pub is_ours: bool,
-    /// Who answers, once it has.
+    /// What the host says about itself; `None` before it has answered.
     pub info: Option<HostInfo>,
     /// The generation that serves.
     pub generation: u64,
-    /// What a save does.
+    /// What the console does when a file is saved.
     pub watch: Watch,
-    /// Whether each build is loaded as a whole, and none is a patch for the version that runs.
+    /// Whether builds are always loaded as whole versions, and never as patches for the running version.
     pub loads_whole: bool,
 }
 
@@ -209,7 +209,7 @@ pub enum Phase {
     /// It has not been started yet.
     #[default]
     Preparing,
-    /// There is none: the console shows a fleet.
+    /// There is no host: the console shows a fleet.
     Absent,
     /// Its process runs, but does not answer yet.
     Starting,
@@ -222,27 +222,27 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Whether there is a host that has answered.
+    /// Whether there is a host, and it has answered.
     pub fn has_host(self) -> bool {
         matches!(self, Self::Connected | Self::Disconnected)
     }
 }
 
-/// A filter that is typed.
+/// A filter that a person can type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SearchField {
-    /// What the lines contain.
+    /// The pattern of the log: text that lines contain.
     #[default]
     Pattern,
-    /// Who wrote them.
+    /// The writers of the log's lines.
     Writers,
-    /// What the names of the plugins contain that are shown.
+    /// Text that the names of plugins contain.
     Plugins,
-    /// The same of functions.
+    /// Text that the names of functions contain.
     Functions,
-    /// The same of the rows of the Vault or of the live tables, whichever is in front.
+    /// Text in rows of the Vault or of the live tables, whichever tab is in front.
     Tree,
-    /// What is looked for in the Build, Timeline, Diff or Fleet tab, whichever is in front.
+    /// The search text of the Build, Timeline, Diff or Fleet tab, whichever is in front.
     Lines,
 }
 
@@ -260,7 +260,7 @@ pub enum Look {
 }
 
 impl Look {
-    /// The one after this, around the end.
+    /// The next theme; after the last, the first.
     pub fn next(self) -> Self {
         match self {
             Self::Dark => Self::Light,
@@ -282,11 +282,11 @@ impl Look {
 /// The job that runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunningJob {
-    /// The job; or the builds that run side by side, and have not ended.
+    /// The job, or the parallel builds that have not ended.
     pub jobs: Vec<Job>,
     /// When it began, in milliseconds since the Unix epoch.
     pub started_ms: u64,
-    /// Units compiled and in all.
+    /// The units compiled so far, and the total if it is known.
     pub progress: Option<(usize, Option<usize>)>,
 }
 
@@ -301,7 +301,7 @@ impl std::fmt::Display for RunningJob {
 }
 
 impl State {
-    /// The state of a console that has just come up.
+    /// The state of a console that has just started.
     pub fn new(size: (u16, u16)) -> Self {
         Self {
             now_ms: 0,
@@ -346,7 +346,7 @@ impl State {
         }
     }
 
-    /// Packages whose plugin the host has not loaded.
+    /// The packages whose plugins the host has not loaded, as far as the filter shows them.
     pub fn not_loaded(&self) -> Vec<&str> {
         let loaded =
             |package: &str| self.plugins.list().iter().any(|it| same_plugin(&it.name, package));
@@ -354,12 +354,12 @@ impl State {
         packages.filter(|package| !loaded(package) && self.plugins.shows(package)).collect()
     }
 
-    /// Where everything is.
+    /// The place of each panel on the screen.
     pub fn layout(&self) -> Layout {
         Layout::of(self.size, self.focus, (self.tab, self.lines_needed()), self.zoomed)
     }
 
-    /// How many lines the tab in front is given before the log: those of an open form, or of a build that failed.
+    /// The number of lines that the tab in front gets before the log does: those of an open form or of a failed build.
     fn lines_needed(&self) -> usize {
         match (self.tab, &self.functions.form) {
             (Tab::Functions, Some(form)) => {
@@ -375,14 +375,14 @@ impl State {
         self.layout().second_tab.map(|_| self.second_tab)
     }
 
-    /// Whether a tab is in sight.
+    /// Whether a tab is visible.
     pub fn shows(&self, tab: Tab) -> bool {
         let layout = self.layout();
         let is_second = layout.second_tab.is_some() && self.second_tab == tab;
         is_second || self.tab == tab && layout.tabs.is_some()
     }
 
-    /// The tabs as the panel's title names them, behind its number.
+    /// The tabs with their titles, as the panel's frame shows them after the panel's number.
     pub fn tab_titles(&self) -> impl Iterator<Item = (Tab, String)> {
         self.titles().map(|(tab, title)| match tab == self.tab {
             true => (tab, format!(" [{title}]")),
@@ -390,18 +390,18 @@ impl State {
         })
     }
 
-    /// The title of each tab.
+    /// The tabs with their titles.
     pub fn titles(&self) -> impl Iterator<Item = (Tab, String)> {
         self.tabs().into_iter().map(|tab| (tab, format!("{}{}", tab.title(), self.mark_of(tab))))
     }
 
-    /// The tabs that there are: one of a fleet only where a fleet is known.
+    /// The tabs that exist. The Fleet tab exists only if a fleet is known.
     pub fn tabs(&self) -> Vec<Tab> {
         let is_there = |tab: &Tab| *tab != Tab::Fleet || self.fleet.is_known();
         Tab::ALL.into_iter().filter(is_there).collect()
     }
 
-    /// What a tab's title says of what is in it: ` !` of a build or a rollout that failed, `▲2` of so many warnings.
+    /// The mark after a tab's title: ` !` for a failed build or a fleet that needs attention, `▲2` for two warnings.
     fn mark_of(&self, tab: Tab) -> String {
         if tab == Tab::Fleet {
             return if self.fleet.wants_somebody() { " !".to_owned() } else { String::new() };
@@ -413,7 +413,7 @@ impl State {
         }
     }
 
-    /// Which keys apply, the narrowest scope first.
+    /// The scopes of the keys that apply now, narrowest first.
     pub fn scopes(&self) -> &'static [Scope] {
         match (self.focus, self.tab) {
             (Panel::Logs, _) => {
@@ -428,7 +428,7 @@ impl State {
         }
     }
 
-    /// What is filtered where the keyboard is.
+    /// The filter of the panel that has the keyboard.
     pub fn filtered_here(&self) -> SearchField {
         match (self.focus, self.tab) {
             (Panel::Plugins, _) => SearchField::Plugins,
@@ -441,7 +441,7 @@ impl State {
         }
     }
 
-    /// What a filter is.
+    /// The text of a filter.
     pub fn filter(&self, field: SearchField) -> &str {
         match (field, self.tab) {
             (SearchField::Pattern, _) => self.logs.pattern(),
@@ -454,39 +454,39 @@ impl State {
         }
     }
 
-    /// Whether keys are typed into the form that calls a function.
+    /// Whether the form that calls a function has the keyboard.
     pub fn form_has_keyboard(&self) -> bool {
         self.functions.form.is_some() && self.tab == Tab::Functions && self.focus == Panel::Tabs
     }
 
-    /// Whether something runs whose time is shown as it passes.
+    /// Whether a job or a call runs, whose elapsed time is shown.
     pub fn is_working(&self) -> bool {
         self.job.is_some() || self.functions.has_running_calls()
     }
 
-    /// Whether what is shown changes as time passes.
+    /// Whether the picture changes with time, without an event.
     pub fn changes_by_itself(&self) -> bool {
         self.is_working() || !self.waiting_notices.is_empty()
     }
 
-    /// Whether the host was started by somebody else, so that the console knows no sources.
+    /// Whether somebody else started the host, so that the console does not know its sources.
     pub fn is_attached(&self) -> bool {
         !self.host.is_ours && self.host.packages.is_empty() && self.host.phase.has_host()
     }
 
-    /// Whether the console can start the host anew.
+    /// Whether the console can restart the host.
     pub fn can_restart(&self) -> bool {
         self.host.is_ours || !self.host.packages.is_empty()
     }
 
-    /// The package of the selected plugin. A package may be named otherwise than its plugin.
+    /// The package of the selected plugin. Its name may differ from the plugin's.
     pub fn selected_package(&self) -> Option<&str> {
         let plugin = &self.plugins.selected()?.plugin.name;
         let packages = self.host.packages.iter().map(String::as_str);
         packages.into_iter().find(|package| same_plugin(package, plugin))
     }
 
-    /// The key that asks for this, as people write it; or the command to look for in the palette.
+    /// The key for this action, as people write it; without a key, the command to search for in the palette.
     pub(crate) fn key_of(&self, action: &Action) -> String {
         let name = || COMMANDS.iter().find(|it| it.action == *action).map(|it| it.name);
         let key = self.keymap.label_of(action);

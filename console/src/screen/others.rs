@@ -1,8 +1,8 @@
-//! Other programs that have the same terminal, and write over the screen: what a shell has in the background, or an
-//! editor has left behind.
+//! Other programs that use the same terminal and write over the screen: background jobs of a shell, or processes that
+//! an editor has left behind.
 //!
-//! The system tells of each write on the terminal's device. The terminal itself is not asked where its cursor is: its
-//! answers come among the keys. A program that opens `/dev/tty` writes through another device, and is not noticed.
+//! The system reports each write to the terminal's device. The terminal is not asked for its cursor's position, because
+//! answers come among the keys. A program that opens `/dev/tty` writes to another device, and is not noticed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,24 +16,25 @@ use tokio::net::unix::pipe::Receiver;
 use crate::host::process::Stat;
 use crate::screen::model::Program;
 
-/// What a shell has for a terminal on its standard output.
+/// The link to this process's standard output, which is the terminal.
 const OUTPUT: &str = "/proc/self/fd/1";
-/// Several events fit in so many bytes, and of equal ones that follow each other there is one.
+/// The size of the buffer for events, in bytes. Several events fit; the system merges equal ones that follow each
+/// other.
 const EVENTS: usize = 1024;
 
-/// Fields of `/proc/PID/stat`.
+/// Positions of fields in `/proc/PID/stat`.
 const PARENT: usize = 4;
 const GROUP: usize = 5;
 
-/// Notices what is written on the terminal.
+/// A watcher of writes to the terminal.
 pub struct Others {
-    /// No pipe, but waited for and read as one.
+    /// The inotify descriptor. It is not a pipe, but is waited for and read like one.
     writes: Receiver,
     terminal: PathBuf,
 }
 
 impl Others {
-    /// Watches the terminal of this process's standard output.
+    /// Watches the terminal that is the standard output of this process.
     pub fn watch() -> io::Result<Self> {
         let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         add_watch(&inotify, OUTPUT, WatchFlags::MODIFY)?;
@@ -41,13 +42,13 @@ impl Others {
         Ok(Self { writes, terminal: fs::read_link(OUTPUT)? })
     }
 
-    /// What was written until now was written by this process.
+    /// Ignores all writes until now: this process made them, or a program that had the terminal.
     pub fn forget(&self) {
-        // The runtime may not have heard yet that there is something to read.
+        // The runtime may not know yet that the descriptor is readable.
         while rustix::io::read(self.writes.as_fd(), &mut [0; EVENTS]).is_ok() {}
     }
 
-    /// Waits until something is written that is not forgotten at once.
+    /// Waits for a write that is not ignored in time.
     pub async fn wrote(&self) -> io::Result<()> {
         loop {
             self.writes.readable().await?;
@@ -58,8 +59,8 @@ impl Others {
         }
     }
 
-    /// The programs that can have written it: those that have the terminal open, one for each job of a shell. Those that
-    /// wait for this one to end are left out.
+    /// The programs that may have written: those that have the terminal open, one for each job of a shell. Programs
+    /// that wait for this one to end are left out.
     pub fn programs(&self) -> Vec<Program> {
         let waiting = with_ancestors(std::process::id());
         let mut programs = BTreeMap::new();
@@ -67,7 +68,7 @@ impl Others {
             let leader = Stat::of(pid).number(GROUP).and_then(|group| u32::try_from(group).ok());
             let leads = |leader: &u32| !waiting.contains(leader) && self.is_open_in(*leader);
             let pid = leader.filter(leads).unwrap_or(pid);
-            // One that has ended meanwhile has no name any more.
+            // A process that has ended meanwhile has no name.
             if let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) {
                 programs.insert(pid, name.trim_end().to_owned());
             }
@@ -75,7 +76,7 @@ impl Others {
         programs.into_iter().map(|(pid, name)| Program { name, pid }).collect()
     }
 
-    /// Whether a process has the terminal open. Those of other users do not tell.
+    /// Whether a process has the terminal open; false if it belongs to another user, because that is not visible.
     fn is_open_in(&self, pid: u32) -> bool {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         files.filter_map(|file| fs::read_link(file.path()).ok()).any(|it| it == self.terminal)
@@ -87,7 +88,7 @@ fn processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// A process, what started it, and so on.
+/// A process and its ancestors.
 fn with_ancestors(pid: u32) -> Vec<u32> {
     let parent = |pid: &u32| {
         let parent = Stat::of(pid).number(PARENT)?;

@@ -1,4 +1,4 @@
-//! `hotswap-console attach` without a host: the only one that runs, or the one that a person picks.
+//! `hotswap-console attach` without a host: takes the only running host, or lets a person pick one.
 
 use std::time::Duration;
 
@@ -19,11 +19,10 @@ use crate::screen::view;
 use crate::signals::Termination;
 use hotswap_protocol::clock::now_ms;
 
-/// How often to look which hosts run.
+/// The time between two searches for running hosts.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The host to attach to; none when nobody was picked. Without a screen to pick one on, several are
-/// listed.
+/// The host to attach to; `None` if nobody picked one. If there are several and no screen, lists them instead.
 pub(crate) async fn pick(
     config: &Config,
     has_screen: bool,
@@ -49,7 +48,7 @@ pub(crate) async fn pick(
     }
 }
 
-/// Shows the hosts until one is picked; false when nobody is.
+/// Shows the hosts until one is picked; false if the person leaves.
 async fn choose(picker: &mut Picker, config: &Config, client_name: &str) -> std::io::Result<bool> {
     let mut termination = Termination::listen()?;
     let theme = *config.themes.of(config.themes.start().unwrap_or_else(terminal::look));

@@ -12,13 +12,13 @@ use etcetera::BaseStrategy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Where a file of this name is kept; none for a user without a home.
+/// The path of a file with this name; `None` for a user without a home directory.
 pub(crate) fn path(name: &str) -> Option<PathBuf> {
     let directories = etcetera::base_strategy::Xdg::new().ok()?;
     Some(directories.state_dir()?.join("hotswap").join(name))
 }
 
-/// Reads a file of JSON that has so many bytes at most; one that is not there is an empty one.
+/// Reads a JSON file of at most `longest` bytes; a missing file gives the default.
 pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, longest: u64) -> io::Result<T> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -30,7 +30,7 @@ pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, longest: u64) -> 
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Replaces a file as a whole. Nobody else may read it: what was typed may be nobody else's business.
+/// Replaces a file as a whole. Other users cannot read it, because typed values may be private.
 pub(crate) fn store(path: &Path, content: &impl Serialize) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
@@ -43,7 +43,7 @@ pub(crate) fn store(path: &Path, content: &impl Serialize) -> io::Result<()> {
     written
 }
 
-/// A file of a name that nothing has: whatever is there already, be it a link, is not written to.
+/// Creates a file with a name that does not exist yet. An existing file or link is never written to.
 fn fresh_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let mut count = 0;
     loop {

@@ -1,4 +1,4 @@
-//! `hotswap-console`, from its command line to the screen or to lines.
+//! The start of `hotswap-console`: from its command line to the screen, or to the linear console.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::format;
 use crate::session::{Options, Target};
 
-/// The name this program gives itself when it says hello.
+/// The name of this program in its greeting to a host.
 const CLIENT_NAME: &str = "hotswap-console";
 
 /// Runs `hotswap-console` with the arguments of this process.
@@ -28,7 +28,7 @@ pub fn main() -> ExitCode {
     terminal::restore_on_panic();
     let outcome = cli::runtime().and_then(|runtime| {
         let outcome = runtime.block_on(perform(arguments));
-        // A blocked read of the terminal must not keep the finished program alive.
+        // A thread that is blocked reading the terminal must not keep the program alive.
         runtime.shutdown_background();
         outcome
     });

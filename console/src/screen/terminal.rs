@@ -1,4 +1,4 @@
-//! The terminal, taken and given back.
+//! The terminal: taking it, and giving it back.
 
 use std::io::{self, BufWriter, Stdout, Write, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,18 +20,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::screen::model::{Look, Program};
 use crate::screen::others::Others;
 
-/// A terminal that does not tell its colours in this time does not tell them.
+/// The time in which a terminal must report its colours. After it, the colours count as unknown.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
-/// Whether the terminal is ours at the moment.
+/// Whether this process has taken the terminal.
 static TAKEN: AtomicBool = AtomicBool::new(false);
-/// A shell may ignore the stop, and then nothing continues us; so the wait for that is bounded.
+/// The maximum time to wait for the signal that continues this process. A shell may ignore the stop, and then no signal
+/// comes.
 const RESUME_PATIENCE: Duration = Duration::from_millis(200);
 
-/// The terminal while it is ours; dropping this gives it back.
+/// The terminal while this process has it. Dropping this gives it back.
 pub struct Screen {
     terminal: OutputTerminal,
     has_mouse: bool,
-    /// None where the system does not tell what others write on the terminal.
+    /// `None` if the system does not report what other programs write.
     others: Option<Others>,
 }
 
@@ -45,7 +46,7 @@ impl Screen {
         Ok(Self { terminal, has_mouse: false, others: None })
     }
 
-    /// Notices from now on what other programs write over the screen. Needs an async runtime.
+    /// Watches from now on what other programs write over the screen. Needs an async runtime.
     pub fn watch_others(&mut self) {
         self.others = Others::watch().ok();
     }
@@ -57,28 +58,28 @@ impl Screen {
             None => std::future::pending().await,
         };
         if wrote.is_err() {
-            // Nothing is told any more.
+            // No more reports will come.
             std::future::pending().await
         }
     }
 
-    /// The programs that can have done that.
+    /// The programs that may have written over the screen.
     pub fn others(&self) -> Vec<Program> {
         self.others.as_ref().map(Others::programs).unwrap_or_default()
     }
 
-    /// What was written on the terminal until now, this process has written, or another that had the terminal.
+    /// Marks everything written until now as output of this process, or of a program that had the terminal.
     fn wrote(&self) {
         self.others.iter().for_each(Others::forget);
     }
 
-    /// Columns and rows.
+    /// The number of columns and rows.
     pub fn size(&self) -> io::Result<(u16, u16)> {
         let size = self.terminal.size()?;
         Ok((size.width, size.height))
     }
 
-    /// Draws a frame. Fails when the terminal is no longer ours, as after a panic elsewhere.
+    /// Draws a frame. Fails if the terminal was given back, for example by a panic on another thread.
     pub fn draw(&mut self, render: impl FnOnce(&mut ratatui::Frame<'_>)) -> io::Result<()> {
         if !TAKEN.load(Ordering::SeqCst) {
             return Err(io::Error::other("the terminal was given back"));
@@ -88,7 +89,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Puts the text into the clipboard of whoever looks at the terminal.
+    /// Puts the text into the clipboard of the person at the terminal.
     pub fn copy(&mut self, text: &str) -> io::Result<()> {
         let mut out = stdout();
         queue!(out, CopyToClipboard::to_clipboard_from(text))?;
@@ -97,8 +98,8 @@ impl Screen {
         Ok(())
     }
 
-    /// Takes clicks and the wheel from the terminal, or leaves them to it. Movements are not asked
-    /// for: each would wake the console.
+    /// Takes clicks and the wheel from the terminal, or leaves them to it. Movements are not requested, because each
+    /// one would wake the console.
     pub fn capture_mouse(&mut self, on: bool) -> io::Result<()> {
         self.has_mouse = on;
         write_mouse(on)?;
@@ -106,8 +107,8 @@ impl Screen {
         Ok(())
     }
 
-    /// Gives the terminal back, stops this process as Ctrl-Z does, and takes the terminal again
-    /// once it is continued.
+    /// Gives the terminal back, stops this process as Ctrl-Z does, and takes the terminal again when the process is
+    /// continued.
     pub async fn suspend(&mut self) -> io::Result<()> {
         let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
         self.give_back();
@@ -116,7 +117,7 @@ impl Screen {
         self.take_again()
     }
 
-    /// Forgets what is on the screen, so that all of it is drawn: others may have written over it.
+    /// Clears the screen, so that the next frame draws all of it. Other programs may have written over it.
     pub fn forget(&mut self) -> io::Result<()> {
         execute!(stdout(), Clear(ClearType::All))?;
         self.wrote();
@@ -124,16 +125,16 @@ impl Screen {
         Ok(())
     }
 
-    /// Gives the terminal back, to another program say.
+    /// Gives the terminal back, for example to another program.
     pub fn give_back(&mut self) {
         restore();
     }
 
-    /// Takes the terminal again, as it was before it was given back; all of it has to be drawn.
+    /// Takes the terminal again, with the settings from before. The next frame draws all of it.
     pub fn take_again(&mut self) -> io::Result<()> {
         take()?;
-        // `Terminal::clear` would ask the terminal where its cursor is, and the keyboard's reader
-        // would take the answer for keys.
+        // `Terminal::clear` would ask the terminal for the cursor's position, and the keyboard would take the answer
+        // for keys.
         self.terminal = blank_terminal()?;
         if self.has_mouse {
             write_mouse(true)?;
@@ -149,12 +150,12 @@ impl Drop for Screen {
     }
 }
 
-/// A terminal that takes the screen to be blank, and so draws all of it.
+/// A terminal that assumes a blank screen, so that the first frame draws all of it.
 fn blank_terminal() -> io::Result<OutputTerminal> {
     Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, stdout())))
 }
 
-/// Buttons and the wheel, told in the way that knows of large screens.
+/// Turns reports of buttons and the wheel on or off, in the mode that supports large screens.
 fn write_mouse(on: bool) -> io::Result<()> {
     let mode = if on { 'h' } else { 'l' };
     let mut out = stdout();
@@ -168,18 +169,18 @@ fn take() -> io::Result<()> {
     execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste).inspect_err(|_| restore())
 }
 
-/// Gives the terminal back, once, however often it is called.
+/// Gives the terminal back. Further calls do nothing.
 pub fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
-        // A terminal that is gone needs nothing.
+        // Errors mean that the terminal is gone, and do not matter.
         let _ = write_mouse(false);
         let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
     }
 }
 
-/// The look that suits the terminal's background. It is asked before its keys are read, or its answer
-/// would be taken for some.
+/// The look that suits the terminal's background. Call this before the keyboard is read: otherwise the answer would
+/// count as keys.
 pub fn look() -> Look {
     let mut options = QueryOptions::default();
     options.timeout = ANSWER_TIME;
@@ -189,7 +190,7 @@ pub fn look() -> Look {
     }
 }
 
-/// Makes a panic give the terminal back before it is told of.
+/// Makes a panic give the terminal back before its message is printed.
 pub fn restore_on_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,4 @@
-//! What happens becomes state, and what is to be done about it.
+//! Turns events into changes of the state, and into effects.
 //!
 //! [`update`] is pure: it neither reads a clock nor does any input or output.
 
@@ -34,63 +34,63 @@ use crate::screen::model::tree::TreeTab as _;
 use crate::screen::model::{Place, Program, State};
 use crate::session::{LogLine, Order, SessionEvent};
 
-/// Something that happened.
+/// An event.
 #[derive(Debug)]
 pub struct Event {
-    /// When, in milliseconds since the Unix epoch.
+    /// The time, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// What.
+    /// The input.
     pub input: Input,
 }
 
-/// What happened.
+/// An input.
 #[derive(Debug)]
 pub enum Input {
     /// A key was pressed.
     Key(KeyEvent),
-    /// The mouse did something.
+    /// The mouse was clicked or scrolled.
     Mouse(MouseEvent),
     /// Text was pasted.
     Paste(String),
-    /// The terminal has another size now, in columns and rows.
+    /// The terminal was resized to this number of columns and rows.
     Resize(u16, u16),
-    /// The session tells something.
+    /// An event of the session.
     Session(Box<SessionEvent>),
-    /// The fleet tells something.
+    /// News of the fleet.
     Fleet(Box<FleetNews>),
-    /// Another program has written over the screen; these have the terminal too.
+    /// Another program has written over the screen. These programs use the same terminal.
     WrittenOver(Vec<Program>),
     /// The host wrote these lines.
     Logs(Vec<LogLine>),
-    /// A file was written, or could not be.
+    /// A file was written, or could not be; a sentence for people.
     Told(Result<String, String>),
-    /// Nothing else is to be done, and the log's filter has not looked at all lines.
+    /// Nothing else has to be done, and the log's filter still has to check lines.
     Scan,
-    /// Time has passed while a job or a call runs.
+    /// Time has passed while a job or a call runs, or a notice waits.
     Tick,
-    /// A signal asks the program to end.
+    /// A signal asks the console to end.
     Terminate,
 }
 
-/// Something to do about it.
+/// An effect, for the application to carry out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Draw the screen; something visible changed.
+    /// Draw the screen, because something visible has changed.
     Draw,
-    /// Tell the session.
+    /// Send an order to the session.
     Order(Order),
-    /// Tell the fleet.
+    /// Send an order to the fleet.
     Fleet(FleetOrder),
-    /// Open the console of this host of the fleet, which has the terminal meanwhile.
+    /// Open the console of this host of the fleet, and give it the terminal meanwhile.
     Attach(String),
-    /// Keep the arguments of a call for later runs.
+    /// Save the arguments of a call for later runs.
     Remember {
-        /// The function, as its history is kept.
+        /// The key of the function's history.
         key: String,
         /// The arguments.
         args: Vec<serde_json::Value>,
     },
-    /// Write a text to a new file of about this name.
+    /// Write a text to a new file whose name begins with this one.
     Export {
         /// The name.
         name: String,
@@ -99,19 +99,19 @@ pub enum Effect {
     },
     /// Take clicks and the wheel from the terminal, or leave them to it.
     CaptureMouse(bool),
-    /// Put this into the clipboard.
+    /// Put this text into the clipboard.
     Copy(String),
-    /// Open this in the editor, which has the terminal meanwhile.
+    /// Open this place in the editor, and give it the terminal meanwhile.
     Edit(Place),
-    /// Draw the whole screen anew, whatever others wrote over it.
+    /// Draw the whole screen again, over whatever other programs wrote.
     Redraw,
-    /// Stop, as Ctrl-Z does.
+    /// Stop the process, as Ctrl-Z does.
     Suspend,
-    /// Leave, with an error to be told in the terminal.
+    /// Leave the console; an error is printed in the terminal.
     Exit(Option<WireError>),
 }
 
-/// Takes in what happened.
+/// Applies an event to the state, and returns the effects.
 pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
     let tab_before = state.tab;
     let mut effects = take_in(state, event);
@@ -136,7 +136,7 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
     with_draw(effects, has_new_minute || has_ended)
 }
 
-/// Draws where something else is shown than before.
+/// Adds a drawing of the screen if something visible has changed.
 fn with_draw(mut effects: Vec<Effect>, has_changed: bool) -> Vec<Effect> {
     if has_changed && !effects.contains(&Effect::Draw) {
         effects.push(Effect::Draw);
@@ -144,8 +144,8 @@ fn with_draw(mut effects: Vec<Effect>, has_changed: bool) -> Vec<Effect> {
     effects
 }
 
-/// What happened last is shown until the next key, or for a while; what nobody may have seen yet, until
-/// the key after that.
+/// Ends the notice if its time is over: at a key or after a while. A notice that nobody may have seen stays until the
+/// second key.
 fn end_notice(state: &mut State, input: &Input) -> bool {
     match input {
         Input::Key(_) | Input::Mouse(_) => {
@@ -156,7 +156,7 @@ fn end_notice(state: &mut State, input: &Input) -> bool {
     }
 }
 
-/// The plugin whose functions have the keyboard, and so are looked at.
+/// The plugin whose functions somebody is looking at, because they have the keyboard.
 fn functions_looked_at(state: &State) -> Option<String> {
     let is_there = state.tab == Tab::Functions && state.focus == Panel::Tabs;
     let row = state.plugins.selected().filter(|_| is_there)?;
@@ -214,10 +214,10 @@ fn happen(state: &mut State, event: Event) -> Vec<Effect> {
     }
 }
 
-/// Tells of programs that write over the screen, once of each.
+/// Reports programs that write over the screen, each of them once.
 fn written_over(state: &mut State, programs: &[Program]) {
     let names = programs.iter().map(|program| program.name.as_str());
-    // One that has no name has ended.
+    // A program without a name has ended.
     let mut names: BTreeSet<&str> = names.collect();
     if names.is_empty() {
         names.insert("");
@@ -236,13 +236,13 @@ fn written_over(state: &mut State, programs: &[Program]) {
     state.warn(text);
 }
 
-/// The header tells the uptime; it changes without any other change.
+/// The uptime in minutes, which the header shows. It changes without any event.
 fn uptime_minutes(state: &State) -> Option<u64> {
     let started_ms = state.host.info.as_ref()?.started_at_ms;
     Some(state.now_ms.saturating_sub(started_ms) / 60_000)
 }
 
-/// Does what a key, or whoever else, asks for.
+/// Carries out an action.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
         Action::Quit => return operations::quit(state),
@@ -318,7 +318,7 @@ fn beside(panel: Panel, forward: bool) -> Panel {
     }
 }
 
-/// Shows a tab because a person wants it.
+/// Shows a tab on request of a person.
 fn show_tab(state: &mut State, tab: Tab) -> Vec<Effect> {
     state.tab = tab;
     state.tab_to_return_to = None;
@@ -337,7 +337,7 @@ fn back(state: &mut State) {
     if state.zoomed {
         state.zoomed = false;
     } else if state.focus == Panel::Logs && logs::clear_one(state) {
-        // One filter after the other, the last that is told first.
+        // Each key press clears one filter, the last one in the title first.
     } else if logs::clear_filter(state) {
         // All is shown again.
     } else {
@@ -367,7 +367,7 @@ fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
             state.logs.go_in(motion, inside);
         }
         Panel::Tabs => match (motion, state.tab) {
-            // A line of these is for the names of their columns.
+            // One line of these tabs is for the column names.
             (motion, Tab::Vault) => state.vault.go(motion, page.saturating_sub(1)),
             (motion, Tab::Live) => state.live.go(motion, page.saturating_sub(1)),
             (Motion::Left, tab) => return show_tab(state, tab.beside(&state.tabs(), false)),
@@ -392,7 +392,7 @@ fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Another version is selected than before: what was said of the other's functions is over.
+/// Reacts to the selection of another version: the form for the last one is closed.
 fn plugin_selected(state: &mut State) {
     state.functions.selected = 0;
     state.functions.form = None;

@@ -1,4 +1,4 @@
-//! What the state looks like. Nothing here changes it, or knows how a host is spoken to.
+//! Draws the state. Nothing here changes the state, or knows the protocol of hosts.
 
 mod ascii;
 mod builds;
@@ -84,7 +84,7 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     draw_tab(frame, inner, state.tab, state, theme);
 }
 
-/// The tab beside the one in front. It never has the keyboard.
+/// Draws the tab beside the one in front. It never has the keyboard.
 fn draw_second_tab(frame: &mut Frame<'_>, area: Rect, tab: Tab, state: &State, theme: &Theme) {
     let title = state.titles().find(|(it, _)| *it == tab).map(|(_, title)| title);
     let title = Line::styled(title.unwrap_or_default(), theme.title_elsewhere);
@@ -105,7 +105,7 @@ fn draw_tab(frame: &mut Frame<'_>, inner: Rect, tab: Tab, state: &State, theme: 
     }
 }
 
-/// Tells in the title of a panel what its rows are filtered by, ` /wor`; while that is typed, the cursor is there.
+/// Adds a panel's filter to its title, ` /wor`. While the filter is typed, the cursor is there.
 fn push_filter(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -129,7 +129,7 @@ fn push_filter(
     title.push_span(Span::styled(text, if typed.is_some() { theme.input } else { theme.strong }));
 }
 
-/// `2 [Functions] Vault  Build`
+/// The titles of the tabs: `2 [Functions] Vault  Build`
 fn tab_titles(state: &State, theme: &Theme) -> Line<'static> {
     let style = if state.focus == Panel::Tabs { theme.title } else { theme.title_elsewhere };
     let mut line = Line::default();
@@ -142,7 +142,7 @@ fn tab_titles(state: &State, theme: &Theme) -> Line<'static> {
     line
 }
 
-/// Draws a panel's border and gives the area inside it.
+/// Draws a panel's border, and returns the area inside it.
 fn panel(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -158,7 +158,7 @@ fn panel(
     area.inner(Margin::new(1, 1))
 }
 
-/// `── reload 12 ─────────`
+/// Draws a rule with a title: `── reload 12 ─────────`
 fn draw_rule(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme) {
     let width = usize::from(area.width);
     let title = text::cut(&format!("── {title} "), width);
@@ -167,7 +167,7 @@ fn draw_rule(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme) {
     frame.render_widget(Line::from(spans), area);
 }
 
-/// What a panel says while it has nothing to show.
+/// Draws a text in a panel that has nothing to show.
 fn draw_empty(frame: &mut Frame<'_>, area: Rect, text: &str, theme: &Theme) {
     let area = area.inner(Margin::new(1, 0));
     let lines: Vec<Line<'_>> = text.lines().map(|line| Line::styled(line, theme.dim)).collect();

@@ -1,4 +1,4 @@
-//! What the console writes to files, on a thread of its own: drawing never waits for a disk.
+//! The files that the console writes, on a thread of its own: drawing never waits for a disk.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -9,43 +9,43 @@ use tokio::sync::mpsc;
 
 use crate::screen::remembered::history;
 
-/// How much work waits; more is refused.
+/// The number of works that can wait. More are refused.
 const QUEUE: usize = 64;
 
-/// Something to write.
+/// A work: something to write.
 #[derive(Debug)]
 pub enum Work {
-    /// The arguments of a call, to the history.
+    /// Adds the arguments of a call to the history.
     Remember {
-        /// The function, as its history is kept.
+        /// The key of the function's history.
         key: String,
         /// The arguments.
         args: Vec<Value>,
     },
-    /// A text, to a new file.
+    /// Writes a text to a new file.
     Export {
-        /// The file's name, without what makes it another than those that are there.
+        /// The file's name, without the number and the extension.
         name: String,
         /// The text.
         text: String,
     },
 }
 
-/// Takes work, and tells what came of it.
+/// The connection to the thread: takes works, and delivers their results.
 pub struct Files {
     work: mpsc::Sender<Work>,
     told: mpsc::Receiver<Result<String, String>>,
 }
 
 impl Files {
-    /// Starts the thread; it ends when this is dropped.
+    /// Starts the thread. It ends when this is dropped.
     pub fn start() -> Self {
         let (work, mut waiting) = mpsc::channel(QUEUE);
         let (tell, told) = mpsc::channel(QUEUE);
         tokio::task::spawn_blocking(move || {
             while let Some(work) = waiting.blocking_recv() {
                 if let Some(outcome) = perform(work) {
-                    // Nobody listens any more when this fails.
+                    // An error means that nobody listens any more.
                     let _ = tell.blocking_send(outcome);
                 }
             }
@@ -53,12 +53,12 @@ impl Files {
         Self { work, told }
     }
 
-    /// Asks for something to be written; says whether there is room for it.
+    /// Sends a work; false if the queue is full.
     pub fn ask(&self, work: Work) -> bool {
         self.work.try_send(work).is_ok()
     }
 
-    /// Waits for what came of something; what is not worth telling is not told.
+    /// The next result that a person should see.
     pub async fn told(&mut self) -> Result<String, String> {
         match self.told.recv().await {
             Some(outcome) => outcome,
@@ -81,7 +81,7 @@ fn perform(work: Work) -> Option<Result<String, String>> {
     }
 }
 
-/// Writes a text to `name.log`, or to `name-2.log` when that is there already, and so on.
+/// Writes a text to `name.log`; if that exists, to `name-2.log`, and so on.
 pub fn export(directory: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
     let directory = directory.canonicalize()?;
     for number in 1..1000 {

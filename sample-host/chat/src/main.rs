@@ -65,7 +65,7 @@ fn main() -> Result<()> {
 struct Connections(Mutex<Vec<Weak<Connection>>>);
 
 impl Connections {
-    /// Adds one, if there is room.
+    /// Adds a connection; false if there is no room.
     fn add(&self, connection: &Arc<Connection>) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|other| other.strong_count() > 0);
@@ -110,7 +110,7 @@ impl Connection {
         let _ = (&self.stream).write_all(format!("{line}\n").as_bytes());
     }
 
-    /// The first line is the client's name, and each other one is said.
+    /// Reads the client's lines: the first one is its name, and it says the others.
     fn serve(self: &Arc<Self>, engine: &Engine) {
         self.show_line("* your name?");
         let mut lines = BufReader::new(&self.stream).lines().map_while(std::io::Result::ok);
@@ -144,7 +144,7 @@ impl Connection {
     }
 }
 
-/// What the plugin exports.
+/// The object that the plugin exports.
 fn rooms(engine: &Engine) -> Result<Option<hotswap_engine::Leased<dyn Rooms>>, EngineError> {
     engine.plugin("rooms")?.export::<dyn Rooms>()
 }

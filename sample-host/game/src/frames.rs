@@ -1,11 +1,11 @@
-//! How long frames take.
+//! The durations of frames.
 
 use std::{fmt, time::Duration};
 
 /// The number of frames that count as those around a reload. The reload is published before the first of them.
 const AROUND_RELOAD: u64 = 10;
 
-/// The times of the frames.
+/// The durations of the frames.
 #[derive(Default)]
 pub struct Frames {
     count: u64,

@@ -35,7 +35,7 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Where the artifact is.
+    /// The directory of the artifact.
     pub fn plugin_dir(&self) -> &Path {
         &self.host.plugin_dir
     }
@@ -64,7 +64,7 @@ impl Rules {
             });
             let text = match built {
                 Ok(()) => engine.reload().map_or_else(|it| it.to_string(), |it| in_words(&it)),
-                // What the compiler said first says more than that it failed.
+                // The compiler's first message says more than the error.
                 Err(error) => first.unwrap_or_else(|| error.to_string()),
             };
             // Nobody listens any more once the game ends.

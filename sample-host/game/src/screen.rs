@@ -1,4 +1,4 @@
-//! The terminal, or nothing where there is none.
+//! The terminal. Without one, only texts are printed.
 
 use std::{
     io::{self, Stdout, Write as _, stdout},
@@ -37,7 +37,7 @@ impl Screen {
         Self { terminal: None, told: String::new() }
     }
 
-    /// Whether a key was pressed that ends the game.
+    /// Whether somebody has pressed a key that ends the game.
     pub fn is_to_end(&self) -> io::Result<bool> {
         while self.terminal.is_some() && event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()? {
@@ -66,7 +66,7 @@ impl Screen {
         let Some(out) = &mut self.terminal else { return Ok(()) };
         let (width, height) = terminal::size()?;
         let rows = height.saturating_sub(LINES_BELOW);
-        // Truncating is what is wanted: each object is in the cell that its place lies in.
+        // Truncation is correct: it gives the cell that contains the object's place.
         let cell = |place: f32, cells: u16| (place * f32::from(cells.saturating_sub(1))) as u16;
         queue!(out, Clear(ClearType::All))?;
         for (x, y, look) in objects {

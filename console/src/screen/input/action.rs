@@ -1,20 +1,20 @@
-//! Everything a person can do, by name.
+//! All actions of a person, and the commands that name them.
 
 use crate::host::operation::Operation;
 use crate::screen::layout::{Panel, Tab};
 
-/// Something to do. Keys make these, and so do tests.
+/// An action. Keys and tests make it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Leave; asks first when that would end something.
+    /// Leave the console; asks first if that would end something.
     Quit,
     /// List the keys.
     Help,
-    /// Look for a command by its name.
+    /// Search for a command by its name.
     Palette,
-    /// Close what is on top, or leave what was entered.
+    /// Close the topmost overlay, or leave what was entered.
     Back,
-    /// Show all there is to know of the selection.
+    /// Show the details of the selection.
     Details,
     /// Give the keyboard to the next panel.
     FocusNext,
@@ -28,75 +28,75 @@ pub enum Action {
     PreviousTab,
     /// Show this tab.
     Show(Tab),
-    /// Draw the whole screen anew.
+    /// Draw the whole screen again.
     Redraw,
-    /// Call again what was called last.
+    /// Repeat the last call.
     CallAgain,
-    /// Make the call that was made last again in each new version of its plugin, or no longer.
+    /// Pin the last call, so that it is repeated in each new version of its plugin, or remove its pin.
     Pin,
-    /// List the calls that are pinned so.
+    /// List the pinned calls.
     ListPins,
     /// Move in the focused panel.
     Move(Motion),
-    /// Let the focused panel fill the screen, or no longer.
+    /// Let the focused panel fill the screen, or show all panels again.
     Zoom,
     /// Build the selected plugin.
     Build,
-    /// Ask the host for something.
+    /// Send an operation to the host.
     Operate(Operation),
-    /// Unload plugins whose artifact is gone; asks first.
+    /// Unload plugins whose artifacts are gone; asks first.
     Prune,
     /// Type a line for the host's standard input.
     TypeLine,
-    /// Let a save be built and reloaded, only built, or left alone.
+    /// Choose whether a save is built and reloaded, only built, or ignored.
     NextWatch,
-    /// Let builds be patches for the versions that run, where that is possible, or load each as a whole.
+    /// Choose whether builds are loaded as patches of running versions, if possible, or always as whole versions.
     TogglePatches,
     /// Open the form that calls the selected function.
     Invoke,
-    /// Tell what a reload would change, before it is done.
+    /// Show what a reload would change, without reloading.
     Preview,
-    /// Compare other versions with the selected one, or no longer.
+    /// Make the selected version the base of comparisons, or no longer.
     CompareWith,
-    /// Call another version too, or no longer; in the form.
+    /// In the form: choose another version to call as well, or none.
     Compare,
-    /// Call ten times as often, or once again; in the form.
+    /// In the form: call ten times as often; after the maximum, once.
     Repeat,
-    /// Type the arguments as JSON, or no longer; in the form.
+    /// In the form: type the arguments as JSON, or no longer.
     ToggleJson,
-    /// Add an item to a list; in the form.
+    /// In the form: add an item to a list.
     AddItem,
-    /// Remove an item or an optional value; in the form.
+    /// In the form: remove an item or an optional value.
     RemoveItem,
-    /// Show the newest result in full.
+    /// Show the whole newest result.
     ShowResult,
     /// Keep the selected version loaded for calls, or no longer.
     ToggleHold,
-    /// Go to what holds the selected version, or another one that was replaced.
+    /// Go to what keeps the selected version in use, or to the next thing that does.
     GoToHolder,
-    /// Go to a function that is worth a look, or to the next one.
+    /// Go to the first function that is worth a look for this reason, or to the next one.
     GoTo(LeadKind),
     /// Free the selected version; asks first.
     Free,
-    /// Choose an earlier version or build to go back to.
+    /// Choose an earlier version or build to roll back to.
     RollBack,
     /// Cancel the running job.
     Cancel,
-    /// Cancel the calls that run.
+    /// Cancel the running calls.
     CancelCall,
-    /// Show what was told of lately.
+    /// Show the last notices.
     Messages,
-    /// Start the host anew; asks first while it runs.
+    /// Restart the host; asks first while it runs.
     Restart,
-    /// Show new log lines as they come, or no longer.
+    /// Follow new log lines, or stop following.
     ToggleFollow,
-    /// Hold the log still, or go on.
+    /// Stop following the log, or follow it again.
     Pause,
-    /// Type what the log lines must contain.
+    /// Type the pattern that log lines must match.
     Search,
-    /// Type what is looked for; lines without it stay in sight.
+    /// Type a search text; lines that do not match stay visible.
     Find,
-    /// Type whose log lines are shown: plugins, versions, targets.
+    /// Type the filter by writer: plugins, versions, targets.
     FilterWriters,
     /// Hide the lines that match instead of the others, or the other way round.
     Invert,
@@ -104,72 +104,72 @@ pub enum Action {
     NextMatch,
     /// Go to the previous line that matches.
     PreviousMatch,
-    /// Raise the least level that is shown; after the highest, show all.
+    /// Raise the lowest level that is shown; after the highest level, show all.
     NextLevel,
     /// Go to the next error.
     NextError,
     /// Go to the previous error.
     PreviousError,
-    /// Wrap long lines, or cut them.
+    /// Switch between wrapping long lines and cutting them.
     ToggleWrap,
-    /// Mark the selected line, or no longer.
+    /// Mark the selected line, or remove its mark.
     Mark,
     /// Go to the next marked line.
     NextMark,
-    /// Begin to select several lines, or no longer.
+    /// Begin a selection of several lines, or end it.
     Select,
-    /// Write all lines that the filter shows to a file.
+    /// Write all lines that pass the filter to a file.
     Export,
-    /// Open the source that the selected line of a build or a difference is about.
+    /// Open the source of the selected line of a build, a difference or the log.
     Edit,
     /// Copy the selected lines.
     CopyLine,
-    /// Copy all lines that the filter shows.
+    /// Copy all lines that pass the filter.
     CopyAll,
     /// Use the next theme: dark, light, without colours.
     NextTheme,
-    /// Take clicks and the wheel, or leave them to the terminal.
+    /// Switch between taking clicks and the wheel, and leaving them to the terminal.
     ToggleMouse,
-    /// Give the terminal back to the shell for a while.
+    /// Suspend the console, and give the terminal back to the shell.
     Suspend,
-    /// Do this with the fleet.
+    /// Carry out this action on the fleet.
     Fleet(FleetAction),
 }
 
-/// What makes functions worth a look.
+/// A reason to look at functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeadKind {
-    /// The last reload changed them.
+    /// The last reload changed the functions.
     Changed,
-    /// A call of them takes long, or calls took long.
+    /// Calls of the functions take long, or took long.
     Slow,
 }
 
-/// What a person does with a fleet.
+/// An action on a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FleetAction {
     /// Open the console of the selected host.
     Open,
-    /// Show all there is to know of the selected host.
+    /// Show the details of the selected host.
     Describe,
-    /// Make the release that is tried the base of all hosts; asks first.
+    /// Make the release of the rollout the base of all hosts; asks first.
     Promote,
-    /// Let the rollout wait.
+    /// Pause the rollout.
     Pause,
-    /// Let a paused rollout go on; asks first.
+    /// Resume a paused rollout; asks first.
     Resume,
-    /// End the rollout, and take all hosts back to the base; asks first.
+    /// End the rollout, and roll all hosts back to the base; asks first.
     Abort,
     /// Choose an earlier release for all hosts.
     RollBack,
     /// Choose a release for the selected host.
     Pin,
-    /// Let the selected host run what is declared for all; asks first.
+    /// Remove the pin of the selected host, so that it runs the release that is declared for all; asks first.
     Unpin,
 }
 
 impl Action {
-    /// Reload what changed, also what a rollback keeps back: it lets go of the rollback.
+    /// The action that ends a rollback: a reload of all changes, also of those that the rollback keeps back.
     pub const LET_GO: Self = Self::Operate(Operation::ReloadLatest);
 }
 
@@ -180,53 +180,53 @@ pub enum Motion {
     Up,
     /// One line down.
     Down,
-    /// To what is on the left.
+    /// To the left.
     Left,
-    /// To what is on the right.
+    /// To the right.
     Right,
     /// To the first line.
     First,
     /// To the last line.
     Last,
-    /// As many lines up as are visible.
+    /// One page up.
     PageUp,
-    /// As many lines down as are visible.
+    /// One page down.
     PageDown,
 }
 
-/// Where a key applies.
+/// The place where a key applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Everywhere.
     Anywhere,
-    /// Where the plugins, or what belongs to one, are in front.
+    /// Where the plugins or parts of one plugin have the keyboard.
     Plugin,
     /// In the form that calls a function.
     Form,
     /// In the log.
     Logs,
-    /// In the log and among a build's output.
+    /// In the log and in the output of builds.
     Text,
-    /// Where a place in the sources is selected: among a build's output, in a difference, and in the log.
+    /// Where a place in the sources can be selected: in the output of builds, in a difference, and in the log.
     Source,
-    /// Where the hosts of a fleet are in front.
+    /// In the list of a fleet's hosts.
     Fleet,
 }
 
-/// An action by its name.
+/// A named action.
 #[derive(Debug)]
 pub struct Command {
     /// Its name in the configuration.
     pub name: &'static str,
-    /// What it does.
+    /// The action.
     pub action: Action,
-    /// What it does, in a word or two.
+    /// A description in a word or two.
     pub hint: &'static str,
-    /// What it does, in a sentence.
+    /// A description in a sentence.
     pub help: &'static str,
-    /// Where its keys apply.
+    /// The scope of its keys.
     pub scope: Scope,
-    /// Its keys, unless the configuration says otherwise.
+    /// Its default keys.
     pub keys: &'static [&'static str],
 }
 
@@ -241,7 +241,7 @@ const fn command(
     Command { name, action, hint, help, scope, keys }
 }
 
-/// All commands; the more telling ones of a scope first, since the footer shows as many as fit.
+/// All commands. Within a scope the most useful ones come first, because the footer shows as many as fit.
 pub static COMMANDS: &[Command] = {
     use Action as A;
     use FleetAction as F;

@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// A key, together with those that are held down. Shift is part of a letter: `R` is not `r`.
+/// A key with its modifiers. Shift is part of a letter: `R` is not `r`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     code: KeyCode,
     modifiers: KeyModifiers,
 }
 
-/// Keys pressed one after the other; most have only one.
+/// A sequence of keys. Most have only one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeySequence(Vec<Key>);
 
@@ -46,7 +46,7 @@ impl Key {
 
 impl From<KeyEvent> for Key {
     fn from(event: KeyEvent) -> Self {
-        // Whether a capital came with Shift told or not differs between terminals.
+        // Terminals differ in whether they report Shift with a capital letter.
         Self { code: event.code, modifiers: event.modifiers - KeyModifiers::SHIFT }
     }
 }
@@ -68,7 +68,7 @@ impl FromStr for Key {
         let code = match (named, function, rest.chars().next()) {
             (Some((.., code)), ..) => *code,
             (None, Some(number @ 1..=24), _) => KeyCode::F(number),
-            // A terminal tells of Ctrl-C as of Ctrl-c.
+            // Terminals report Ctrl-C as Ctrl-c.
             (None, _, Some(letter)) if rest.len() == letter.len_utf8() => {
                 let held = !modifiers.is_empty();
                 KeyCode::Char(if held { letter.to_ascii_lowercase() } else { letter })
@@ -111,12 +111,12 @@ impl fmt::Display for Key {
 }
 
 impl KeySequence {
-    /// Whether these keys are the whole sequence.
+    /// Whether these keys are the complete sequence.
     pub fn is(&self, pressed: &[Key]) -> bool {
         self.0 == pressed
     }
 
-    /// Whether these keys are its beginning, and more must follow.
+    /// Whether these keys are the beginning of the sequence, but not all of it.
     pub fn begins_with(&self, pressed: &[Key]) -> bool {
         self.0.len() > pressed.len() && self.0.starts_with(pressed)
     }

@@ -1,4 +1,4 @@
-//! Which keys ask for which command.
+//! The keys of the commands.
 
 use crate::screen::input::action::{Action, COMMANDS, Command, Scope};
 use crate::screen::input::key::{Key, KeySequence};
@@ -6,7 +6,7 @@ use crate::screen::input::key::{Key, KeySequence};
 /// The keys of all commands.
 #[derive(Debug, Clone)]
 pub struct Keymap {
-    /// In the order of [`COMMANDS`].
+    /// The bindings, in the order of [`COMMANDS`].
     bindings: Vec<Binding>,
 }
 
@@ -16,14 +16,14 @@ struct Binding {
     keys: Vec<KeySequence>,
 }
 
-/// What the keys pressed so far are.
+/// The meaning of the keys that were pressed so far.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
-    /// They ask for this.
+    /// They ask for this action.
     Action(Action),
-    /// They may become something.
+    /// They are the beginning of a sequence.
     Beginning,
-    /// They are nothing.
+    /// They have no meaning.
     Nothing,
 }
 
@@ -42,8 +42,8 @@ impl Default for Keymap {
 }
 
 impl Keymap {
-    /// The default keys but for these commands. A key that is given to one of them is taken from
-    /// all others; the error names two of them that want the same key in the same place.
+    /// The default keys with these changes. A key that is given to a command is taken from all others. The error names
+    /// two changed commands that want the same key in the same scope.
     pub fn with(
         changes: &[(&'static Command, Vec<KeySequence>)],
     ) -> Result<Self, (&'static Command, String)> {
@@ -68,7 +68,7 @@ impl Keymap {
         Ok(keymap)
     }
 
-    /// What these keys ask for where these scopes apply; the narrower scope comes first and wins.
+    /// The meaning of these keys in these scopes, of which the first that has one wins.
     pub fn find(&self, pressed: &[Key], scopes: &[Scope]) -> Found {
         let applying = || self.bindings.iter().filter(|it| scopes.contains(&it.command.scope));
         for scope in scopes {
@@ -82,13 +82,13 @@ impl Keymap {
         if begins { Found::Beginning } else { Found::Nothing }
     }
 
-    /// The first of the keys that ask for this, as people write it.
+    /// The first key of this action, as people write it.
     pub fn label_of(&self, action: &Action) -> Option<String> {
         let binding = self.bindings.iter().find(|it| it.command.action == *action)?;
         binding.keys.first().map(ToString::to_string)
     }
 
-    /// The commands and their keys as people write them, in the order of [`COMMANDS`].
+    /// All commands with their keys as people write them, in the order of [`COMMANDS`].
     pub fn labels(&self) -> impl Iterator<Item = (&'static Command, Vec<String>)> {
         self.bindings.iter().map(|binding| {
             (binding.command, binding.keys.iter().map(ToString::to_string).collect())

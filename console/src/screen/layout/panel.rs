@@ -22,13 +22,13 @@ pub enum Tab {
     Functions,
     /// The Vault.
     Vault,
-    /// What is found by name alone.
+    /// The live functions and types, which are found by name alone.
     Live,
-    /// What cargo said.
+    /// The output of cargo.
     Build,
     /// The reloads and the lives of the versions.
     Timeline,
-    /// How versions differ.
+    /// The differences between versions.
     Diff,
     /// The hosts of a fleet, and its rollout.
     Fleet,
@@ -59,7 +59,7 @@ impl Tab {
         }
     }
 
-    /// The tab beside it among these, around the ends.
+    /// The next one of these tabs, or the previous one; wraps around.
     pub fn beside(self, tabs: &[Self], forward: bool) -> Self {
         let place = tabs.iter().position(|tab| *tab == self).unwrap_or_default();
         let step = if forward { 1 } else { tabs.len().saturating_sub(1) };

@@ -1,4 +1,4 @@
-//! What cargo said in the last builds.
+//! The output of cargo in the last builds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use crate::screen::input::action::Motion;
 use crate::screen::model::Place;
 use crate::session::{BuildLine, Job};
 
-/// How many lines are kept.
+/// The number of lines that are kept.
 const CAPACITY: usize = 5_000;
 
 /// The Build tab.
 #[derive(Default)]
 pub struct Builds {
     lines: VecDeque<Line>,
-    /// The selected line; none while the newest stay in sight.
+    /// The selected line; `None` while the tab follows the newest lines.
     selection: Option<Selection>,
-    /// What did not compile when it was last built.
+    /// The jobs whose last build failed.
     failed: Vec<Job>,
-    /// The builds that began and whose heading is not shown yet, with that. They run side by side, and
-    /// what is said of each stands together.
+    /// The builds that have begun and whose headings are not shown yet, with those headings. Builds run in parallel,
+    /// so a heading is shown with the first output of its build.
     waiting: Vec<(Job, String)>,
-    /// The builds whose heading is shown.
+    /// The builds whose headings are shown.
     shown: Vec<Job>,
 }
 
@@ -31,16 +31,16 @@ pub struct Builds {
 pub struct Line {
     /// Its text, with the compiler's colours.
     pub text: String,
-    /// What sort it is.
+    /// Its kind.
     pub sort: LineSort,
-    /// The diagnostic that it is a line of.
+    /// The diagnostic that it belongs to.
     pub diagnostic: Option<Arc<Diagnostic>>,
 }
 
-/// What sort of line it is.
+/// The kind of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineSort {
-    /// Where a build begins or ends.
+    /// The beginning or the end of a build.
     Heading,
     /// The first line of an error.
     Error,
@@ -48,19 +48,19 @@ pub enum LineSort {
     Plain,
 }
 
-/// What the compiler has to say of one thing.
+/// A diagnostic of the compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Its first line.
     pub message: String,
-    /// All of it, without colours.
+    /// The whole text, without colours.
     pub text: String,
-    /// Where it is.
+    /// Its place in the sources.
     pub place: Option<Place>,
 }
 
 impl Builds {
-    /// A build begins. The errors of another one stay in sight.
+    /// Notes that a build begins. The errors of other builds stay in sight.
     pub fn begin(&mut self, job: &Job, title: &str) {
         self.waiting.push((job.clone(), title.to_owned()));
         if self.shown.is_empty() {
@@ -71,7 +71,7 @@ impl Builds {
         }
     }
 
-    /// A build ended; a failed one is shown from its first error.
+    /// Notes that a build ended. After a failure, its first error is selected.
     pub fn end(&mut self, job: &Job, title: &str, failed: bool) {
         self.show_heading(|waiting| waiting == job);
         self.shown.retain(|other| other != job);
@@ -87,7 +87,7 @@ impl Builds {
         }
     }
 
-    /// Shows the heading of a build that waits for it.
+    /// Shows the heading of a waiting build.
     fn show_heading(&mut self, is_it: impl Fn(&Job) -> bool) {
         if let Some(at) = self.waiting.iter().position(|(job, _)| is_it(job)) {
             let (job, title) = self.waiting.remove(at);
@@ -96,17 +96,17 @@ impl Builds {
         }
     }
 
-    /// Whether this failed when it was last built.
+    /// Whether the last build of this job failed.
     pub fn failed(&self, job: &Job) -> bool {
         self.failed.contains(job)
     }
 
-    /// Whether all compiled when it was last built.
+    /// Whether no job's last build failed.
     pub fn all_well(&self) -> bool {
         self.failed.is_empty()
     }
 
-    /// Cargo said something about a package.
+    /// Adds cargo's output about a package.
     pub fn push_line(&mut self, package: &str, line: &BuildLine) {
         self.show_heading(|job| job.plugin().is_some_and(|plugin| plugin == package));
         match line {
@@ -130,7 +130,7 @@ impl Builds {
         }
     }
 
-    /// What there is to know of a build besides what cargo said.
+    /// Adds a line about the build of a package that cargo did not write.
     pub fn told(&mut self, package: &str, text: &str) {
         self.show_heading(|job| job.plugin().is_some_and(|plugin| plugin == package));
         self.push(text, LineSort::Plain, None);
@@ -149,12 +149,12 @@ impl Builds {
         &self.lines
     }
 
-    /// The position of the selected line; none while the newest stay in sight.
+    /// The position of the selected line; `None` while the tab follows the newest lines.
     pub fn selected(&self) -> Option<usize> {
         self.selection.map(|selection| selection.line)
     }
 
-    /// The diagnostic that the selected line is of; while none is selected, the newest.
+    /// The diagnostic of the selected line; without a selection, the newest diagnostic.
     pub fn diagnostic(&self) -> Option<&Arc<Diagnostic>> {
         match self.selection {
             Some(Selection { line, .. }) => self.lines.get(line)?.diagnostic.as_ref(),
@@ -162,7 +162,7 @@ impl Builds {
         }
     }
 
-    /// The first visible line where `page` are visible.
+    /// The first visible line of a page of `page` lines.
     pub fn top(&self, page: usize) -> usize {
         self.selection(page).top(self.lines.len(), page)
     }
@@ -171,7 +171,7 @@ impl Builds {
         self.selection.unwrap_or_else(|| Selection::last(self.lines.len(), page))
     }
 
-    /// Moves the selected line, where `page` are visible. Beyond the last the newest stay in sight.
+    /// Moves the selection on a page of `page` lines. Beyond the last line, the tab follows the newest lines.
     pub fn go(&mut self, motion: Motion, page: usize) {
         let before = self.selection(page);
         let mut selection = before;
@@ -181,7 +181,7 @@ impl Builds {
         self.selection = Some(selection).filter(|_| !follows && !self.lines.is_empty());
     }
 
-    /// Scrolls, as a wheel does.
+    /// Scrolls like a wheel.
     pub fn scroll(&mut self, lines: usize, up: bool, page: usize) {
         let mut selection = self.selection(page);
         selection.scroll(lines, up, self.lines.len(), page);
@@ -196,7 +196,7 @@ impl Builds {
         self.selection = Some(selection);
     }
 
-    /// Goes to the next error, or the one before; false when there is none.
+    /// Selects the next error, or the previous one; false if there is none.
     pub fn go_to_error(&mut self, forward: bool) -> bool {
         let from = self.selected().unwrap_or(self.lines.len());
         let is_error = |position: &usize| self.lines[*position].sort == LineSort::Error;

@@ -1,4 +1,4 @@
-//! What the last reload changed of a plugin: its functions, how fast and how well they run.
+//! The changes that the last reload made to a plugin: its functions, their speed and their failures.
 
 use std::collections::BTreeSet;
 
@@ -7,74 +7,74 @@ use hotswap_protocol::{Failures, FunctionInfo, LatencyBucket, PluginInfo};
 use super::face::Face;
 use crate::format::{LEAST_FOR_MEDIAN, timed_calls};
 
-/// The host's histogram tells latencies apart that differ by a quarter; less is no difference.
+/// A ratio of latencies up to this counts as no difference: the buckets of the host's histogram differ by a quarter.
 const SAME_WITHIN: f64 = 1.3;
 
-/// What served of a plugin before what serves now, as it was seen last.
+/// The version or patch of a plugin that served before the present one, as last seen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Before {
-    /// The version, and its patch.
+    /// The version and its patch.
     pub face: Face,
-    /// What calls of the version had failed; a patch of it goes on with these counts.
+    /// The failed calls of the version. A patch continues these counts.
     pub failures: Failures,
-    /// What it had on the heap.
+    /// The bytes that it had on the heap.
     pub heap_bytes: Option<u64>,
     /// Its functions.
     pub functions: Vec<FunctionInfo>,
-    /// The functions whose bodies have changed since, as the builds have told.
+    /// The functions whose bodies have changed since, according to the builds.
     pub changed_bodies: BTreeSet<String>,
-    /// Whether somebody has looked at what changed.
+    /// Whether somebody has looked at the changes.
     pub is_seen: bool,
-    /// Whether the version goes on, with other code: it counts calls, failures and times on.
+    /// Whether the version continues with other code (a patch), and with its counts of calls, failures and times.
     pub goes_on: bool,
 }
 
-/// How a function differs from that of the version before.
+/// The change of a function since the version before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FunctionChange {
-    /// The version before had none of its name.
+    /// The version before had no function of this name.
     New,
-    /// Its parameters or its result are others.
+    /// Its parameters or its result have changed.
     Changed,
-    /// It is called as before, and has another body.
+    /// Its body has changed; its signature has not.
     Body,
-    /// It is as before, as far as is known.
+    /// It has not changed, as far as is known.
     Same,
 }
 
-/// How fast a function is, compared with that of the version before.
+/// The speed of a function, compared with the version before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speed {
-    /// Too few calls were timed to say.
+    /// Too few calls were timed.
     Unknown,
-    /// As fast as it was, as far as the histograms tell.
+    /// No difference that the histograms can show.
     Same,
-    /// It takes so many percent longer; less than 0 if it takes less long.
+    /// It takes this many percent longer; a negative number means that it is faster.
     Percent(i64),
 }
 
-/// What a reload made better or worse.
+/// Something that a reload made better or worse.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Calls of a function fail that did not, or no longer: errors or panics, before and since.
+    /// The number of failed calls of a function has changed.
     Failures {
         /// The function.
         function: String,
         /// `panics` or `errors`.
         what: &'static str,
-        /// How many there were in the version before.
+        /// Their number in the version before.
         before: u64,
-        /// How many there are since.
+        /// Their number since the reload.
         now: u64,
     },
-    /// Calls of a function take so many percent longer.
+    /// Calls of a function take longer, or less long.
     Speed {
         /// The function.
         function: String,
-        /// So many percent.
+        /// The difference in percent; negative if it is faster.
         percent: i64,
     },
-    /// It has so many bytes on the heap, before and now.
+    /// The bytes on the heap, before and now.
     Heap(u64, u64),
 }
 
@@ -90,7 +90,7 @@ impl Verdict {
 }
 
 impl Before {
-    /// The version of a plugin that serves.
+    /// The facts about the version that serves now, to compare later ones with; `None` if none serves.
     pub fn of(plugin: &PluginInfo) -> Option<Self> {
         let active = plugin.active()?;
         Some(Self {
@@ -104,7 +104,7 @@ impl Before {
         })
     }
 
-    /// How many of these calls failed since the reload, of which `before` had failed before it.
+    /// The failures since the reload, from the counts `now` and `before`.
     fn since(&self, now: &Failures, before: &Failures) -> Failures {
         let counted =
             |now: u64, before: u64| if self.goes_on { now.saturating_sub(before) } else { now };
@@ -115,24 +115,24 @@ impl Before {
         }
     }
 
-    /// How many calls of what serves failed since the reload.
+    /// The failed calls of the code that serves, since the reload.
     pub fn failures_since(&self, plugin: &PluginInfo) -> Failures {
         let now = plugin.active().map(|active| self.since(&active.failures, &self.failures));
         now.unwrap_or_default()
     }
 
-    /// The same of a function.
+    /// The failed calls of a function, since the reload.
     pub fn failures_of_since(&self, function: &FunctionInfo) -> Failures {
         let before = self.function(&function.name).map(|before| before.failures.clone());
         self.since(&function.failures, &before.unwrap_or_default())
     }
 
-    /// Its function of this name.
+    /// The function of this name.
     pub fn function(&self, name: &str) -> Option<&FunctionInfo> {
         self.functions.iter().find(|it| it.name == name)
     }
 
-    /// How a function of the version that serves differs.
+    /// The change of a function of the version that serves.
     pub fn change_of(&self, function: &FunctionInfo) -> FunctionChange {
         match self.function(&function.name) {
             None => FunctionChange::New,
@@ -142,12 +142,12 @@ impl Before {
         }
     }
 
-    /// The functions that the version that serves has no longer.
+    /// The functions that the version that serves does not have.
     pub fn gone<'a>(&'a self, now: &'a [FunctionInfo]) -> impl Iterator<Item = &'a FunctionInfo> {
         self.functions.iter().filter(|it| !now.iter().any(|other| other.name == it.name))
     }
 
-    /// How fast a function of the version that serves is.
+    /// The speed of a function of the version that serves.
     pub fn speed_of(&self, function: &FunctionInfo) -> Speed {
         let before = self.function(&function.name).and_then(median_us);
         let (Some(before), Some(now)) = (before, self.median_us_since(function)) else {
@@ -160,7 +160,7 @@ impl Before {
         Speed::Percent(((ratio - 1.0) * 100.0).round() as i64)
     }
 
-    /// The median latency of a function of what serves, in microseconds; none where too few calls were timed.
+    /// The median latency of a function in the code that serves, in microseconds; `None` if too few calls were timed.
     pub fn median_us_since(&self, function: &FunctionInfo) -> Option<f64> {
         match self.function(&function.name).filter(|_| self.goes_on) {
             Some(before) => median_since(before, function),
@@ -168,7 +168,7 @@ impl Before {
         }
     }
 
-    /// What got better or worse since, the worst first.
+    /// The changes for better and worse since then, worse ones first.
     pub fn verdicts(&self, plugin: &PluginInfo) -> Vec<Verdict> {
         let mut verdicts: Vec<_> =
             plugin.functions.iter().flat_map(|function| self.failures_of(function)).collect();
@@ -198,8 +198,8 @@ impl Before {
     }
 }
 
-/// The median latency of the calls of a function that were timed since then, in microseconds; none where these are too
-/// few.
+/// The median latency of the calls of a function that were timed after `before`, in microseconds; `None` if they are
+/// too few.
 fn median_since(before: &FunctionInfo, now: &FunctionInfo) -> Option<f64> {
     let earlier = |up_to_ns: u64| {
         let reached = before.latency_buckets.iter().rev().find(|it| it.up_to_ns <= up_to_ns);
@@ -215,7 +215,7 @@ fn median_since(before: &FunctionInfo, now: &FunctionInfo) -> Option<f64> {
     Some(median_ns as f64 / 1e3)
 }
 
-/// The median latency of a function in microseconds; none where too few calls were timed.
+/// The median latency of a function in microseconds; `None` if too few calls were timed.
 pub fn median_us(function: &FunctionInfo) -> Option<f64> {
     function.latency_us_p50.filter(|_| timed_calls(function) >= LEAST_FOR_MEDIAN)
 }

@@ -1,4 +1,4 @@
-//! The card of a host that ended by itself, and the versions it was last known to be well with.
+//! The report on a host that ended by itself, and the last versions that were known to be good.
 
 use hotswap_protocol::{Activity, InFlightCall, PluginInfo, VersionState, version_label};
 
@@ -7,40 +7,40 @@ use crate::format;
 use crate::host::HostExit;
 use crate::session::StoredChoice;
 
-/// A set of versions that served this long without an end of the host is good.
+/// The time after which a set of versions counts as good if the host has not ended, in milliseconds.
 const GOOD_AFTER_MS: u64 = 10_000;
 
-/// A host that ended by itself.
+/// The report on a host that ended by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrashCard {
     /// How it ended.
     pub exit: HostExit,
     /// Its process id.
     pub pid: Option<u32>,
-    /// The versions that were loaded, `world v3 active`.
+    /// The versions that were loaded: `world v3 active`
     pub loaded: Vec<String>,
-    /// The calls that were under way; none when nobody can tell.
+    /// The calls that were in progress; `None` if they are unknown.
     pub calls: Option<Vec<InFlightCall>>,
-    /// The loads that were under way, in words: `open of world v3 (3c0ffee0)`.
+    /// The loads that were in progress: `open of world v3 (3c0ffee0)`
     pub loads: Vec<String>,
-    /// Whether a start leaves the builds of these loads out.
+    /// Whether a restart leaves out the builds of these loads.
     pub leaves_out: bool,
-    /// What it can be started with instead of what it ended with.
+    /// The good versions to start with instead of the last ones.
     pub good: Option<GoodVersions>,
     /// Whether this console can start it again.
     pub can_start: bool,
 }
 
-/// Versions that the host was well with.
+/// Versions that are known to be good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoodVersions {
-    /// The builds that differ from those it ended with.
+    /// The builds that differ from those that served at the end.
     pub builds: Vec<StoredChoice>,
-    /// Them in words: `world v2 (2c0ffee0)`.
+    /// These builds as text: `world v2 (2c0ffee0)`
     pub text: String,
 }
 
-/// Which versions served together, and since when.
+/// The set of versions that serves, the time since when, and the last good set.
 #[derive(Debug, Default)]
 pub struct Serving {
     now: Vec<Served>,
@@ -56,7 +56,7 @@ struct Served {
 }
 
 impl Serving {
-    /// Takes what serves at this moment.
+    /// Takes the versions that serve now.
     pub fn seen(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
         let now: Vec<Served> = plugins.iter().filter_map(served).collect();
         if self.now == now {
@@ -69,7 +69,7 @@ impl Serving {
         self.since_ms = at_ms;
     }
 
-    /// Begins anew with another process: its versions count from 1 again.
+    /// Starts again for another process, whose versions count from 1.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
@@ -78,7 +78,7 @@ impl Serving {
         !self.now.is_empty() && at_ms.saturating_sub(self.since_ms) >= GOOD_AFTER_MS
     }
 
-    /// The versions before those that the host ended with, where these had not proved themselves.
+    /// The last good versions; `None` if those that served at the end were good themselves, or if no build differs.
     fn good_versions(&self, at_ms: u64) -> Option<GoodVersions> {
         if self.has_proved_itself(at_ms) {
             return None;
@@ -115,7 +115,7 @@ fn served(plugin: &PluginInfo) -> Option<Served> {
 }
 
 impl CrashCard {
-    /// The card of the host as it was last seen.
+    /// The report on the host in its last known state.
     pub fn of(
         state: &State,
         exit: HostExit,
@@ -131,7 +131,7 @@ impl CrashCard {
         let has_store = !state.host.packages.is_empty();
         let loads = calls.iter().flatten().filter(|call| call.is_of_load());
         let loads: Vec<String> = loads.map(load_in_words).collect();
-        // Where it ended in a load, what served is not to blame.
+        // If it ended during a load, the versions that served are not to blame.
         let offers_good = has_store && loads.is_empty();
         Self {
             exit,

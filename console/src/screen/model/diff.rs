@@ -1,4 +1,4 @@
-//! How the selected version differs from another one, or from the working tree.
+//! The difference between the selected version and another one, or the working tree.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,21 @@ use crate::screen::model::Place;
 /// The Diff tab.
 #[derive(Default)]
 pub struct Diff {
-    /// What was asked for last; none when it has to be asked again.
+    /// The last request; `None` if it has to be made again.
     asked: Option<DiffRequest>,
-    /// What came of it, in lines.
+    /// The answer, in lines.
     lines: Vec<Line>,
-    /// Where in the sources the lines are, as far as the newer side has them; of a file that it has
-    /// not, none.
+    /// The places of the lines in the newer side's sources; `None` in a file that the newer side does not have.
     places: BTreeMap<usize, Option<Place>>,
-    /// What these lines are about.
+    /// The request that these lines answer.
     shown: Option<DiffRequest>,
-    /// The version that others are compared with, as long as its plugin is selected.
+    /// The version to compare others with, as long as its plugin is selected.
     base: Option<(String, u32)>,
     selection: Selection,
 }
 
 impl Diff {
-    /// What to ask for so that the selection is shown; none when it is, or is asked for already.
+    /// The request for the difference to show; `None` if it is shown or requested already.
     pub fn ask(state: &mut State) -> Option<DiffRequest> {
         let wanted = wanted(state)?;
         let diff = &mut state.diff;
@@ -42,13 +41,13 @@ impl Diff {
         Some(wanted)
     }
 
-    /// Artifacts or sources changed: what is shown may be true no longer.
+    /// Notes that artifacts or sources changed, so that the lines may be outdated.
     pub fn outdate(&mut self) {
         self.asked = None;
     }
 
-    /// Takes what was asked for, unless something else was meanwhile, with what became of the values
-    /// in the reload from the one version to the other, where that is known.
+    /// Takes a difference, unless another one was requested meanwhile. `values` says what the reload between the two
+    /// versions did to the values, if that is known.
     pub fn take(&mut self, difference: Difference, values: &[ValueOutcome]) {
         if self.asked.as_ref() != Some(&difference.request) {
             return;
@@ -61,20 +60,20 @@ impl Diff {
         self.shown = Some(difference.request);
     }
 
-    /// Compares others with this version from now on, or no longer; true when it does.
+    /// Makes this version the base of comparisons, or no longer; true if it is the base now.
     pub fn set_base(&mut self, plugin: &str, version: u32) -> bool {
         let base = Some((plugin.to_owned(), version));
         self.base = if self.base == base { None } else { base };
         self.base.is_some()
     }
 
-    /// All lines of what is shown; none while the selection is still being compared.
+    /// The lines to show; `None` while the selection is still being compared.
     pub fn lines(&self) -> Option<&[Line]> {
         let is_current = self.shown.is_some() && self.shown == self.asked;
         is_current.then_some(self.lines.as_slice())
     }
 
-    /// The first visible line where `page` are.
+    /// The first visible line of a page of `page` lines.
     pub fn top(&self, page: usize) -> usize {
         self.selection.top(self.lines.len(), page)
     }
@@ -84,18 +83,18 @@ impl Diff {
         self.selection.line.min(self.lines.len().saturating_sub(1))
     }
 
-    /// Where the selected line is in the sources; of a line that is gone, what is before it.
+    /// The place of the selected line in the sources; for a removed line, that of the line before it.
     pub fn place(&self) -> Option<&Place> {
         self.lines()?;
         self.places.range(..=self.selected()).next_back()?.1.as_ref()
     }
 
-    /// Moves the selected line, where `page` are visible.
+    /// Moves the selection on a page of `page` lines.
     pub fn go(&mut self, motion: Motion, page: usize) {
         self.selection.go(motion, self.lines.len(), page);
     }
 
-    /// Scrolls, as a wheel does.
+    /// Scrolls like a wheel.
     pub fn scroll(&mut self, lines: usize, up: bool, page: usize) {
         self.selection.scroll(lines, up, self.lines.len(), page);
     }
@@ -106,8 +105,8 @@ impl Diff {
     }
 }
 
-/// The selected version and the one that serves; of that itself, the working tree. The base
-/// comes before both.
+/// The request for the selection: the selected version and the base, if there is one; otherwise the selected version
+/// and the one that serves; for the one that serves, the working tree.
 fn wanted(state: &State) -> Option<DiffRequest> {
     let row = state.plugins.selected()?;
     let plugin = row.plugin;
@@ -129,7 +128,7 @@ fn wanted(state: &State) -> Option<DiffRequest> {
     }
 }
 
-/// `world v2 → v3`
+/// The title: `world v2 → v3`
 pub fn title(request: &DiffRequest) -> String {
     let to = match &request.to {
         Some(version) => format!("v{}", version.version),
@@ -141,7 +140,7 @@ pub fn title(request: &DiffRequest) -> String {
 fn lines(difference: &Difference, values: &[ValueOutcome]) -> Vec<Line> {
     let mut lines = vec![Line::new(Sort::Heading, title(&difference.request))];
     lines.extend(declared_lines(difference));
-    // What stays where it is has nothing to do with these versions.
+    // A value that was kept has nothing to do with these versions.
     let concerned = values.iter().filter(|value| value.change != ValueChange::Kept);
     lines.extend(concerned.map(|value| {
         let (sort, mark) = match value.change {
@@ -158,7 +157,7 @@ fn lines(difference: &Difference, values: &[ValueOutcome]) -> Vec<Line> {
     lines
 }
 
-/// Where the source lines are: they are the last of all, but for the one that counts the others.
+/// The places of the source lines. These lines are the last ones, except for a line that counts the rest.
 fn places(difference: &Difference, line_count: usize) -> BTreeMap<usize, Option<Place>> {
     let Ok(diff) = &difference.source else { return BTreeMap::new() };
     let first = line_count - diff.lines.len() - usize::from(diff.omitted > 0);

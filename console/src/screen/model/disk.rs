@@ -1,11 +1,11 @@
-//! Whether what runs is what is on disk: the sources of each plugin, its last build, and what lies in
-//! the plugin directory.
+//! Whether the loaded plugins match the disk: the sources of each plugin, its last build, and the artifacts in the
+//! plugin directory.
 
 use std::collections::BTreeMap;
 
 use hotswap_protocol::{PluginInfo, same_plugin};
 
-/// What is known of the sources and the builds of all plugins.
+/// The known state of the sources and builds of all plugins.
 #[derive(Debug, Default)]
 pub struct Disk {
     packages: Vec<(String, Package)>,
@@ -13,23 +13,23 @@ pub struct Disk {
     installed: BTreeMap<String, String>,
 }
 
-/// What is known of a plugin's sources and its last build.
+/// The known state of a plugin's sources and its last build.
 #[derive(Debug, Default)]
 struct Package {
     stage: Stage,
-    /// The errors of the build that runs or ran last.
+    /// The number of errors of the running or last build.
     errors: usize,
-    /// The warnings of the last build that succeeded.
+    /// The number of warnings of the last successful build.
     warnings: usize,
 }
 
-/// How far the sources have come.
+/// The state of the sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Stage {
-    /// They are as the last build found them, as far as is known.
+    /// They have not changed since the last build, as far as is known.
     #[default]
     Built,
-    /// They were saved since.
+    /// They were saved after the last build.
     Changed,
     /// They are being built.
     Building,
@@ -37,66 +37,66 @@ enum Stage {
     Failed,
 }
 
-/// How what runs of a plugin compares with what is on disk.
+/// The loaded version of a plugin, compared with the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskState {
-    /// It is not known what is on disk.
+    /// The state of the disk is unknown.
     Unknown,
-    /// It is the same.
+    /// The disk has what is loaded.
     Same,
     /// The sources were saved and are not built.
     Changed,
     /// The sources are being built.
     Building,
-    /// The sources do not compile: so many errors, where they were counted.
+    /// The sources do not compile. The number of errors, or 0 if they were not counted.
     Broken(usize),
-    /// This build is in the plugin directory, and not loaded.
+    /// The plugin directory has this build, which is not loaded.
     NotLoaded(String),
     /// A rollback keeps it at an earlier build.
     RolledBack,
-    /// The plugin directory has no artifact of it.
+    /// The plugin directory has no artifact of the plugin.
     Missing,
 }
 
 impl Disk {
-    /// The sources of a package were saved.
+    /// Notes that the sources of a package were saved.
     pub fn saved(&mut self, package: &str) {
         self.package(package).stage = Stage::Changed;
     }
 
-    /// A build of a package begins.
+    /// Notes that a build of a package begins.
     pub fn build_began(&mut self, package: &str) {
         let package = self.package(package);
         (package.stage, package.errors) = (Stage::Building, 0);
     }
 
-    /// The compiler found an error in a package.
+    /// Notes that the compiler found an error in a package.
     pub fn error_found(&mut self, package: &str) {
         self.package(package).errors += 1;
     }
 
-    /// The sources of a plugin compile, with so many warnings, and this build is in the plugin directory.
+    /// Notes that a plugin compiled with this number of warnings, and that this build is in the plugin directory.
     pub fn built(&mut self, plugin: &str, build_id: &str, warnings: usize) {
         self.package(plugin).warnings = warnings;
         self.installed.insert(plugin.to_owned(), build_id.to_owned());
     }
 
-    /// A build of a package succeeded.
+    /// Notes that a build of a package succeeded.
     pub fn build_succeeded(&mut self, package: &str) {
         self.end_build(package, Stage::Built);
     }
 
-    /// A build of a package failed.
+    /// Notes that a build of a package failed.
     pub fn build_failed(&mut self, package: &str) {
         self.end_build(package, Stage::Failed);
     }
 
-    /// A build of a package was cancelled.
+    /// Notes that a build of a package was cancelled.
     pub fn build_cancelled(&mut self, package: &str) {
         self.end_build(package, Stage::Changed);
     }
 
-    /// A save that came while a package was built is still to be built.
+    /// Ends a build, unless a save came meanwhile: that still has to be built.
     fn end_build(&mut self, package: &str, stage: Stage) {
         let package = self.package(package);
         if package.stage == Stage::Building {
@@ -104,22 +104,22 @@ impl Disk {
         }
     }
 
-    /// These artifacts are in the plugin directory.
+    /// Takes the build ids of the artifacts in the plugin directory.
     pub fn installed(&mut self, builds: BTreeMap<String, String>) {
         self.installed = builds;
     }
 
-    /// How many warnings the last build of a plugin gave.
+    /// The number of warnings of a plugin's last build.
     pub fn warnings(&self, plugin: &str) -> usize {
         self.find(plugin).map_or(0, |package| package.warnings)
     }
 
-    /// How many warnings the last builds of all plugins gave.
+    /// The number of warnings of all plugins' last builds.
     pub fn all_warnings(&self) -> usize {
         self.packages.iter().map(|(_, package)| package.warnings).sum()
     }
 
-    /// How what runs of a plugin compares with what is on disk.
+    /// Compares the loaded version of a plugin with the disk.
     pub fn of(&self, plugin: &PluginInfo) -> DiskState {
         let package = self.find(&plugin.name);
         match package.map(|package| package.stage) {
@@ -142,7 +142,7 @@ impl Disk {
         }
     }
 
-    /// What is on disk of a package that the host has not loaded.
+    /// The state of the disk for a package that the host has not loaded.
     pub fn of_unloaded(&self, package: &str) -> DiskState {
         match self.find(package).map(|it| (it.stage, it.errors)) {
             Some((Stage::Failed, errors)) => DiskState::Broken(errors),
@@ -157,7 +157,7 @@ impl Disk {
         packages.find(|(other, _)| same_plugin(other, name)).map(|(_, package)| package)
     }
 
-    /// The package of this name, or of the plugin of this name.
+    /// The entry of the package with this name, or of the plugin with this name.
     fn package(&mut self, name: &str) -> &mut Package {
         let known = self.packages.iter().position(|(other, _)| same_plugin(other, name));
         let position = known.unwrap_or_else(|| {

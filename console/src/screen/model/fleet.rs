@@ -1,4 +1,4 @@
-//! The Fleet tab: what a channel declares, how its rollout goes, and what its hosts do.
+//! The Fleet tab: what a channel declares, the progress of its rollout, and the states of its hosts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,116 +10,116 @@ use crate::format;
 use crate::host::operation::shell_line;
 use crate::screen::input::action::{FleetAction, Motion};
 
-/// What was seen of a fleet.
+/// A snapshot of a fleet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     /// Its name.
     pub fleet: Id,
     /// Whether releases have to be signed.
     pub is_signed: bool,
-    /// What the channel declares.
+    /// The channel's declaration.
     pub channel: Channel,
     /// The channel's last rollout.
     pub rollout: Option<Rollout>,
-    /// What the hosts of the channel report.
+    /// The reports of the channel's hosts.
     pub hosts: Vec<HostReport>,
-    /// Reports that cannot be read.
+    /// The reports that cannot be read.
     pub unreadable: Vec<String>,
 }
 
-/// What is asked of a fleet.
+/// An order for a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FleetOrder {
-    /// Something about the rollout that is under way.
+    /// An order for the rollout that is under way.
     Rollout(hotswap_fleet::Order),
-    /// Declare this release for all hosts; the one before if `None`.
+    /// Declare this release for all hosts; if `None`, the one before.
     RollBack(Option<Id>),
-    /// Have a host run a release.
+    /// Pin a host to a release.
     Pin(Id, Id),
-    /// Let a host run what is declared for all.
+    /// Remove the pin of a host, so that it runs the release that is declared for all.
     Unpin(Id),
     /// List the releases.
     ListReleases,
 }
 
-/// What comes of looking at a fleet, and of asking it for something.
+/// The result of reading a fleet's state, or of an order.
 #[derive(Debug)]
 pub enum FleetNews {
-    /// It looks so.
+    /// A snapshot of the fleet.
     Seen(Box<Seen>),
-    /// It cannot be looked at.
+    /// The fleet's state cannot be read, for this reason.
     Trouble(String),
-    /// This was done.
+    /// The order was carried out; a sentence for people.
     Done(String),
-    /// This could not be done.
+    /// The order failed; a sentence for people.
     Failed(String),
-    /// Its releases.
+    /// The releases of the fleet.
     Releases(Vec<Id>),
 }
 
 /// The Fleet tab.
 #[derive(Default)]
 pub struct FleetTab {
-    /// The arguments that name the fleet and the channel on a command line; `None` where no fleet is known.
+    /// The arguments that name the fleet and the channel on a command line; `None` if no fleet is known.
     named: Option<Vec<String>>,
     seen: Option<Seen>,
     trouble: Option<String>,
     selected: Option<Id>,
 }
 
-/// How a host does, the worst first.
+/// The health of a host, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// It crashed, refused a release, or panics.
     Bad,
-    /// Nothing is heard of it, it has died, or one of a hundred calls of it fails.
+    /// It is lost or has died, or at least one call in a hundred returns an error.
     Doubtful,
-    /// It is being brought to what it is to run.
+    /// It is applying a release.
     Moving,
-    /// It runs what it is to run.
+    /// It serves without such problems.
     Good,
 }
 
-/// A host, as a row shows it.
+/// A row of the list of hosts.
 #[derive(Debug, Clone, Copy)]
 pub struct HostRow<'a> {
-    /// What it reports.
+    /// The host's report.
     pub host: &'a HostReport,
-    /// How it does.
+    /// The host's health.
     pub health: Health,
-    /// What it does: its state, or that nothing is heard of it.
+    /// The host's state, or that it is lost.
     pub state: &'static str,
-    /// What came of calls of all its plugins.
+    /// The results of the calls of all its plugins.
     pub arm: Arm,
-    /// The release that it alone runs.
+    /// The release that this host is pinned to.
     pub pinned: Option<&'a Id>,
 }
 
-/// What came of calls of a plugin in the hosts of one release.
+/// The results of a plugin's calls in all hosts that run one release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Side<'a> {
     /// The plugin.
     pub plugin: &'a str,
-    /// The release; `None` for what hosts' own plugin directories have.
+    /// The release; `None` for the hosts' own plugin directories.
     pub release: Option<&'a Id>,
-    /// Whether it is the one that is tried.
+    /// Whether it is the release of the rollout, and not the base.
     pub is_tried: bool,
-    /// How many hosts run it.
+    /// The number of hosts that run it.
     pub hosts: usize,
-    /// What came of calls.
+    /// The results of the calls.
     pub arm: Arm,
 }
 
-/// A build, and where it runs.
+/// A build of a plugin, and the hosts that run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build<'a> {
     /// The plugin.
     pub plugin: &'a str,
     /// The build id.
     pub build_id: &'a str,
-    /// The releases that hosts have it from; none for their own plugin directories.
+    /// The releases from which hosts have it; empty if they have it only from their own plugin directories.
     pub releases: Vec<&'a Id>,
-    /// How many hosts run it.
+    /// The number of hosts that run it.
     pub hosts: u64,
 }
 
@@ -134,23 +134,23 @@ impl FleetTab {
         self.named.is_some()
     }
 
-    /// What was seen last.
+    /// The last snapshot of the fleet.
     pub fn seen(&self) -> Option<&Seen> {
         self.seen.as_ref()
     }
 
-    /// Why it cannot be looked at now.
+    /// The reason why the fleet's state cannot be read now.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Takes in what it looks like.
+    /// Takes a new snapshot.
     pub fn take(&mut self, seen: Seen) {
         self.seen = Some(seen);
         self.trouble = None;
     }
 
-    /// It cannot be looked at; what was seen stays.
+    /// Notes that the fleet's state cannot be read. The last snapshot stays.
     pub fn fail(&mut self, trouble: String) {
         self.trouble = Some(trouble);
     }
@@ -160,13 +160,13 @@ impl FleetTab {
         self.seen.as_ref()?.rollout.as_ref().filter(|rollout| !rollout.phase.is_over())
     }
 
-    /// Whether somebody has to look after it: its rollout waits or goes back, or it cannot be looked at.
+    /// Whether somebody has to look after the fleet: its rollout is paused or rolls back, or its state cannot be read.
     pub fn wants_somebody(&self) -> bool {
         let waits = |rollout: &Rollout| matches!(rollout.phase, Phase::Paused | Phase::RollingBack);
         self.trouble.is_some() || self.active().is_some_and(waits)
     }
 
-    /// The hosts, the worst first.
+    /// The rows of the hosts, worst first.
     pub fn hosts(&self, now_ms: u64) -> Vec<HostRow<'_>> {
         let Some(seen) = &self.seen else { return Vec::new() };
         let row = |host| HostRow::of(host, seen.channel.pins.get(&host.id), now_ms);
@@ -175,7 +175,7 @@ impl FleetTab {
         rows
     }
 
-    /// Which of the hosts is selected.
+    /// The index of the selected row.
     pub fn selected(&self, now_ms: u64) -> usize {
         let rows = self.hosts(now_ms);
         let is_selected = |row: &HostRow<'_>| Some(&row.host.id) == self.selected.as_ref();
@@ -187,7 +187,7 @@ impl FleetTab {
         self.hosts(now_ms).get(self.selected(now_ms)).copied()
     }
 
-    /// Selects the host in this row. It stays selected wherever it goes.
+    /// Selects the host in this row. It stays selected when its row moves.
     pub fn select(&mut self, row: usize, now_ms: u64) {
         self.selected = self.hosts(now_ms).get(row).map(|row| row.host.id.clone());
     }
@@ -200,8 +200,8 @@ impl FleetTab {
         }
     }
 
-    /// What came of calls of what changed: of each plugin in the hosts that try the release, and in those that run
-    /// the base.
+    /// The results of calls of each plugin that the rollout changes: in the hosts that run the new release, and in
+    /// those that run the base.
     pub fn evidence(&self) -> Vec<Side<'_>> {
         let (Some(seen), Some(rollout)) = (&self.seen, self.active()) else { return Vec::new() };
         let tried = Some(&rollout.release);
@@ -219,7 +219,7 @@ impl FleetTab {
         sides.collect()
     }
 
-    /// The builds that hosts run, by plugin, those of the most hosts first.
+    /// The builds that hosts run, sorted by plugin, then by the number of hosts, most first.
     pub fn builds(&self) -> Vec<Build<'_>> {
         let mut builds: BTreeMap<(&str, &str), Build<'_>> = BTreeMap::new();
         let hosts = self.seen.iter().flat_map(|seen| &seen.hosts);
@@ -240,7 +240,7 @@ impl FleetTab {
         builds
     }
 
-    /// Whether something can be done now.
+    /// Whether an action is possible now.
     pub fn can(&self, action: FleetAction, now_ms: u64) -> bool {
         let active = self.active();
         let is_paused = active.is_some_and(|rollout| rollout.phase == Phase::Paused);
@@ -262,7 +262,7 @@ impl FleetTab {
         shell_line(["hotswap", "fleet"].into_iter().chain(words.iter().copied()).chain(named))
     }
 
-    /// The command line that does this.
+    /// The command line for this action; `None` if it needs an argument that is missing.
     pub fn command_line(&self, action: FleetAction, now_ms: u64) -> Option<String> {
         let host = self.selected_host(now_ms).map(|row| row.host.id.as_str());
         Some(match (action, host) {
@@ -298,7 +298,7 @@ impl<'a> HostRow<'a> {
         Self { host, health, state, arm, pinned }
     }
 
-    /// What it runs, and what it could switch to.
+    /// The release that the host runs, and the one that is staged if it differs.
     pub fn release(&self) -> String {
         let runs = name_of(self.host.release.as_ref());
         match (&self.host.staged, self.pinned) {
@@ -310,28 +310,28 @@ impl<'a> HostRow<'a> {
         }
     }
 
-    /// What went wrong last.
+    /// The last problem of the host; empty if there is none.
     pub fn problem(&self) -> &'a str {
         self.host.problem.as_ref().map_or("", |problem| &problem.message)
     }
 
-    /// All that its row tells, to look for a text in.
+    /// The text of the row, for searches.
     pub fn text(&self) -> String {
         format!("{} {} {} {}", self.host.id, self.state, self.release(), self.problem())
     }
 }
 
-/// Whether at least one of a hundred calls returned an error.
+/// Whether at least one call in a hundred returned an error.
 fn fails_often(arm: Arm) -> bool {
     arm.errors > 0 && arm.errors.saturating_mul(100) >= arm.calls
 }
 
-/// What a release is called; hosts have plugins of their own where none is declared.
+/// The name of a release; `own` if a host runs its own plugins because none is declared.
 pub fn name_of(release: Option<&Id>) -> &str {
     release.map_or("own", Id::as_str)
 }
 
-/// So many of so many, in hundredths: `0.2 %`.
+/// The fraction `part` of `all` in percent, with one decimal: `0.2 %`.
 pub fn rate(part: u64, all: u64) -> String {
     if all == 0 {
         return "–".to_owned();
@@ -344,24 +344,25 @@ pub fn rate(part: u64, all: u64) -> String {
     }
 }
 
-/// The releases of a fleet, to choose one.
+/// The choice of a release of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseChoice {
-    /// The host that is to run it; all if `None`.
+    /// The host that will run it; `None` for all hosts.
     pub host: Option<Id>,
     /// The releases.
     pub releases: Vec<Id>,
-    /// Which of them is selected.
+    /// The index of the selected release.
     pub selected: usize,
 }
 
 impl ReleaseChoice {
-    /// A choice among the releases that the channel knows, until all are listed: the one before first.
+    /// A choice among the releases that the channel names: for one host, the candidate and the base; then the earlier
+    /// ones, latest first. All others are added later.
     pub fn of(host: Option<Id>, channel: &Channel) -> Self {
         let mut choice = Self { host, releases: Vec::new(), selected: 0 };
         let earlier = channel.earlier.iter().rev().flatten();
         let known = [&channel.candidate, &channel.base].into_iter().flatten();
-        // What all run already is nothing to go back to.
+        // Rolling all hosts back to what they run already would change nothing.
         let known = known.filter(|_| choice.host.is_some()).chain(earlier);
         let known: Vec<Id> = known
             .filter(|it| choice.host.is_some() || Some(*it) != channel.base.as_ref())
@@ -371,7 +372,7 @@ impl ReleaseChoice {
         choice
     }
 
-    /// Adds those that are not among them yet.
+    /// Adds the releases that are not in the list yet.
     pub fn add(&mut self, releases: Vec<Id>) {
         for release in releases {
             if !self.releases.contains(&release) {
@@ -386,12 +387,12 @@ impl ReleaseChoice {
         self.selected = to.unwrap_or(self.selected);
     }
 
-    /// What is selected.
+    /// The selected release.
     pub fn chosen(&self) -> Option<&Id> {
         self.releases.get(self.selected)
     }
 
-    /// What the choice is for.
+    /// The purpose of the choice.
     pub fn title(&self) -> String {
         match &self.host {
             Some(host) => format!("Have {host} run"),
@@ -417,7 +418,7 @@ impl fmt::Display for FleetOrder {
     }
 }
 
-/// How a rollout goes: `r3 is being judged in step 1 of 4`.
+/// The progress of a rollout: `r3 is being judged in step 1 of 4`.
 pub fn progress(rollout: &Rollout) -> String {
     let step = match rollout.phase {
         Phase::Activating | Phase::Baking | Phase::Paused => {

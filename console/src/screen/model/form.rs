@@ -1,4 +1,4 @@
-//! The form that calls a function: a line a value, checked as it is typed.
+//! The form that calls a function: one line for each value, checked while it is typed.
 
 mod json;
 mod node;
@@ -14,41 +14,41 @@ use crate::host::operation::Operation;
 use crate::host::schema::Schema;
 use json::{JsonTexts, text_of};
 
-/// So many lines of JSON are shown of a parameter that is not edited, where it has as many.
+/// The number of lines of JSON that are shown for a parameter that is not edited, if it has so many.
 const LEAST_JSON_LINES: usize = 3;
 
 /// The form of one function.
 pub struct Form {
-    /// `world`, or `world@2`
+    /// The target: `world`, or `world@2`
     pub target: String,
     /// The function.
     pub function: String,
     /// Whether its calls can be cancelled.
     pub is_async: bool,
-    /// A value a parameter.
+    /// The values, one for each parameter.
     parameters: Vec<Node>,
-    /// The parameters as JSON, while they are typed so.
+    /// The parameters as JSON texts, while they are edited as JSON.
     json: Option<JsonTexts>,
-    /// Which line has the keyboard.
+    /// The index of the line that has the keyboard.
     pub focused: usize,
-    /// How often the function is called.
+    /// The number of calls to make.
     pub repeat: u32,
-    /// The version to call as well, `world@2`.
+    /// The version to call as well: `world@2`
     pub compared: Option<String>,
-    /// Which entry of the history is shown, counted from the newest; none for what was typed.
+    /// The history entry that is shown, counted from the newest; `None` for the values that were typed.
     recalled: Option<usize>,
-    /// What was typed before an entry of the history was shown.
+    /// The values that were typed before a history entry was shown.
     draft: Option<Vec<Node>>,
 }
 
 /// A line of the form.
 #[derive(Debug, Clone)]
 pub struct FormRow<'a> {
-    /// How deep its value lies in others.
+    /// The nesting depth of its value.
     pub depth: usize,
     /// Its value.
     pub node: &'a Node,
-    /// What is typed into it as JSON, where that is so.
+    /// The text editor of its JSON; `None` if it is not edited as JSON.
     pub json: Option<&'a TextArea<'static>>,
 }
 
@@ -69,7 +69,7 @@ impl Form {
         }
     }
 
-    /// The lines.
+    /// The lines of the form.
     pub fn rows(&self) -> Vec<FormRow<'_>> {
         if let Some(texts) = &self.json {
             let rows = self.parameters.iter().zip(texts.iter());
@@ -82,12 +82,12 @@ impl Form {
         rows
     }
 
-    /// Whether the parameters are typed as JSON.
+    /// Whether the parameters are edited as JSON.
     pub fn is_json(&self) -> bool {
         self.json.is_some()
     }
 
-    /// What is wrong with a line.
+    /// The problem of a line; `None` if its value is valid.
     pub fn problem(row: &FormRow<'_>) -> Option<String> {
         match row.json {
             None => row.node.problem(),
@@ -95,7 +95,7 @@ impl Form {
         }
     }
 
-    /// How many lines it takes to show all of it.
+    /// The number of lines that the whole form takes.
     pub fn line_count(&self) -> usize {
         match &self.json {
             Some(texts) => {
@@ -105,12 +105,12 @@ impl Form {
         }
     }
 
-    /// Which parameters are in sight as JSON on so many lines, and how many lines of its text each
-    /// has below its name; the one with the keyboard is among them.
+    /// The parameters that are visible as JSON on `page` lines: the index of each, and the number of lines of its text
+    /// below its name. The parameter that has the keyboard is always among them.
     pub fn json_in_sight(&self, page: usize) -> Vec<(usize, usize)> {
         let Some(texts) = &self.json else { return Vec::new() };
         let (focused, count) = (self.focused, self.parameters.len());
-        // The one that is edited has most of the room, and the others their names at least.
+        // The edited parameter gets most of the room; of the others at least the names stay.
         let most = page.saturating_sub(count).max(LEAST_JSON_LINES);
         let lines = |index: usize| {
             texts.line_count(index).min(if index == focused { most } else { LEAST_JSON_LINES })
@@ -129,24 +129,24 @@ impl Form {
         rows.collect()
     }
 
-    /// Whether Enter begins a new line of JSON, since what was typed is not complete.
+    /// Whether Enter begins a new line of JSON, because the text is incomplete.
     pub fn is_begun(&self) -> bool {
         self.json.as_ref().is_some_and(|texts| texts.is_begun(self.focused))
     }
 
-    /// Whether the cursor has a line of JSON above it, or below.
+    /// Whether there is a line of JSON above the cursor (or below it).
     pub fn has_line(&self, above: bool) -> bool {
         self.json.as_ref().is_some_and(|texts| texts.has_line(self.focused, above))
     }
 
-    /// Begins a new line, where JSON is typed.
+    /// Inserts a line break, if JSON is edited.
     pub fn break_line(&mut self) {
         if let Some(texts) = &mut self.json {
             texts.insert(self.focused, "\n");
         }
     }
 
-    /// Takes a key; false when it means nothing here.
+    /// Handles a key; false if the key has no meaning here.
     pub fn press(&mut self, key: KeyEvent) -> bool {
         self.recalled = None;
         if let Some(texts) = &mut self.json {
@@ -156,7 +156,7 @@ impl Form {
         path.and_then(|path| self.node_mut(&path)).is_some_and(|node| node.press(key))
     }
 
-    /// Takes pasted text, of several lines where that is JSON.
+    /// Inserts pasted text. JSON keeps its line breaks.
     pub fn paste(&mut self, text: &str) {
         if let Some(texts) = &mut self.json {
             return texts.insert(self.focused, text);
@@ -171,26 +171,26 @@ impl Form {
         }
     }
 
-    /// Gives the keyboard to the next line, or the one before.
+    /// Gives the keyboard to the next line, or to the previous one.
     pub fn focus(&mut self, forward: bool) {
         let count = self.rows().len().max(1);
         let step = if forward { 1 } else { count - 1 };
         self.focused = (self.focused + step) % count;
     }
 
-    /// Whether an item can be added where the keyboard is.
+    /// Whether the line with the keyboard is in a list that items can be added to.
     pub fn can_add_item(&self) -> bool {
         self.nodes_to_line().any(Node::takes_items)
     }
 
-    /// Whether an item, or an optional value, can be removed where the keyboard is.
+    /// Whether the line with the keyboard is in an item or an optional value that can be removed.
     pub fn can_remove_item(&self) -> bool {
         let in_list = self.nodes_to_line().zip(self.nodes_to_line().skip(1));
         in_list.into_iter().any(|(list, _)| list.takes_items())
             || self.nodes_to_line().any(Node::can_vanish)
     }
 
-    /// The value that the line with the keyboard is of, after those that it is in.
+    /// The values from the outermost one to that of the line with the keyboard.
     fn nodes_to_line(&self) -> impl Iterator<Item = &Node> {
         let path = if self.is_json() { None } else { self.path(self.focused) };
         let mut nodes = self.parameters.as_slice();
@@ -201,8 +201,7 @@ impl Form {
         })
     }
 
-    /// Adds an item to the list that has the keyboard, or that the line with the keyboard is in;
-    /// false when there is none.
+    /// Adds an item to the list that has the keyboard, or to the innermost list around it; false if there is none.
     pub fn add_item(&mut self) -> bool {
         let Some(mut path) = self.path(self.focused) else { return false };
         while !path.is_empty() {
@@ -218,8 +217,8 @@ impl Form {
         false
     }
 
-    /// Removes the item, or the optional value, that has the keyboard or that the line with the
-    /// keyboard is in; false when there is none.
+    /// Removes the item or the optional value that has the keyboard, or the innermost one around it; false if there is
+    /// none.
     pub fn remove_item(&mut self) -> bool {
         let Some(mut path) = self.path(self.focused) else { return false };
         while let Some(index) = path.last().copied() {
@@ -237,7 +236,7 @@ impl Form {
         false
     }
 
-    /// Shows the values as JSON, or as lines again; or why it cannot.
+    /// Switches between lines and JSON; an error says why the text is not valid.
     pub fn toggle_json(&mut self) -> Result<(), String> {
         match &self.json {
             None => {
@@ -269,12 +268,12 @@ impl Form {
         Ok(())
     }
 
-    /// Calls more often: once, ten times, a hundred …, and then once again.
+    /// Multiplies the number of calls by ten, up to the maximum; after that, one call again.
     pub fn raise_repeat(&mut self) {
         self.repeat = if self.repeat >= MAX_REPEAT { 1 } else { self.repeat * 10 };
     }
 
-    /// What was typed, a text a parameter.
+    /// The typed text of each parameter.
     pub fn texts(&self) -> Vec<String> {
         match &self.json {
             Some(texts) => texts.texts().collect(),
@@ -282,7 +281,7 @@ impl Form {
         }
     }
 
-    /// Shows an older entry of the history (newest last), or a younger one.
+    /// Shows an older entry of the history (whose newest entry is last), or a newer one.
     pub fn recall(&mut self, history: &[Vec<Value>], older: bool) {
         let Some(last) = history.len().checked_sub(1) else { return };
         let to = match (self.recalled, older) {
@@ -299,19 +298,19 @@ impl Form {
             None => self.parameters = self.draft.take().unwrap_or_default(),
             Some(position) => {
                 for (node, value) in self.parameters.iter_mut().zip(&history[last - position]) {
-                    // What the function no longer takes stays as it was.
+                    // A value that the function no longer accepts leaves its line unchanged.
                     let _ = node.clone().fill(value).map(|filled| *node = filled);
                 }
             }
         }
         if self.json.take().is_some() {
-            // It cannot fail in this direction.
+            // Switching from lines to JSON cannot fail.
             let _ = self.toggle_json();
         }
         self.focused = self.focused.min(self.rows().len().saturating_sub(1));
     }
 
-    /// The arguments, or the position of the first line that is wrong.
+    /// The arguments; if one is invalid, the position of the first line that is.
     pub fn arguments(&self) -> Result<Vec<Value>, usize> {
         if let Some(texts) = &self.json {
             let values = self.parameters.iter().zip(texts.texts()).enumerate();
@@ -328,13 +327,13 @@ impl Form {
         })
     }
 
-    /// The call, or the position of the first line that is wrong.
+    /// The call; if an argument is invalid, the position of the first line that is.
     pub fn call(&self) -> Result<Operation, usize> {
         let call = self.call_of(&self.target, self.arguments()?);
         Ok(call.beside(self.compared.clone()))
     }
 
-    /// The call of this version.
+    /// The call of this target with these arguments.
     pub fn call_of(&self, target: &str, args: Vec<Value>) -> Operation {
         Operation::Invoke(InvokeParams {
             plugin: target.to_owned(),
@@ -346,7 +345,7 @@ impl Form {
         })
     }
 
-    /// Which way through the values leads to a line.
+    /// The path to the value of a line: an index for each nesting level.
     fn path(&self, row: usize) -> Option<Vec<usize>> {
         if self.json.is_some() {
             return Some(vec![row]);
@@ -356,7 +355,7 @@ impl Form {
         paths.into_iter().find_map(|(index, node)| path_to(node, vec![index], &mut left))
     }
 
-    /// At which line a value is.
+    /// The line of the value at this path.
     fn row_at(&self, path: &[usize]) -> Option<usize> {
         (0..self.rows().len()).find(|row| self.path(*row).as_deref() == Some(path))
     }
@@ -400,7 +399,7 @@ fn path_to(node: &Node, path: Vec<usize>, left: &mut usize) -> Option<Vec<usize>
     })
 }
 
-/// The node with the value that a JSON text gives, and the value.
+/// Parses a JSON text, and returns the node with that value and the value.
 fn from_json(node: &Node, text: &str) -> Result<(Node, Value), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| match text.trim() {
         "" => "expected JSON".to_owned(),
@@ -410,7 +409,7 @@ fn from_json(node: &Node, text: &str) -> Result<(Node, Value), String> {
     Ok((filled, value))
 }
 
-/// A text for a field that has one line.
+/// Prepares a text for an input field that has one line.
 pub fn one_line(text: &str) -> String {
     text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! The functions of the selected plugin, the form that calls one, and what the calls gave.
+//! The functions of the selected plugin, the form that calls one, and the results of calls.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -11,57 +11,57 @@ use super::history::History;
 use crate::host::operation::Operation;
 use crate::session::StoredChoice;
 
-/// How many results are kept.
+/// The number of results that are kept.
 const RESULTS_KEPT: usize = 50;
 
 /// The Functions tab.
 #[derive(Default)]
 pub struct Functions {
-    /// Which function is selected.
+    /// The index of the selected function.
     pub selected: usize,
     /// The open form.
     pub form: Option<Form>,
     /// The calls, newest first.
     pub results: VecDeque<CallResult>,
-    /// What functions were called with before.
+    /// The arguments of earlier calls.
     pub history: History,
     /// The versions that are kept loaded for this console, `world@3`.
     pub held: BTreeSet<String>,
-    /// The stored builds of a plugin, once they were asked for, the newest first.
+    /// The stored builds of a plugin, newest first; `None` until they have been listed.
     pub stored: Option<(String, Vec<StoredChoice>)>,
-    /// Whether the open form waits for them.
+    /// Whether the open form waits for this list.
     pub waits_for_stored: bool,
-    /// Those of them that the host let go with the connection, to be asked for again.
+    /// Versions that were kept loaded until the connection was lost. The console asks for them again.
     pub let_go: BTreeSet<String>,
 }
 
 /// A call, of one version or of two.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallResult {
-    /// `greet("Ada", 2)`
+    /// The text of the call: `greet("Ada", 2)`
     pub call: String,
-    /// One for each version.
+    /// The calls, one for each version.
     pub sides: Vec<Side>,
-    /// The stored build that is the second of them; both are then called in processes of their own.
+    /// The stored build that the second call is for. Both calls then run in processes of their own.
     pub stored: Option<StoredChoice>,
 }
 
 /// A call of one version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Side {
-    /// What was called.
+    /// The call.
     pub operation: Operation,
-    /// What it was a call of, as far as is known.
+    /// The version and patch that was called, as far as known.
     pub face: Option<Face>,
-    /// When it was asked for, in milliseconds since the Unix epoch; none while it waits for the
-    /// call of the other version.
+    /// The time of the request, in milliseconds since the Unix epoch; `None` while the call waits for that of the other
+    /// version.
     pub began_ms: Option<u64>,
-    /// What it gave; none while it runs.
+    /// The result; `None` while the call runs or waits.
     pub answer: Option<Result<InvokeResult, WireError>>,
 }
 
 impl Side {
-    /// `world`, or `world@2`
+    /// The target: `world`, or `world@2`
     pub fn target(&self) -> &str {
         match &self.operation {
             Operation::Invoke(params) => &params.plugin,
@@ -73,7 +73,7 @@ impl Side {
         self.began_ms.is_some() && self.answer.is_none()
     }
 
-    /// `world v3`, or `world build 4c0ffee0` of one that is only stored.
+    /// The name of the code: `world v3`, or `world build 4c0ffee0` for a build that is only stored.
     pub fn name(&self) -> String {
         let (plugin, at) = self.target().split_once('@').unwrap_or((self.target(), ""));
         let answered = self.answer.as_ref().and_then(|answer| answer.as_ref().ok());
@@ -88,12 +88,12 @@ impl Side {
 }
 
 impl CallResult {
-    /// Whether it was asked for and has not been answered.
+    /// Whether a call runs.
     pub fn runs(&self) -> bool {
         self.sides.iter().any(Side::runs)
     }
 
-    /// All of it, as text.
+    /// The whole result as text.
     pub fn to_lines(&self) -> Vec<String> {
         let mut lines = vec![self.call.clone()];
         for side in &self.sides {
@@ -124,7 +124,7 @@ impl CallResult {
 }
 
 impl Functions {
-    /// A call was asked for, of these versions one after the other; gives the first.
+    /// Adds a call, of one version after the other, and returns the first operation.
     pub fn begin(
         &mut self,
         now_ms: u64,
@@ -143,7 +143,7 @@ impl Functions {
         Some(first)
     }
 
-    /// Takes what a call gave in what serves and in a stored build.
+    /// Takes the results of a call that ran both in the version that serves and in a stored build.
     pub fn answered_in_both(
         &mut self,
         operation: &Operation,
@@ -160,7 +160,7 @@ impl Functions {
         }
     }
 
-    /// Takes the answer of a call; gives the call of the other version, when it is its turn.
+    /// Takes the result of a call, and returns the call of the other version if that comes next.
     pub fn answered(
         &mut self,
         now_ms: u64,
@@ -169,7 +169,7 @@ impl Functions {
     ) -> Option<Operation> {
         let waits = |it: &Side| it.runs() && it.operation == operation;
         let in_host = self.results.iter_mut().rev().filter(|it| it.stored.is_none());
-        // Of equal calls the one that was asked for first.
+        // Of equal calls, the oldest gets the answer.
         let waiting = in_host.into_iter().find_map(|result| {
             let position = result.sides.iter().position(waits)?;
             Some((result, position))
@@ -198,7 +198,7 @@ impl Functions {
         Some(next.operation.clone())
     }
 
-    /// The functions of this version that this console's calls run.
+    /// The functions of this version that calls of this console are running.
     pub fn running_in(&self, plugin: &str, version: u32) -> Vec<&str> {
         let sides = self.results.iter().flat_map(|result| &result.sides);
         let is_of = |side: &Side| side.face.is_some_and(|face| face.version == version);
@@ -211,7 +211,7 @@ impl Functions {
         of_plugin.map(|call| call.function.as_str()).collect()
     }
 
-    /// The stored build that a target means, `world@4c0ffee0`.
+    /// The stored build of a target such as `world@4c0ffee0`.
     pub fn stored_of(&self, target: &str) -> Option<&StoredChoice> {
         let (_, stored) = self.stored.as_ref()?;
         stored.iter().find(|it| stored_target(it) == target)
@@ -222,7 +222,7 @@ impl Functions {
         self.results.iter().any(CallResult::runs)
     }
 
-    /// Shows in the form what was typed earlier, or later.
+    /// Shows an older history entry in the form, or a newer one.
     pub fn recall(&mut self, host: &str, older: bool) {
         let Some(form) = &mut self.form else { return };
         let key = History::key(host, &form.target, &form.function);
@@ -230,12 +230,12 @@ impl Functions {
     }
 }
 
-/// `world@4c0ffee0`
+/// The target of a stored build: `world@4c0ffee0`
 pub fn stored_target(build: &StoredChoice) -> String {
     format!("{}@{}", build.plugin, crate::format::short_build_id(&build.build_id))
 }
 
-/// `greet("Ada", 2)`, and how often.
+/// The text of a call, and the number of repetitions: `greet("Ada", 2) × 100`
 fn call_text(operation: &Operation) -> String {
     let Operation::Invoke(params) = operation else { return String::new() };
     let times = match params.repeat {

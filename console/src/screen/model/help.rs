@@ -1,4 +1,4 @@
-//! Which commands make sense now, and the help, which tells these.
+//! The commands that make sense now, and the help, which lists them.
 
 use std::path::Path;
 
@@ -12,24 +12,24 @@ use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::layout::{Panel, Tab, boxes};
 use crate::session::Watch;
 
-/// So many columns are for the keys.
+/// The width of the column of keys.
 pub const KEYS_WIDTH: usize = 14;
 
 /// A row of one column of the help.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HelpRow {
-    /// The keys; none where the sentence goes on, or is a heading.
+    /// The keys; empty for a heading, and for the continuation of a sentence.
     pub keys: String,
-    /// What they do, or the heading.
+    /// The meaning of the keys, or the heading.
     pub text: String,
     /// Whether it is a heading.
     pub is_heading: bool,
 }
 
-/// Keys, and what they do.
+/// Keys, and their meaning.
 type Entry = (String, &'static str);
 
-/// What the keys of the form do that are no commands.
+/// The keys of the form that are not commands.
 const OF_FORM: &[(&str, &str)] = &[
     ("Enter", "Call the function."),
     ("Tab Shift-Tab", "Go to the next field, or the previous one."),
@@ -39,8 +39,8 @@ const OF_FORM: &[(&str, &str)] = &[
     ("Esc", "Close the form; the call goes on."),
 ];
 
-/// What to do first, to somebody who has done nothing yet: what to edit, and what that will do. Nothing once a
-/// function was called, or something was reloaded.
+/// The first steps for a new user: which file to edit, and what that will do. Empty once a function was called or
+/// something was reloaded.
 pub fn first_steps(state: &State) -> Vec<String> {
     let is_first = state.host.generation <= 1 && state.functions.results.is_empty();
     let plugin = state.plugins.selected().filter(|_| is_first && state.host.phase.has_host());
@@ -76,7 +76,7 @@ pub fn first_steps(state: &State) -> Vec<String> {
     steps
 }
 
-/// The rows of the help on this screen, each of one column or of two; what has the keyboard comes first.
+/// The rows of the help on this screen, each with one column or two. The part for the focused panel comes first.
 pub fn rows(state: &State) -> Vec<Vec<HelpRow>> {
     let (count, width) = boxes::help_columns(state.size.0);
     let mut rows: Vec<HelpRow> = Vec::new();
@@ -90,7 +90,7 @@ pub fn rows(state: &State) -> Vec<Vec<HelpRow>> {
     if count == 1 {
         return rows.into_iter().map(|row| vec![row]).collect();
     }
-    // No sentence goes on in the other column.
+    // A sentence does not continue in the other column.
     let mut half = rows.len().div_ceil(2);
     while rows.get(half).is_some_and(|row| row.keys.is_empty() && !row.is_heading) {
         half += 1;
@@ -113,7 +113,7 @@ fn rows_of((keys, text): &Entry, width: usize) -> Vec<HelpRow> {
     lines.map(row).collect()
 }
 
-/// The parts of the help: what applies now, the narrowest first.
+/// The sections of the help that apply now, narrowest scope first.
 fn sections(state: &State) -> Vec<(&'static str, Vec<Entry>)> {
     let mut sections = Vec::new();
     if state.form_has_keyboard() {
@@ -147,12 +147,12 @@ fn of_scope(state: &State, scope: Scope) -> impl Iterator<Item = Entry> {
     applying.map(|(command, labels)| (labels.join(" "), command.help))
 }
 
-/// Whether another version serves instead of this one, which is still there.
+/// Whether the version was replaced but is still there.
 fn is_replaced(version: &VersionInfo) -> bool {
     matches!(version.state, VersionState::Retired | VersionState::Pinned | VersionState::Kept)
 }
 
-/// Whether a command can do anything now.
+/// Whether a command would have an effect now.
 pub fn makes_sense(state: &State, command: &Command) -> bool {
     let phase = state.host.phase;
     let has_packages = !state.host.packages.is_empty();

@@ -1,44 +1,44 @@
-//! The arguments that functions were called with, kept between runs.
+//! The arguments of earlier calls, kept between runs of the console.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// How many argument lists are kept for each function.
+/// The number of argument lists that are kept for each function.
 const CALLS_KEPT: usize = 50;
-/// How many functions have a history.
+/// The number of functions whose history is kept.
 const FUNCTIONS_KEPT: usize = 200;
-/// Longer arguments, as JSON, are not kept.
+/// The maximum size of arguments that are kept, in bytes of JSON.
 const LONGEST: usize = 64 * 1024;
 
-/// The arguments that functions were called with. As JSON it is the file that is kept.
+/// The arguments of earlier calls. Its JSON is the content of the history file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// The function called last comes last.
+    /// The functions, in the order of their last calls; the latest is last.
     functions: Vec<FunctionHistory>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct FunctionHistory {
-    /// `sample-host/world/greet`
+    /// The key of the function: `sample-host/world/greet`
     function: String,
-    /// The last call last.
+    /// The argument lists, newest last.
     calls: Vec<Vec<Value>>,
 }
 
 impl History {
-    /// The name under which a function's calls are kept. Versions of a plugin share it.
+    /// The key of a function's history. Versions of a plugin share it.
     pub fn key(host: &str, target: &str, function: &str) -> String {
         let plugin = target.split('@').next().unwrap_or_default();
         format!("{host}/{plugin}/{function}")
     }
 
-    /// What a function was called with, the last call last.
+    /// The argument lists of a function, newest last.
     pub fn of(&self, key: &str) -> &[Vec<Value>] {
         let found = self.functions.iter().find(|it| it.function == key);
         found.map_or(&[], |it| &it.calls)
     }
 
-    /// A function was called.
+    /// Adds the arguments of a call.
     pub fn remember(&mut self, key: &str, args: Vec<Value>) {
         let length: usize = args.iter().map(|it| it.to_string().len()).sum();
         if args.is_empty() || length > LONGEST {

@@ -1,4 +1,4 @@
-//! Functions that are worth a look: what the last reload changed, and what takes long.
+//! Functions that are worth a look: those that the last reload changed, and slow ones.
 
 use std::cmp::Reverse;
 
@@ -18,7 +18,7 @@ pub struct Lead {
     pub plugin: String,
     /// Its function; `None` if the lead is about the plugin, or about a function that it no longer has.
     pub function: Option<String>,
-    /// Why.
+    /// The reason.
     pub text: String,
 }
 
@@ -30,7 +30,7 @@ pub fn leads(state: &State, kind: LeadKind) -> Vec<Lead> {
     }
 }
 
-/// What the last reload that made anything serve changed.
+/// The changes of the last reload that made something serve.
 fn changed(state: &State) -> Vec<Lead> {
     let plugins = || state.plugins.list().iter();
     let mut reloads = state.timeline.reloads().iter();
@@ -71,7 +71,7 @@ fn changed_of(plugin: &PluginInfo, state: &State) -> Vec<Lead> {
     vec![lead(None, text)]
 }
 
-/// How a function of what serves differs; `None` if it does not, as far as is known.
+/// The change of a function in the code that serves; `None` if none is known.
 fn change_text(before: &Before, function: &FunctionInfo) -> Option<&'static str> {
     match before.change_of(function) {
         FunctionChange::New => Some("is new since"),
@@ -81,8 +81,8 @@ fn change_text(before: &Before, function: &FunctionInfo) -> Option<&'static str>
     }
 }
 
-/// The functions of which calls take long now, the longest call first; then those of which calls took long, the
-/// slowest first.
+/// The functions with calls that have run for long, longest first; then those whose calls took longest, by the 99th
+/// percentile.
 fn slow(state: &State) -> Vec<Lead> {
     if state.host.phase == Phase::Ended {
         return Vec::new();
@@ -112,7 +112,7 @@ fn slow(state: &State) -> Vec<Lead> {
     leads
 }
 
-/// Adds a lead, unless another one leads there.
+/// Adds a lead, unless there is one to the same function.
 fn push_new(leads: &mut Vec<Lead>, lead: Lead) {
     let leads_there = |it: &Lead| (&it.plugin, &it.function) == (&lead.plugin, &lead.function);
     if !leads.iter().any(leads_there) {

@@ -1,4 +1,4 @@
-//! What is found by name alone in the newest generation: live functions and types.
+//! The live functions and types of the newest generation, which are found by name alone.
 
 use hotswap_protocol::{LiveFunctionInfo, LiveSnapshot, LiveTypeInfo, WireError};
 
@@ -16,7 +16,7 @@ pub struct Live {
     tree: Tree,
 }
 
-/// What a row of the tab is about.
+/// The subject of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LiveItem<'a> {
     /// A function.
@@ -70,7 +70,7 @@ impl TreeTab for Live {
 }
 
 impl Live {
-    /// Takes the tables as the host has them now; true when that changed anything.
+    /// Takes the host's tables; true if they changed.
     pub fn update(&mut self, contents: Result<LiveSnapshot, WireError>) -> bool {
         let changed = self.contents.as_ref() != Some(&contents);
         self.contents = Some(contents);
@@ -82,7 +82,7 @@ impl Live {
         self.contents = None;
     }
 
-    /// Why they cannot be shown.
+    /// The reason why the tables cannot be shown.
     pub fn error(&self) -> Option<&WireError> {
         self.contents.as_ref()?.as_ref().err()
     }
@@ -100,7 +100,7 @@ impl Live {
         open
     }
 
-    /// What the selected row is about; none of a heading.
+    /// The subject of the selected row; `None` for a heading.
     pub fn selected_item(&self) -> Option<LiveItem<'_>> {
         let rows = self.rows();
         let path = &rows.get(self.tree.selected(&rows))?.path;
@@ -116,7 +116,7 @@ impl Live {
         live.types.iter().find(|it| it.name == name).map(LiveItem::Type)
     }
 
-    /// All there is to know of the selected row: a title and lines.
+    /// The details of the selected row: a title and lines.
     pub fn details(&self) -> Option<(String, Vec<String>)> {
         let (title, plugin, version, doc, mut rest) = match self.selected_item()? {
             LiveItem::Function(live) => {

@@ -18,47 +18,47 @@ use crate::session::LogLine;
 use filter::{Filter, WriterFilter};
 use row::Writers;
 
-/// How many lines are kept.
+/// The number of lines that are kept.
 pub const CAPACITY: usize = 100_000;
-/// How many lines a changed filter looks at before the keyboard is looked at again.
+/// The number of lines that a scan with a new filter checks before the console handles the next event.
 const SCAN_AT_ONCE: usize = 4096;
-/// Positions count on from here, so that older lines found later come before.
+/// The first absolute position. Older lines that a scan finds get smaller ones.
 const MIDDLE: u64 = 1 << 40;
-/// A selection that moved with the filter has so many lines above it.
+/// The number of lines above the selected line after the filter has changed.
 const LINES_ABOVE: u64 = 5;
 
-/// The log and what is seen of it.
+/// The log, its filter, and the lines in sight.
 pub struct Logs {
     rows: VecDeque<LogRow>,
     next_seq: u64,
     writers: Writers,
     /// The sequence numbers of the rows that pass the filter, oldest first.
     passing: VecDeque<u64>,
-    /// The absolute position of the first of them: it moves as rows leave the ring, and as the scan
-    /// finds older ones.
+    /// The absolute position of the first of them. It grows when rows leave the ring, and shrinks when the scan finds
+    /// older rows.
     base: u64,
-    /// Rows before this one have still to be looked at with the present filter.
+    /// The scan with the present filter still has to check the rows before this one.
     unscanned: Option<u64>,
-    /// The line that was selected before the filter changed, until the scan reaches it.
+    /// The line that was selected before the filter changed. It is selected again when the scan reaches it.
     reselect: Option<u64>,
     filter: Filter,
-    /// The selected line, as an absolute position; none while following.
+    /// The selected line, as an absolute position; `None` while the log follows the newest line.
     cursor: Option<u64>,
-    /// The first visible line while not following, counted alike.
+    /// The first visible line while the log does not follow, as an absolute position.
     top: u64,
-    /// The first visible row of the selected line, where that has more rows than are in sight.
+    /// The first visible row of the selected line, if that line has more rows than fit.
     part: usize,
-    /// Where a selection of several lines began, as a sequence number.
+    /// The line where a selection of several lines began, as a sequence number; `None` without such a selection.
     anchor: Option<u64>,
     /// The marked lines, by sequence number.
     marks: BTreeSet<u64>,
     /// Whether long lines are wrapped.
     pub wrap: bool,
-    /// Lines that were lost on the way here.
+    /// The number of lines that were lost before they arrived here.
     pub dropped: u64,
-    /// How long the newest record was on its way here, in milliseconds; none before one was.
+    /// The delay of the newest record, in milliseconds; `None` before the first record.
     pub lag_ms: Option<u64>,
-    /// Records that are older were there before anybody waited for them.
+    /// The time when the console began to wait for records. The delay of older records means nothing.
     awaited_since_ms: u64,
 }
 
@@ -87,7 +87,7 @@ impl Default for Logs {
 }
 
 impl Logs {
-    /// Takes a line that the host wrote, and that arrived at `now_ms`.
+    /// Adds a line that the host wrote and that arrived at `now_ms`.
     pub fn push_line(&mut self, line: LogLine, now_ms: u64) {
         match line {
             LogLine::Log(record) => {
@@ -106,17 +106,17 @@ impl Logs {
         }
     }
 
-    /// A host has begun to send its records.
+    /// Notes that the host has begun to send its records.
     pub fn await_records(&mut self, now_ms: u64) {
         (self.awaited_since_ms, self.lag_ms) = (now_ms, None);
     }
 
-    /// Adds a line of the console's own.
+    /// Adds a line of the console itself.
     pub fn push_marker(&mut self, at_ms: u64, text: String) {
         self.push(at_ms, Origin::Marker, text, None);
     }
 
-    /// Lines were lost; one line tells of all that were lost at one place.
+    /// Notes that lines were lost. Losses without a line between them share one line.
     fn drop_lines(&mut self, now_ms: u64, count: u64) {
         self.dropped += count;
         let words = |count: u64| {
@@ -153,7 +153,7 @@ impl Logs {
         }
     }
 
-    /// How many lines are kept.
+    /// The number of lines that are kept now.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -163,12 +163,12 @@ impl Logs {
         self.rows.is_empty()
     }
 
-    /// How many lines the filter shows, as far as it has looked.
+    /// The number of lines that pass the filter, as far as they have been checked.
     pub fn passing(&self) -> usize {
         self.passing.len()
     }
 
-    /// The line at this position among those that the filter shows.
+    /// The line at this position among those that pass the filter.
     pub fn row(&self, position: usize) -> Option<&LogRow> {
         self.row_of(*self.passing.get(position)?)
     }
@@ -178,27 +178,27 @@ impl Logs {
         self.rows.get(usize::try_from(seq.checked_sub(oldest)?).ok()?)
     }
 
-    /// The newest lines, whatever the filter, oldest first.
+    /// The newest lines, oldest first, whether they pass the filter or not.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = &LogRow> {
         self.rows.iter().skip(self.rows.len().saturating_sub(count))
     }
 
-    /// Whether the newest line stays in sight.
+    /// Whether the log follows the newest line.
     pub fn follows(&self) -> bool {
         self.cursor.is_none()
     }
 
-    /// The position of the selected line; none while following.
+    /// The position of the selected line; `None` while the log follows.
     pub fn cursor(&self) -> Option<usize> {
         self.cursor.map(|cursor| self.position(cursor))
     }
 
-    /// The position of the first visible line while not following.
+    /// The position of the first visible line while the log does not follow.
     pub fn top(&self) -> usize {
         self.position(self.top)
     }
 
-    /// How many lines came after the selected one.
+    /// The number of lines after the selected one.
     pub fn behind(&self) -> usize {
         self.cursor().map_or(0, |cursor| self.passing.len().saturating_sub(cursor + 1))
     }
@@ -208,12 +208,12 @@ impl Logs {
         position.unwrap_or(usize::MAX).min(self.passing.len().saturating_sub(1))
     }
 
-    /// Which row of the selected line is the first one in sight, where the line has more rows than there are.
+    /// The first visible row of the selected line, if that line has more rows than fit.
     pub fn part(&self) -> usize {
         self.part
     }
 
-    /// Moves within the selected line where it has more rows than are in sight, and else to another line.
+    /// Moves within the selected line if it has more rows than fit, otherwise to another line.
     pub fn go_in(&mut self, motion: Motion, inside: Rect) {
         let page = usize::from(inside.height);
         let step = match motion {
@@ -235,12 +235,12 @@ impl Logs {
             }
         }
         self.go(motion, page);
-        // One is entered at the end that is nearer.
+        // A move up enters a long line at its end.
         let entered = self.cursor().and_then(|cursor| in_sight::last_part(self, cursor, inside));
         self.part = entered.filter(|_| is_up).unwrap_or(0);
     }
 
-    /// Moves the selected line; `page` is how many are visible.
+    /// Moves the selection; `page` is the number of visible lines.
     pub fn go(&mut self, motion: Motion, page: usize) {
         let last = self.passing.len().saturating_sub(1);
         let from = self.cursor().unwrap_or(last);
@@ -261,7 +261,7 @@ impl Logs {
         self.select(to.min(last), page);
     }
 
-    /// Scrolls by some lines, as a wheel does; the selected line stays in sight.
+    /// Scrolls by `lines` like a wheel. If the selected line would leave the screen, the selection moves.
     pub fn scroll(&mut self, lines: usize, up: bool, page: usize) {
         let last_top = self.passing.len().saturating_sub(page);
         let (top, cursor) = match self.cursor() {
@@ -277,14 +277,14 @@ impl Logs {
         self.top = self.base + top as u64;
     }
 
-    /// Keeps the newest line in sight.
+    /// Follows the newest line from now on.
     pub fn follow(&mut self) {
         self.cursor = None;
         self.reselect = None;
         self.anchor = None;
     }
 
-    /// Keeps the present lines in sight.
+    /// Stops following, so that the visible lines stay.
     pub fn hold(&mut self, page: usize) {
         self.select(self.passing.len().saturating_sub(1), page);
     }
@@ -304,13 +304,13 @@ impl Logs {
         self.part = 0;
     }
 
-    /// Goes to the next error after the selected line, or the one before it.
+    /// Selects the next error after the selected line, or the previous one before it; false if there is none.
     pub fn go_to_error(&mut self, forward: bool, page: usize) -> bool {
         self.go_to(forward, page, |row| row.origin.is_error())
     }
 
-    /// Goes to the next match after the selected line, or the one before it, and around the end; gives which of
-    /// the matches it is, from 1, and how many there are.
+    /// Selects the next match after the selected line, or the previous one before it, and wraps around. Returns the
+    /// number of the match, from 1, and the number of matches.
     pub fn go_to_match(&mut self, forward: bool, page: usize) -> Option<(usize, usize)> {
         let matches = self.matches();
         let from = self.cursor().unwrap_or(self.passing.len());
@@ -325,7 +325,7 @@ impl Logs {
         Some((found + 1, matches.len()))
     }
 
-    /// The places of the lines that match: where the others are hidden, of all that are no markers.
+    /// The positions of the matches. If other lines are hidden, all lines but markers are matches.
     fn matches(&self) -> Vec<usize> {
         let is_search = self.filter.shows_others && self.filter.pattern.is_some();
         let is_match = |row: &LogRow| match is_search {
@@ -335,7 +335,7 @@ impl Logs {
         (0..self.passing.len()).filter(|it| self.row(*it).is_some_and(is_match)).collect()
     }
 
-    /// Goes to the next marked line after the selected one; after the last, to the first.
+    /// Selects the next marked line; after the last, the first.
     pub fn go_to_mark(&mut self, page: usize) -> bool {
         let marks = std::mem::take(&mut self.marks);
         let is_marked = |row: &LogRow| marks.contains(&row.seq);
@@ -362,18 +362,18 @@ impl Logs {
         true
     }
 
-    /// The least level that is shown.
+    /// The lowest level that is shown.
     pub fn level(&self) -> Option<LogLevel> {
         self.filter.level
     }
 
-    /// Shows lines of this level and graver ones only.
+    /// Shows only lines of at least this level.
     pub fn set_level(&mut self, level: Option<LogLevel>) {
         self.filter.level = level;
         self.refilter();
     }
 
-    /// Raises the least level; after the highest all are shown.
+    /// Raises the lowest level that is shown; after the highest level, shows all.
     pub fn raise_level(&mut self) {
         let level = match self.filter.level {
             None => Some(LogLevel::Debug),
@@ -383,7 +383,7 @@ impl Logs {
         self.set_level(level);
     }
 
-    /// Whose lines are shown.
+    /// The text of the filter by writer.
     pub fn writer_filter(&self) -> &str {
         &self.filter.writers.text
     }
@@ -394,39 +394,39 @@ impl Logs {
         self.refilter();
     }
 
-    /// Who has written, sorted by name.
+    /// The names of all writers, sorted.
     pub fn writer_labels(&self) -> Vec<&str> {
         self.writers.labels()
     }
 
-    /// What the lines must contain.
+    /// The text of the pattern.
     pub fn pattern(&self) -> &str {
         &self.filter.text
     }
 
-    /// What matched in a line is found with this.
+    /// The regular expression that finds the matches in a line.
     pub fn matcher(&self) -> Option<&Regex> {
         self.filter.pattern.as_ref().filter(|_| !self.filter.is_inverted)
     }
 
-    /// Whether the lines that match are hidden instead of the others.
+    /// Whether lines that match are hidden, and the others shown.
     pub fn is_inverted(&self) -> bool {
         self.filter.is_inverted
     }
 
-    /// Hides the lines that match instead of the others, or the other way round.
+    /// Switches between hiding the lines that do not match and hiding those that do.
     pub fn invert(&mut self) {
         self.filter.is_inverted = !self.filter.is_inverted;
         self.filter.shows_others = false;
         self.refilter();
     }
 
-    /// Whether lines that do not match stay in sight.
+    /// Whether lines that do not match are shown too.
     pub fn shows_others(&self) -> bool {
         self.filter.shows_others
     }
 
-    /// Keeps lines that do not match in sight, or hides them.
+    /// Sets whether lines that do not match are shown too.
     pub fn set_shows_others(&mut self, shows_others: bool) {
         if self.filter.shows_others != shows_others {
             self.filter.shows_others = shows_others;
@@ -434,14 +434,14 @@ impl Logs {
         }
     }
 
-    /// Shows only lines that contain this: a regular expression, or plain text where it is none;
-    /// without regard to case.
+    /// Shows only lines that match this regular expression, or contain this text if it is not a valid expression. Case
+    /// does not matter.
     pub fn set_pattern(&mut self, text: &str) {
         self.filter.set_pattern(text);
         self.refilter();
     }
 
-    /// Begins to look at all lines anew, the newest first.
+    /// Begins a new scan of all lines, newest first.
     fn refilter(&mut self) {
         let selected = self.cursor().and_then(|position| self.passing.get(position).copied());
         self.reselect = selected.or(self.reselect.filter(|_| self.cursor.is_some()));
@@ -451,12 +451,12 @@ impl Logs {
         self.scan();
     }
 
-    /// Whether older lines have still to be looked at.
+    /// Whether older lines still have to be checked.
     pub fn is_scanning(&self) -> bool {
         self.unscanned.is_some()
     }
 
-    /// Looks at some more of the older lines.
+    /// Checks some more of the older lines.
     pub fn scan(&mut self) {
         let Some(until) = self.unscanned else { return };
         let oldest = self.rows.front().map_or(until, |row| row.seq);
@@ -477,7 +477,7 @@ impl Logs {
         }
     }
 
-    /// The line that was selected has been looked at: it, or the next one, is selected again.
+    /// Selects the line that was selected before, or the next one that passes, once the scan has reached it.
     fn reselect_front(&mut self) {
         self.reselect = None;
         if self.passing.is_empty() {
@@ -488,7 +488,7 @@ impl Logs {
         }
     }
 
-    /// Marks the selected line, or the newest, or takes its mark away; false when there is none.
+    /// Marks the selected line (or the newest one), or removes its mark; false if there is no line.
     pub fn toggle_mark(&mut self) -> bool {
         let last = self.passing.len().checked_sub(1);
         let Some(seq) = self.cursor().or(last).and_then(|it| self.passing.get(it).copied()) else {
@@ -505,7 +505,7 @@ impl Logs {
         self.marks.contains(&row.seq)
     }
 
-    /// Begins a selection of several lines at the selected one, or ends it.
+    /// Begins a selection of several lines at the selected line, or ends it.
     pub fn toggle_selection(&mut self, page: usize) {
         if self.anchor.take().is_none() {
             if self.follows() {
@@ -520,7 +520,7 @@ impl Logs {
         self.anchor.is_some()
     }
 
-    /// Whether a line is among the selected ones.
+    /// Whether a line is selected.
     pub fn is_selected(&self, row: &LogRow) -> bool {
         let Some(cursor) = self.cursor().and_then(|it| self.passing.get(it).copied()) else {
             return false;
@@ -529,12 +529,12 @@ impl Logs {
         (anchor.min(cursor)..=anchor.max(cursor)).contains(&row.seq)
     }
 
-    /// The selected line; while following, the newest.
+    /// The selected line; while the log follows, the newest one.
     pub fn selected(&self) -> Option<&LogRow> {
         self.row(self.cursor().unwrap_or(self.passing.len().checked_sub(1)?))
     }
 
-    /// The selected lines, or the newest, as text; and how many they are.
+    /// The text of the selected lines, or of the newest one, and their number.
     pub fn selected_text(&self) -> Option<(String, usize)> {
         let position = self.cursor().unwrap_or(self.passing.len().checked_sub(1)?);
         if self.anchor.is_none() {
@@ -546,7 +546,7 @@ impl Logs {
         Some((lines.join("\n"), lines.len()))
     }
 
-    /// All lines that the filter shows, as text.
+    /// The text of all lines that pass the filter.
     pub fn passing_text(&self) -> String {
         let rows = (0..self.passing.len()).filter_map(|position| self.row(position));
         rows.map(LogRow::to_text).collect::<Vec<_>>().join("\n")

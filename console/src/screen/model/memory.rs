@@ -1,4 +1,4 @@
-//! What the console looked like when it was last left, for each host.
+//! The remembered look of the console, for each host.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use super::{Host, Look, State, Tab};
 use crate::screen::layout::Panel;
 
-/// How many hosts are remembered, the latest of them.
+/// The number of hosts that are remembered; those left longest ago are forgotten.
 const HOSTS_KEPT: usize = 50;
 
-/// What the console looked like, by host.
+/// The remembered look of the console, by host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Memory(BTreeMap<String, Remembered>);
 
-/// What the console looked like when a host was left.
+/// The look of the console when a host was left.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Remembered {
-    /// When, in milliseconds since the Unix epoch.
+    /// The time when the host was left, in milliseconds since the Unix epoch.
     at_ms: u64,
     /// The panel that had the keyboard.
     focus: Option<Panel>,
@@ -28,35 +28,35 @@ pub struct Remembered {
     /// Whether one panel filled the screen.
     #[serde(default)]
     zoomed: bool,
-    /// What the log's lines had to contain.
+    /// The pattern of the log's filter.
     #[serde(default)]
     pattern: String,
-    /// Who wrote them.
+    /// The log's filter by writer.
     #[serde(default)]
     writer: String,
-    /// Their least level.
+    /// The lowest level that the log showed.
     #[serde(default)]
     level: Option<LogLevel>,
     /// Whether long lines were wrapped.
     #[serde(default)]
     wrap: bool,
-    /// The theme that was chosen.
+    /// The chosen theme.
     #[serde(default)]
     look: Option<Look>,
 }
 
 impl Memory {
-    /// Makes the screen look as it did when this host was last left.
+    /// Restores the look that the screen had when this host was last left.
     pub fn recall(state: &mut State) {
         let Some(key) = key(&state.host) else { return };
         let Some(remembered) = state.memory.0.get(&key).cloned() else { return };
         state.focus = remembered.focus.unwrap_or(state.focus);
         state.zoomed = remembered.zoomed;
-        // A console that builds nothing has nothing to show of builds.
+        // Without packages, the console builds nothing, so the Build tab would be empty.
         let has_something = |tab: &Tab| *tab != Tab::Build || !state.host.packages.is_empty();
         let is_there = |tab: &Tab| state.tabs().contains(tab) && has_something(tab);
         let tab = remembered.tab.filter(is_there).unwrap_or(state.tab);
-        // While the first build runs it is in front.
+        // During the first build, the Build tab stays in front.
         match &mut state.tab_to_return_to {
             Some(later) => *later = tab,
             None => state.tab = tab,
@@ -66,13 +66,13 @@ impl Memory {
         state.logs.set_level(remembered.level);
         state.logs.wrap = remembered.wrap;
         state.chosen_look = remembered.look;
-        // Whoever asks for no colours now is not given those of another day.
+        // If no colours are wanted now, the remembered theme is not used.
         if state.look != Look::Plain {
             state.look = remembered.look.unwrap_or(state.look);
         }
     }
 
-    /// Keeps what the screen looks like now, and forgets the hosts that were left longest ago.
+    /// Remembers the present look, and forgets the hosts that were left longest ago.
     pub fn keep(&mut self, state: &State) {
         let Some(key) = key(&state.host) else { return };
         let remembered = Remembered {
@@ -96,7 +96,7 @@ impl Memory {
     }
 }
 
-/// A host is known by its name and where its artifacts go.
+/// The key of a host: its name and the directory of its artifacts.
 fn key(host: &Host) -> Option<String> {
     let plugin_dir = host.plugin_dir.as_ref()?;
     Some(format!("{} {}", host.name, plugin_dir.display()))

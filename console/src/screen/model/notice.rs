@@ -1,39 +1,39 @@
-//! What happened, for the status line: one thing at once, and each for long enough to be read.
+//! Notices in the status line: one at a time, each for long enough to be read.
 
 use super::State;
 
-/// How many notices are kept.
+/// The number of notices that are kept.
 const KEPT: usize = 200;
-/// How many wait to be shown.
+/// The maximum number of notices that wait to be shown.
 const MOST_WAITING: usize = 8;
-/// What takes so long to read, in milliseconds.
+/// The time that a notice takes to read, in milliseconds.
 const READ_MS: u64 = 3_000;
 
-/// What happened, for the status line.
+/// A notice for the status line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// What sort of thing it is.
+    /// Its kind.
     pub sort: NoticeSort,
-    /// What happened.
+    /// Its text.
     pub text: String,
-    /// Whether it stays until somebody is there, and does not give way to what goes well.
+    /// Whether it stays until a person uses a key or the mouse, and is not replaced by notices of success.
     pub stays: bool,
-    /// Whether a key asked for it, so that somebody looks.
+    /// Whether it answers a person's request, so that somebody is looking.
     pub is_answer: bool,
-    /// When it happened, or when it was shown if it had to wait; in milliseconds since the Unix epoch.
+    /// The time when it was made or, if it had to wait, shown; in milliseconds since the Unix epoch.
     pub at_ms: u64,
 }
 
-/// What sort of thing happened.
+/// The kind of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeSort {
-    /// Something was done.
+    /// Something succeeded.
     Done,
-    /// There is something to know.
+    /// A piece of information.
     Note,
-    /// Something is to be looked after.
+    /// Something needs attention.
     Warning,
-    /// Something failed, or cannot be done.
+    /// Something failed or is not possible.
     Failure,
 }
 
@@ -44,7 +44,7 @@ impl NoticeSort {
 }
 
 impl Notice {
-    /// How long it is shown where no key is pressed: failures until somebody has had time to look.
+    /// The time after which it ends without a key, in milliseconds; failures stay longer.
     fn lasts_ms(&self) -> u64 {
         if self.sort.is_serious() { 120_000 } else { 20_000 }
     }
@@ -53,7 +53,7 @@ impl Notice {
         now_ms.saturating_sub(self.at_ms) > milliseconds
     }
 
-    /// Whether it matters, came by itself, and nobody can have read it yet.
+    /// Whether nobody can have read it yet: it stays, or it is serious, came by itself, and is new.
     fn is_unread(&self, now_ms: u64) -> bool {
         let came_by_itself = self.sort.is_serious() && !self.is_answer;
         self.stays || came_by_itself && !self.is_older_than(READ_MS, now_ms)
@@ -61,22 +61,22 @@ impl Notice {
 }
 
 impl State {
-    /// Tells that something was done.
+    /// Reports that something succeeded.
     pub(crate) fn say(&mut self, text: impl Into<String>) {
         self.notify(NoticeSort::Done, text.into(), false);
     }
 
-    /// Tells what there is to know.
+    /// Reports a piece of information.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.notify(NoticeSort::Note, text.into(), false);
     }
 
-    /// Tells what failed, or cannot be done.
+    /// Reports that something failed or is not possible.
     pub(crate) fn complain(&mut self, text: impl Into<String>) {
         self.notify(NoticeSort::Failure, text.into(), false);
     }
 
-    /// Tells what is to be looked after and nobody may be there to see, behind what was told so before.
+    /// Reports something that needs attention, and stays until somebody sees it. Joins an earlier notice that stays.
     pub(crate) fn warn(&mut self, text: impl Into<String>) {
         self.notify(NoticeSort::Warning, text.into(), true);
     }
@@ -113,7 +113,7 @@ impl State {
         self.notice = Some(shown);
     }
 
-    /// Shows this when what is shown has been read. Of what goes well only the last is of interest then.
+    /// Queues a notice behind the one that is shown. Only the latest notice of success is kept in the queue.
     fn wait_with(&mut self, notice: Notice, shown: &Notice) {
         self.waiting_notices.retain(|waiting| waiting.sort.is_serious());
         let is_same = |other: &Notice| (other.sort, &other.text) == (notice.sort, &notice.text);
@@ -126,7 +126,7 @@ impl State {
         }
     }
 
-    /// Takes away what has been shown for long enough, and shows what waits; true if there was something.
+    /// Removes the notice if it has been shown for long enough, and shows the next one; true if something changed.
     pub(crate) fn end_notice(&mut self) -> bool {
         let now_ms = self.now_ms;
         let waits = !self.waiting_notices.is_empty();
@@ -138,8 +138,8 @@ impl State {
         ended.is_some() | self.show_waiting()
     }
 
-    /// A key says that somebody is there: what can have been read goes, and what nobody may have seen yet goes with
-    /// the next key.
+    /// Reacts to a sign that somebody is there. A key removes a notice that has been read. A notice that stayed until
+    /// now no longer does, so that the next key removes it.
     pub(crate) fn somebody_is_there(&mut self, is_key: bool) {
         let now_ms = self.now_ms;
         match &mut self.notice {
@@ -150,7 +150,7 @@ impl State {
         self.show_waiting();
     }
 
-    /// Shows what waits where nothing is shown; true if something waited.
+    /// Shows the next waiting notice if none is shown; true if there was one.
     fn show_waiting(&mut self) -> bool {
         let now_ms = self.now_ms;
         self.waiting_notices.retain(|notice| !notice.is_older_than(notice.lasts_ms(), now_ms));
@@ -162,7 +162,7 @@ impl State {
         self.notice.is_some()
     }
 
-    /// Takes away all that is shown and waits to be.
+    /// Removes the notice that is shown and all that wait.
     pub(crate) fn dismiss_notices(&mut self) {
         self.notice = None;
         self.waiting_notices.clear();

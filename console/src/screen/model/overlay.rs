@@ -1,4 +1,4 @@
-//! What lies over the panels.
+//! The overlays above the panels.
 
 use crate::screen::model::crash::CrashCard;
 use crate::screen::model::fleet::{FleetOrder, ReleaseChoice};
@@ -8,63 +8,63 @@ use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::rollback::Rollback;
 use crate::session::Order;
 
-/// What lies over the panels, and has the keyboard.
+/// An overlay above the panels. It has the keyboard.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Overlay {
-    /// The keys.
+    /// The help: all keys.
     Help {
         /// The first visible row.
         top: usize,
     },
-    /// Every command, found by a few of its letters.
+    /// All commands, found by some of their letters.
     Palette(Palette),
     /// A text that scrolls.
     Details {
-        /// What it is about.
+        /// Its title.
         title: String,
         /// The text.
         lines: Vec<String>,
         /// The first visible row.
         top: usize,
     },
-    /// A question; `y` orders, anything else forgets it.
+    /// A question: `y` gives the order, any other key drops it.
     Confirm {
         /// The question.
         question: String,
-        /// What to know before the answer.
+        /// What to know before answering.
         lines: Vec<String>,
-        /// What is ordered.
+        /// The order.
         order: Order,
         /// Whether `c` cancels the calls of this console first.
         cancels: bool,
     },
-    /// The same of a fleet.
+    /// A question about a fleet.
     FleetQuestion {
         /// The question.
         question: String,
-        /// What to know before the answer.
+        /// What to know before answering.
         lines: Vec<String>,
-        /// What is ordered.
+        /// The order.
         order: FleetOrder,
     },
-    /// The releases of a fleet, to choose one.
+    /// A choice among the releases of a fleet.
     Releases(ReleaseChoice),
     /// A line that is typed for the host's standard input.
     Input(HostInput),
-    /// What a reload would change.
+    /// The preview of a reload.
     Preview(PreviewCard),
-    /// What a plugin can be rolled back to.
+    /// The choice of a version or build to roll a plugin back to.
     Rollback(Box<Rollback>),
     /// The pinned calls.
     Pins(PinList),
-    /// The host's process ended by itself.
+    /// A report that the host's process ended by itself.
     HostEnded(CrashCard),
 }
 
-/// A line that is typed for the host.
+/// A line that is being typed for the host.
 #[derive(Debug, Clone, Default)]
 pub struct HostInput {
-    /// What was typed.
+    /// The text so far.
     pub line: tui_input::Input,
 }
 
@@ -75,7 +75,7 @@ impl PartialEq for HostInput {
 }
 
 impl Overlay {
-    /// Tells what is wrong with the configuration.
+    /// A report about an invalid configuration.
     pub fn bad_configuration(problem: String) -> Self {
         let mut lines: Vec<String> = problem.lines().map(str::to_owned).collect();
         lines.extend([String::new(), "The default keys and colours are used.".into()]);

@@ -1,4 +1,4 @@
-//! The palette: every command, found by a few of its letters.
+//! The palette: all commands and places, found by some of their letters.
 
 use hotswap_protocol::{PinParams, VersionState};
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
@@ -14,26 +14,26 @@ use crate::screen::layout::Tab;
 /// The palette.
 #[derive(Debug, Clone, Default)]
 pub struct Palette {
-    /// What was typed.
+    /// The text that was typed.
     pub input: Input,
-    /// Which of what matches is selected.
+    /// The index of the selected match.
     pub selected: usize,
-    /// Where one can go.
+    /// The places to go to.
     places: Vec<Destination>,
     /// Whether there is a fleet.
     has_fleet: bool,
 }
 
-/// Somewhere to go.
+/// A place to go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// This plugin.
+    /// A plugin.
     Plugin(String),
-    /// This function of a plugin.
+    /// A function: its plugin and its name.
     Function(String, String),
-    /// This row of the Vault: its path, and its name.
+    /// A row of the Vault: its path and its name.
     Value(String, String),
-    /// The reload at this place of the Timeline, and its title.
+    /// A reload: its position in the Timeline and its title.
     Reload(usize, String),
 }
 
@@ -48,17 +48,17 @@ impl std::fmt::Display for Destination {
     }
 }
 
-/// What the palette offers.
+/// An entry of the palette.
 #[derive(Debug, Clone, Copy)]
 pub enum Choice<'a> {
-    /// To do this.
+    /// A command to run.
     Command(&'static Command),
-    /// To go there.
+    /// A place to go to.
     Destination(&'a Destination),
 }
 
 impl Choice<'_> {
-    /// What it does, in a few words.
+    /// A short description.
     pub fn hint(&self) -> String {
         match self {
             Self::Command(command) => command.hint.to_owned(),
@@ -74,7 +74,7 @@ impl PartialEq for Palette {
 }
 
 impl Palette {
-    /// The palette of what there is now.
+    /// The palette for the present state.
     pub fn of(state: &State) -> Self {
         let plugins = state.plugins.list().iter();
         let mut places: Vec<Destination> =
@@ -89,12 +89,12 @@ impl Palette {
         Self { places, has_fleet: state.fleet.is_known(), ..Self::default() }
     }
 
-    /// What matches what was typed, the best first; all commands in their order when nothing was.
+    /// The entries that match the typed text, best first; without text, all commands in their order.
     pub fn matches(&self) -> Vec<Choice<'_>> {
         let mut matcher = Matcher::new(Config::DEFAULT);
         let typed = self.input.value();
         let pattern = Pattern::parse(typed, CaseMatching::Ignore, Normalization::Smart);
-        // One does not look in the palette for the palette.
+        // The palette itself is not offered.
         let commands = COMMANDS.iter().filter(|command| match command.action {
             Action::Palette => false,
             Action::Fleet(_) | Action::Show(Tab::Fleet) => self.has_fleet,
@@ -115,13 +115,13 @@ impl Palette {
         scored.into_iter().map(|(_, choice)| choice).collect()
     }
 
-    /// What is selected.
+    /// The selected entry.
     pub fn chosen(&self) -> Option<Choice<'_>> {
         self.matches().get(self.selected).copied()
     }
 }
 
-/// The command line that does what this action does now; none where only a screen has it.
+/// The command line that does the same as this action; `None` if only the screen can do it.
 pub fn command_line(state: &State, action: &Action) -> Option<String> {
     let plugins = &state.plugins;
     match action {
@@ -165,7 +165,7 @@ pub fn command_line(state: &State, action: &Action) -> Option<String> {
     }
 }
 
-/// What pins the call that was made last.
+/// The command line that pins the last call.
 fn pinning(state: &State) -> Option<String> {
     let last = state.functions.results.front()?.sides.first()?;
     let Operation::Invoke(call) = &last.operation else { return None };
@@ -175,7 +175,7 @@ fn pinning(state: &State) -> Option<String> {
     Some(Operation::Pin(pin).command_line())
 }
 
-/// The call that the form makes, or else one with its parameters' names for arguments.
+/// The call of the form; without a form, a call with the names of the parameters as arguments.
 fn invocation(state: &State) -> Option<String> {
     if let Some(call) = state.functions.form.as_ref().and_then(|form| form.call().ok()) {
         return Some(call.command_line());

@@ -4,7 +4,7 @@ use hotswap_protocol::HostInfo;
 
 use crate::screen::input::action::Motion;
 
-/// The hosts that run, and which of them is selected.
+/// The running hosts, and the selected one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Picker {
     hosts: Vec<HostInfo>,
@@ -12,8 +12,7 @@ pub struct Picker {
 }
 
 impl Picker {
-    /// Takes the hosts that run now; true when that changed anything. The selected host stays
-    /// selected while it is there.
+    /// Takes the hosts that run now; true if the list changed. The selected host stays selected as long as it runs.
     pub fn update(&mut self, hosts: Vec<HostInfo>) -> bool {
         if hosts == self.hosts {
             return false;

@@ -1,4 +1,4 @@
-//! The pinned calls: what is called again in each new version of its plugin.
+//! The pinned calls, which the host repeats in each new version of their plugin.
 
 use hotswap_protocol::{InvokeParams, PinParams, PinnedCall, PluginInfo};
 
@@ -9,24 +9,24 @@ use crate::screen::input::action::Motion;
 #[derive(Default)]
 pub struct Pins {
     list: Vec<PinnedCall>,
-    /// Those of a process that has ended, until their plugin serves in the next one.
+    /// The pinned calls of an earlier process, until their plugins serve in the present one.
     from_before: Vec<PinnedCall>,
 }
 
-/// The list of pinned calls that lies over the panels.
+/// The overlay that lists the pinned calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PinList {
-    /// Which of them is selected.
+    /// The index of the selected call.
     pub selected: usize,
 }
 
 impl Pins {
-    /// Takes all of them as the host has them.
+    /// Takes the host's list of pinned calls.
     pub fn set(&mut self, pins: Vec<PinnedCall>) {
         self.list = pins;
     }
 
-    /// Takes one that was made.
+    /// Takes a pinned call that the host has just made.
     pub fn called(&mut self, pin: PinnedCall) {
         match self.list.iter_mut().find(|it| it.id == pin.id) {
             Some(known) => *known = pin,
@@ -34,18 +34,18 @@ impl Pins {
         }
     }
 
-    /// One is not made any more; gives what it was.
+    /// Removes a pin, and returns it.
     pub fn removed(&mut self, id: u64) -> Option<PinnedCall> {
         let position = self.list.iter().position(|it| it.id == id)?;
         Some(self.list.remove(position))
     }
 
-    /// Another process counts anew, and has none of them.
+    /// Keeps the pins for a new process of the host, which has none and numbers its own from the start.
     pub fn another_process(&mut self) {
         self.from_before.append(&mut self.list);
     }
 
-    /// Those of the process before whose plugins serve now, to be pinned again.
+    /// Takes the pins of the last process whose plugins serve now, to pin them again.
     pub fn take_back(&mut self, plugins: &[PluginInfo]) -> Vec<PinParams> {
         let serves = |pin: &PinnedCall| {
             plugins.iter().any(|it| it.name == pin.plugin && it.active().is_some())
@@ -56,7 +56,7 @@ impl Pins {
         back.into_iter().map(|pin| pin.params()).collect()
     }
 
-    /// Those that give something else than before come first, and then the others, the oldest first.
+    /// The pins: those whose result has changed first, then the others, each oldest first.
     pub fn in_order(&self) -> Vec<&PinnedCall> {
         let mut pins: Vec<&PinnedCall> = self.list.iter().collect();
         pins.sort_by_key(|pin| pin.is_same != Some(false));
@@ -74,7 +74,7 @@ impl Pins {
 }
 
 impl PinList {
-    /// Moves the selection among so many.
+    /// Moves the selection in a list of `count` calls.
     pub fn go(&mut self, motion: Motion, count: usize, page: usize) {
         if let Some(to) = step(motion, self.selected, count, page) {
             self.selected = to;

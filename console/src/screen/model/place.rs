@@ -1,4 +1,4 @@
-//! Where an editor is to open a file.
+//! Places in source files.
 
 use std::path::PathBuf;
 

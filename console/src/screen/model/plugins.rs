@@ -10,24 +10,24 @@ use super::rates::Rates;
 use crate::format;
 use crate::screen::input::action::Motion;
 
-/// The plugins, and which of their versions is selected.
+/// The plugins, and the selected version.
 #[derive(Default)]
 pub struct Plugins {
     list: Vec<PluginInfo>,
     rates: Rates,
-    /// What served before the last reload, by plugin.
+    /// The code that served before the last change, by plugin.
     before: HashMap<String, Before>,
     /// The functions whose bodies changed in builds that do not serve yet, by plugin.
     built: HashMap<String, BTreeSet<String>>,
-    /// Kept by name, so that the selection stays where it is when the list changes.
+    /// The selected plugin and version. Names survive a change of the list; positions would not.
     selected: Option<(String, u32)>,
-    /// The plugins whose versions that are gone have a line each.
+    /// The plugins whose freed and failed versions have one line each.
     unfolded: BTreeSet<String>,
-    /// Whether the host has ended: of each plugin only the first line is left.
+    /// Whether the host has ended. Then each plugin has only its first line.
     is_over: bool,
-    /// The plugins whose names contain this are shown.
+    /// The filter: text in the names of plugins.
     filter: String,
-    /// The functions whose names contain this are shown.
+    /// The filter: text in the names of functions.
     function_filter: String,
 }
 
@@ -38,20 +38,20 @@ pub struct PluginRow<'a> {
     pub plugin: &'a PluginInfo,
     /// The version; of several that are gone, the newest.
     pub version: &'a VersionInfo,
-    /// Whether the line stands for all versions of the plugin that are gone.
+    /// Whether the line stands for all versions that are gone.
     pub is_fold: bool,
-    /// Whether it is the plugin's first line, which is that of the version that serves.
+    /// Whether it is the plugin's first line: the version that serves.
     pub is_first: bool,
     /// Whether it is the plugin's last line.
     pub is_last: bool,
 }
 
 impl Plugins {
-    /// Takes the plugins as the host has them now; true when that is to be seen.
+    /// Takes the host's list of plugins; true if the screen changes.
     pub fn update(&mut self, now_ms: u64, list: Vec<PluginInfo>) -> bool {
         let rates_changed = self.rates.sample(now_ms, &list);
         let changed = rates_changed || !look_alike(&self.list, &list);
-        // A selection on the version that served moves on to the one that serves now.
+        // If the version that served was selected, select the one that serves now.
         let on_first = self
             .selected_index()
             .is_some_and(|index| self.rows().get(index).is_some_and(|row| row.is_first));
@@ -66,12 +66,12 @@ impl Plugins {
         changed
     }
 
-    /// The plugins are as they were; true when their rates of calls look otherwise now.
+    /// Takes a sample of the rates of calls while the list is unchanged; true if a sparkline changed.
     pub fn sample(&mut self, now_ms: u64) -> bool {
         self.rates.sample(now_ms, &self.list)
     }
 
-    /// Keeps what is known of the versions that another one has replaced.
+    /// Keeps the facts about code that the new list replaces.
     fn note_replaced(&mut self, list: &[PluginInfo]) {
         for plugin in list {
             let now = Before::of(plugin);
@@ -81,7 +81,7 @@ impl Plugins {
             {
                 let goes_on = now.face.version == earlier.face.version;
                 let built = self.built.remove(&plugin.name).filter(|_| !plugin.is_rolled_back);
-                // What somebody else has built, the host knows as far as it is a patch.
+                // Of somebody else's builds the host knows the changed functions only if they are patches.
                 let patched = plugin.active().filter(|_| goes_on).map(|it| &it.patched_functions);
                 let patched = || patched.into_iter().flatten().filter_map(|it| free_function(it));
                 let changed_bodies =
@@ -92,7 +92,7 @@ impl Plugins {
         }
     }
 
-    /// A plugin was built, which changed the bodies of these functions of its sources; as a patch it may serve already.
+    /// Notes that a build changed the bodies of these functions. If `is_served`, it is a patch that serves already.
     pub fn built<'a>(
         &mut self,
         plugin: &str,
@@ -106,7 +106,7 @@ impl Plugins {
         }
     }
 
-    /// The earlier version whose build serves, where a rollback keeps a plugin there.
+    /// The earlier version whose build serves again since a rollback; `None` without a rollback.
     pub fn rolled_back_to(&self, plugin: &str) -> Option<u32> {
         let plugin = self.list.iter().find(|it| it.name == plugin && it.is_rolled_back)?;
         let active = plugin.active()?;
@@ -115,12 +115,12 @@ impl Plugins {
         plugin.versions.iter().find(is_origin).map(|it| it.version)
     }
 
-    /// What served before the version of this plugin that serves.
+    /// The code of this plugin that served before the present one.
     pub fn before(&self, plugin: &str) -> Option<&Before> {
         self.before.get(plugin)
     }
 
-    /// How many calls of what serves of a plugin failed: a patch answers for none that failed before it.
+    /// The failed calls of the code that serves. Failures from before a patch do not count for the patch.
     pub fn failures(&self, plugin: &PluginInfo) -> Failures {
         match self.before.get(&plugin.name) {
             Some(before) => before.failures_since(plugin),
@@ -128,21 +128,21 @@ impl Plugins {
         }
     }
 
-    /// Somebody has looked at what the last reload changed of this plugin.
+    /// Notes that somebody has seen the last reload's changes to this plugin.
     pub fn see(&mut self, plugin: &str) {
         if let Some(before) = self.before.get_mut(plugin) {
             before.is_seen = true;
         }
     }
 
-    /// Marks once more what the last reload changed of this plugin.
+    /// Marks the last reload's changes to this plugin as not seen.
     pub fn show_changes(&mut self, plugin: &str) {
         if let Some(before) = self.before.get_mut(plugin) {
             before.is_seen = false;
         }
     }
 
-    /// Forgets the plugins of a host that has ended, but not which one was selected.
+    /// Forgets the plugins of a host that has ended. The selection stays.
     pub fn clear(&mut self) {
         self.rates.clear();
         self.before.clear();
@@ -151,12 +151,12 @@ impl Plugins {
         self.is_over = false;
     }
 
-    /// The host has ended by itself: what it had loaded can still be looked at.
+    /// Notes that the host has ended by itself. Its plugins stay visible.
     pub fn end(&mut self) {
         self.is_over = true;
     }
 
-    /// How often a plugin is called, as a sparkline.
+    /// The rate of a plugin's calls as a sparkline.
     pub fn sparkline(&self, plugin: &str) -> &str {
         self.rates.sparkline(plugin)
     }
@@ -172,7 +172,7 @@ impl Plugins {
         plugin.and_then(PluginInfo::active).is_some_and(|it| it.build_id == build_id)
     }
 
-    /// The lines of the tree.
+    /// The lines of the tree that the filter shows.
     pub fn rows(&self) -> Vec<PluginRow<'_>> {
         let shown = self.list.iter().filter(|plugin| self.shows(&plugin.name));
         let rows = shown.flat_map(|plugin| self.rows_of(plugin));
@@ -197,8 +197,7 @@ impl Plugins {
         versions.map(row).collect()
     }
 
-    /// Gives each version of the selected plugin that is gone a line of its own, or one line to all of
-    /// them; false if that changes nothing.
+    /// Folds the selected plugin's versions that are gone into one line, or unfolds them; false if nothing changes.
     pub fn fold(&mut self, is_folded: bool) -> bool {
         let Some(row) = self.selected() else { return false };
         let (name, is_fold) = (row.plugin.name.clone(), row.is_fold);
@@ -208,7 +207,7 @@ impl Plugins {
         }
     }
 
-    /// Which line is selected.
+    /// The index of the selected line.
     pub fn selected_index(&self) -> Option<usize> {
         let rows = self.rows();
         let chosen = self.selected.as_ref().and_then(|(name, version)| {
@@ -221,7 +220,7 @@ impl Plugins {
             let position = rows.iter().position(exactly).or_else(|| rows.iter().position(folds));
             position.or_else(|| rows.iter().position(of_plugin))
         });
-        // Until somebody chooses, one that has something to show.
+        // Without a choice, the first plugin that has functions.
         let is_telling = |row: &PluginRow<'_>| row.is_first && !row.plugin.functions.is_empty();
         let first = || rows.iter().position(is_telling).or((!rows.is_empty()).then_some(0));
         chosen.or_else(first)
@@ -232,7 +231,7 @@ impl Plugins {
         self.rows().get(self.selected_index()?).copied()
     }
 
-    /// How a call names the selection: `world`, or `world@2` for an earlier version.
+    /// The target of the selection in a call: `world`, or `world@2` for an earlier version.
     pub fn selected_target(&self) -> Option<String> {
         let row = self.selected()?;
         if row.version.state == VersionState::Active {
@@ -241,43 +240,43 @@ impl Plugins {
         Some(format!("{}@{}", row.plugin.name, row.version.version))
     }
 
-    /// The functions of the selected plugin that are shown.
+    /// The functions of the selected plugin that the filter shows.
     pub fn functions(&self) -> Vec<&FunctionInfo> {
         let all = self.all_functions().iter();
         all.filter(|function| contains(&function.name, &self.function_filter)).collect()
     }
 
-    /// The functions of the selected plugin.
+    /// All functions of the selected plugin.
     pub fn all_functions(&self) -> &[FunctionInfo] {
         self.selected().map_or(&[], |row| &row.plugin.functions)
     }
 
-    /// What the names of the plugins contain that are shown.
+    /// The filter by plugin: text in the names.
     pub fn filter(&self) -> &str {
         &self.filter
     }
 
-    /// Shows the plugins whose names contain this.
+    /// Sets the filter by plugin.
     pub fn set_filter(&mut self, text: &str) {
         self.filter = text.to_owned();
     }
 
-    /// Whether a plugin of this name is shown.
+    /// Whether the filter shows a plugin.
     pub fn shows(&self, plugin: &str) -> bool {
         contains(plugin, &self.filter)
     }
 
-    /// What the names of the functions contain that are shown.
+    /// The filter by function: text in the names.
     pub fn function_filter(&self) -> &str {
         &self.function_filter
     }
 
-    /// Shows the functions whose names contain this.
+    /// Sets the filter by function.
     pub fn set_function_filter(&mut self, text: &str) {
         self.function_filter = text.to_owned();
     }
 
-    /// Which version a call of `world` or `world@2` would be of.
+    /// The version that a call of `world` or `world@2` would run in.
     pub fn version_of(&self, target: &str) -> Option<u32> {
         if let Some((_, version)) = target.split_once('@') {
             return version.parse().ok();
@@ -285,7 +284,7 @@ impl Plugins {
         self.face_of(target).map(|face| face.version)
     }
 
-    /// The same, with its patch.
+    /// The version and patch that such a call would run in.
     pub fn face_of(&self, target: &str) -> Option<Face> {
         let (name, version) = target.split_once('@').unwrap_or((target, ""));
         let plugin = self.list.iter().find(|it| it.name == name)?;
@@ -295,7 +294,7 @@ impl Plugins {
         }
     }
 
-    /// Selects the version of this plugin that serves, and shows all of its functions.
+    /// Selects the version of this plugin that serves. Filters that hide it or its functions are cleared.
     pub fn select(&mut self, plugin: &str) {
         if !self.shows(plugin) {
             self.filter.clear();
@@ -321,8 +320,7 @@ impl Plugins {
     }
 }
 
-/// The name of a function without its modules; none of a method, which is none of the plugin's functions, whatever
-/// its name.
+/// The name of a function without its modules; `None` for a method, which cannot be a function of the plugin.
 fn free_function(path: &str) -> Option<&str> {
     let is_free = |module: &str| module.starts_with(|first: char| first.is_lowercase());
     match path.rsplit_once("::") {
@@ -331,23 +329,23 @@ fn free_function(path: &str) -> Option<&str> {
     }
 }
 
-/// Whether a name contains a text, in large letters or in small ones.
+/// Whether a name contains a text, without regard to case.
 pub fn contains(name: &str, text: &str) -> bool {
     name.to_lowercase().contains(&text.to_lowercase())
 }
 
-/// What heads the lines of a plugin: the version that serves; where none does, one that is there.
+/// The version in the first line of a plugin: the one that serves; otherwise one that is still there, or the first.
 fn first_of(plugin: &PluginInfo) -> Option<&VersionInfo> {
     let versions = || plugin.versions.iter();
     plugin.active().or_else(|| versions().find(|it| !is_gone(it))).or(plugin.versions.first())
 }
 
-/// Whether nothing is left of a version.
+/// Whether a version was freed or has failed.
 pub fn is_gone(version: &VersionInfo) -> bool {
     matches!(version.state, VersionState::Freed | VersionState::Failed)
 }
 
-/// Where a motion leads in a list of this length; none when it leads nowhere.
+/// The index after a motion in a list of this length; `None` if the list is empty or the motion is sideways.
 pub fn step(motion: Motion, from: usize, length: usize, page: usize) -> Option<usize> {
     let last = length.checked_sub(1)?;
     let page = page.saturating_sub(1).max(1);
@@ -363,7 +361,7 @@ pub fn step(motion: Motion, from: usize, length: usize, page: usize) -> Option<u
     Some(to.min(last))
 }
 
-/// Whether these look the same on the screen: counts are rounded there.
+/// Whether both lists look the same on the screen, where counts are rounded.
 fn look_alike(before: &[PluginInfo], now: &[PluginInfo]) -> bool {
     before.len() == now.len() && before.iter().zip(now).all(|(a, b)| plugins_look_alike(a, b))
 }

@@ -1,4 +1,4 @@
-//! What a reload would change, shown before it is done.
+//! The preview of a reload.
 
 use hotswap_protocol::WireError;
 
@@ -7,35 +7,35 @@ use crate::compare::replay::Replay;
 use crate::screen::input::action::Motion;
 use crate::screen::layout::boxes;
 
-/// What a reload would change.
+/// The preview of a reload.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PreviewCard {
-    /// It in lines; none while the new artifacts are being opened.
+    /// The changes in lines; `None` while the new artifacts are being opened.
     pub lines: Option<Vec<Line>>,
-    /// Whether a reload would do something, and is not known to fail.
+    /// Whether a reload would change something, and is not known to fail.
     pub can_reload: bool,
-    /// What the pinned calls give in both builds.
+    /// The pinned calls in both builds.
     pub replay: Replaying,
     /// The first visible row.
     pub top: usize,
 }
 
-/// How far the pinned calls are that are made in both builds.
+/// The progress of making the pinned calls in both builds.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Replaying {
-    /// Nobody has asked for them.
+    /// They were not requested.
     #[default]
     No,
     /// They are being made.
     Runs,
-    /// What they gave, in lines.
+    /// The results, in lines.
     Done(Vec<Line>),
 }
 
 impl PreviewCard {
-    /// Takes what was found out; with a hint at what to do where there is nothing to reload.
+    /// Takes the preview. If there is nothing to reload, `hint` says what to do.
     pub fn take(&mut self, preview: Result<Preview, WireError>, hint: Option<&str>) {
-        // It is of the builds of before.
+        // An earlier replay was of other builds.
         self.replay = Replaying::No;
         self.lines = Some(match preview {
             Ok(preview) => {
@@ -53,7 +53,7 @@ impl PreviewCard {
         });
     }
 
-    /// Takes what the pinned calls gave.
+    /// Takes the results of the pinned calls.
     pub fn take_replay(&mut self, replay: Result<Replay, WireError>) {
         if self.replay != Replaying::Runs {
             return;
@@ -72,7 +72,7 @@ impl PreviewCard {
         self.can_reload && self.replay == Replaying::No
     }
 
-    /// All its lines: what would change, and below it what the pinned calls give.
+    /// All lines: the changes, and below them the results of the pinned calls.
     pub fn all_lines(&self) -> Vec<Line> {
         let runs = "The pinned calls are made in both builds, each in a process of its own …";
         let replay = match &self.replay {
@@ -89,7 +89,7 @@ impl PreviewCard {
         self.all_lines().iter().map(|line| format!("{}\n", line.text.trim_end())).collect()
     }
 
-    /// Scrolls on a screen of this size.
+    /// Scrolls on a screen of this width and height.
     pub fn go(&mut self, motion: Motion, (width, height): (u16, u16)) {
         let lines = self.all_lines();
         let count: usize = lines.iter().map(|line| boxes::preview(&line.text, width).len()).sum();

@@ -1,6 +1,6 @@
-//! Another program.
+//! Other programs.
 
-/// A program that has the console's terminal too.
+/// A program that uses the same terminal as the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// Its name.

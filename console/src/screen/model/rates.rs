@@ -1,4 +1,4 @@
-//! How often plugins are called, over the last seconds.
+//! The rates of calls of the plugins in the last seconds.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,9 +6,9 @@ use hotswap_protocol::PluginInfo;
 
 use crate::format;
 
-/// How many samples are shown.
+/// The number of samples that are shown.
 const SAMPLES: usize = 8;
-/// Samples are at least so far apart, in milliseconds.
+/// The least time between two samples, in milliseconds.
 const APART_MS: u64 = 900;
 /// The rates of all plugins.
 #[derive(Default)]
@@ -19,16 +19,16 @@ pub struct Rates {
 
 #[derive(Default)]
 struct Rate {
-    /// The version that was counted last, and its calls then.
+    /// The version that was sampled last, and its number of calls then.
     counted: Option<(u32, u64)>,
-    /// Calls a second, the newest last.
+    /// The calls per second, newest last.
     samples: VecDeque<f64>,
-    /// What the samples look like.
+    /// The samples as a sparkline.
     sparkline: String,
 }
 
 impl Rates {
-    /// Takes a sample when the last one is old enough; true when that is to be seen.
+    /// Takes a sample if the last one is old enough; true if a sparkline changed.
     pub fn sample(&mut self, now_ms: u64, plugins: &[PluginInfo]) -> bool {
         let elapsed_ms = now_ms.saturating_sub(self.sampled_at_ms);
         if elapsed_ms < APART_MS {
@@ -51,7 +51,7 @@ impl Rates {
         *self = Self::default();
     }
 
-    /// How the calls of a plugin went, a column a sample, the newest last; blank without calls.
+    /// The rate of a plugin's calls as a sparkline, one column for each sample, newest last; empty without calls.
     pub fn sparkline(&self, plugin: &str) -> &str {
         self.plugins.get(plugin).map_or("", |rate| &rate.sparkline)
     }
@@ -60,12 +60,12 @@ impl Rates {
 impl Rate {
     fn count(&mut self, counted: Option<(u32, u64)>, elapsed_ms: u64) -> bool {
         let calls = match (self.counted, counted) {
-            // What was counted before the console looked is no rate.
+            // Calls from before the first sample give no rate.
             (None, _) | (_, None) => 0,
             (Some((before, calls)), Some((now, more))) if before == now => {
                 more.saturating_sub(calls)
             }
-            // A new version counts anew.
+            // A new version counts from 0.
             (Some(_), Some((_, calls))) => calls,
         };
         self.counted = counted;

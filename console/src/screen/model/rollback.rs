@@ -1,4 +1,4 @@
-//! What a plugin can be rolled back to: its earlier versions, and the builds that are stored.
+//! The choice of a rollback: a plugin's earlier versions, and its stored builds.
 
 use hotswap_protocol::{PluginInfo, Source, VersionInfo, VersionState};
 
@@ -6,38 +6,39 @@ use crate::format;
 use crate::screen::input::action::Motion;
 use crate::session::StoredBuild;
 
-/// The choice among the versions and builds of one plugin.
+/// A choice among the versions and builds of one plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rollback {
     /// The plugin.
     pub plugin: String,
-    /// The version that serves; going back to it would change nothing.
+    /// The version that serves. Rolling back to it would change nothing.
     active: Option<VersionInfo>,
-    /// What there is to go back to, the newest first.
+    /// The versions and builds to choose from, newest first.
     pub choices: Vec<Choice>,
-    /// Which of them is selected.
+    /// The index of the selected one.
     pub selected: usize,
-    /// Why the stored builds are not among them.
+    /// The reason why stored builds are missing; `None` if they are not.
     pub problem: Option<String>,
 }
 
-/// Something to go back to.
+/// A version or a build to roll back to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// The version, where the host has loaded it.
+    /// The version; `None` for a build that the host has not loaded.
     pub version: Option<u32>,
-    /// Its state, or that it is only stored.
+    /// Its state, or `stored`.
     pub state: &'static str,
     /// Its build id.
     pub build_id: String,
-    /// When it was loaded or else built, in milliseconds since the Unix epoch.
+    /// The time when it was loaded or, for a build that is only stored, the time when it was stored; in milliseconds
+    /// since the Unix epoch.
     pub at_ms: u64,
-    /// The source it was built from.
+    /// The source that it was built from.
     pub source: Option<Source>,
 }
 
 impl Rollback {
-    /// The choice among the versions that the host remembers.
+    /// The choice among the versions that the host knows.
     pub fn of(plugin: &PluginInfo) -> Self {
         let active = plugin.active().cloned();
         let mut rollback = Self {
@@ -56,7 +57,7 @@ impl Rollback {
                 source: active.source.clone(),
             });
         }
-        // What failed once would fail again.
+        // A version that failed would fail again.
         for version in plugin.versions.iter().filter(|it| it.state != VersionState::Failed) {
             rollback.add(Choice {
                 version: Some(version.version),
@@ -69,7 +70,7 @@ impl Rollback {
         rollback
     }
 
-    /// The same, with the version selected that is meant: this one, where it is among them.
+    /// The same choice, with this version selected if it is in the list.
     pub fn beginning_at(plugin: &PluginInfo, version: &VersionInfo) -> Self {
         let mut rollback = Self::of(plugin);
         let is_meant = |choice: &Choice| choice.build_id == version.build_id;
@@ -77,7 +78,7 @@ impl Rollback {
         rollback
     }
 
-    /// Adds the builds that are stored.
+    /// Adds the stored builds.
     pub fn add_stored(&mut self, builds: Result<Vec<StoredBuild>, String>) {
         match builds {
             Ok(builds) => {
@@ -95,7 +96,7 @@ impl Rollback {
         }
     }
 
-    /// Of the loads of one build only the newest is a choice, and none of the build that serves.
+    /// Adds a choice, unless the build serves or is in the list already.
     fn add(&mut self, choice: Choice) {
         let same = |build_id: &str| build_id == choice.build_id;
         let is_active = self.active.as_ref().is_some_and(|active| same(&active.build_id));
@@ -110,7 +111,7 @@ impl Rollback {
         self.selected = to.unwrap_or(self.selected);
     }
 
-    /// What a rollback to the selected choice is asked with: `world@1`, or `world@<build id>`.
+    /// The target of a rollback to the selected choice: `world@1`, or `world@<build id>`.
     pub fn target(&self) -> Option<String> {
         let choice = self.choices.get(self.selected)?;
         Some(match choice.version {
@@ -119,7 +120,7 @@ impl Rollback {
         })
     }
 
-    /// What to know before going there; this key lets go again.
+    /// What to know before the rollback. `lets_go` is the key that ends it.
     pub fn consequences(&self, lets_go: &str) -> Vec<String> {
         let Some(choice) = self.choices.get(self.selected) else { return Vec::new() };
         let then = [

@@ -3,32 +3,32 @@
 use super::plugins::step;
 use crate::screen::input::action::Motion;
 
-/// The selected line of a text, and which of its lines are in sight.
+/// The selected line of a text, and the visible part of the text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The selected line.
     pub line: usize,
-    /// The first visible line, while the text is so long.
+    /// The first visible line, if the text is long enough.
     top: usize,
 }
 
 impl Selection {
-    /// The last of `length` lines, where `page` are visible.
+    /// The selection of the last of `length` lines, where `page` are visible.
     pub fn last(length: usize, page: usize) -> Self {
         Self { line: length.saturating_sub(1), top: length.saturating_sub(page) }
     }
 
-    /// This line, with those after it in sight.
+    /// The selection of this line, which is the first visible one.
     pub fn from(line: usize) -> Self {
         Self { line, top: line }
     }
 
-    /// The first visible line of `length`, where `page` are.
+    /// The first visible line of `length`, where `page` are visible.
     pub fn top(&self, length: usize, page: usize) -> usize {
         self.top.min(length.saturating_sub(page))
     }
 
-    /// Selects a line, and scrolls no further than to have it in sight.
+    /// Selects a line, and scrolls only as far as necessary.
     pub fn select(&mut self, line: usize, length: usize, page: usize) {
         let least = (line + 1).saturating_sub(page.max(1));
         self.top = self.top(length, page).clamp(least, line);
@@ -42,7 +42,7 @@ impl Selection {
         }
     }
 
-    /// Scrolls, as a wheel does; the selected line stays in sight.
+    /// Scrolls like a wheel. The selection moves if its line would leave the screen.
     pub fn scroll(&mut self, lines: usize, up: bool, length: usize, page: usize) {
         let top = self.top(length, page);
         let top = if up { top.saturating_sub(lines) } else { top + lines };
@@ -51,7 +51,7 @@ impl Selection {
         self.line = self.line.min(length.saturating_sub(1));
     }
 
-    /// The first line of the text is gone.
+    /// Shifts the selection when the first line of the text is removed.
     pub fn lose_first(&mut self) {
         self.line = self.line.saturating_sub(1);
         self.top = self.top.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! What each reload did and how long it took, and the life of each version.
+//! The reloads with their durations, and the life of each version.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,34 +10,34 @@ use hotswap_protocol::{
 use super::face::Face;
 use crate::screen::input::action::Motion;
 
-/// How many reloads are kept.
+/// The number of reloads that are kept.
 const RELOADS_KEPT: usize = 200;
-/// How many versions are kept, those that are gone included.
+/// The number of versions that are kept, freed ones included.
 const LIVES_KEPT: usize = 200;
 
 /// The Timeline tab.
 #[derive(Default)]
 pub struct Timeline {
-    /// Newest first.
+    /// The reloads, newest first.
     reloads: VecDeque<Reload>,
-    /// The selected reload, counted from the first ever, so that it stays when another comes.
+    /// The selected reload, counted from the first one ever, so that new reloads do not move the selection.
     selected: Option<usize>,
-    /// How many reloads have been forgotten.
+    /// The number of reloads that have been forgotten.
     forgotten: usize,
-    /// What was built since the last reload.
+    /// The phases of the builds since the last reload.
     built: Vec<Phase>,
-    /// What serves of each plugin, as of the last reload. What the host says that it has loaded may be ahead of
-    /// what it has told of reloads.
+    /// The version and patch of each plugin that serve since the last reload. The host's list of plugins may be
+    /// newer: it can change before the report of the reload arrives.
     serving: HashMap<String, Face>,
-    /// The processes of the host, the latest last.
+    /// The processes of the host, oldest first.
     starts: Vec<Start>,
-    /// The latest beginning last.
+    /// The lives of the versions, in the order in which they began.
     lives: VecDeque<Life>,
-    /// When the saves were noticed that are to be built and reloaded, by package name.
+    /// The saves that still have to be built and reloaded: the time of each, by package name.
     saves: HashMap<String, u64>,
-    /// The same of those that are built.
+    /// The saves that are built but not reloaded: the time of each, by package name.
     built_saves: HashMap<String, u64>,
-    /// The same of those that somebody else has built, by plugin, with the build.
+    /// The saves whose builds somebody else made: the time of each and its build id, by plugin.
     others_saves: HashMap<String, (u64, String)>,
 }
 
@@ -55,67 +55,67 @@ pub struct Start {
 pub enum Row {
     /// A reload, by its position counted from the newest.
     Reload(usize),
-    /// What is below it was in an earlier process than this.
+    /// The start of a process. The rows below it belong to earlier processes.
     Start(Start),
 }
 
 /// A reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reload {
-    /// In which process of the host it was, counted from the first that is known.
+    /// The process of the host in which it happened, counted from the first known one.
     process: usize,
     /// When it ended, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// How long it took in the host, in microseconds; unknown of one that failed.
+    /// Its duration in the host, in microseconds; `None` if it failed.
     pub elapsed_us: Option<u64>,
-    /// How long after the save it published, in milliseconds; none where no save led to it.
+    /// The time from the save to the publication, in milliseconds; `None` if no save led to the reload.
     pub live_ms: Option<u64>,
-    /// The builds before it, in their order.
+    /// The phases of the builds before it, in order.
     pub before: Vec<Phase>,
-    /// Its own phases, in their order.
+    /// Its own phases, in order.
     pub phases: Vec<Phase>,
-    /// What served before it and no longer after it.
+    /// The version and patch of each plugin that it replaced.
     pub replaced: Vec<(String, Face)>,
-    /// What came of it afterwards, counted from its end: the first call that a new version answered,
-    /// and when a replaced one was freed.
+    /// Later events, timed from its end: the first call that a new version answered, and the moment when a replaced
+    /// version was freed.
     pub after: Vec<Phase>,
-    /// What came of it.
+    /// Its result.
     pub result: Result<Done, WireError>,
 }
 
-/// What a reload did.
+/// The result of a successful reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Done {
-    /// `world v2 → v3, cat v2`
+    /// A summary: `world v2 → v3, cat v2`
     pub summary: String,
-    /// All of it.
+    /// The whole report.
     pub report: ReloadReport,
 }
 
-/// A part of a reload, or what came before it.
+/// A phase of a reload or of a build before it, or a later event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phase {
-    /// Which part it is.
+    /// The phase or event.
     pub kind: Part,
-    /// Its plugin; none where it concerns all.
+    /// Its plugin; `None` if it concerns all plugins.
     pub plugin: Option<String>,
-    /// Microseconds.
+    /// Its duration in microseconds; of a later event, the time since the reload.
     pub elapsed_us: u64,
 }
 
-/// Which part of a reload something is, or what came of the reload.
+/// The kind of a phase, or of an event after the reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// A phase of the reload, or of a build before it.
     Of(PhaseKind),
     /// A new version returned from its first call.
     FirstCall,
-    /// A version that was replaced was freed.
+    /// A replaced version was freed.
     Freed,
 }
 
 impl Part {
-    /// `compile`, `stage`, `on_load`
+    /// The name: `compile`, `stage`, `on_load`
     pub fn as_str(&self) -> &str {
         match self {
             Self::Of(phase) => phase.as_str(),
@@ -132,14 +132,14 @@ pub struct Life {
     pub plugin: String,
     /// The version.
     pub version: u32,
-    /// What it entered and when, in milliseconds since the Unix epoch; the oldest first.
+    /// The states that it entered, each with the time in milliseconds since the Unix epoch; oldest first.
     pub stages: Vec<(u64, VersionState)>,
-    /// Its last state in words.
+    /// A description of its last state.
     pub detail: String,
-    /// The patch of it that returned from its first call last, or itself, and how long after that began to
-    /// serve, in microseconds.
+    /// The patch that last returned from its first call (`None` for the version as loaded), and the time in
+    /// microseconds from the moment when that code began to serve.
     pub first_call_us: Option<(Option<u32>, u64)>,
-    /// The end that the log tells of.
+    /// The end that the log has already reported.
     told_end: Option<VersionState>,
 }
 
@@ -152,13 +152,13 @@ impl Reload {
         }
     }
 
-    /// The builds before it and its own phases, those of one name added up, in the order of their
-    /// first.
+    /// The phases of its builds and its own phases. Phases of one name are summed, and stand where the first
+    /// of them was.
     pub fn phases_by_name(&self) -> Vec<(&Part, u64)> {
         sums(self.before.iter().chain(&self.phases))
     }
 
-    /// What of this plugin it made serve.
+    /// The version and patch of this plugin that it made serve; `None` if it made nothing new serve.
     fn published(&self, plugin: &str) -> Option<Face> {
         let outcome = self.outcome(plugin)?;
         let is_new = matches!(
@@ -168,19 +168,19 @@ impl Reload {
         face_of(outcome).filter(|_| is_new)
     }
 
-    /// The version of this plugin that it loaded.
+    /// The version of this plugin that it loaded; `None` if it loaded none.
     fn loaded(&self, plugin: &str) -> Option<u32> {
         let outcome = self.outcome(plugin)?;
         let is_new = matches!(outcome.outcome, Outcome::Ok | Outcome::Added | Outcome::Rebound);
         outcome.version.filter(|_| is_new)
     }
 
-    /// Whether it took a plugin back to an earlier build.
+    /// Whether it rolled a plugin back to an earlier build.
     pub fn is_rollback(&self) -> bool {
         self.result.as_ref().is_ok_and(|done| done.report.rolled_back.is_some())
     }
 
-    /// Whether it loaded nothing as a whole, but patches.
+    /// Whether it only patched versions, and loaded none as a whole.
     pub fn is_patch(&self) -> bool {
         let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
         let made: Vec<_> = plugins.filter(|it| self.published(&it.name).is_some()).collect();
@@ -192,7 +192,7 @@ impl Reload {
         report.plugins.iter().find(|it| it.name == plugin)
     }
 
-    /// Whether it patched this plugin, or the plugin of this package, and knows how the patch was made.
+    /// Whether it patched this plugin (or this package's plugin), and the phases of the patch's build are known.
     fn has_patched(&self, package: &str) -> bool {
         let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
         let is_it =
@@ -200,7 +200,7 @@ impl Reload {
         !self.before.is_empty() && plugins.into_iter().any(is_it)
     }
 
-    /// Whether it made a new build serve of this plugin, or of the plugin of this package.
+    /// Whether it made a new version or patch of this plugin (or of this package's plugin) serve.
     pub fn has_published(&self, package: &str) -> bool {
         let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
         plugins
@@ -208,7 +208,7 @@ impl Reload {
             .any(|it| same_plugin(&it.name, package) && self.published(&it.name).is_some())
     }
 
-    /// Whether another version serves since then.
+    /// Whether it replaced this version of the plugin by another version.
     fn has_replaced(&self, plugin: &str, version: u32) -> bool {
         let now = self.outcome(plugin).and_then(|outcome| outcome.version);
         let is_it = |(name, old): &(String, Face)| name == plugin && old.version == version;
@@ -224,12 +224,12 @@ impl Reload {
     }
 }
 
-/// What serves of a plugin since a reload.
+/// The version and patch of a plugin that serve after a reload.
 fn face_of(outcome: &PluginOutcome) -> Option<Face> {
     outcome.version.map(|version| Face { version, patch: outcome.patch })
 }
 
-/// `world v2 → v3`; none where the reload did nothing to the plugin.
+/// The change of a plugin: `world v2 → v3`; `None` if the reload did nothing to the plugin.
 pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<Face>) -> Option<String> {
     let name = &plugin.name;
     match (plugin.outcome, plugin.version) {
@@ -244,7 +244,7 @@ pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<Face>) ->
     }
 }
 
-/// Why which plugins were loaded as a whole, and not patched: `world as a whole: fn greet was changed`.
+/// The plugins that were loaded as a whole and not patched, with reasons: `world as a whole: fn greet was changed`.
 pub fn not_patched(report: &ReloadReport) -> impl Iterator<Item = String> {
     let loaded = report.plugins.iter().filter(|plugin| plugin.outcome == Outcome::Ok);
     loaded.filter_map(|plugin| {
@@ -252,7 +252,7 @@ pub fn not_patched(report: &ReloadReport) -> impl Iterator<Item = String> {
     })
 }
 
-/// `world v3+2 (patched: greet)`, or `world v3 (as it was loaded)`.
+/// The change of a patched plugin: `world v3+2 (patched: greet)`, or `world v3 (as it was loaded)`.
 fn patched(plugin: &PluginOutcome, version: u32) -> String {
     let how = match &plugin.patched_functions[..] {
         _ if plugin.patch.is_none() => "as it was loaded".to_owned(),
@@ -269,7 +269,7 @@ impl From<&PhaseTiming> for Phase {
     }
 }
 
-/// Takes what serves after a reload; gives what did before it and no longer does.
+/// Updates `serving` to what serves after a reload, and returns what the reload replaced.
 fn replace(serving: &mut HashMap<String, Face>, report: &ReloadReport) -> Vec<(String, Face)> {
     let mut replaced = Vec::new();
     for plugin in &report.plugins {
@@ -284,7 +284,7 @@ fn replace(serving: &mut HashMap<String, Face>, report: &ReloadReport) -> Vec<(S
     replaced
 }
 
-/// The phases with those of one name added up, in the order of their first.
+/// Sums the phases of each name, in the order in which the names first occur.
 pub fn sums<'a>(phases: impl Iterator<Item = &'a Phase>) -> Vec<(&'a Part, u64)> {
     let mut sums: Vec<(&Part, u64)> = Vec::new();
     for phase in phases {
@@ -297,31 +297,31 @@ pub fn sums<'a>(phases: impl Iterator<Item = &'a Phase>) -> Vec<(&'a Part, u64)>
 }
 
 impl Life {
-    /// What the version is in, or was in at last.
+    /// The current state of the version, or its last one.
     pub fn state(&self) -> VersionState {
         self.stages.last().map_or(VersionState::Loading, |(_, state)| *state)
     }
 
-    /// What it was in at a moment; none before it was loaded.
+    /// The state of the version at this time; `None` before it was loaded.
     pub fn state_at(&self, at_ms: u64) -> Option<VersionState> {
         let entered = self.stages.iter().rev().find(|(since, _)| *since <= at_ms);
         entered.map(|(_, state)| *state)
     }
 
-    /// When it was loaded.
+    /// The time when it was loaded.
     pub fn began_ms(&self) -> u64 {
         self.stages.first().map_or(0, |(at_ms, _)| *at_ms)
     }
 }
 
 impl Timeline {
-    /// The sources of a package were saved, and are built and reloaded.
+    /// Notes that the sources of a package were saved, and are being built and reloaded.
     pub fn saved(&mut self, package: &str, at_ms: u64) {
         self.saves.insert(package.to_owned(), at_ms);
     }
 
-    /// What was last saved of a plugin is a build that was there before this console came to it: by another
-    /// console or in a shell, or because the save changed no code.
+    /// Notes that the build of a plugin's last save existed before this console built it: another console or a shell
+    /// made it, or the save changed no code.
     pub fn built_before(&mut self, plugin: &str, build_id: &str) {
         let saves = self.saves.extract_if(|package, _| same_plugin(package, plugin));
         if let Some(saved_ms) = saves.map(|(_, saved_ms)| saved_ms).max() {
@@ -329,7 +329,7 @@ impl Timeline {
         }
     }
 
-    /// The reloads that made a build serve which somebody else has made of a save tell how long after the save.
+    /// Finds the reloads that published somebody else's builds of saves, and sets the time from the save to each.
     pub fn find_saves_of_others(&mut self, plugins: &[PluginInfo]) {
         let process = self.process();
         for plugin in plugins {
@@ -347,18 +347,18 @@ impl Timeline {
         }
     }
 
-    /// A plugin was built; the next reload is where that leads to.
+    /// Notes that a plugin was built. The next reload loads the build.
     pub fn built(&mut self, plugin: String, phases: Vec<PhaseTiming>) {
         let saved = self.saves.extract_if(|package, _| same_plugin(package, &plugin));
         self.built_saves.extend(saved);
-        // Built again before a reload: only the last build is loaded.
+        // After several builds, only the last one is loaded.
         self.built.retain(|phase| phase.plugin.as_deref() != Some(plugin.as_str()));
         let of_plugin = |timing| Phase { plugin: Some(plugin.clone()), ..Phase::from(timing) };
         self.built.extend(phases.iter().map(of_plugin));
     }
 
-    /// Takes what the host remembers of the reloads before it was connected, the oldest first. What is known
-    /// already is known better: what was built before it, and what came after it.
+    /// Adds the reloads that the host remembers from before the connection, oldest first. A reload that is already
+    /// known is skipped: its entry also has its builds and later events.
     pub fn earlier(&mut self, reloads: Vec<PastReload>) {
         let mut serving = HashMap::new();
         for PastReload { at_ms, end } in reloads {
@@ -394,13 +394,13 @@ impl Timeline {
         }
     }
 
-    /// Puts a reload in its place by time, unless it is known or would be forgotten at once.
+    /// Inserts a reload by its time, unless it is known already or would be forgotten at once.
     fn insert(&mut self, reload: Reload) {
         if self.reloads.len() >= RELOADS_KEPT || self.knows(&reload) {
             return;
         }
         let later = self.reloads.iter().take_while(|it| it.at_ms >= reload.at_ms).count();
-        // The selection is counted from the first.
+        // Selections are counted from the first reload, so they shift.
         if self.selected.is_some() && self.selected() < later {
             self.selected = self.selected.map(|number| number + 1);
         }
@@ -411,14 +411,14 @@ impl Timeline {
         self.reloads.iter().any(|it| it.at_ms == reload.at_ms && it.title() == reload.title())
     }
 
-    /// A reload was published.
+    /// Notes that a reload was published.
     pub fn finished(&mut self, at_ms: u64, summary: String, report: ReloadReport) -> &Reload {
         let replaced = replace(&mut self.serving, &report);
         let mut before = std::mem::take(&mut self.built);
-        // What is patched may serve before its build has ended.
+        // A patch may serve before its build has ended.
         let is_early = before.is_empty();
         if is_early {
-            // Somebody else built it, and the host tells how.
+            // Somebody else built it; the host reports the phases.
             before.extend(report.build_phases.iter().map(Phase::from));
         }
         let mut reload = Reload {
@@ -445,7 +445,7 @@ impl Timeline {
         let saved_ms = others.map(|(_, (saved_ms, _))| saved_ms).chain(saves).min();
         reload.live_ms = saved_ms.map(|saved_ms| at_ms.saturating_sub(saved_ms));
         for life in &self.lives {
-            // It may have been called, and the old one be gone, before the host told of the reload.
+            // The first call and the end of the old version may come before the host's report of the reload.
             if let Some((patch, elapsed_us)) = life.first_call_us
                 && reload.published(&life.plugin) == Some(Face { version: life.version, patch })
             {
@@ -460,7 +460,7 @@ impl Timeline {
         self.push(reload)
     }
 
-    /// A reload was undone.
+    /// Notes that a reload failed and was undone.
     pub fn failed(&mut self, at_ms: u64, error: WireError) {
         let before = std::mem::take(&mut self.built);
         self.push(Reload {
@@ -477,7 +477,7 @@ impl Timeline {
     }
 
     fn push(&mut self, reload: Reload) -> &Reload {
-        // The host may have told of it among those of before.
+        // The host may already have listed it among the earlier reloads.
         self.reloads.retain(|it| it.at_ms != reload.at_ms || it.title() != reload.title());
         self.reloads.push_front(reload);
         if self.reloads.len() > RELOADS_KEPT {
@@ -487,7 +487,7 @@ impl Timeline {
         &self.reloads[0]
     }
 
-    /// A version, or a patch of it, answered its first call, so long after it began to serve.
+    /// Notes that a version, or a patch of it, answered its first call, `elapsed_us` after it began to serve.
     pub fn first_called(
         &mut self,
         plugin: &str,
@@ -503,7 +503,7 @@ impl Timeline {
         }
     }
 
-    /// A version entered a state.
+    /// Notes that a version entered a state.
     pub fn version_changed(
         &mut self,
         at_ms: u64,
@@ -519,7 +519,7 @@ impl Timeline {
             }
         }
         match self.life_mut(plugin, version) {
-            // Its end may be told before what was seen earlier.
+            // The end may be reported before earlier states.
             Some(life) if matches!(life.state(), VersionState::Freed | VersionState::Failed) => {}
             Some(life) => {
                 if life.state() != state {
@@ -543,7 +543,7 @@ impl Timeline {
         }
     }
 
-    /// Whether the log has yet to tell that this version ended so; from now on it has.
+    /// Returns whether the log has not yet reported this end of the version, and marks it as reported.
     pub fn tells_end(&mut self, plugin: &str, version: u32, state: VersionState) -> bool {
         let life = self.life_mut(plugin, version);
         life.is_none_or(|life| life.told_end.replace(state) != Some(state))
@@ -553,7 +553,7 @@ impl Timeline {
         self.lives.iter_mut().find(|life| life.plugin == plugin && life.version == version)
     }
 
-    /// Learns of versions that were there before the console, and of what it missed.
+    /// Adds versions that are older than the console, and states that it missed.
     pub fn seen(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
         for plugin in plugins {
             let active = plugin.active();
@@ -563,7 +563,7 @@ impl Timeline {
             for version in plugin.versions.iter().rev() {
                 let name = (plugin.name.as_str(), version.version);
                 let is_known = self.lives.iter().any(|it| (it.plugin.as_str(), it.version) == name);
-                // What failed never served.
+                // A version that failed never served.
                 if !is_known && version.state != VersionState::Failed {
                     let began_ms = version.loaded_at_ms.min(at_ms);
                     self.version_changed(began_ms, name, VersionState::Active, "");
@@ -573,7 +573,7 @@ impl Timeline {
         }
     }
 
-    /// A process of the host begins. The versions of the one before are forgotten; their numbers begin anew.
+    /// Notes that a process of the host began, and forgets the versions of the last one: version numbers restart.
     pub fn host_began(&mut self, at_ms: u64, pid: u32) {
         self.starts.push(Start { at_ms, pid });
 
@@ -585,12 +585,12 @@ impl Timeline {
         self.others_saves.clear();
     }
 
-    /// What serves of this plugin, as of the last reload.
+    /// The version and patch of this plugin that serve since the last reload.
     pub fn serving(&self, plugin: &str) -> Option<Face> {
         self.serving.get(plugin).copied()
     }
 
-    /// The last reload that made the one serve of a plugin instead of the other.
+    /// The last reload of this process that replaced `from` of a plugin with `to`.
     pub fn between(&self, plugin: &str, from: Face, to: Face) -> Option<&Reload> {
         let is_from = |(name, old): &(String, Face)| name == plugin && *old == from;
         let is_between = |it: &&Reload| {
@@ -601,7 +601,7 @@ impl Timeline {
         self.reloads.iter().find(is_between)
     }
 
-    /// The last reload that replaced the one version of a plugin with the other, whatever their patches.
+    /// The last reload of this process that replaced version `from` of a plugin with version `to`, with any patches.
     pub fn between_versions(&self, plugin: &str, from: u32, to: u32) -> Option<&Reload> {
         let is_between = |it: &&Reload| {
             it.process == self.process()
@@ -611,13 +611,13 @@ impl Timeline {
         self.reloads.iter().find(is_between)
     }
 
-    /// Which process of the host runs, or ran last.
+    /// The number of the host's current process, or of its last one.
     fn process(&self) -> usize {
         self.starts.len()
     }
 
-    /// The lines of the list, the newest first: between the reloads of two processes stands when the later one
-    /// began.
+    /// The rows of the list, newest first. Between the reloads of two processes is a row with the start of the later
+    /// process.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut process = self.process();
@@ -631,7 +631,7 @@ impl Timeline {
         rows
     }
 
-    /// In which of these lines the selected reload is.
+    /// The index of the row with the selected reload.
     pub fn selected_row(&self, rows: &[Row]) -> usize {
         let selected = Row::Reload(self.selected());
         rows.iter().position(|row| *row == selected).unwrap_or(0)
@@ -642,8 +642,8 @@ impl Timeline {
         &self.reloads
     }
 
-    /// How long after the save the last reloads published, the newest last; none for one that failed.
-    /// Those that no save led to are left out.
+    /// The times from save to publication of the last reloads, at most `most` of them, newest last; `None` for a reload
+    /// that failed. Successful reloads without a save are left out.
     pub fn live_times(&self, most: usize) -> Vec<Option<u64>> {
         let of_saves = self.reloads.iter().filter(|it| it.live_ms.is_some() || it.result.is_err());
         let mut times: Vec<_> = of_saves.map(|it| it.live_ms).take(most).collect();
@@ -651,12 +651,12 @@ impl Timeline {
         times
     }
 
-    /// How long after the save the last reload published that a save led to, in milliseconds.
+    /// The time from save to publication of the last reload that a save led to, in milliseconds.
     pub fn last_live_ms(&self) -> Option<u64> {
         self.reloads.iter().find_map(|it| it.live_ms)
     }
 
-    /// The lives of the versions, the latest first.
+    /// The lives of the versions, latest first.
     pub fn lives(&self) -> impl DoubleEndedIterator<Item = &Life> {
         self.lives.iter().rev()
     }
@@ -670,7 +670,7 @@ impl Timeline {
         }
     }
 
-    /// Moves the selection; the newest stays selected until another is.
+    /// Moves the selection. While nothing is selected, the newest reload is.
     pub fn go(&mut self, motion: Motion, page: usize) {
         let count = self.reloads.len();
         if let Some(to) = super::plugins::step(motion, self.selected(), count, page) {

@@ -1,4 +1,4 @@
-//! Rows that open and close, as the Vault and the Live tab have them.
+//! Trees of rows that open and close, for the Vault tab and the Live tab.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,50 +9,50 @@ use super::plugins::contains;
 use crate::format;
 use crate::screen::input::action::Motion;
 
-/// Of a list or an object at most this many children are shown.
+/// The maximum number of children that are shown of a list or an object.
 const CHILDREN_SHOWN: usize = 500;
 
 /// A visible row of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TreeRow {
-    /// What it is, among all rows; stays the same when the contents change.
+    /// Its path, which identifies it even when the contents change.
     pub path: String,
-    /// How deep it lies.
+    /// Its depth in the tree.
     pub depth: usize,
-    /// Whether its children are shown; none when it has no children.
+    /// Whether it is open; `None` if it has no children.
     pub is_open: Option<bool>,
-    /// Its name and the other columns.
+    /// The texts of its columns, the name first.
     pub cells: Vec<String>,
-    /// What the last reload did to it.
+    /// The last reload's change to it.
     pub mark: Mark,
 }
 
-/// What the last reload did to something.
+/// The change that the last reload made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mark {
-    /// Nothing.
+    /// No change.
     #[default]
     Unchanged,
     /// It is new.
     New,
-    /// It is another.
+    /// It has changed.
     Changed,
     /// It is gone.
     Gone,
 }
 
-/// A tab that is a tree: rows that are made of its contents, and which of them are open.
+/// A tab that shows its contents as a tree.
 pub trait TreeTab {
     /// The visible rows.
     fn rows(&self) -> Vec<TreeRow>;
 
-    /// Which are open, and which is selected.
+    /// The open rows and the selected row.
     fn tree(&self) -> &Tree;
 
-    /// The same, to change it.
+    /// The open rows and the selected row, to change them.
     fn tree_mut(&mut self) -> &mut Tree;
 
-    /// Which of its rows is selected.
+    /// The index of the selected row.
     fn selected(&self, rows: &[TreeRow]) -> usize {
         self.tree().selected(rows)
     }
@@ -63,41 +63,41 @@ pub trait TreeTab {
         self.tree_mut().select(&rows, index);
     }
 
-    /// Moves the selection, opens and closes.
+    /// Moves the selection, and opens and closes rows.
     fn go(&mut self, motion: Motion, page: usize) {
         let rows = self.rows();
         self.tree_mut().go(&rows, motion, page);
     }
 
-    /// Opens or closes the selected row; false when it has nothing to open.
+    /// Opens or closes the selected row; false if it has no children.
     fn toggle(&mut self) -> bool {
         let rows = self.rows();
         self.tree_mut().toggle(&rows)
     }
 }
 
-/// Which rows are open, and which is selected.
+/// The open rows, the selected row and the filter of a tree.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
-    /// Rows that are not as they are by default: at the top open, below closed.
+    /// The paths of the rows that are not in their default state: open at the top level, closed below it.
     toggled: HashSet<String>,
-    /// By path, so that the selection stays where it is when rows come and go.
+    /// The path of the selected row. Paths survive when rows come and go.
     selected: Option<String>,
-    /// Where the selection was, should its row be gone.
+    /// The index of the selected row, for the case that the row disappears.
     last_index: usize,
-    /// The rows are shown whose names contain this, with all that is above them or in them.
+    /// The filter: text in the names. Rows that contain a match or lie in one are shown too.
     pub filter: String,
 }
 
 impl Tree {
-    /// The rows that are shown.
+    /// The rows that pass the filter.
     pub fn filtered(&self, rows: Vec<TreeRow>) -> Vec<TreeRow> {
         if self.filter.is_empty() {
             return rows;
         }
         let is_match =
             |row: &TreeRow| contains(row.cells.first().map_or("", |name| name), &self.filter);
-        // What lies in a match is shown, and so is what a match lies in.
+        // Rows inside a match are shown, and so are the rows that contain a match.
         let mut inside: Option<usize> = None;
         let kept: Vec<bool> = rows
             .iter()
@@ -121,12 +121,12 @@ impl Tree {
         shown
     }
 
-    /// Whether the children of this row are shown.
+    /// Whether this row is open.
     pub fn is_open(&self, path: &str, depth: usize) -> bool {
         (depth == 0) != self.toggled.contains(path)
     }
 
-    /// Which of these rows is selected.
+    /// The index of the selected row among `rows`.
     pub fn selected(&self, rows: &[TreeRow]) -> usize {
         let chosen = self.selected.as_deref();
         let found = chosen.and_then(|path| rows.iter().position(|row| row.path == path));
@@ -142,7 +142,7 @@ impl Tree {
         }
     }
 
-    /// Moves the selection; left closes a row or goes to its parent, right opens it.
+    /// Moves the selection. Left closes a row or goes to its parent; right opens a row.
     pub fn go(&mut self, rows: &[TreeRow], motion: Motion, page: usize) {
         let from = self.selected(rows);
         let Some(row) = rows.get(from) else { return };
@@ -162,7 +162,7 @@ impl Tree {
         }
     }
 
-    /// Opens the selected row or closes it; false when it has nothing to open.
+    /// Opens or closes the selected row; false if it has no children.
     pub fn toggle(&mut self, rows: &[TreeRow]) -> bool {
         let index = self.selected(rows);
         let Some(row) = rows.get(index).filter(|row| row.is_open.is_some()) else { return false };
@@ -173,8 +173,7 @@ impl Tree {
         true
     }
 
-    /// Adds the rows inside a JSON value; `cells` makes the columns of a name and of what a value is in a
-    /// few words.
+    /// Adds the rows of a JSON value's children; `cells` makes the columns from a name and a short form of a value.
     pub fn push_json(
         &self,
         rows: &mut Vec<TreeRow>,
@@ -219,23 +218,23 @@ impl Tree {
     }
 }
 
-/// What the host left out of a value, by the paths of the rows that show it.
+/// The parts of a value that the host left out, by the paths of the rows that show them.
 #[derive(Debug, Clone, Default)]
 pub struct Cuts(HashMap<String, Cut>);
 
 impl Cuts {
-    /// What is left out of a value whose row has this path.
+    /// The cuts in a value whose row has this path.
     pub fn of(path: &str, value: &Value, cuts: &[Cut]) -> Self {
         let by_path = |cut: &Cut| Some((row_path(path, value, &cut.path)?, cut.clone()));
         Self(cuts.iter().filter_map(by_path).collect())
     }
 
-    /// What is left out of the value of a row.
+    /// The cut in the value of a row.
     pub fn at(&self, path: &str) -> Option<&Cut> {
         self.0.get(path)
     }
 
-    /// How many children of a row are not shown, if any.
+    /// The number of a row's children that are not shown, or `many`; `None` if all are shown.
     fn left_out(&self, path: &str, count: usize) -> Option<String> {
         let unseen = count.saturating_sub(CHILDREN_SHOWN);
         match self.at(path).map(|cut| cut.of) {
@@ -248,7 +247,7 @@ impl Cuts {
     }
 }
 
-/// The path of the row that shows what a JSON pointer leads to.
+/// The path of the row for the value at a JSON pointer.
 fn row_path(root: &str, value: &Value, pointer: &str) -> Option<String> {
     let mut path = root.to_owned();
     let mut at = Some(value);
@@ -269,7 +268,7 @@ fn row_path(root: &str, value: &Value, pointer: &str) -> Option<String> {
     Some(path)
 }
 
-/// Whether there is something to open in a value.
+/// Whether a value has children.
 pub fn has_children(value: &Value) -> bool {
     match value {
         Value::Object(fields) => !fields.is_empty(),
@@ -278,7 +277,7 @@ pub fn has_children(value: &Value) -> bool {
     }
 }
 
-/// A value in a few words: itself, unless it has children or is cut.
+/// A short form of a value: the value itself, unless it has children or is cut.
 pub fn brief(value: &Value, cut: Option<&Cut>) -> String {
     let len = |there: usize| cut.map_or(Some(there as u64), |cut| cut.of);
     match value {

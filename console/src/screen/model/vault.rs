@@ -1,4 +1,4 @@
-//! The Vault as trees, with what the last reload changed.
+//! The Vault as trees, with the changes of the last reload.
 
 use std::collections::BTreeSet;
 
@@ -16,19 +16,19 @@ pub const COLUMNS: [&str; 5] = ["name", "type", "owner", "size", "value"];
 /// The Vault tab.
 #[derive(Default)]
 pub struct Vault {
-    /// The Vault as last seen.
+    /// The last snapshot of the Vault.
     contents: Option<Result<VaultSnapshot, WireError>>,
-    /// The Vault as last seen of the generation before.
+    /// The last snapshot from the generation before.
     before: Option<VaultSnapshot>,
-    /// What the last reload did to the values of the DataBag, and the generation that it made.
+    /// The generation of the last reload, and the changes that it made to the values of the DataBag.
     outcomes: (u64, Vec<ValueOutcome>),
     tree: Tree,
 }
 
-/// What a reload did to a value.
+/// The change that a reload made to a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueVerdict {
-    /// The value and what became of it: `greetings was u64`.
+    /// The value and its change: `greetings was u64`
     pub text: String,
     /// Whether it is gone.
     pub is_lost: bool,
@@ -54,7 +54,7 @@ impl TreeTab for Vault {
 }
 
 impl Vault {
-    /// Takes the Vault as the host has it now; true when that changed anything.
+    /// Takes a snapshot of the Vault; true if it differs from the last one.
     pub fn update(&mut self, contents: Result<VaultSnapshot, WireError>) -> bool {
         if self.contents.as_ref() == Some(&contents) {
             return false;
@@ -68,7 +68,7 @@ impl Vault {
         true
     }
 
-    /// Takes what a reload did to the DataBag.
+    /// Takes the changes that a reload made to the DataBag.
     pub fn reloaded(&mut self, generation: u64, outcomes: &[ValueOutcome]) {
         self.outcomes = (generation, outcomes.to_vec());
     }
@@ -80,7 +80,7 @@ impl Vault {
         self.outcomes = Default::default();
     }
 
-    /// The row of the first value or registration that this owner has.
+    /// The path of the first value or registration with this owner.
     pub fn path_of_first(&self, owner: &Owner) -> Option<String> {
         let Some(Ok(vault)) = &self.contents else { return None };
         let value = vault.data_bag.iter().find(|entry| entry.owned_by.as_ref() == Some(owner));
@@ -88,7 +88,7 @@ impl Vault {
         value.map(|entry| bag_path(&entry.key)).or_else(|| slot().map(slot_path))
     }
 
-    /// The rows of all values and registrations, with what they are called.
+    /// The paths and names of all values and registrations.
     pub fn names(&self) -> impl Iterator<Item = (String, String)> {
         let vault = self.contents.as_ref().and_then(|contents| contents.as_ref().ok());
         vault.into_iter().flat_map(|vault| {
@@ -97,7 +97,7 @@ impl Vault {
         })
     }
 
-    /// Whether a value is known to be somebody else's than this plugin's.
+    /// Whether a value is known to belong to another plugin than this one, or to the host.
     pub fn is_of_another(&self, key: &str, plugin: &str) -> bool {
         let Some(Ok(vault)) = &self.contents else { return false };
         let owner = entry(vault, key).and_then(|entry| entry.owned_by.as_ref());
@@ -108,8 +108,8 @@ impl Vault {
         }
     }
 
-    /// What the last reload did to the values of a plugin, in words, what was lost first; what it kept as it was is
-    /// not told.
+    /// The changes that the last reload made to a plugin's values, lost values first. Values that were kept are
+    /// left out.
     pub fn changes_of(&self, plugin: &str) -> Vec<ValueVerdict> {
         let Some(Ok(vault)) = &self.contents else { return Vec::new() };
         let is_its = |entry: &DataBagEntry| match &entry.owned_by {
@@ -131,12 +131,12 @@ impl Vault {
         lost.chain(told).collect()
     }
 
-    /// Why the Vault cannot be shown.
+    /// The reason why the Vault cannot be shown.
     pub fn error(&self) -> Option<&WireError> {
         self.contents.as_ref()?.as_ref().err()
     }
 
-    /// All there is to know of the selected row: a title and lines.
+    /// The details of the selected row: a title and lines.
     pub fn details(&self) -> Option<(String, Vec<String>)> {
         let rows = self.rows();
         let row = rows.get(self.tree.selected(&rows))?;
@@ -163,7 +163,7 @@ impl Vault {
         Some((row.cells.first()?.clone(), lines))
     }
 
-    /// What a changed row was before the last reload.
+    /// The content of a new or changed row before the last reload.
     fn was(&self, row: &TreeRow) -> Option<String> {
         let before = self.before.as_ref()?;
         match row.mark {
@@ -185,7 +185,7 @@ impl Vault {
         }
     }
 
-    /// What the host left out of the value of a row.
+    /// The cut in the value of a row.
     fn cut_at(&self, path: &str) -> Option<Cut> {
         let Some(Ok(vault)) = &self.contents else { return None };
         let cuts = vault.data_bag.iter().map(|entry| {
@@ -196,10 +196,10 @@ impl Vault {
         cuts.chain([of_extension]).find_map(|cuts| cuts.at(path).cloned())
     }
 
-    /// Whether the Vault has changed since it was seen, given the host's count of changes.
+    /// Whether the Vault has changed since the last snapshot. `changes` is the host's count of changes.
     pub fn is_outdated(&self, changes: u64) -> bool {
         match &self.contents {
-            // A host that does not count tells of none.
+            // A host that does not count changes sends 0.
             Some(Ok(seen)) => changes == 0 || seen.changes != changes,
             _ => true,
         }
@@ -269,7 +269,7 @@ impl Vault {
         if self.outcomes.0 == vault.generation { &self.outcomes.1 } else { &[] }
     }
 
-    /// What the last reload did to a value, in words too.
+    /// The change that the last reload made to a value, as a mark and in words.
     fn change(&self, entry: &DataBagEntry) -> (Mark, String) {
         let Some(Ok(vault)) = &self.contents else { return Default::default() };
         let outcome = self.outcomes_of(vault).iter().find(|it| it.key == entry.key);
@@ -306,7 +306,7 @@ impl Vault {
         }
     }
 
-    /// The Extension is made anew in each generation; this tells what of it differs.
+    /// The change of a part of the Extension, which each generation builds again: compares both snapshots.
     fn extension_mark(&self, vault: &VaultSnapshot, path: &str) -> Mark {
         let Some(before) = &self.before else { return Mark::Unchanged };
         match (value_in(before, path), value_in(vault, path)) {
@@ -346,12 +346,12 @@ impl Vault {
     }
 }
 
-/// The row of a value of the DataBag.
+/// The path of a value of the DataBag.
 pub fn bag_path(key: &str) -> String {
     format!("bag/{key}")
 }
 
-/// The row of a registration.
+/// The path of a registration.
 pub fn registration_path(interface: &str, name: &str) -> String {
     format!("slots/{interface}/{name}")
 }
@@ -360,7 +360,7 @@ fn slot_path(slot: &ExtensionSlot) -> String {
     registration_path(&slot.interface, &slot.name)
 }
 
-/// A row for what the host did not list.
+/// Adds a row for entries that the host did not list.
 fn push_more(rows: &mut Vec<TreeRow>, path: &str, listed: usize, of: u64) {
     let more = of.saturating_sub(listed as u64);
     if more > 0 {
@@ -397,7 +397,7 @@ fn entry<'a>(vault: &'a VaultSnapshot, key: &str) -> Option<&'a DataBagEntry> {
     vault.data_bag.iter().find(|entry| entry.key == key)
 }
 
-/// The value that a row's path leads to.
+/// The value at the path of a row.
 fn value_in<'a>(vault: &'a VaultSnapshot, path: &str) -> Option<&'a Value> {
     if let Some(rest) = path.strip_prefix("bag/") {
         let key_of = |entry: &&DataBagEntry| {

@@ -1,4 +1,4 @@
-//! Calls of functions: the form, and what comes of it.
+//! Calls of functions: the form, and the results.
 
 use hotswap_protocol::{InvokeResult, VersionState, WireError};
 
@@ -20,7 +20,7 @@ pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
     match form_of_selected(state) {
         Ok(form) => {
             state.functions.form = Some(form);
-            // What was built since is to be among them.
+            // The list must include builds that were stored meanwhile.
             state.functions.stored = None;
         }
         Err(problem) => {
@@ -32,7 +32,7 @@ pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
     super::show_tab(state, Tab::Functions)
 }
 
-/// The form of the selected function; or why there is none, and what to do.
+/// The form of the selected function; an error says why there is none, and what to do.
 fn form_of_selected(state: &State) -> Result<Form, String> {
     let row = state.plugins.selected().ok_or("no plugin is selected")?;
     let (plugin, version) = (&row.plugin.name, row.version);
@@ -60,7 +60,7 @@ fn is_callable(state: VersionState) -> bool {
     matches!(state, VersionState::Active | VersionState::Retired)
 }
 
-/// The form of the selected live function, among those of its plugin.
+/// Opens the form of the selected live function, in the Functions tab of its plugin.
 fn open_live_form(state: &mut State) -> Vec<Effect> {
     let Some(crate::screen::model::live::LiveItem::Function(live)) = state.live.selected_item()
     else {
@@ -76,7 +76,7 @@ fn open_live_form(state: &mut State) -> Vec<Effect> {
     super::show_tab(state, Tab::Functions)
 }
 
-/// Calls what the form says.
+/// Makes the call that the form describes.
 pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
     let Some(form) = &mut state.functions.form else { return Vec::new() };
     let args = match form.arguments() {
@@ -92,12 +92,12 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
         }
     };
     let first = form.call_of(&form.target, args.clone()).beside(form.compared.clone());
-    // Where the first fails, the other is called by itself.
+    // If the first call fails, the other version is called in an operation of its own.
     let other = form.compared.as_ref().map(|target| form.call_of(target, args.clone()));
     let key = History::key(&state.host.name, &form.target, &form.function);
     let compared = form.compared.clone();
     let stored = compared.and_then(|target| state.functions.stored_of(&target).cloned());
-    // The host knows nothing of a build that is only stored.
+    // The host cannot call a build that is only stored.
     let first = if stored.is_some() { first.beside(None) } else { first };
     let calls: Vec<Operation> = std::iter::once(first).chain(other).collect();
     let mut effects: Vec<Effect> = begin(state, calls.into_iter(), stored).into_iter().collect();
@@ -117,7 +117,7 @@ pub(super) fn answered(
     Some(Effect::Order(Order::Operate(next)))
 }
 
-/// Closes the form. A call that runs goes on.
+/// Closes the form. A running call goes on.
 pub(super) fn leave_form(state: &mut State) {
     state.functions.form = None;
     if state.functions.has_running_calls() {
@@ -126,7 +126,7 @@ pub(super) fn leave_form(state: &mut State) {
     }
 }
 
-/// Calls again what was called last, with the same arguments.
+/// Repeats the last call with the same arguments.
 pub(super) fn again(state: &mut State) -> Vec<Effect> {
     let Some(result) = state.functions.results.front() else {
         let key = state.key_of(&Action::Invoke);
@@ -138,7 +138,7 @@ pub(super) fn again(state: &mut State) -> Vec<Effect> {
     begin(state, operations.into_iter(), stored).into_iter().collect()
 }
 
-/// Takes which builds are stored, for the open form.
+/// Takes the list of stored builds for the open form.
 pub(super) fn stored_builds(
     state: &mut State,
     plugin: String,
@@ -158,11 +158,11 @@ pub(super) fn stored_builds(
     let builds = builds
         .map(|build| StoredChoice { plugin: plugin.clone(), build_id: build.build_id.clone() });
     state.functions.stored = Some((plugin.clone(), builds.collect()));
-    // It asks for nothing now.
+    // The effects are empty now, because the list is known.
     compare(state);
 }
 
-/// Begins a call, of one version or of two.
+/// Begins a call of one version or of two.
 fn begin(
     state: &mut State,
     calls: impl Iterator<Item = Operation>,
@@ -186,7 +186,7 @@ fn begin(
     }))
 }
 
-/// Cancels the calls of this console that run.
+/// Cancels the running calls of this console.
 pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
     if !state.functions.has_running_calls() {
         state.note("no call of this console runs");
@@ -195,7 +195,7 @@ pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
     vec![Effect::Order(Order::CancelCalls)]
 }
 
-/// The next of the versions and stored builds that can be called beside the form's own; after the last, none.
+/// Chooses the next version or stored build to call as well; after the last one, none.
 pub(super) fn compare(state: &mut State) -> Vec<Effect> {
     let Some(form) = &state.functions.form else { return Vec::new() };
     let plugin = form.target.split('@').next().unwrap_or_default();
@@ -207,12 +207,12 @@ pub(super) fn compare(state: &mut State) -> Vec<Effect> {
         .filter(|it| is_callable(it.state) && Some(it.version) != own)
         .map(|it| format!("{plugin}@{}", it.version))
         .collect();
-    // A stored build goes with what serves.
+    // A stored build is compared only with the version that serves.
     let serves = form.target == plugin;
     let stored = state.functions.stored.as_ref().filter(|(of, _)| of == plugin && serves);
     let is_at_end = others.last() == form.compared.as_ref() || others.is_empty();
     if is_at_end && serves && stored.is_none() {
-        // It is gone on with when they are known.
+        // The choice continues when the stored builds have been listed.
         state.functions.waits_for_stored = true;
         return vec![Effect::Order(Order::ListBuilds(plugin.to_owned()))];
     }
@@ -242,7 +242,7 @@ pub(super) fn compare(state: &mut State) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Does what a key of the form asks for.
+/// Carries out an action of the form.
 pub(super) fn change_form(state: &mut State, action: &Action) {
     let Some(form) = &mut state.functions.form else {
         return state.complain("no form is open");

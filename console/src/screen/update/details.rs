@@ -1,4 +1,4 @@
-//! All there is to know of what is selected.
+//! The details of the selection.
 
 use hotswap_protocol::{
     PluginInfo, Source, Step, VersionInfo, VersionState, same_plugin, version_label,
@@ -63,7 +63,7 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Shows what was told of lately, the newest first.
+/// Shows the last notices, newest first.
 pub(super) fn show_messages(state: &mut State) {
     let line = |notice: &Notice| {
         let sort = match notice.sort {
@@ -125,7 +125,7 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
     lines
 }
 
-/// What a reload did to each plugin and value, its error, and how long each step took.
+/// A reload's effect on each plugin and value, its error, and the duration of each step.
 fn of_reload(reload: &Reload) -> Vec<String> {
     let mut lines = vec![format!("at {} {}", format::clock_millis(reload.at_ms), format::zone())];
     match &reload.result {
@@ -191,7 +191,7 @@ fn of_source(source: Option<&Source>) -> Vec<String> {
     vec![format!("commit    {}{changes}", source.commit), format!("branch    {branch}")]
 }
 
-/// What a state means; none where its name says it.
+/// The meaning of a state; `None` if its name says it.
 fn in_words(state: VersionState) -> Option<&'static str> {
     Some(match state {
         VersionState::Loading => "its steps are running, and nobody can call it yet",

@@ -1,4 +1,4 @@
-//! What concerns a fleet: what it tells, and what is asked of it.
+//! The fleet: its news, and the orders for it.
 
 use hotswap_fleet::{Order, Phase, Reason};
 
@@ -11,7 +11,7 @@ use crate::screen::model::fleet::{
 };
 use crate::screen::model::overlay::Overlay;
 
-/// Takes in what a fleet tells.
+/// Takes news of the fleet.
 pub(super) fn told(state: &mut State, news: FleetNews) {
     match news {
         FleetNews::Seen(seen) => {
@@ -43,13 +43,13 @@ pub(super) fn told(state: &mut State, news: FleetNews) {
     }
 }
 
-/// Says how a console comes to know a fleet.
+/// Reports how to start a console that knows a fleet.
 pub(super) fn say_how(state: &mut State) {
     let text = "no fleet is known: start the console with `--fleet DIR`, `--store nats://HOST:PORT` or HOTSWAP_FLEET";
     state.note(text);
 }
 
-/// Does what a person wants with the fleet.
+/// Carries out an action on the fleet.
 pub(super) fn act(state: &mut State, action: FleetAction) -> Vec<Effect> {
     if !state.fleet.is_known() {
         say_how(state);
@@ -77,7 +77,7 @@ pub(super) fn act(state: &mut State, action: FleetAction) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Why something cannot be done now.
+/// The reason why an action is not possible now.
 fn why_not(state: &State, action: FleetAction) -> String {
     if state.fleet.seen().is_none() {
         return "the fleet was not seen yet".to_owned();
@@ -109,7 +109,7 @@ fn ask(state: &mut State, question: String, lines: Vec<String>, order: FleetOrde
     state.overlay = Some(Overlay::FleetQuestion { question, lines, order });
 }
 
-/// How many hosts run a release, in words.
+/// The number of hosts that run a release, in words.
 fn hosts_on(state: &State, release: Option<&hotswap_fleet::Id>) -> String {
     let hosts = state.fleet.seen().map(|seen| seen.hosts.as_slice()).unwrap_or_default();
     let on = hosts.iter().filter(|host| host.state.is_there() && host.release.as_ref() == release);
@@ -146,7 +146,7 @@ fn choose(state: &mut State, for_host: bool) -> Vec<Effect> {
     vec![Effect::Fleet(FleetOrder::ListReleases)]
 }
 
-/// Does what a key asks for in the list of releases.
+/// Carries out a key's action in the list of releases.
 pub(super) fn press(state: &mut State, mut choice: ReleaseChoice, action: Option<Action>) {
     match action {
         Some(Action::Back | Action::Quit) => return,
@@ -190,7 +190,7 @@ fn ask_to_unpin(state: &mut State) {
     ask(state, question, lines, order);
 }
 
-/// All there is to know of the selected host.
+/// Shows the details of the selected host.
 fn describe(state: &mut State) {
     let Some(row) = state.fleet.selected_host(state.now_ms) else { return };
     let HostRow { host, pinned, .. } = row;

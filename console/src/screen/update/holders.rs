@@ -1,4 +1,4 @@
-//! From a version that something holds to what holds it.
+//! Jumps from a version that is kept in use to what keeps it in use.
 
 use hotswap_protocol::{
     FunctionInfo, Holder, HolderKind, Owner, PluginInfo, VersionInfo, VersionState, same_plugin,
@@ -13,16 +13,16 @@ use crate::screen::model::tree::TreeTab as _;
 use crate::screen::model::vault::{bag_path, registration_path};
 use crate::screen::model::{LastHolder, State};
 
-/// A version that was replaced, and what holds it.
+/// A replaced version that is still in use, with its holders.
 struct HeldVersion {
     plugin: String,
     version: u32,
-    /// As data; less than the texts from an older host.
+    /// The holders as data. An older host sends only their texts.
     holders: Vec<Holder>,
     texts: Vec<String>,
 }
 
-/// Tells what holds the selected version, and shows it; once more the next that holds it.
+/// Reports a holder of the selected version and shows it; repeated, the next holder.
 pub(super) fn go(state: &mut State) -> Vec<Effect> {
     let Some(held) = held(state) else {
         let text = why_not_held(state);
@@ -50,7 +50,7 @@ pub(super) fn go(state: &mut State) -> Vec<Effect> {
     effects
 }
 
-/// The selected version, if something holds it; or the one from which a jump has led here.
+/// The selected version, if it has holders; otherwise the one from which the last jump began.
 fn held(state: &State) -> Option<HeldVersion> {
     let last = state.last_holder.as_ref();
     let last = last.filter(|last| last.selected == state.plugins.selected_target());
@@ -75,7 +75,7 @@ fn is_held(version: &VersionInfo) -> bool {
     version.state != VersionState::Active && is_told
 }
 
-/// Why nothing has to be told of what holds the selected version.
+/// The reason why there is no holder to show.
 fn why_not_held(state: &State) -> String {
     let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
         return "no version is selected".into();
@@ -96,8 +96,7 @@ fn why_not_held(state: &State) -> String {
     }
 }
 
-/// Brings to the front what there is to see of a holder; of threads and tasks there is nothing but
-/// what was told.
+/// Brings the holder to the front. Threads and tasks have nothing to show besides their description.
 fn show(state: &mut State, held: &HeldVersion, holder: Option<&Holder>) -> Vec<Effect> {
     match holder.map(|holder| (holder.kind, holder)) {
         Some((HolderKind::Value, holder)) => show_value(state, held, holder),
@@ -107,7 +106,7 @@ fn show(state: &mut State, held: &HeldVersion, holder: Option<&Holder>) -> Vec<E
     }
 }
 
-/// Selects the value; of values without a name the first that the version owns.
+/// Selects the value in the Vault; for a value without a name, the first that the version owns.
 fn show_value(state: &mut State, held: &HeldVersion, holder: &Holder) -> Vec<Effect> {
     let owner = Owner::Version { plugin: held.plugin.clone(), version: held.version };
     let path = match (&holder.key, &holder.interface) {
@@ -133,7 +132,7 @@ fn show_call(state: &mut State, held: &HeldVersion, holder: &Holder) -> Vec<Effe
     act(state, Action::Show(Tab::Functions))
 }
 
-/// Selects the first plugin that imports the version's, and so may have a handle to it.
+/// Selects the first plugin that imports the version's plugin, and so may have a handle to it.
 fn show_importer(state: &mut State, held: &HeldVersion) -> Vec<Effect> {
     let imports_it =
         |it: &&PluginInfo| it.imports.iter().any(|import| same_plugin(import, &held.plugin));

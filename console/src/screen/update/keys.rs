@@ -1,4 +1,4 @@
-//! Keys: what they do depends on what has the keyboard.
+//! Keys. Their meaning depends on what has the keyboard.
 
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tui_input::backend::crossterm::EventHandler;
@@ -19,7 +19,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     if key.kind == KeyEventKind::Release {
         return Vec::new();
     }
-    // These work whatever has the keyboard, and the first of them whatever is configured.
+    // These keys work in all panels and overlays, and no configuration changes the first one.
     if Key::from(key) == Key::INTERRUPT {
         if state.form_has_keyboard() && state.functions.has_running_calls() {
             return calls::cancel(state);
@@ -74,13 +74,13 @@ fn in_panels(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     }
 }
 
-/// What the keys ask for, this one and those that waited for it.
+/// The action of this key together with the keys that were pressed before it.
 pub(super) fn asked(state: &mut State, key: KeyEvent) -> Option<Action> {
     let mut pressed = std::mem::take(&mut state.pending_keys);
     pressed.push(key.into());
     let mut found = state.keymap.find(&pressed, state.scopes());
     if found == Found::Nothing && pressed.len() > 1 {
-        // It does not go with those before it, but may mean something by itself.
+        // The key does not continue the sequence, but may have a meaning by itself.
         pressed = vec![key.into()];
         found = state.keymap.find(&pressed, state.scopes());
     }
@@ -148,7 +148,7 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
             KeyCode::Char('A') => act(state, Action::Restart),
             KeyCode::Char('q') => act(state, Action::Quit),
             KeyCode::Esc | KeyCode::Enter => Vec::new(),
-            // Looking at the log behind the card is what one wants to do now.
+            // The keys of the panels work, so that one can look at the log behind the card.
             _ => in_panels(state, key),
         },
         Overlay::Palette(palette) => in_palette(state, palette, key),
@@ -220,7 +220,7 @@ fn in_palette(state: &mut State, mut palette: Palette, key: KeyEvent) -> Vec<Eff
         }
         KeyCode::Up => palette.selected = palette.selected.saturating_sub(1),
         KeyCode::Down => palette.selected = (palette.selected + 1).min(last),
-        // While something is typed it is a letter like any other.
+        // In typed text it is a letter like any other.
         KeyCode::Char('y') if is_control || palette.input.value().is_empty() => {
             let command = match palette.chosen() {
                 Some(Choice::Command(command)) => Some(command),
@@ -247,7 +247,7 @@ fn copy_command_line(state: &mut State, command: Option<&Command>) -> Vec<Effect
     vec![Effect::Copy(line)]
 }
 
-/// The first visible row of a text after this key; none when the key closes it.
+/// The first visible row of a text after this key; `None` if the key closes the text.
 fn scrolled(state: &mut State, key: KeyEvent, top: usize, row_count: usize) -> Option<usize> {
     let page = boxes::page(state.size.1);
     match asked(state, key) {

@@ -1,4 +1,4 @@
-//! From one function that is worth a look to the next.
+//! Jumps to functions that are worth a look.
 
 use super::{Effect, places};
 use crate::screen::input::action::LeadKind;
@@ -6,7 +6,7 @@ use crate::screen::model::State;
 use crate::screen::model::leads::{self, Lead};
 use crate::screen::model::palette::Destination;
 
-/// Selects the first function that is worth a look for this reason, and says why; once more the next one.
+/// Selects the first lead of this kind and reports its reason; repeated, the next lead.
 pub(super) fn go(state: &mut State, kind: LeadKind) -> Vec<Effect> {
     let leads = leads::leads(state, kind);
     if leads.is_empty() {
@@ -17,7 +17,7 @@ pub(super) fn go(state: &mut State, kind: LeadKind) -> Vec<Effect> {
         return Vec::new();
     }
     let last = state.last_lead.take().filter(|(of, lead)| *of == kind && is_selected(state, lead));
-    // What it says may have changed meanwhile.
+    // The text may have changed since then.
     let leads_there = |it: &Lead, to: &Lead| {
         let is_there = (&it.plugin, &it.function) == (&to.plugin, &to.function);
         is_there && (it.function.is_some() || it.text == to.text)
@@ -39,7 +39,7 @@ pub(super) fn go(state: &mut State, kind: LeadKind) -> Vec<Effect> {
     effects
 }
 
-/// Whether what it leads to is what is selected.
+/// Whether the lead's function or plugin is selected.
 fn is_selected(state: &State, lead: &Lead) -> bool {
     let is_plugin = state.plugins.selected().is_some_and(|row| row.plugin.name == lead.plugin);
     let functions = state.plugins.functions();

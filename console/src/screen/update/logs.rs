@@ -1,4 +1,4 @@
-//! What concerns the log, and what a build printed.
+//! The log, and the output of builds.
 
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent};
 use tui_input::Input;
@@ -11,7 +11,7 @@ use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::tree::TreeTab as _;
 use crate::screen::model::{SearchField, State};
 
-/// Terminals do not take more into their clipboard, and some stop at less.
+/// The maximum size of a copied text, in bytes. Terminals do not accept more into the clipboard, and some accept less.
 const MOST_COPIED_BYTES: usize = 1024 * 1024;
 
 pub(super) fn act(state: &mut State, action: &Action) -> Vec<Effect> {
@@ -65,14 +65,14 @@ pub(super) fn act(state: &mut State, action: &Action) -> Vec<Effect> {
 }
 
 fn type_pattern(state: &mut State, shows_others: bool) {
-    // Keys must not go where nobody sees them.
+    // The log gets the keyboard, so that keys do not act where nobody sees it.
     state.focus = Panel::Logs;
     state.searching = Some(Input::new(state.logs.pattern().to_owned()));
     state.searching_in = SearchField::Pattern;
     state.logs.set_shows_others(shows_others);
 }
 
-/// Goes to the next match, or the one before, and around the end.
+/// Selects the next match or the previous one, and wraps around.
 fn go_to_match(state: &mut State, forward: bool) {
     if state.filtered_here() == SearchField::Lines {
         let way = if forward { sought::Way::Forward } else { sought::Way::Backward };
@@ -127,7 +127,7 @@ fn copy(state: &mut State, text: String, count: usize) -> Vec<Effect> {
     vec![Effect::Copy(text)]
 }
 
-/// Writes all lines that the filter shows to a file.
+/// Writes all lines that pass the filter to a file.
 fn export(state: &mut State) -> Vec<Effect> {
     if state.logs.passing() == 0 {
         state.note("no line to write");
@@ -143,7 +143,7 @@ fn export(state: &mut State) -> Vec<Effect> {
     vec![Effect::Export { name: format!("{host}-{time}"), text }]
 }
 
-/// Clears the last filter that the title tells of; false when there is none.
+/// Clears the last filter that the title names; false if there is none.
 pub(super) fn clear_one(state: &mut State) -> bool {
     let logs = &mut state.logs;
     if logs.has_selection() {
@@ -161,7 +161,7 @@ pub(super) fn clear_one(state: &mut State) -> bool {
     true
 }
 
-/// A key while a filter is typed.
+/// Handles a key while a filter is typed.
 pub(super) fn press(state: &mut State, key: KeyEvent) {
     let Some(input) = &mut state.searching else { return };
     match (key.code, state.searching_in) {
@@ -169,7 +169,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) {
             state.searching = None;
             let searches = field == SearchField::Pattern && state.logs.shows_others();
             if searches && !state.logs.pattern().is_empty() {
-                // The newest lines are in sight: the nearest match is above.
+                // While the newest lines are in sight, the nearest match is above.
                 go_to_match(state, !state.logs.follows());
             }
         }
@@ -196,7 +196,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) {
     }
 }
 
-/// Filters by what was typed.
+/// Applies the typed text to the filter.
 pub(super) fn apply(state: &mut State, text: &str) {
     match state.searching_in {
         SearchField::Pattern if text != state.logs.pattern() => state.logs.set_pattern(text),
@@ -226,7 +226,7 @@ pub(super) fn apply(state: &mut State, text: &str) {
     }
 }
 
-/// Clears the filter of what has the keyboard, where that is not the log; false when there is none.
+/// Clears the filter of the panel with the keyboard, unless that is the log; false if there is none.
 pub(super) fn clear_filter(state: &mut State) -> bool {
     let field = state.filtered_here();
     if field == SearchField::Pattern || state.filter(field).is_empty() {
@@ -237,7 +237,7 @@ pub(super) fn clear_filter(state: &mut State) -> bool {
     true
 }
 
-/// The last word made into the next writer that contains it; once it is one, into the one after.
+/// Completes the last word to a writer that contains it; if it is a writer already, replaces it by the next one.
 fn complete(text: &str, labels: &[&str]) -> Option<String> {
     let start = text.rfind([' ', ',', '-']).map_or(0, |it| it + 1);
     let (before, word) = text.split_at(start);

@@ -12,7 +12,7 @@ use crate::screen::model::logs::in_sight;
 use crate::screen::model::timeline::Row;
 use crate::screen::model::tree::TreeTab as _;
 
-/// So many lines the wheel moves.
+/// The number of lines that one step of the wheel scrolls.
 const WHEEL_LINES: usize = 3;
 
 pub(super) fn happened(state: &mut State, event: MouseEvent) -> Vec<Effect> {
@@ -27,7 +27,7 @@ pub(super) fn happened(state: &mut State, event: MouseEvent) -> Vec<Effect> {
     effects
 }
 
-/// The wheel scrolls what is under it, without giving it the keyboard.
+/// Scrolls the panel under the pointer, without giving it the keyboard.
 fn scroll(state: &mut State, place: Position, up: bool) -> Vec<Effect> {
     if state.overlay.is_some() {
         let code = if up { KeyCode::Up } else { KeyCode::Down };
@@ -51,28 +51,27 @@ fn scroll(state: &mut State, place: Position, up: bool) -> Vec<Effect> {
         Some((Panel::Tabs, _)) if state.tab == Tab::Functions && state.functions.form.is_some() => {
             Vec::new()
         }
-        // With the selection what was typed would go.
+        // Another selection would close the form, and lose what was typed.
         Some((Panel::Plugins, _)) if state.functions.form.is_some() => Vec::new(),
         Some((panel, _)) => (0..WHEEL_LINES).flat_map(|_| go_in(state, panel, motion)).collect(),
         None => Vec::new(),
     }
 }
 
-/// A click gives a panel the keyboard, and selects what is under it; what was selected already is
-/// opened.
+/// Gives a panel the keyboard, and selects the row under the pointer. A row that was selected already is opened.
 fn click(state: &mut State, place: Position) -> Vec<Effect> {
     if state.overlay.is_some() {
         return Vec::new();
     }
     let second = state.layout().second_tab.is_some_and(|area| area.contains(place));
     if second {
-        // It comes to where the keyboard is.
+        // The second tab comes to the front and gets the keyboard.
         state.searching = None;
         state.focus = Panel::Tabs;
         return show_tab(state, state.second_tab);
     }
     let Some((panel, area)) = state.layout().panel_at(place) else { return Vec::new() };
-    // What was typed into the filter stays.
+    // The filter keeps the typed text.
     state.searching = None;
     state.focus = panel;
     let inside = layout::inside(area);
@@ -100,9 +99,9 @@ fn click(state: &mut State, place: Position) -> Vec<Effect> {
     }
 }
 
-/// The tab whose title is in a column.
+/// The tab whose title is in this column.
 fn tab_at(state: &State, area: Rect, x: u16) -> Option<Tab> {
-    // Behind the corner and the panel's number.
+    // The titles begin after the corner and the panel's number.
     let mut end = usize::from(area.x) + 2;
     state.tab_titles().find_map(|(tab, title)| {
         let start = end;
@@ -197,7 +196,7 @@ fn click_functions(state: &mut State, inside: Rect, place: Position) -> Vec<Effe
     let has_results = !state.functions.results.is_empty();
     let [table, form_area, _] = layout::of_functions(inside, count, form_lines, has_results);
     if form_area.contains(place) {
-        // A rule is above the lines, and the command below them.
+        // The area has a rule above the lines and the command below them.
         let page = usize::from(form_area.height).saturating_sub(2).max(1);
         let row = usize::from(place.y - form_area.y);
         if let Some(form) = &mut state.functions.form
@@ -230,7 +229,7 @@ fn click_functions(state: &mut State, inside: Rect, place: Position) -> Vec<Effe
     Vec::new()
 }
 
-/// The parameter whose JSON, or whose name, is on a line of the form.
+/// The parameter whose name or JSON is on a line of the form.
 fn json_at(form: &Form, page: usize, line: usize) -> usize {
     let mut end = 0;
     let in_sight = form.json_in_sight(page).into_iter();
@@ -242,7 +241,7 @@ fn json_at(form: &Form, page: usize, line: usize) -> usize {
 }
 
 fn click_tree(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
-    // The names of the columns are above the rows.
+    // The column names are above the rows.
     let Some(row) = row.checked_sub(1) else { return Vec::new() };
     let page = usize::from(inside.height).saturating_sub(1);
     let (rows, selected) = match state.tab {

@@ -1,4 +1,4 @@
-//! What the keys ask of the session, and what is asked of the person first.
+//! Orders for the session, and the questions before them.
 
 use hotswap_protocol::{VersionState, same_plugin};
 
@@ -34,7 +34,7 @@ pub(super) fn quit(state: &mut State) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Builds the selected plugin, and those that are not loaded since they did not compile.
+/// Builds the selected plugin, and all packages that are not loaded because they did not compile.
 pub(super) fn build(state: &mut State) -> Vec<Effect> {
     if state.host.packages.is_empty() {
         state.complain(no_package("build"));
@@ -56,7 +56,7 @@ fn no_package(what: &str) -> String {
     format!("nothing to {what}: start the console with the host's package directory for that")
 }
 
-/// Asks whether plugins are to be unloaded whose artifact is gone.
+/// Asks whether to unload plugins whose artifacts are gone.
 pub(super) fn ask_to_prune(state: &mut State) {
     if state.host.phase != Phase::Connected {
         return state.complain("no host is connected");
@@ -71,7 +71,7 @@ pub(super) fn ask_to_prune(state: &mut State) {
     state.overlay = Some(Overlay::Confirm { question, lines, order, cancels: false });
 }
 
-/// Lets a line be typed for the host's standard input.
+/// Opens the input of a line for the host's standard input.
 pub(super) fn type_line(state: &mut State) {
     if !state.host.is_ours || state.host.phase == Phase::Ended {
         let text = "the console can type only for a host that it started and that runs";
@@ -80,7 +80,7 @@ pub(super) fn type_line(state: &mut State) {
     state.overlay = Some(Overlay::Input(HostInput::default()));
 }
 
-/// Sends the line that was typed.
+/// Sends the typed line.
 pub(super) fn send_line(state: &mut State, line: &str) -> Vec<Effect> {
     state.say(format!("sent to the host: {line}"));
     vec![Effect::Order(Order::Input(format!("{line}\n").into_bytes()))]
@@ -189,7 +189,7 @@ pub(super) fn ask_to_free(state: &mut State) {
     }
 }
 
-/// Shows what the selected plugin can be rolled back to.
+/// Shows the versions and builds to roll the selected plugin back to.
 pub(super) fn choose_rollback(state: &mut State) -> Vec<Effect> {
     if state.host.phase != Phase::Connected {
         state.complain("no host is connected");

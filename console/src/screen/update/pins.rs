@@ -1,4 +1,4 @@
-//! What concerns pinned calls.
+//! Pinned calls.
 
 use hotswap_protocol::{PinParams, PinnedCall, UnpinParams};
 
@@ -11,7 +11,7 @@ use crate::screen::model::pins::PinList;
 use crate::screen::model::{Phase, State};
 use crate::session::Order;
 
-/// Pins the call that was made last, or no longer.
+/// Pins the last call, or removes its pin.
 pub(super) fn toggle(state: &mut State) -> Vec<Effect> {
     let last = state.functions.results.front().and_then(|result| result.sides.first());
     let Some(Operation::Invoke(call)) = last.map(|side| &side.operation) else {
@@ -26,7 +26,7 @@ pub(super) fn toggle(state: &mut State) -> Vec<Effect> {
     let operation = match state.pins.of_call(call) {
         Some(pin) => Operation::Unpin(UnpinParams { id: pin.id }),
         None => Operation::Pin(PinParams {
-            // A call of one version is pinned for all that follow it.
+            // A call of one version is pinned for all later versions.
             plugin: call.plugin.split('@').next().unwrap_or_default().to_owned(),
             function: call.function.clone(),
             args: call.args.clone(),
@@ -36,12 +36,12 @@ pub(super) fn toggle(state: &mut State) -> Vec<Effect> {
     vec![Effect::Order(Order::Operate(operation))]
 }
 
-/// Lists the pinned calls.
+/// Shows the list of pinned calls.
 pub(super) fn list(state: &mut State) {
     state.overlay = Some(Overlay::Pins(PinList::default()));
 }
 
-/// Does what a key asks for in that list.
+/// Carries out a key's action in the list.
 pub(super) fn press(state: &mut State, mut list: PinList, action: Option<Action>) -> Vec<Effect> {
     let count = state.pins.in_order().len();
     let selected = state.pins.in_order().get(list.selected).copied().cloned();
@@ -65,7 +65,7 @@ pub(super) fn press(state: &mut State, mut list: PinList, action: Option<Action>
     effects
 }
 
-/// A pinned call was made; where it gives something else, that is told.
+/// Takes the result of a pinned call, and reports it if it has changed.
 pub(super) fn called(state: &mut State, at_ms: u64, pin: PinnedCall) {
     let call = format!("{} {}", pin.plugin, format::call(&pin.function, &pin.args));
     match (&pin.before, pin.is_same) {
@@ -82,7 +82,7 @@ pub(super) fn called(state: &mut State, at_ms: u64, pin: PinnedCall) {
     state.pins.called(pin);
 }
 
-/// A pinned call is not made any more.
+/// Removes a pinned call from the list.
 pub(super) fn unpinned(state: &mut State, id: u64) {
     if let Some(pin) = state.pins.removed(id) {
         let call = format::call(&pin.function, &pin.args);
@@ -90,7 +90,7 @@ pub(super) fn unpinned(state: &mut State, id: u64) {
     }
 }
 
-/// What both versions gave, in full.
+/// The full results of both versions.
 fn details(pin: &PinnedCall) -> Vec<String> {
     let mut lines = vec![match pin.is_same {
         Some(true) => "It gives the same as in the version before.".to_owned(),

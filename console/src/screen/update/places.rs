@@ -1,4 +1,4 @@
-//! Going to what the palette found.
+//! Jumps to the places that the palette finds.
 
 use super::{Effect, plugin_selected, show_tab};
 use crate::screen::layout::{Panel, Tab};
@@ -6,7 +6,7 @@ use crate::screen::model::State;
 use crate::screen::model::palette::Destination;
 use crate::screen::model::tree::TreeTab as _;
 
-/// Brings a place to the front, and selects it.
+/// Brings a place to the front and selects it.
 pub(super) fn go(state: &mut State, destination: &Destination) -> Vec<Effect> {
     match destination {
         Destination::Plugin(plugin) => {

@@ -1,4 +1,4 @@
-//! Differences, and what a reload would change.
+//! Differences, and the preview of a reload.
 
 use crossterm::event::{KeyCode, KeyEvent};
 
@@ -12,7 +12,7 @@ use crate::screen::model::preview::{PreviewCard, Replaying};
 use crate::screen::model::{Phase, State};
 use crate::session::Order;
 
-/// Has the new artifacts opened and compared.
+/// Requests the preview: the new artifacts are opened and compared.
 pub(super) fn open(state: &mut State) -> Vec<Effect> {
     if state.host.phase != Phase::Connected {
         state.complain("no host is connected");
@@ -22,7 +22,7 @@ pub(super) fn open(state: &mut State) -> Vec<Effect> {
     vec![Effect::Order(Order::Preview)]
 }
 
-/// A key while the preview lies over the panels.
+/// Handles a key while the preview is open.
 pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> Vec<Effect> {
     if key.code == KeyCode::Char('y') && card.lines.is_some() {
         let text = card.text();
@@ -33,7 +33,7 @@ pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> 
     match keys::asked(state, key) {
         Some(Action::Pin) if card.can_replay() => {
             card.replay = Replaying::Runs;
-            // What comes is below all that is there.
+            // The new lines come at the end.
             card.go(Motion::Last, state.size);
             state.overlay = Some(Overlay::Preview(card));
             return vec![Effect::Order(Order::Replay)];
@@ -49,7 +49,7 @@ pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> 
     Vec::new()
 }
 
-/// Asks for the difference that the Diff tab is to show, where it is not that already.
+/// Requests the difference for the Diff tab, if it is in sight and not known yet.
 pub(super) fn refresh(state: &mut State) -> Option<Effect> {
     if !state.shows(Tab::Diff) || state.host.phase == Phase::Starting {
         return None;
@@ -57,7 +57,7 @@ pub(super) fn refresh(state: &mut State) -> Option<Effect> {
     Diff::ask(state).map(|request| Effect::Order(Order::Compare(request)))
 }
 
-/// Others are compared with the selected version, or no longer.
+/// Makes the selected version the base of comparisons, or no longer.
 pub(super) fn choose_base(state: &mut State) {
     let Some(row) = state.plugins.selected() else {
         return state.complain("no version is selected");

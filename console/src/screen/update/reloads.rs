@@ -1,4 +1,4 @@
-//! What the engine tells of reloads and of versions.
+//! The engine's events about reloads and versions.
 
 use hotswap_protocol::{Event, Outcome, ReloadReport, VersionState, version_label};
 
@@ -8,7 +8,7 @@ use crate::screen::input::action::Action;
 use crate::screen::model::State;
 use crate::screen::model::timeline::{self, Reload};
 
-/// A marker in the log has one line; this many phases fit on it.
+/// The number of phases that fit into a marker in the log, which has one line.
 const PHASES_TOLD: usize = 4;
 
 pub(super) fn happened(state: &mut State, event: Event) {
@@ -27,7 +27,7 @@ pub(super) fn happened(state: &mut State, event: Event) {
             state.timeline.version_changed(at_ms, name, entered, &detail);
             let is_end =
                 matches!(entered, VersionState::Freed | VersionState::Kept | VersionState::Failed);
-            // Of a load that failed it comes twice: then, and when its versions are gone.
+            // A failed load causes this event twice: when it fails, and when its versions are freed.
             if is_end && state.timeline.tells_end(&plugin, version, entered) {
                 state.logs.push_marker(at_ms, format!("{plugin} v{version}  {detail}"));
             }
@@ -81,7 +81,7 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     state.logs.push_marker(at_ms, text);
 }
 
-/// The plugins that have another artifact, or none, and stay as they are all the same; with what changes that.
+/// The plugins that were not reloaded although their artifact is another one or gone, each with what would change that.
 fn left_alone(state: &State, report: &ReloadReport) -> Vec<String> {
     let of = |outcome| report.plugins.iter().filter(move |plugin| plugin.outcome == outcome);
     let names = |outcome| {
@@ -102,18 +102,18 @@ fn left_alone(state: &State, report: &ReloadReport) -> Vec<String> {
     texts
 }
 
-/// `, L lets go`: of a rollback.
+/// `, L lets go`: the hint after a rollback.
 fn lets_go(state: &State) -> String {
     format!(", {} lets go", state.key_of(&Action::LET_GO))
 }
 
-/// `reload 12  world v2 → v3  41 ms  (build 170 ms, stage 2.0 ms, open 3.1 ms)`
+/// The marker of a reload: `reload 12  world v2 → v3  41 ms  (build 170 ms, stage 2.0 ms, open 3.1 ms)`
 fn marker(reload: &Reload) -> String {
     let summary = reload.result.as_ref().map_or("", |done| done.summary.as_str());
     let reloaded = reload.elapsed_us.map(format::microseconds).unwrap_or_default();
     let elapsed = reload.live_ms.map_or(reloaded, format::live_after_save);
     let phases = reload.phases_by_name();
-    // The longest of them, in their order.
+    // The longest phases, in their order.
     let mut longest: Vec<u64> = phases.iter().map(|(_, elapsed_us)| *elapsed_us).collect();
     longest.sort_unstable_by(|a, b| b.cmp(a));
     let least = longest.get(PHASES_TOLD - 1).copied().unwrap_or(0);
@@ -127,7 +127,7 @@ fn marker(reload: &Reload) -> String {
         .collect();
     let verb = if reload.is_rollback() { "  rolled back" } else { "" };
     let told = if told.is_empty() { String::new() } else { format!("  ({})", told.join(", ")) };
-    // What is cut on a narrow screen is the least.
+    // The reasons come last, because a narrow screen cuts the end of the line.
     let report = reload.result.as_ref().ok().map(|done| &done.report);
     let why: Vec<String> = report.into_iter().flat_map(timeline::not_patched).collect();
     let why = if why.is_empty() { String::new() } else { format!("  {}", why.join("; ")) };

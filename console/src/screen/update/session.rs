@@ -1,4 +1,4 @@
-//! What the session tells.
+//! The events of the session.
 
 use hotswap_protocol::{InFlightCall, Snapshot};
 
@@ -15,7 +15,8 @@ use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::{Phase, RunningJob, State};
 use crate::session::{BuildEffect, BuildLine, Job, JobOutcome, Order, SessionEvent};
 
-/// How many of the functions, and of the other items, that a build changed are named at once.
+/// The maximum numbers of changed functions, and of other changed items, that are named for one build: in the tab and in
+/// a notice.
 const MOST_CHANGES_IN_TAB: usize = 20;
 const MOST_CHANGES_IN_NOTICE: usize = 2;
 
@@ -87,14 +88,14 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             let done = match effect {
                 BuildEffect::NewCode => "built",
                 BuildEffect::SameCode if serves => "saved, same machine code, nothing to reload",
-                // It is the same as what somebody else has just built.
+                // Somebody else has just made the same build.
                 BuildEffect::SameCode | BuildEffect::UpToDate => "is up to date",
             };
             let offer = match effect {
                 BuildEffect::NewCode if !state.host.watch.reloads() => offer_to_reload(state),
                 _ => String::new(),
             };
-            // What the reload has told says more.
+            // The report of the reload says more.
             if !is_served {
                 state.say(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
             }
@@ -216,7 +217,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             );
             marker(state, text.clone());
             state.warn(text);
-            // What somebody types or looks at is left alone.
+            // A person who types or looks at something is not interrupted.
             let is_free = state.overlay.is_none() && state.searching.is_none();
             if is_free && state.functions.form.is_none() {
                 state.overlay = Some(Overlay::Preview(PreviewCard::default()));
@@ -307,14 +308,14 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             effects.extend(calls::answered(state, operation, answer));
         }
         SessionEvent::Pins(Ok(pins)) => state.pins.set(pins.pins),
-        // A host of an earlier release has none.
+        // A host of an earlier release has no pins.
         SessionEvent::Pins(Err(_)) => {}
         SessionEvent::NotPinned(error) => state.complain(format!("not pinned: {}", error.message)),
         SessionEvent::CallGoesOn { reason } => state.complain(format!("not cancelled: {reason}")),
         SessionEvent::Held { target, answer } => calls::held(state, target, answer),
         SessionEvent::Engine(event) => {
             if let hotswap_protocol::Event::ReloadStarted { .. } = &event {
-                // What was there before the reload is to be compared with what is after it.
+                // Fetch the Vault from before the reload, to compare later snapshots with it.
                 effects.push(Effect::Order(Order::Operate(Operation::Vault)));
             }
             reloads::happened(state, event);
@@ -324,7 +325,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     effects
 }
 
-/// What can be done with a build that nobody reloads by itself: `; p preview, r reload`
+/// The keys that use a build which is not reloaded automatically: `; p preview, r reload`
 fn offer_to_reload(state: &State) -> String {
     let keys = [(Action::Preview, "preview"), (Action::Operate(Operation::Reload), "reload")];
     let offers = keys
@@ -359,7 +360,7 @@ fn job_started(state: &mut State, job: Job) {
     }
 }
 
-/// Takes away the job that ended; those that run side by side with it go on.
+/// Removes the job that ended; parallel ones go on.
 fn take_away(state: &mut State, job: &Job) {
     let Some(running) = &mut state.job else { return };
     if running.jobs.first() == Some(job) {
@@ -398,7 +399,7 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
     }
     match outcome {
         JobOutcome::Failed { error } => {
-            // The engine tells of a load that failed in a step by itself.
+            // The engine sends its own event for a load that failed in a step.
             let lines = error.to_string();
             for line in lines.lines().filter(|_| error.step.is_none()) {
                 marker(state, line.to_owned());
@@ -409,13 +410,13 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
         JobOutcome::Done { summary } => match job {
             Job::Free(_) => state.say(summary),
             Job::BuildHost => state.say(format!("{} built in {elapsed}", state.host.name)),
-            // The event that each of these causes says more.
+            // The events of these jobs say more.
             _ => {}
         },
     }
 }
 
-/// Leaves the Build tab again, where it came to the front by itself and all is well.
+/// Leaves the Build tab again, if the console itself showed it and all builds succeeded.
 fn return_to_tab(state: &mut State) {
     if state.builds.all_well()
         && let Some(tab) = state.tab_to_return_to.take()
@@ -424,7 +425,7 @@ fn return_to_tab(state: &mut State) {
     }
 }
 
-/// Forgets what was of the process before; its versions count from 1 again.
+/// Forgets the state of the last process: versions of the new one count from 1.
 fn another_process(state: &mut State, began_ms: u64, pid: u32) {
     state.plugins.clear();
     state.timeline.host_began(began_ms, pid);
@@ -461,7 +462,7 @@ fn host_exited(
 fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     let mut effects = look_at_live_tables(state);
     let generation_changed = state.host.generation != snapshot.generation;
-    // Each generation's Vault is looked at once, so that there is something to compare with.
+    // The Vault of each generation is fetched once, so that there is one to compare with.
     let is_outdated = state.shows(Tab::Vault) && state.vault.is_outdated(snapshot.vault_changes);
     if is_outdated || generation_changed {
         effects.push(Effect::Order(Order::Operate(Operation::Vault)));
@@ -494,7 +495,7 @@ fn take_same_snapshot(state: &mut State) -> Vec<Effect> {
     effects
 }
 
-/// Asks for what is registered, where it is in sight: the state of the engine does not tell whether that changed.
+/// Fetches the live tables if they are in sight. The engine's state does not say whether they changed.
 fn look_at_live_tables(state: &State) -> Vec<Effect> {
     let look = state.shows(Tab::Live).then(|| Effect::Order(Order::Operate(Operation::Live)));
     look.into_iter().collect()
@@ -505,7 +506,7 @@ fn selected_function(state: &State) -> Option<String> {
     functions.get(state.functions.selected).map(|function| function.name.clone())
 }
 
-/// Another version of the plugin may have other functions before the selected one.
+/// Selects a function by its name, because another version may have other functions before it.
 fn select_function(state: &mut State, name: Option<String>) {
     let functions = state.plugins.functions();
     if let Some(place) = functions.iter().position(|function| Some(&function.name) == name.as_ref())

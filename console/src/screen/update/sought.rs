@@ -1,21 +1,21 @@
-//! What is looked for in the tabs of lines: Build, Timeline, Diff and Fleet.
+//! The search in the Build, Timeline, Diff and Fleet tabs.
 
 use super::State;
 use crate::format;
 use crate::screen::layout::{Panel, Tab};
 
-/// Where the match is looked for.
+/// The direction of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// At the selected line, or after it.
+    /// From the selected line, which may match itself.
     Here,
-    /// After it.
+    /// After the selected line.
     Forward,
-    /// Before it.
+    /// Before the selected line.
     Backward,
 }
 
-/// Goes to a line that contains what is looked for, and around the end; tells which of them it is.
+/// Selects a line that contains the search text, wraps around, and reports the number of the match.
 pub(super) fn go(state: &mut State, way: Way) {
     if state.sought.is_empty() {
         return;
@@ -38,7 +38,7 @@ pub(super) fn go(state: &mut State, way: Way) {
     state.note(format!("{which} of {count}"));
 }
 
-/// The positions of the lines that contain it, whatever the case.
+/// The positions of the lines that contain the search text, without regard to case.
 fn places(state: &State) -> Vec<usize> {
     let sought = state.sought.to_lowercase();
     let has = |text: &str| text.to_lowercase().contains(&sought);

@@ -1,11 +1,11 @@
-//! From what is said of the sources to the sources.
+//! Jumps to places in the sources.
 
 use super::Effect;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::State;
 
-/// Opens what the selected line of a difference, of a build's output or of the log is about.
+/// Opens the place of the selected line of a difference, of a build's output or of the log.
 pub(super) fn edit(state: &mut State) -> Vec<Effect> {
     let place = match state.tab {
         _ if state.focus == Panel::Logs => state.logs.selected().and_then(|row| row.origin.place()),

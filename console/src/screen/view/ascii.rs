@@ -1,8 +1,8 @@
-//! A screen of nothing but ASCII, for terminals and fonts that have no more.
+//! An ASCII screen, for terminals and fonts without other characters.
 
 use ratatui::buffer::Buffer;
 
-/// What is drawn instead of what; all take one column.
+/// Each character with its replacement. All take one column.
 const REPLACEMENTS: &[(&str, &str)] = &[
     ("─", "-"),
     ("│", "|"),
@@ -40,7 +40,7 @@ const REPLACEMENTS: &[(&str, &str)] = &[
     ("≤", "<"),
 ];
 
-/// Replaces what the console itself draws; what a host writes in its own words it may.
+/// Replaces the characters that the console itself draws. Other characters in texts of a host stay.
 pub(super) fn replace(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         let symbol = cell.symbol();

@@ -1,4 +1,4 @@
-//! The Build tab: what cargo said, in its own colours.
+//! The Build tab: the output of cargo, in its own colours.
 
 use ansi_to_tui::IntoText;
 use ratatui::Frame;
@@ -48,7 +48,7 @@ fn heading(text: &str, width: usize, theme: &Theme) -> Line<'static> {
     Line::from(vec![Span::styled(title, theme.strong), Span::styled(rest, theme.border)])
 }
 
-/// The line with the colours that cargo gave it.
+/// The line in the colours of cargo's output.
 fn coloured(text: &str, theme: &Theme) -> Line<'static> {
     let parsed = text.into_text().ok().and_then(|text| text.lines.into_iter().next());
     let Some(mut line) = parsed else { return Line::raw(text.to_owned()) };

@@ -1,4 +1,4 @@
-//! The card of a host that ended by itself.
+//! The report on a host that ended by itself.
 
 use hotswap_protocol::InFlightCall;
 use ratatui::layout::Rect;
@@ -9,14 +9,14 @@ use super::theme::Theme;
 use crate::screen::model::State;
 use crate::screen::model::crash::CrashCard;
 
-/// How many of the host's last lines its card shows, at most.
+/// The maximum number of the host's last log lines in the report.
 const LAST_LINES: usize = 8;
-/// How many lines the card's frame has.
+/// The number of lines of the report's frame.
 const FRAME: usize = 5;
-/// How many calls are named.
+/// The maximum number of calls in the report.
 const CALLS: usize = 4;
 
-/// What the keys do.
+/// The keys of the report.
 pub(super) fn hint(card: &CrashCard) -> &'static str {
     match (card.can_start, &card.good) {
         (true, Some(_)) => "H starts it with these   A as it was   Esc closes   q quits",

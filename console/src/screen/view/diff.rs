@@ -1,4 +1,4 @@
-//! Differences: the Diff tab, and what a reload would change.
+//! Differences: the Diff tab, and the preview of a reload.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -44,7 +44,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// The lines for a box on a screen of this width, wrapped.
+/// The lines in a box on a screen of this width, wrapped.
 pub(super) fn in_box(lines: &[Line], screen_width: u16, theme: &Theme) -> Vec<Text<'static>> {
     let styled = lines.iter().flat_map(|line| {
         let style = style(line.sort, theme);

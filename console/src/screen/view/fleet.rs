@@ -1,4 +1,4 @@
-//! The Fleet tab: the rollout with its evidence, which builds run on how many hosts, and the hosts.
+//! The Fleet tab: the rollout with its evidence, the builds with their numbers of hosts, and the hosts.
 
 use hotswap_fleet::{Arm, Phase, Rollout, Verdict, judge};
 use ratatui::Frame;
@@ -17,11 +17,11 @@ use crate::screen::model::fleet::{
     Health, HostRow, ReleaseChoice, Seen, Side, name_of, progress, rate,
 };
 
-/// So many lines of a reason are shown; all of it is among the messages.
+/// The maximum number of lines of a reason. The messages have the whole text.
 const REASON_LINES: usize = 2;
-/// So many plugins are shown with what came of their calls.
+/// The maximum number of plugins in the evidence.
 const PLUGINS_SHOWN: usize = 3;
-/// A host's name, and what it runs, have at most so many columns.
+/// The maximum widths of a host's name and of its release.
 const WIDEST_NAME: usize = 34;
 const WIDEST_RELEASE: usize = 20;
 const STATE_WIDTH: usize = 8;
@@ -64,7 +64,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     draw_hosts(frame, hosts, state, theme);
 }
 
-/// ` games/main  base r2  not signed              2 serving, 1 refused`
+/// The headline: ` games/main  base r2  not signed              2 serving, 1 refused`
 fn headline(seen: &Seen, state: &State, width: usize, theme: &Theme) -> Line<'static> {
     let Seen { fleet, channel, .. } = seen;
     let name = format!(" {fleet}/{}", channel.name);
@@ -102,7 +102,7 @@ fn how_to_begin(state: &State) -> String {
     format!(" no rollout yet: {}", state.fleet.command(&["rollout", "RELEASE"]))
 }
 
-/// ` ◐ r3 is being judged in step 1 of 4, for 12 s; ada began it 40 s ago`, and why it waits.
+/// The rollout: ` ◐ r3 is being judged in step 1 of 4, for 12 s; ada began it 40 s ago`, and the reason why it waits.
 fn of_rollout(rollout: &Rollout, state: &State, width: usize, theme: &Theme) -> Vec<Line<'static>> {
     let (mark, style) = match rollout.phase {
         Phase::Done => ("✔", theme.good),
@@ -119,7 +119,7 @@ fn of_rollout(rollout: &Rollout, state: &State, width: usize, theme: &Theme) -> 
     let began = format!("; {} began it {} ago", rollout.by, ago(rollout.started_at_ms));
     let text = progress(rollout);
     let left = width.saturating_sub(3);
-    // What does not fit as a whole is left out.
+    // The parts that do not fit completely are left out.
     let fits = |text: &String| format::width(text) <= left;
     let [long, short] = [format!("{text}{since}{began}"), format!("{text}{since}")];
     let text = [long, short].into_iter().find(fits).unwrap_or_else(|| cut(&text, left));
@@ -135,9 +135,9 @@ fn of_rollout(rollout: &Rollout, state: &State, width: usize, theme: &Theme) -> 
     lines
 }
 
-/// What came of calls, a plugin after the other: of the release that is tried, and of the base.
+/// The results of calls, for each plugin in the new release and in the base.
 fn evidence(sides: &[Side<'_>], width: usize, theme: &Theme) -> Vec<Line<'static>> {
-    // Each release that is tried stands above what it is compared with.
+    // The line of the new release is above that of the base.
     let pairs = sides.chunks_exact(2).take(PLUGINS_SHOWN);
     let shown = pairs.flat_map(|pair| {
         let verdict = judge(&pair[0].arm, &pair[1].arm);
@@ -173,7 +173,7 @@ fn evidence(sides: &[Side<'_>], width: usize, theme: &Theme) -> Vec<Line<'static
     lines
 }
 
-/// `   world        3f2a91c0  r2             2 ▇▇▇▇▇▇▇▇`, in at most so many lines.
+/// The builds, in at most `height` lines: `   world        3f2a91c0  r2             2 ▇▇▇▇▇▇▇▇`
 fn builds(state: &State, width: usize, height: usize, theme: &Theme) -> Vec<Line<'static>> {
     let builds = state.fleet.builds();
     let most = builds.iter().map(|build| build.hosts).max().unwrap_or(1);
@@ -203,7 +203,7 @@ fn builds(state: &State, width: usize, height: usize, theme: &Theme) -> Vec<Line
     lines
 }
 
-/// How wide the columns of the hosts are; what has no room is left out.
+/// The widths of the columns of the hosts. Columns without room are left out.
 struct Columns {
     name: usize,
     release: usize,
@@ -308,7 +308,7 @@ fn text_style(health: Health, theme: &Theme) -> Style {
     }
 }
 
-/// The lines of the box in which a release is chosen.
+/// The lines of the box in which a person chooses a release.
 pub(super) fn releases_in_box(choice: &ReleaseChoice, theme: &Theme) -> Vec<Line<'static>> {
     if choice.releases.is_empty() {
         return vec![Line::raw("There is no other release.")];

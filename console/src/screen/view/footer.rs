@@ -1,4 +1,4 @@
-//! The two lowest lines: the running job and what happened last; the keys that apply now.
+//! The two lowest lines: the running job or the notice, and the keys that apply now.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -19,7 +19,7 @@ use crate::screen::model::{NoticeSort, Phase, RunningJob, SearchField, State};
 use crate::session::Job;
 
 const SPINNER: [char; 4] = ['◐', '◓', '◑', '◒'];
-/// A turn of the spinner takes this long per figure.
+/// The time of one figure of the spinner, in milliseconds.
 const SPINNER_MS: u64 = 200;
 
 pub(super) fn draw_job(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -46,7 +46,7 @@ pub(super) fn draw_job(frame: &mut Frame<'_>, area: Rect, state: &State, theme: 
     frame.render_widget(line, area);
 }
 
-/// The mark of what happened, and how it looks.
+/// The mark of a notice, and its style.
 pub(super) fn notice_style(sort: NoticeSort, theme: &Theme) -> (&'static str, Style) {
     match sort {
         NoticeSort::Done => ("✔", theme.good),
@@ -56,7 +56,7 @@ pub(super) fn notice_style(sort: NoticeSort, theme: &Theme) -> (&'static str, St
     }
 }
 
-/// ` ◐ build cat 63 %  4.1 s  x cancels`
+/// The running job: ` ◐ build cat 63 %  4.1 s  x cancels`
 fn job_text(job: &RunningJob, now_ms: u64) -> String {
     let elapsed_ms = now_ms.saturating_sub(job.started_ms);
     let figure = usize::try_from(elapsed_ms / SPINNER_MS).unwrap_or(0) % SPINNER.len();
@@ -77,7 +77,7 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
     text
 }
 
-/// What the keys do while a text is typed.
+/// The keys while a text is typed.
 const SEARCH_KEYS: &[(&str, &str)] =
     &[("Enter", "keeps the filter"), ("Tab", "only matches / mark matches"), ("Esc", "clears it")];
 const FILTER_KEYS: &[(&str, &str)] = &[("Enter", "keeps the filter"), ("Esc", "clears it")];
@@ -133,7 +133,7 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
         push("Esc", esc, 0);
     } else {
         let keys: Vec<(&Command, String)> = first_keys(state).collect();
-        // The ways to all other keys are kept free.
+        // Room is kept for the palette and the help, which lead to all other keys.
         let (last, others): (Vec<_>, Vec<_>) = keys
             .iter()
             .partition(|(command, _)| matches!(command.action, Action::Palette | Action::Help));
@@ -149,7 +149,7 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
     frame.render_widget(line, area);
 }
 
-/// What the keys do while this lies over the panels.
+/// The keys of an overlay.
 fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
     match overlay {
         Overlay::Help { .. } => &[("↑ ↓", "scroll"), ("Esc", "close")],
@@ -192,7 +192,7 @@ fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// The commands that have a key, and the first of their keys.
+/// The commands that have keys, each with its first key.
 fn first_keys(state: &State) -> impl Iterator<Item = (&'static Command, String)> {
     state
         .keymap
@@ -200,7 +200,7 @@ fn first_keys(state: &State) -> impl Iterator<Item = (&'static Command, String)>
         .filter_map(|(command, labels)| Some((command, labels.into_iter().next()?)))
 }
 
-/// The keys that make sense now, the narrowest scope first.
+/// The keys that make sense now, narrowest scope first.
 fn hints<'a>(
     state: &State,
     keys: &'a [&(&'static Command, String)],
@@ -223,13 +223,13 @@ fn hints<'a>(
     first.chain(others)
 }
 
-/// Without a host nothing matters as much as starting it.
+/// Whether the key comes first: without a host, the restart is most important.
 fn is_first(state: &State, command: &Command) -> bool {
     let has_ended = state.host.phase == Phase::Ended;
     has_ended && state.can_restart() && command.action == Action::Restart
 }
 
-/// Whether a command is worth a hint now.
+/// Whether the footer shows a command now.
 fn applies(state: &State, command: &Command) -> bool {
     let is_hinted = command.scope != Scope::Anywhere
         || matches!(

@@ -15,10 +15,10 @@ use crate::screen::layout;
 use crate::screen::model::State;
 use crate::screen::model::form::{Form, FormRow, Look};
 
-/// Names and values have as many columns at most.
+/// The maximum width of a name or a value.
 const WIDEST_NAME: usize = 24;
 const WIDEST_VALUE: usize = 40;
-/// JSON begins so far to the right of its name.
+/// The indentation of JSON below the parameter's name.
 const JSON_INDENT: u16 = 4;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State, theme: &Theme) {
@@ -40,7 +40,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State
             draw_row(frame, row_of(area, offset + 1), row, name_width, is_focused, theme);
         }
     }
-    // A host cannot be asked for a build that is only stored.
+    // The host cannot be asked about a build that is only stored.
     let is_stored =
         form.compared.as_ref().is_some_and(|it| state.functions.stored_of(it).is_some());
     if let Ok(call) = form.call()
@@ -53,7 +53,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State
     }
 }
 
-/// `world.greet  as JSON  × 100  and world@2`
+/// The title: `world.greet  as JSON  × 100  and world@2`
 fn title(form: &Form) -> String {
     let mut title = format!("{}.{}", form.target, form.function);
     if form.is_async {
@@ -71,7 +71,7 @@ fn title(form: &Form) -> String {
     title
 }
 
-/// The parameters as JSON: the name of each, and below it the text that is typed.
+/// Draws the parameters as JSON: each name, and below it the typed text.
 fn draw_json(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -108,7 +108,7 @@ fn draw_json(
     }
 }
 
-/// Where the editor's cursor is on the screen, for the terminal's.
+/// The position of the editor's cursor on the screen.
 fn cursor_in(area: Rect, editor: &TextArea<'_>) -> Position {
     let (cursor, (top, left)) = (editor.screen_cursor(), editor.scroll_offset());
     let within = |at: usize, from: u16, start: u16, end: u16| {
@@ -120,7 +120,7 @@ fn cursor_in(area: Rect, editor: &TextArea<'_>) -> Position {
     Position::new(x, y)
 }
 
-/// `▸ times [ 2            ] ✓ u32`
+/// Draws a line of the form: `▸ times [ 2            ] ✓ u32`
 fn draw_row(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -170,7 +170,7 @@ fn draw_row(
     }
 }
 
-/// Tells on what is left of a line whether the value is right.
+/// Adds to a line whether the value is valid, in the room that is left.
 fn push_note(
     line: &mut Line<'_>,
     row: &FormRow<'_>,
@@ -185,7 +185,7 @@ fn push_note(
     line.push_span(Span::styled(cut(&note, left), note_style));
 }
 
-/// Whether the value is right, and what is to be known of it.
+/// The mark and the note of a line: whether the value is valid, and a hint.
 fn note(
     row: &FormRow<'_>,
     is_focused: bool,
@@ -200,7 +200,7 @@ fn note(
         hint => format!("{}: {hint}", node.type_name),
     };
     match Form::problem(row) {
-        // Nothing typed is not a mistake yet.
+        // An empty field is not an error yet.
         Some(_) if is_blank => (" ", with_hint(node.expected()), theme.dim),
         Some(wrong) => ("✗", wrong, theme.bad),
         None if is_focused && row.json.is_none() && !matches!(node.look(), Look::Text(_)) => {
@@ -217,7 +217,7 @@ fn note(
     }
 }
 
-/// The part of a text that is visible in so many columns, and in which of them the cursor is.
+/// The part of a text that fits into `width` columns, and the column of the cursor.
 fn window(input: &Input, width: usize) -> (String, usize) {
     let scroll = input.visual_scroll(width.saturating_sub(1));
     let text = input.value();

@@ -1,4 +1,4 @@
-//! The Functions tab: the functions, the form, and what the calls gave.
+//! The Functions tab: the functions, the form, and the results of calls.
 
 use hotswap_protocol::{Failures, FunctionInfo};
 use ratatui::Frame;
@@ -15,13 +15,13 @@ use crate::screen::layout::{self, Panel};
 use crate::screen::model::changes::{self, Before, FunctionChange, Speed};
 use crate::screen::model::{Phase, State, help, in_flight};
 
-/// A blank, a mark and a blank come before the name.
+/// The width before the name: a blank, a mark and a blank.
 const MARK_WIDTH: usize = 3;
-/// A shorter signature says too little; columns are left out for it.
+/// The minimum width of a signature. Columns are left out for it.
 const LEAST_SIGNATURE: usize = 18;
-/// So many of the calls under way are listed.
+/// The maximum number of calls in progress that are listed.
 const CALLS_SHOWN: usize = 4;
-/// So many of the functions are listed that the last reload took away.
+/// The maximum number of functions that are listed as removed by the last reload.
 const GONE_SHOWN: usize = 3;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -76,7 +76,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// What to do first, where nothing was called yet.
+/// Draws the first steps for a new user, if nothing was called yet.
 fn draw_first_steps(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let steps = help::first_steps(state);
     let width = usize::from(area.width).saturating_sub(2);
@@ -86,7 +86,7 @@ fn draw_first_steps(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Th
     }
 }
 
-/// The columns of the table behind the name and the signature; what is 0 wide is left out.
+/// The widths of the table's columns. A column of width 0 is left out.
 struct Columns {
     name: usize,
     signature: usize,
@@ -99,7 +99,8 @@ struct Columns {
 }
 
 impl Columns {
-    /// In so many columns for these functions; with their speed compared with the version before, if there is one.
+    /// The columns of a table of this width for these functions; with a column for the change of speed if
+    /// `is_compared`.
     fn of(width: usize, functions: &[&FunctionInfo], is_compared: bool) -> Self {
         let longest = |of: fn(&FunctionInfo) -> &str| {
             functions.iter().map(|it| format::width(of(it))).max().unwrap_or(0)
@@ -116,7 +117,7 @@ impl Columns {
         let (calls, failures, p50) = (take(6), take(5), take(8));
         let speed = if is_compared { take(7) } else { 0 };
         let (now, left) = column(4, LEAST_SIGNATURE);
-        // No signature that is whole is cut for it.
+        // This column does not shorten a signature that fits completely.
         let least = if left < signatures { LEAST_SIGNATURE } else { signatures };
         let is_told = functions.iter().any(|it| format::p99_us(it).is_some());
         let (p99, signature) = if is_told { column(8, least) } else { (0, left) };
@@ -124,7 +125,7 @@ impl Columns {
     }
 }
 
-/// Texts and how they look, each in its columns.
+/// Cells: texts in their styles, each right-aligned in its width.
 fn cells<const N: usize>(cells: [(&str, usize, Style); N]) -> impl Iterator<Item = Span<'static>> {
     cells.map(|(text, width, style)| Span::styled(pad_left(text, width), style)).into_iter()
 }
@@ -225,17 +226,17 @@ fn function_line(
     line
 }
 
-/// How many calls of a function failed in the code that serves.
+/// The failed calls of a function in the code that serves.
 fn failures_of(function: &FunctionInfo, before: Option<&Before>) -> Failures {
     before.map_or_else(|| function.failures.clone(), |it| it.failures_of_since(function))
 }
 
-/// What served before the selected plugin's version.
+/// The code of the selected plugin that served before.
 fn before_of(state: &State) -> Option<&Before> {
     state.plugins.before(&state.plugins.selected()?.plugin.name)
 }
 
-/// `+8%` of a function that takes longer than in the version before.
+/// The change of speed: `+8%` if a function takes longer than in the version before.
 fn speed(function: &FunctionInfo, before: Option<&Before>, theme: &Theme) -> (String, Style) {
     let Some(before) = before else { return (String::new(), theme.dim) };
     match (before.change_of(function), before.speed_of(function)) {
@@ -247,7 +248,7 @@ fn speed(function: &FunctionInfo, before: Option<&Before>, theme: &Theme) -> (St
     }
 }
 
-/// ` − greetings  gone in v5, was called 14 times`: the functions that the last reload took away.
+/// Draws the functions that the last reload removed: ` − greetings  gone in v5, was called 14 times`
 fn draw_gone(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) -> Rect {
     let Some(before) = before_of(state).filter(|before| !before.is_seen) else { return area };
     let gone: Vec<_> = before.gone(state.plugins.all_functions()).collect();
@@ -269,7 +270,7 @@ fn draw_gone(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) ->
     Rect { y: area.y + height, height: area.height - height, ..area }
 }
 
-/// `✖12` where a call panicked, `3` where calls returned errors.
+/// The failed calls: `✖12` if some panicked, `3` if they returned errors.
 pub(super) fn failures(failures: &Failures, theme: &Theme) -> (String, Style) {
     let count = failures.errors + failures.panics;
     match (count, failures.panics) {
@@ -279,7 +280,8 @@ pub(super) fn failures(failures: &Failures, theme: &Theme) -> (String, Style) {
     }
 }
 
-/// `◌ cat v1  nap      31.4 s  "http-3"`: the calls that have run for a while, under a rule; gives what is left of the area.
+/// Draws the calls that have run for a while, below a rule, and returns the area that is left:
+/// `◌ cat v1  nap      31.4 s  "http-3"`
 fn draw_in_flight(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) -> Rect {
     let calls = match state.host.phase {
         Phase::Ended => Vec::new(),

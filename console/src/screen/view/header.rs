@@ -12,11 +12,11 @@ use crate::screen::model::overlay::Overlay;
 use crate::screen::model::{Host, Phase, State, in_flight};
 use crate::session::Watch;
 
-/// A log that is this far behind is not what goes on now.
+/// The delay of the log from which it is reported as a warning, in milliseconds.
 const LONG_LAG_MS: u64 = 1_000;
-/// The times from save to live are drawn of so many reloads.
+/// The number of reloads whose times from save to publication are drawn.
 const TIMES_SHOWN: usize = 8;
-/// What stands between two parts of the line.
+/// The separator between two parts of the line.
 const SEPARATOR: &str = " │ ";
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -29,7 +29,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
     if let Some(info) = &host.info {
         let up = format::duration(state.now_ms.saturating_sub(info.started_at_ms));
-        // Seconds would be a new screen each second.
+        // Seconds would change the screen each second.
         let up = if up.ends_with('s') { "<1m".to_owned() } else { up };
         line.push_span(Span::raw(format!(" {up}")));
     }
@@ -41,8 +41,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     frame.render_widget(line, area);
 }
 
-/// Those of the parts that fit in so many columns, in their order. What matters has its shortest words before anything
-/// has longer ones, and the others have what is left.
+/// The parts that fit into `left` columns, in their order. Important parts get room first, in their shortest form;
+/// longer forms and the other parts get the room that is left.
 fn fitting(
     parts: Vec<(Vec<String>, Style)>,
     mut left: usize,
@@ -70,7 +70,7 @@ fn fitting(
     chosen.into_iter().zip(styles).filter_map(|(text, style)| Some((text?, style))).collect()
 }
 
-/// What the line tells after the host, in words that get fewer; what matters most comes first.
+/// The parts of the line after the host, each in several forms, longest first. The most important part comes first.
 fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     let (host, logs) = (&state.host, &state.logs);
     let mut parts = Vec::new();
@@ -109,7 +109,7 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     parts
 }
 
-/// `agent of games, channel main`: whoever loads something here has that undone.
+/// The agent of the host: `agent of games, channel main`. It undoes what others load into the host.
 fn agent(host: &Host) -> Option<Vec<String>> {
     let agent = host.info.as_ref()?.agent.as_ref()?;
     let fleet = agent.fleet.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
@@ -117,7 +117,7 @@ fn agent(host: &Host) -> Option<Vec<String>> {
     Some(vec![format!("{short}, channel {}", agent.channel), short, "agent".to_owned()])
 }
 
-/// `✖ 12 panics in world`, of the versions that serve.
+/// The failures of the versions that serve: `✖ 12 panics in world`
 fn failures(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
     let versions = state.plugins.list().iter().filter_map(|plugin| {
         plugin.active()?;
@@ -137,7 +137,7 @@ fn failures(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
     ))
 }
 
-/// `◌ nap of cat 31s`: the call that runs longest, once it takes long.
+/// The longest call in progress, if it has run for long: `◌ nap of cat 31s`
 fn slow_call(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
     if state.host.phase == Phase::Ended {
         return None;
@@ -150,7 +150,7 @@ fn slow_call(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
     Some((texts.into(), theme.warning))
 }
 
-/// How many there are in all, and in which plugin, or in how many.
+/// The sum of the counts, and their plugin or, if there are several, the number of plugins.
 fn counted<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Option<(u64, String)> {
     let found: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
     let place = match found.as_slice() {
@@ -161,7 +161,7 @@ fn counted<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Option<(u64, Str
     Some((found.iter().map(|(_, count)| count).sum(), place))
 }
 
-/// `live 0.9 s after save ▂▃▂▅`
+/// The time from save to publication: `live 0.9 s after save ▂▃▂▅`
 fn live(state: &State) -> Option<Vec<String>> {
     let live_ms = state.timeline.last_live_ms()?;
     let times = format::live_times(&state.timeline.live_times(TIMES_SHOWN));
@@ -170,7 +170,7 @@ fn live(state: &State) -> Option<Vec<String>> {
     Some(vec![format!("{long} {times}"), format!("{short} {times}"), short])
 }
 
-/// The branch of the selected version's source, `main*` when it was not committed.
+/// The branch of the selected version's source: `main`, or `main*` if it had uncommitted changes.
 fn branch(state: &State) -> Option<String> {
     let source = state.plugins.selected()?.version.source.as_ref()?;
     let name = if source.branch.is_empty() { source.commit.get(..8)? } else { &source.branch };
@@ -188,9 +188,9 @@ fn phase(host: &Host, theme: &Theme) -> Span<'static> {
     }
 }
 
-/// All that a very small screen shows.
+/// Draws the only line of a very small screen.
 pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
-    // Keys must not go where nobody sees them.
+    // If something else takes the keys, the line must say so.
     if let Some(what) = has_keyboard(state) {
         let text = format!("{what} ");
         let line = Line::from(vec![Span::styled(text, theme.warning), phase(&state.host, theme)]);
@@ -215,7 +215,7 @@ pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, them
     frame.render_widget(line, area);
 }
 
-/// What takes the keys instead of the panels, and how to be rid of it.
+/// The overlay or input that takes the keys, and how to close it; `None` if the panels take them.
 fn has_keyboard(state: &State) -> Option<String> {
     match &state.overlay {
         Some(Overlay::Confirm { question, .. } | Overlay::FleetQuestion { question, .. }) => {

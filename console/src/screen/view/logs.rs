@@ -1,4 +1,4 @@
-//! The logs panel. Only the lines in sight are looked at, wrapped and drawn.
+//! The logs panel. Only the visible lines are wrapped and drawn.
 
 use ansi_to_tui::IntoText;
 use hotswap_protocol::LogLevel;
@@ -16,10 +16,10 @@ use crate::screen::layout::Panel;
 use crate::screen::model::logs::{LogRow, Logs, Origin, in_sight};
 use crate::screen::model::{SearchField, State};
 
-/// So many columns tell who wrote a line; the time, a mark and the level come before.
+/// The width of the column of writers. The time, a mark and the level come before it.
 const WRITER_WIDTH: usize = in_sight::LEAD_WIDTH - 16;
 
-/// In fewer columns there is no room for the time zone.
+/// With fewer columns, the panel does not show the time zone.
 const LEAST_FOR_ZONE: u16 = 80;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -58,7 +58,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// `3 Logs  ≥ WARN  of world@3  /vel  214 of 18,042`, and which of its parts is being typed.
+/// The title, `3 Logs  ≥ WARN  of world@3  /vel  214 of 18,042`, and the index of the part that is being typed.
 fn title(state: &State, has_focus: bool, theme: &Theme) -> (Line<'static>, usize) {
     let logs = &state.logs;
     let mut line = Line::from(Span::styled(
@@ -70,7 +70,7 @@ fn title(state: &State, has_focus: bool, theme: &Theme) -> (Line<'static>, usize
         line.push_span(Span::styled(format!("  ≥ {}", level.as_str()), theme.strong));
     }
     let is_typed = |field| state.searching.is_some() && state.searching_in == field;
-    // How many lines pass is to be seen as well.
+    // Room is kept for the number of lines that pass.
     let widest = usize::from(state.size.0) / 4;
     let mut part = |field, lead: String, text: &str| {
         let typed = is_typed(field);
@@ -102,7 +102,7 @@ fn title(state: &State, has_focus: bool, theme: &Theme) -> (Line<'static>, usize
     (line, typed_at)
 }
 
-/// `FOLLOW`, or how many lines came meanwhile.
+/// Draws the mode: `FOLLOW`, or `PAUSED` with the number of lines below the selected one.
 fn draw_mode(frame: &mut Frame<'_>, area: Rect, title_width: u16, logs: &Logs, theme: &Theme) {
     let (mode, style) = match (logs.follows(), logs.behind()) {
         (true, _) => (" FOLLOW ".to_owned(), theme.dim),
@@ -123,7 +123,7 @@ fn draw_mode(frame: &mut Frame<'_>, area: Rect, title_width: u16, logs: &Logs, t
     }
 }
 
-/// Whether a version wrote the line that does not serve any more.
+/// Whether the line's writer is a version that no longer serves.
 fn is_replaced(row: &LogRow, state: &State) -> bool {
     let Origin::Record { writer, .. } = &row.origin else { return false };
     let Some((plugin, version)) = &writer.version else { return false };
@@ -177,7 +177,7 @@ fn lines_of(
     lines
 }
 
-/// What a line says, in the colours that the host gave it.
+/// The text of a line, in the colours that the host gave it.
 fn spans_of(row: &LogRow, theme: &Theme) -> Vec<Span<'static>> {
     let coloured = row.coloured.as_deref().filter(|_| theme.has_colours);
     let parsed = coloured.and_then(|text| text.into_text().ok());
@@ -191,7 +191,7 @@ fn spans_of(row: &LogRow, theme: &Theme) -> Vec<Span<'static>> {
     line.spans.into_iter().map(printable).collect()
 }
 
-/// `12:03:07 WARN  world@v3         `
+/// The beginning of a line: `12:03:07 WARN  world@v3         `
 fn lead(row: &LogRow, mark: Span<'static>, theme: &Theme) -> Vec<Span<'static>> {
     let time = Span::styled(format::clock(row.at_ms), theme.dim);
     let (level, level_style, writer_style) = match &row.origin {
@@ -206,7 +206,7 @@ fn lead(row: &LogRow, mark: Span<'static>, theme: &Theme) -> Vec<Span<'static>> 
         }
         Origin::Output(_) | Origin::Marker | Origin::Dropped(_) => ("", theme.dim, theme.dim),
     };
-    // The end of a target tells more than its beginning.
+    // A long target is cut at its beginning, because its end says more.
     let writer = pad(&cut_front(row.origin.writer(), WRITER_WIDTH), WRITER_WIDTH);
     vec![
         time,
@@ -216,7 +216,7 @@ fn lead(row: &LogRow, mark: Span<'static>, theme: &Theme) -> Vec<Span<'static>> 
     ]
 }
 
-/// The same spans with what the filter looks for made visible.
+/// Highlights the matches of the filter in spans.
 fn with_matches(spans: Vec<Span<'static>>, logs: &Logs, theme: &Theme) -> Vec<Span<'static>> {
     let Some(matcher) = logs.matcher() else { return spans };
     let text: String = spans.iter().map(|span| span.content.as_ref()).collect();

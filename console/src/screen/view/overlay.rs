@@ -1,4 +1,4 @@
-//! What lies over the panels: help, details, questions, and the card of a host that ended.
+//! The overlays: help, details, questions, and the report on a host that ended.
 
 use ratatui::Frame;
 use ratatui::layout::{Margin, Rect};
@@ -18,7 +18,7 @@ use crate::screen::model::overlay::{HostInput, Overlay};
 use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::rollback::Rollback;
 
-/// How wide a line for the host is at most.
+/// The maximum width of a line for the host.
 const INPUT_WIDTH: usize = 72;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
@@ -129,7 +129,7 @@ fn help_line(columns: Vec<HelpRow>, width: usize, theme: &Theme) -> Line<'static
     line
 }
 
-/// `  v2  freed   2c0ffee0  12:03:07 UTC, 4m ago  b135eab0 main*`
+/// The lines of the choice of a rollback: `  v2  freed   2c0ffee0  12:03:07 UTC, 4m ago  b135eab0 main*`
 fn rollback_lines(
     rollback: &Rollback,
     width: usize,
@@ -163,7 +163,7 @@ fn rollback_lines(
     lines
 }
 
-/// A box in the middle, as large as its text where the screen allows; gives the area of the text.
+/// Draws a centred box as large as its text, if the screen is large enough, and returns the area of the text.
 pub(super) fn draw_box(
     frame: &mut Frame<'_>,
     title: &str,

@@ -1,4 +1,4 @@
-//! The palette: what was typed, and the commands that match it.
+//! The palette: the typed text, and the commands and places that match it.
 
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
@@ -13,15 +13,15 @@ use crate::screen::model::palette::{Choice, Palette, command_line};
 
 const HINT_WIDTH: usize = 28;
 const KEYS_WIDTH: usize = 12;
-/// Wider than this there would only be blanks.
+/// The maximum width. A wider box would only have more blanks.
 const MOST_WIDTH: usize = 96;
-/// How many lines the border, the margins and the input take.
+/// The number of lines of the border, the margins and the input.
 const LINES_AROUND: usize = 6;
 
 pub(super) fn draw(frame: &mut Frame<'_>, palette: &Palette, state: &State, theme: &Theme) {
     let screen = frame.area();
     let width = usize::from(screen.width).saturating_sub(6).min(MOST_WIDTH);
-    // As high whatever matches, so that nothing jumps while one types.
+    // The height does not depend on the matches, so that the box does not jump during typing.
     let page = usize::from(screen.height * 2 / 3).saturating_sub(LINES_AROUND).max(1);
     let input = format!("> {}", palette.input.value());
     let mut lines = vec![Line::styled(pad(&input, width), theme.strong), Line::default()];
@@ -59,7 +59,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, palette: &Palette, state: &State, them
     set_cursor(frame, area, &palette.input);
 }
 
-/// Puts the cursor where the next letter is typed, after `> `.
+/// Puts the cursor to the place of the next letter, after `> `.
 pub(super) fn set_cursor(frame: &mut Frame<'_>, area: Rect, input: &Input) {
     let column = u16::try_from(input.visual_cursor() + 2).unwrap_or(u16::MAX);
     if area.width > 0 && area.height > 0 {

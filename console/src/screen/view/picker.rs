@@ -9,7 +9,7 @@ use super::theme::Theme;
 use crate::format;
 use crate::screen::model::picker::Picker;
 
-/// Draws the choice alone on the screen.
+/// Draws the choice on the whole screen.
 pub fn draw_picker(frame: &mut Frame<'_>, picker: &Picker, now_ms: u64, theme: &Theme) {
     let width = usize::from(frame.area().width).saturating_sub(6);
     let names = picker.hosts().iter().map(|host| format::width(&host.name));

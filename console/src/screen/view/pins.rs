@@ -14,12 +14,12 @@ use crate::format;
 use crate::screen::input::action::Action;
 use crate::screen::model::State;
 
-/// So many of them are listed below the functions.
+/// The maximum number of pinned calls below the functions.
 const SHOWN: usize = 4;
-/// So much of what two answers begin with is shown before they differ.
+/// The number of characters before the first difference that are kept when two results are shortened.
 const SHOWN_ALIKE: usize = 8;
 
-/// The pinned calls under a rule; gives what is left of the area.
+/// Draws the pinned calls below a rule, and returns the area that is left.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) -> Rect {
     let pins = state.pins.in_order();
     let shown = pins.len().min(SHOWN).min(usize::from(area.height / 3));
@@ -40,7 +40,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     Rect { y: area.y + height, height: area.height - height, ..area }
 }
 
-/// The lines of the box that lists all of them.
+/// The lines of the box with all pinned calls.
 pub(super) fn lines_in_box(
     state: &State,
     selected: usize,
@@ -64,7 +64,7 @@ pub(super) fn lines_in_box(
     pins.iter().enumerate().map(line).collect()
 }
 
-/// ` ≠ world greet("Ada", 2)  v4 "Hello, Ada!" → v5 "HELLO, ADA!"`
+/// A pinned call: ` ≠ world greet("Ada", 2)  v4 "Hello, Ada!" → v5 "HELLO, ADA!"`
 fn line_of(pin: &PinnedCall, width: usize, theme: &Theme) -> Line<'static> {
     let style = style_of(pin, theme);
     let call = format!("{} {}", pin.plugin, format::call(&pin.function, &pin.args));
@@ -100,8 +100,7 @@ fn style_of(pin: &PinnedCall, theme: &Theme) -> Style {
     }
 }
 
-/// Two texts, each in so many columns: what they begin with alike is left out where they would not be seen to
-/// differ.
+/// Shortens two texts to `width` columns each. If the difference would be cut off, the common beginning is left out.
 fn apart(a: &str, b: &str, width: usize) -> (String, String) {
     let alike = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
     let fits = format::width(a) <= width && format::width(b) <= width;

@@ -1,4 +1,4 @@
-//! The plugins panel: a tree of versions, and what there is to know of the selected one.
+//! The plugins panel: a tree of versions, and details of the selected one.
 
 use std::collections::BTreeSet;
 
@@ -21,18 +21,18 @@ use crate::screen::model::face::Face;
 use crate::screen::model::plugins::PluginRow;
 use crate::screen::model::{Phase, SearchField, State};
 
-/// A mark and a blank, and one behind the name.
+/// The width of a mark, a blank, and a blank after the name.
 const LEAD_WIDTH: usize = 3;
 const LEAST_RUNS_WIDTH: usize = 5;
 const DISK_WIDTH: usize = 16;
-/// In fewer columns there is no room for the warnings behind what is on disk.
+/// In a narrower panel, there is no room for warnings in the `disk` column.
 const LEAST_FOR_WARNINGS: usize = 48;
-/// Of the rate of calls so many samples are drawn; fewer say nothing.
+/// The minimum number of samples in a sparkline. Fewer are useless.
 const LEAST_SPARKLINE: usize = 2;
 const MOST_SPARKLINE: usize = 8;
-/// A blank and the name of a detail come before it.
+/// The width before a detail's text: a blank and the detail's name.
 const DETAIL_LEAD: usize = 9;
-/// So many of the things are told that a reload made better or worse.
+/// The maximum number of changes for better or worse that are shown.
 const VERDICTS_SHOWN: usize = 3;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -76,7 +76,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// The plugins that fail in a row that is out of sight, where `page` rows are in sight.
+/// The plugins with failures in rows that are not visible, of which `page` are.
 fn failing_out_of_sight<'a>(
     (rows, missing): (&[PluginRow<'a>], &[&'a str]),
     page: usize,
@@ -84,7 +84,7 @@ fn failing_out_of_sight<'a>(
 ) -> BTreeSet<&'a str> {
     let fails = |row: &PluginRow<'_>| {
         let is_broken = || matches!(state.disk.of(row.plugin), DiskState::Broken(_));
-        // A load that failed before one that did not is of no interest any more.
+        // A failed load no longer matters if a later load succeeded.
         let is_newest = row.plugin.versions.iter().all(|it| it.version <= row.version.version);
         let mark = mark(row.version, &state.plugins.failures(row.plugin));
         mark == '✖' && (row.is_first || is_newest) || row.is_first && is_broken()
@@ -154,7 +154,7 @@ fn draw_tree(
     }
 }
 
-/// The selection is to be seen over the whole line, whatever its parts look like.
+/// Applies a style to the whole line, over the styles of its parts.
 pub(super) fn emphasised(mut line: Line<'static>, style: Style) -> Line<'static> {
     if style.bg.is_some() || style.add_modifier.contains(ratatui::style::Modifier::REVERSED) {
         for span in &mut line.spans {
@@ -164,7 +164,7 @@ pub(super) fn emphasised(mut line: Line<'static>, style: Style) -> Line<'static>
     line.patch_style(style)
 }
 
-/// The columns of a line, from the left; what is 0 wide is left out.
+/// The widths of a line's columns, from the left. A column of width 0 is left out.
 struct Columns {
     name: usize,
     runs: usize,
@@ -176,7 +176,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// In so many columns, with names of at most so many, and versions of at most so many.
+    /// The columns for a line of this width; `names` and `versions` are the greatest widths of these texts.
     fn of(width: usize, names: usize, versions: usize) -> Self {
         let disk = if width < LEAST_FOR_WARNINGS { DISK_WIDTH - 3 } else { DISK_WIDTH };
         let runs = LEAST_RUNS_WIDTH.max(versions + 1);
@@ -210,8 +210,8 @@ impl Columns {
     }
 }
 
-/// `● world  v3   ✓ same       ▁▂▅  1.2k    –  1.9k` of what serves, and of the others
-/// `  ├ v2  retired: call of greet on "main", 4.0 s`.
+/// The line of a version: `● world  v3   ✓ same       ▁▂▅  1.2k    –  1.9k` for the one that serves, and
+/// `  ├ v2  retired: call of greet on "main", 4.0 s` for the others.
 fn version_line(
     row: &PluginRow<'_>,
     state: &State,
@@ -270,7 +270,7 @@ fn first_line(
     line
 }
 
-/// How what runs compares with what is on disk; of what does not run, why.
+/// The comparison of the loaded version with the disk; if the load failed, the failed step.
 fn disk(row: &PluginRow<'_>, state: &State, theme: &Theme) -> (String, Style) {
     let version = row.version;
     let disk = state.disk.of(row.plugin);
@@ -311,13 +311,13 @@ fn disk_text(disk: &DiskState, theme: &Theme) -> (String, Style) {
     }
 }
 
-/// `failed in on_load`
+/// The failed step: `failed in on_load`
 fn failed_text(version: &VersionInfo) -> String {
     let step = version.failure.as_ref().and_then(|failure| failure.step);
     step.map_or_else(|| "failed".to_owned(), |step| format!("failed in {step}"))
 }
 
-/// `3 freed, 1 failed, 5.7 MiB back`
+/// The summary of the versions that are gone: `3 freed, 1 failed, 5.7 MiB back`
 fn fold_text(plugin: &PluginInfo) -> String {
     let gone = |state| plugin.versions.iter().filter(move |it| it.state == state);
     let (freed, failed) = (gone(VersionState::Freed).count(), gone(VersionState::Failed).count());
@@ -330,7 +330,7 @@ fn fold_text(plugin: &PluginInfo) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// `v2  retired: call of greet on "main", 4.0 s`
+/// The text of a version that does not serve: `v2  retired: call of greet on "main", 4.0 s`
 fn other_text(row: &PluginRow<'_>, state: &State) -> String {
     let version = row.version;
     let what = match version.state {
@@ -341,7 +341,7 @@ fn other_text(row: &PluginRow<'_>, state: &State) -> String {
             format!("kept by this console; {key} lets it go")
         }
         other => {
-            // Which thread it is, the details say.
+            // The threads are left to the details.
             let unthreaded = |holder: &Holder| match &holder.function {
                 Some(_) => Holder { thread: None, thread_id: None, ..holder.clone() },
                 None => holder.clone(),
@@ -358,7 +358,7 @@ fn other_text(row: &PluginRow<'_>, state: &State) -> String {
     format!("v{:<3} {what}", version.version)
 }
 
-/// What is seen of a version at a glance; one that serves and panics does not look well.
+/// The mark of a version. A version that serves but has panicked gets the mark of a failure.
 fn mark(version: &VersionInfo, failures: &Failures) -> char {
     match version.state {
         VersionState::Active if failures.panics > 0 => '✖',
@@ -438,7 +438,7 @@ fn draw_details(
     }
 }
 
-/// What the last reload did to what serves, and what got better or worse since.
+/// The last reload's change of the version, and its changes for better or worse.
 fn verdict_lines(
     row: PluginRow<'_>,
     width: usize,
@@ -477,7 +477,7 @@ fn verdict_lines(
     lines
 }
 
-/// `✖ heartbeat panics 0 → 12, R rolls back`
+/// A change for better or worse: `✖ heartbeat panics 0 → 12, R rolls back`
 fn verdict_text(verdict: &Verdict, state: &State, theme: &Theme) -> (String, Style) {
     let style = |bad| if verdict.is_worse() { bad } else { theme.plain };
     match verdict {
@@ -537,7 +537,7 @@ fn loaded(version: &VersionInfo, now_ms: u64) -> String {
     format!("{} {}, {age} ago", format::clock(version.loaded_at_ms), format::zone())
 }
 
-/// The line of an area at this offset from its top.
+/// The line at this offset from the top of an area.
 pub(super) fn row_of(area: Rect, offset: usize) -> Rect {
     let offset = u16::try_from(offset).unwrap_or(u16::MAX);
     Rect { y: area.y.saturating_add(offset), height: 1, ..area }.intersection(area)

@@ -1,4 +1,4 @@
-//! What the calls gave, newest first; two versions side by side.
+//! The results of calls, newest first; two versions side by side.
 
 use hotswap_protocol::InvokeResult;
 use ratatui::Frame;
@@ -14,13 +14,13 @@ use crate::format;
 use crate::screen::model::State;
 use crate::screen::model::functions::{CallResult, Side};
 
-/// A result shows so many lines of its value; `o` shows the newest in full.
+/// The maximum number of lines of a value. `o` shows the whole newest result.
 const MOST_LINES: usize = 200;
-/// The times of fewer calls are not compared.
+/// With fewer calls, their times are not compared.
 const LEAST_COMPARED: u64 = 20;
-/// A stored build cannot be called in the host.
+/// The note about a comparison with a stored build, which cannot be called in the host.
 const IN_PROCESSES: &str = "   each in a process of its own, with an empty Vault";
-/// What differs by less is as fast.
+/// A smaller ratio counts as the same speed.
 const LEAST_RATIO: f64 = 1.1;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -39,7 +39,7 @@ fn lines_of(result: &CallResult, width: usize, now_ms: u64, theme: &Theme) -> Ve
     }
 }
 
-/// `✔ greet("Ada", 2)  world v3  8 µs` and the value below.
+/// A call of one version: `✔ greet("Ada", 2)  world v3  8 µs`, and the value below.
 fn of_one(call: &str, side: &Side, width: usize, now_ms: u64, theme: &Theme) -> Vec<Line<'static>> {
     let (mark, style) = mark(side, theme);
     let facts = format!("  {}", facts(side, now_ms));
@@ -55,7 +55,7 @@ fn of_one(call: &str, side: &Side, width: usize, now_ms: u64, theme: &Theme) -> 
     lines
 }
 
-/// The call, and each version's answer in a column of its own.
+/// A call of several versions: each result is in a column of its own.
 fn of_several(result: &CallResult, width: usize, now_ms: u64, theme: &Theme) -> Vec<Line<'static>> {
     let sides = &result.sides;
     let verdict = verdict(sides);
@@ -95,7 +95,7 @@ fn of_several(result: &CallResult, width: usize, now_ms: u64, theme: &Theme) -> 
     lines
 }
 
-/// `same result, world v2 1.4 × as long`: of few calls nothing is said of the time.
+/// The comparison: `same result, world v2 1.4 × as long`; without the time if there were few calls.
 fn verdict(sides: &[Side]) -> String {
     let answers: Vec<&InvokeResult> =
         sides.iter().filter_map(|side| side.answer.as_ref()?.as_ref().ok()).collect();
@@ -112,12 +112,12 @@ fn verdict(sides: &[Side]) -> String {
     format!("{same}, {} {ratio:.1} × as long", slow.name())
 }
 
-/// How many calls an answer is of.
+/// The number of calls in an answer.
 fn calls(answer: &InvokeResult) -> u64 {
     answer.latencies.as_ref().map_or(1, |latencies| latencies.calls)
 }
 
-/// How long a call takes: of several the middle one.
+/// The time of a call; of several calls the median.
 fn typical_ns(answer: &InvokeResult) -> f64 {
     let several = answer.latencies.as_ref().map(|latencies| latencies.p50_ns);
     several.unwrap_or(answer.elapsed_ns).max(1) as f64
@@ -131,7 +131,7 @@ fn mark(side: &Side, theme: &Theme) -> (char, Style) {
     }
 }
 
-/// `world v3  12:03:07  8.2 µs`
+/// The facts about a call: `world v3  12:03:07  8.2 µs`
 fn facts(side: &Side, now_ms: u64) -> String {
     let who = side.name();
     let at =

@@ -1,12 +1,12 @@
-//! Signatures of functions in few columns.
+//! Signatures of functions in little room.
 
 use hotswap_protocol::{FunctionInfo, ParamInfo};
 
 use super::text::cut;
 use crate::format;
 
-/// The signature in so many columns: what does not fit does without types of parameters, then without
-/// that of the result.
+/// The signature in at most `width` columns. If it does not fit, the types of the parameters are left out, then that of
+/// the result.
 pub(super) fn shortened(function: &FunctionInfo, width: usize) -> String {
     let names: Vec<&str> = function.params.iter().map(|param| param.name.as_str()).collect();
     let names = format!("({})", names.join(", "));
@@ -17,8 +17,8 @@ pub(super) fn shortened(function: &FunctionInfo, width: usize) -> String {
     fitting.unwrap_or_else(|| cut(&names, width))
 }
 
-/// A signature with what changed of it since `before`, `(name, times: u32→u64, +loud: bool, −slow)`; the
-/// rest is shortened first.
+/// The signature with its changes since `before`: `(name, times: u32→u64, +loud: bool, −slow)`. Unchanged parts are
+/// shortened first.
 pub(super) fn changed(before: &FunctionInfo, now: &FunctionInfo, width: usize) -> String {
     let has = |params: &[ParamInfo], name: &str| params.iter().any(|it| it.name == name);
     let part = |param: &ParamInfo, with_types: bool| {
@@ -51,7 +51,7 @@ pub(super) fn changed(before: &FunctionInfo, now: &FunctionInfo, width: usize) -
     fitting.cloned().unwrap_or_else(|| cut(&texts[2], width))
 }
 
-/// The type of the result, as the signature has it behind the parameters.
+/// The type of the result, from the end of the signature.
 fn result(function: &FunctionInfo) -> Option<&str> {
     let params = function.params.iter().map(|param| format!("{}: {}", param.name, param.type_name));
     let params = format!("({})", params.collect::<Vec<_>>().join(", "));

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use crate::format::{RowBreaks, row_starts};
 pub(super) use crate::format::{cut, cut_front, pad, pad_left, wrap, wrap_words};
 
-/// Spans cut to at most `width` columns; cut ones end in `…`.
+/// Cuts spans to at most `width` columns. A cut text ends in `…`.
 pub(super) fn cut_spans(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'static>> {
     if spans.iter().map(Span::width).sum::<usize>() <= width {
         return spans;
@@ -18,7 +18,7 @@ pub(super) fn cut_spans(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'st
     first
 }
 
-/// The line as the selected one, over its whole width.
+/// The line in the style of the selection, over its whole width.
 pub(super) fn selected(mut line: Line<'static>, width: usize, style: Style) -> Line<'static> {
     for span in &mut line.spans {
         span.style = line.style.patch(span.style).patch(style);
@@ -28,7 +28,7 @@ pub(super) fn selected(mut line: Line<'static>, width: usize, style: Style) -> L
     line
 }
 
-/// Spans in rows of at most `width` columns, which begin with words where there are some.
+/// Wraps spans into rows of at most `width` columns, between words if possible.
 pub(super) fn wrap_spans_at_words(
     spans: Vec<Span<'static>>,
     width: usize,
@@ -55,7 +55,7 @@ pub(super) fn wrap_spans_at_words(
     rows
 }
 
-/// Spans in lines of at most `width` columns, broken where the columns end.
+/// Wraps spans into lines of at most `width` columns, also within words.
 pub(super) fn wrap_spans(spans: Vec<Span<'static>>, width: usize) -> Vec<Vec<Span<'static>>> {
     let mut breaks = RowBreaks::of_width(width);
     let mut lines = vec![Vec::new()];

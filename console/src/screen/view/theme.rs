@@ -1,4 +1,4 @@
-//! Colours and weights. No meaning hangs on a colour alone.
+//! Colours and weights. No meaning depends on a colour alone.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde::de::{Deserializer, Error as _};
 
 use crate::screen::model::Look;
 
-/// How each sort of text looks.
+/// The styles of all kinds of text.
 #[derive(Debug, Clone, Copy)]
 pub struct Theme {
-    /// Whether colours are used, also in what cargo printed.
+    /// Whether colours are used, also those in the output of cargo.
     pub has_colours: bool,
-    /// Whether nothing but ASCII is drawn.
+    /// Whether only ASCII is drawn.
     pub is_ascii: bool,
     pub(super) plain: Style,
     pub(super) dim: Style,
@@ -47,7 +47,7 @@ impl Theme {
             dim: plain.fg(Color::Indexed(245)),
             strong: plain.add_modifier(Modifier::BOLD),
             title: plain.fg(Color::Cyan).add_modifier(Modifier::BOLD),
-            // On a border, whose colour it would have otherwise.
+            // A title is on the border, and would otherwise have its colour.
             title_elsewhere: plain.fg(Color::Reset).add_modifier(Modifier::BOLD),
             border: plain.fg(Color::Indexed(242)),
             focused_border: plain.fg(Color::Cyan),
@@ -66,7 +66,7 @@ impl Theme {
         }
     }
 
-    /// The same for light backgrounds, where yellow and grey are hard to see.
+    /// The same colours for light backgrounds, where yellow and grey are hard to see.
     pub fn with_dark_colours() -> Self {
         let plain = Style::new();
         let on = |colour: u8| plain.fg(Color::Indexed(colour));
@@ -87,12 +87,12 @@ impl Theme {
         }
     }
 
-    /// How the selected line of a panel looks.
+    /// The style of a panel's selected line.
     pub(super) fn selection(&self, has_focus: bool) -> Style {
         if has_focus { self.selected } else { self.selected_elsewhere }
     }
 
-    /// Weights only.
+    /// Weights without colours.
     pub fn without_colours() -> Self {
         let plain = Style::new();
         let bold = plain.add_modifier(Modifier::BOLD);
@@ -120,7 +120,7 @@ impl Theme {
             bar: plain,
         }
     }
-    /// The styles by their names in the configuration.
+    /// The styles with their names in the configuration.
     fn named(&mut self) -> [(&'static str, &mut Style); 18] {
         [
             ("plain", &mut self.plain),
@@ -144,12 +144,12 @@ impl Theme {
         ]
     }
 
-    /// The names that styles have in the configuration.
+    /// The names of styles in the configuration.
     pub fn style_names() -> Vec<&'static str> {
         Self::without_colours().named().map(|(name, _)| name).into()
     }
 
-    /// Takes what the configuration says of single styles.
+    /// Applies the configuration's changes of styles.
     fn change(&mut self, changes: &StyleChanges) {
         let has_colours = self.has_colours;
         for (name, style) in self.named() {
@@ -168,7 +168,7 @@ pub struct Themes {
     dark: Theme,
     light: Theme,
     plain: Theme,
-    /// The one to begin with; none leaves that to the terminal.
+    /// The look at the start; `None` leaves it to the terminal.
     start: Option<Look>,
 }
 
@@ -196,18 +196,18 @@ impl Themes {
         }
     }
 
-    /// The look to begin with; none where the configuration leaves that to the terminal.
+    /// The look at the start; `None` if the configuration leaves it to the terminal.
     pub fn start(&self) -> Option<Look> {
         self.start
     }
 }
 
-/// What the configuration says of single styles.
+/// The configuration's changes of styles.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct StyleChanges(BTreeMap<StyleName, StyleChange>);
 
-/// The name of a style that there is.
+/// The name of a style that exists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct StyleName(String);
 
@@ -225,7 +225,7 @@ impl<'de> Deserialize<'de> for StyleName {
     }
 }
 
-/// How a style differs from the default; what is not said stays.
+/// The change of a style. What it does not name stays as it is.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct StyleChange {

@@ -1,4 +1,4 @@
-//! The Timeline tab: the reloads, the phases of the selected one as bars, and each version's life.
+//! The Timeline tab: the reloads, the phases of the selected one as bars, and the life of each version.
 
 use hotswap_protocol::{PhaseKind, VersionState};
 use ratatui::Frame;
@@ -16,20 +16,19 @@ use crate::screen::model::timeline::{Life, Part, Phase, Reload, Row, Start, Time
 use crate::screen::model::{self, State};
 
 const TITLE_WIDTH: usize = 13;
-/// Of the builds before a reload and of its steps so many lines are shown; all are among its
-/// details.
+/// The maximum numbers of lines for the builds before a reload, and for its steps. The details have all of them.
 const BUILDS_SHOWN: usize = 3;
 const STEPS_SHOWN: usize = 5;
-/// So many lines are kept for the lives of the versions, where there is room.
+/// The number of lines that are kept for the lives of the versions, if there is room.
 const LIVES_HEIGHT: u16 = 4;
 const ELAPSED_WIDTH: usize = 7;
-/// `live 12.3 s`
+/// The width of `live 12.3 s`.
 const LIVE_WIDTH: usize = 11;
-/// The times from save to live are told of so many reloads.
+/// The number of reloads whose times from save to publication are shown.
 const TIMES_SHOWN: usize = 12;
-/// Of fewer times a median says nothing.
+/// With fewer times, there is no median.
 const LEAST_FOR_MEDIAN: usize = 3;
-/// The fractions of a column that a bar can end in.
+/// The ends of a bar, in eighths of a column.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -44,7 +43,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let for_steps = area.height.saturating_sub(list_height + 1);
     let for_steps = if for_steps > 2 * LIVES_HEIGHT { for_steps - LIVES_HEIGHT } else { for_steps };
     let lines = |has_scales| step_lines(reload, area.width.into(), has_scales, theme);
-    // No bar gives way to a scale.
+    // Scales are left out if they would take the room of bars.
     let scaled = lines(true);
     let steps = if scaled.len() <= for_steps.into() { scaled } else { lines(false) };
     let steps_height = rows(steps.len()).min(for_steps);
@@ -66,8 +65,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// ` reload 12     12:03:07  world v2 → v3                      41 ms `, and where another process of the host
-/// began, `── host started at 12:02:40, pid 4122 ──`.
+/// Draws the list of reloads, ` reload 12     12:03:07  world v2 → v3                      41 ms `, and the starts of
+/// the host's processes, `── host started at 12:02:40, pid 4122 ──`.
 fn draw_list(frame: &mut Frame<'_>, area: Rect, rows: &[Row], state: &State, theme: &Theme) {
     let page = usize::from(area.height);
     let selected = state.timeline.selected_row(rows);
@@ -103,7 +102,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, rows: &[Row], state: &State, the
     }
 }
 
-/// `reload 12  live 0.9 s after save; the last 5 ▂▃▂▅▂, median 0.8 s`
+/// The title of the rule: `reload 12  live 0.9 s after save; the last 5 ▂▃▂▅▂, median 0.8 s`
 fn rule_title(reload: &Reload, timeline: &Timeline) -> String {
     let mut title = reload.title();
     if let Some(live_ms) = reload.live_ms {
@@ -123,7 +122,7 @@ fn rule_title(reload: &Reload, timeline: &Timeline) -> String {
     title
 }
 
-/// The error in full, and the phases as bars.
+/// The whole error, and the phases as bars.
 fn step_lines(
     reload: &Reload,
     width: usize,
@@ -142,7 +141,7 @@ fn step_lines(
     }
     let of_one = reload.after.windows(2).all(|pair| pair[0].plugin == pair[1].plugin);
     let after: Vec<Bar> = reload.after.iter().map(|phase| after_bar(phase, of_one)).collect();
-    // Each of these has its own scale: beside a build the steps of a reload would not be seen.
+    // Each group has its own scale: beside a build, the steps of a reload would be too short to see.
     let groups = [
         ("build", longest(in_turn(sums(reload.before.iter())), BUILDS_SHOWN), theme.dim),
         (
@@ -161,18 +160,18 @@ fn step_lines(
     lines
 }
 
-/// A phase, to be drawn.
+/// A phase as a bar.
 struct Bar {
     name: String,
     begun_us: u64,
     elapsed_us: u64,
-    /// `41 ms`
+    /// Its duration: `41 ms`
     text: String,
-    /// Whether it is a span of time, and not a sum of several.
+    /// Whether it is one span of time, and not a sum.
     is_drawn: bool,
 }
 
-/// Phases that follow one another.
+/// The bars of phases that follow one another.
 fn in_turn(phases: Vec<(&Part, u64)>) -> Vec<Bar> {
     let mut begun_us = 0;
     let phases = phases.into_iter().map(|(part, elapsed_us)| {
@@ -185,7 +184,7 @@ fn in_turn(phases: Vec<(&Part, u64)>) -> Vec<Bar> {
     phases.collect()
 }
 
-/// The longest of them in their order, with the making of a patch, and the sum of the others; `count` lines in all.
+/// The longest bars in their order, with the one for making a patch, and a sum of the others; `count` lines in all.
 fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
     if bars.len() <= count {
         return bars;
@@ -212,7 +211,7 @@ fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
     shown
 }
 
-/// What came after a reload; its plugin is named where there are several.
+/// The bar of an event after a reload. It names the plugin unless `of_one`.
 fn after_bar(phase: &Phase, of_one: bool) -> Bar {
     let plugin = phase.plugin.as_deref().unwrap_or_default();
     let text = format::microseconds(phase.elapsed_us);
@@ -224,7 +223,7 @@ fn after_bar(phase: &Phase, of_one: bool) -> Bar {
     Bar { name, begun_us: 0, elapsed_us: phase.elapsed_us, text, is_drawn: true }
 }
 
-/// How long all of them take, one after the other.
+/// The time from the start of the first bar to the end of the last one.
 fn whole_us(bars: &[Bar]) -> u64 {
     bars.iter().map(|bar| bar.begun_us + bar.elapsed_us).max().unwrap_or(0)
 }
@@ -233,7 +232,7 @@ fn bar_width(width: usize) -> usize {
     width.saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 4)
 }
 
-/// ` reload        ├────────────────┼────────────────┤  41 ms`: what the bars below are measured by, with its half.
+/// The scale of the bars below, with a mark at its half: ` reload        ├────────────────┼────────────────┤  41 ms`
 fn scale(title: &str, whole_us: u64, width: usize, theme: &Theme) -> Line<'static> {
     let bar_width = bar_width(width);
     let ticks = (0..bar_width).map(|column| match column {
@@ -266,8 +265,7 @@ fn bars(bars: &[Bar], width: usize, style: Style, theme: &Theme) -> Vec<Line<'st
     bars.iter().map(line).collect()
 }
 
-/// As long as its part of the whole, at its place in it; what took any time has at least the
-/// thinnest.
+/// The blocks of a bar at its position. A duration greater than 0 gets at least the thinnest block.
 fn blocks(bar: &Bar, whole_us: u64, width: usize) -> String {
     if whole_us == 0 || width == 0 {
         return String::new();
@@ -281,7 +279,7 @@ fn blocks(bar: &Bar, whole_us: u64, width: usize) -> String {
     " ".repeat(column) + &"█".repeat(length / 8) + EIGHTHS[length % 8]
 }
 
-/// ` world v2  ▁▁████▒▒▒▒····  freed: 4.3 MiB unmapped`
+/// Draws the lives of the versions: ` world v2  ▁▁████▒▒▒▒····  freed: 4.3 MiB unmapped`
 fn draw_lives(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let lives: Vec<&Life> = state.timeline.lives().take(area.height.into()).collect();
     let name = |life: &Life| format!("{} v{}", life.plugin, life.version);
@@ -307,11 +305,11 @@ fn draw_lives(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     }
 }
 
-/// A column for each part of the time: full while it served, half while something still used it.
+/// The life of a version, one sign for each part of the time: full while it served, half while it was still in use.
 fn life_bar(life: &Life, (from_ms, to_ms): (u64, u64), width: usize) -> String {
     let span_ms = to_ms.saturating_sub(from_ms).max(1);
     let columns = width.max(1) as u64;
-    // What a version was in at the end of a column's time.
+    // The end of a column's time. The column shows the state at this time.
     let end_of = |column: u64| from_ms + span_ms.saturating_mul(column + 1) / columns;
     let signs = (0..columns).map(|column| match life.state_at(end_of(column)) {
         None => ' ',

@@ -1,4 +1,4 @@
-//! Rows that open and close, in columns.
+//! Trees of rows that open and close, in columns.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -12,13 +12,13 @@ use crate::format;
 use crate::screen::layout;
 use crate::screen::model::tree::{Mark, TreeRow};
 
-/// A column other than the last is at most this wide.
+/// The maximum width of a column, except for the last one.
 const WIDEST: usize = 30;
-/// The last column is given at least this much; columns before it are left out for that.
+/// The minimum width of the last column. Other columns are left out for it.
 const LEAST_LAST: usize = 12;
 
-/// Draws a line of titles and the rows. `dropped_first` are the columns that narrow screens do
-/// without, the first of them first; `stretched` is the column that takes what is left.
+/// Draws a line of titles and the rows. Narrow screens leave out the columns in `dropped_first`, in this order; the
+/// column `stretched` takes the room that is left.
 pub(super) fn draw(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -77,7 +77,7 @@ fn line(
     }
 }
 
-/// `  ▸ name`
+/// The cell of the name: `  ▸ name`
 fn name_cell(row: &TreeRow) -> String {
     let branch = match row.is_open {
         Some(true) => '▾',
@@ -94,7 +94,7 @@ fn joined(cells: &[String], columns: &[usize]) -> String {
     cells.join("  ")
 }
 
-/// How wide each column is; 0 for one that has no room.
+/// The width of each column; 0 for a column that is left out.
 fn widths(
     titles: &[&str],
     rows: &[TreeRow],

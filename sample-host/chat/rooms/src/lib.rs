@@ -8,7 +8,7 @@ use sample_api::{Client, Rooms, Seat};
 /// The number of earlier lines that a new client is shown.
 const SHOWN: usize = 5;
 
-/// The DataBag's key for the lines that were said. A new version reads them there.
+/// The DataBag's key for the lines so far. A new version reads them there.
 const HISTORY: &str = "history";
 
 /// The chat.
@@ -30,7 +30,7 @@ impl Plugin for Chat {
     }
 }
 
-/// How a line is shown.
+/// The text that clients are shown for a line.
 fn shown(name: &str, line: &str) -> String {
     format!("{name}: {line}")
 }

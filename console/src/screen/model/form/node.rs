@@ -1,4 +1,4 @@
-//! A value of a form: one that is typed or chosen, or one that is made of others.
+//! A value of a form: typed, chosen, or made of other values.
 
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent};
 use serde_json::{Map, Value};
@@ -8,9 +8,9 @@ use tui_input::backend::crossterm::EventHandler;
 use crate::format::counted;
 use crate::host::schema::{Schema, Shape, Variant, plain};
 
-/// A form has so many values at most; what would have more is typed as JSON.
+/// The maximum number of values in a form. Values beyond it are typed as JSON.
 const MOST_NODES: usize = 500;
-/// Values lie within each other so deep; what lies deeper is typed as JSON.
+/// The maximum nesting depth of values. Deeper values are typed as JSON.
 const DEEPEST: usize = 8;
 
 /// A value of a form.
@@ -18,21 +18,21 @@ const DEEPEST: usize = 8;
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Its type: the Rust type of a parameter, the schema in words of what lies within one.
+    /// Its type: for a parameter, the Rust type; for an inner value, a summary of its schema.
     pub type_name: String,
     schema: Schema,
     shape: Shape,
     absence: Option<Absence>,
-    /// None while the value is absent.
+    /// The content; `None` while the value is absent.
     content: Option<Content>,
     depth: usize,
 }
 
-/// What an optional value is when it is absent.
+/// The meaning of an absent optional value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Absence {
     Null,
-    /// Its object goes without the field.
+    /// The object does not have the field.
     Omitted,
 }
 
@@ -43,24 +43,24 @@ enum Content {
     Choice(usize),
     /// The items of a list, the entries of a map, the fields of an object.
     Children(Vec<Node>),
-    /// Which variant, and its value.
+    /// The index of the variant, and its value.
     Variant(usize, Box<Node>),
 }
 
-/// How a value is shown and changed.
+/// The way in which a value is shown and changed.
 #[derive(Debug, Clone)]
 pub enum Look<'a> {
-    /// Text is typed.
+    /// A text that is typed.
     Text(&'a Input),
-    /// One of some is chosen; this one.
+    /// A choice; this is the chosen entry.
     Choice(String),
-    /// It is not there.
+    /// An absent value.
     Absent,
-    /// It is made of others; in a few words.
+    /// A group of other values, in a few words.
     Group(String),
 }
 
-/// Counts the nodes that are still allowed.
+/// The number of nodes that may still be made.
 pub(super) struct Budget(usize);
 
 impl Default for Budget {
@@ -70,7 +70,7 @@ impl Default for Budget {
 }
 
 impl Node {
-    /// The value of a parameter, as it is at first.
+    /// The initial value of a parameter.
     pub(super) fn parameter(
         name: &str,
         type_name: &str,
@@ -99,7 +99,7 @@ impl Node {
             }
             shape => (schema, shape, (!is_required).then_some(Absence::Omitted)),
         };
-        // Optional within optional is for those who write JSON.
+        // An optional value inside an optional value can only be typed as JSON.
         let shape = match shape {
             Shape::Optional(_) => Shape::Json(Vec::new()),
             Shape::Object(_) | Shape::Tuple(_) | Shape::Variants(_)
@@ -114,7 +114,7 @@ impl Node {
         if absence.is_none() {
             node.content = Some(node.initial(budget));
             if let Some(default) = default {
-                // A default that does not fit its own schema is none.
+                // A default that does not match its own schema is ignored.
                 let _ = node.clone().fill(&default).map(|filled| node = filled);
             }
         }
@@ -158,7 +158,7 @@ impl Node {
         Content::Variant(chosen, Box::new(inner))
     }
 
-    /// How it is shown.
+    /// The way in which it is shown.
     pub fn look(&self) -> Look<'_> {
         match &self.content {
             None => Look::Absent,
@@ -188,7 +188,7 @@ impl Node {
         matches!(self.shape, Shape::List { .. } | Shape::Map(_)) && self.content.is_some()
     }
 
-    /// What there is to choose from; empty where nothing is chosen.
+    /// The entries of its choice; empty if it is not a choice.
     pub fn choices(&self) -> Vec<String> {
         match &self.shape {
             Shape::Boolean => vec!["false".into(), "true".into()],
@@ -198,7 +198,7 @@ impl Node {
         }
     }
 
-    /// Its children that have lines of their own.
+    /// The children that have their own lines.
     pub fn children(&self) -> &[Self] {
         match &self.content {
             Some(Content::Children(children)) => children,
@@ -228,7 +228,7 @@ impl Node {
         }
     }
 
-    /// What is typed into it, while text is.
+    /// Its text input, if text is typed.
     pub fn input_mut(&mut self) -> Option<&mut Input> {
         match self.content.as_mut()? {
             Content::Text(input) => Some(input),
@@ -236,7 +236,7 @@ impl Node {
         }
     }
 
-    /// Takes a key; false when it means nothing here.
+    /// Handles a key; false if the key has no meaning here.
     pub(super) fn press(&mut self, key: KeyEvent) -> bool {
         if self.content.is_none() {
             let KeyCode::Char(letter) = key.code else { return false };
@@ -302,7 +302,7 @@ impl Node {
         }
     }
 
-    /// Whether it is an optional value, and there.
+    /// Whether it is an optional value that is present.
     pub fn can_vanish(&self) -> bool {
         self.absence.is_some() && self.content.is_some()
     }
@@ -316,7 +316,7 @@ impl Node {
         can
     }
 
-    /// Adds an item to a list; false when that is no list, or is full.
+    /// Adds an item to a list; false if this is not a list, or the list is full.
     pub(super) fn add_item(&mut self) -> bool {
         let depth = self.depth + 1;
         let Some(Content::Children(children)) = &mut self.content else { return false };
@@ -350,7 +350,7 @@ impl Node {
         }
     }
 
-    /// Removes an item from a list; false when that is no list.
+    /// Removes an item from a list; false if this is not a list.
     pub(super) fn remove_item(&mut self, index: usize) -> bool {
         if !self.takes_items() {
             return false;
@@ -366,7 +366,7 @@ impl Node {
         true
     }
 
-    /// The value, or what is wrong with it.
+    /// The value, or a description of its problem.
     pub fn value(&self) -> Result<Value, String> {
         let Some(content) = &self.content else { return Ok(Value::Null) };
         match (content, &self.shape) {
@@ -418,7 +418,7 @@ impl Node {
         self.content.is_none() && self.absence == Some(Absence::Omitted)
     }
 
-    /// What is wrong with what this line itself says.
+    /// The problem of this line itself, without that of its children.
     pub fn problem(&self) -> Option<String> {
         match &self.content {
             Some(Content::Text(_)) => self.value().err(),
@@ -429,12 +429,12 @@ impl Node {
         }
     }
 
-    /// Whether nothing has been typed yet, where something must be.
+    /// Whether a value is required and nothing has been typed yet.
     pub fn is_blank(&self) -> bool {
         matches!(&self.content, Some(Content::Text(input)) if input.value().is_empty())
     }
 
-    /// Itself with this value; or where the value does not fit, and why.
+    /// Returns this node with the value filled in; an error says where the value does not match, and why.
     pub(super) fn fill(mut self, value: &Value) -> Result<Self, String> {
         if value.is_null() && self.absence.is_some() {
             self.content = None;
@@ -537,11 +537,11 @@ impl Node {
             (Shape::List { .. }, _) => return Err(expected("a list")),
         };
         self.content = Some(content);
-        // The bounds of what was filled in count too.
+        // The value must also be within the bounds.
         self.problem().map_or(Ok(self), Err)
     }
 
-    /// The first variant that the value fits.
+    /// The content of the first variant that matches the value.
     fn fill_variant(&self, variants: &[Variant], value: &Value) -> Result<Content, String> {
         let mut nearest = None;
         for (index, variant) in variants.iter().enumerate() {
@@ -566,14 +566,14 @@ impl Node {
         Err(nearest.unwrap_or_else(|| format!("none of {}", self.choices().join(", "))))
     }
 
-    /// What is to be typed or chosen, in a word or two.
+    /// A hint at what to type or choose.
     pub fn expected(&self) -> String {
         match &self.shape {
             Shape::Nothing => String::new(),
             Shape::Boolean => "true or false, Space flips".into(),
             Shape::Choice(values) => format!("Space chooses among {}", values.len()),
             Shape::Variants(variants) => format!("Space chooses among {}", variants.len()),
-            // The bounds of a type say nothing that its name does not.
+            // The bounds of a large type say no more than its name does.
             Shape::Integer { least, most } if *most >= i32::MAX.into() => match *least {
                 least if least <= i32::MIN.into() => "a whole number".into(),
                 least => format!("{least} or more"),
@@ -598,12 +598,12 @@ fn text(value: &str) -> Content {
     Content::Text(Input::new(value.to_owned()))
 }
 
-/// Says where in a value something is wrong.
+/// Adds to a message the name of the value that it is about.
 fn within(name: &str) -> impl Fn(String) -> String {
     move |wrong| format!("{name}: {wrong}")
 }
 
-/// What a text stands for, or what is wrong with it.
+/// Parses a typed text; an error describes its problem.
 fn typed(text: &str, shape: &Shape) -> Result<Value, String> {
     match shape {
         Shape::Integer { least, most } => integer(text.trim(), *least, *most),
@@ -634,7 +634,7 @@ fn typed(text: &str, shape: &Shape) -> Result<Value, String> {
     }
 }
 
-/// A whole number; one that needs more than 64 bits is a text, since JSON has no word for it.
+/// An integer. One that needs more than 64 bits becomes a string, because JSON has no notation for it.
 fn integer(text: &str, least: i128, most: i128) -> Result<Value, String> {
     if most == i128::MAX && text.parse::<i128>().is_err() && text.parse::<u128>().is_ok() {
         return Ok(text.into());
@@ -651,7 +651,7 @@ fn integer(text: &str, least: i128, most: i128) -> Result<Value, String> {
     }
 }
 
-/// A number; one that is not finite is a text, since JSON has no word for it.
+/// A number. One that is not finite becomes a string, because JSON has no notation for it.
 fn number(text: &str, least: f64, most: f64) -> Result<Value, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     let Some(number) = serde_json::Number::from_f64(value) else {
@@ -664,7 +664,7 @@ fn number(text: &str, least: f64, most: f64) -> Result<Value, String> {
     Ok(Value::Number(number))
 }
 
-/// A number that is not finite, where any number may be.
+/// A number that is not finite, if the bounds allow any number.
 fn not_finite(text: &str, value: f64, least: f64, most: f64) -> Result<Value, String> {
     let is_word = !text.bytes().any(|byte| byte.is_ascii_digit());
     if !is_word || least > f32::MIN.into() || most < f32::MAX.into() {
@@ -686,7 +686,7 @@ fn json(text: &str, types: &[String]) -> Result<Value, String> {
     Err(format!("expected {}, found {found}", types.join(" or ")))
 }
 
-/// The name that JSON Schema has for the type of a value.
+/// The name of a value's type in JSON Schema.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,24 +1,24 @@
-//! Which lines of the log are shown.
+//! The filter of the log.
 
 use hotswap_protocol::LogLevel;
 use regex::{Regex, RegexBuilder};
 
 use super::row::{LogRow, Origin, Writer};
 
-/// Which lines are shown.
+/// The filter of the log.
 #[derive(Default)]
 pub(super) struct Filter {
     pub level: Option<LogLevel>,
     pub text: String,
     pub pattern: Option<Regex>,
-    /// Whether lines that do not match the pattern stay.
+    /// Whether lines that do not match the pattern are shown too.
     pub shows_others: bool,
-    /// Whether the pattern is for the lines that are not shown.
+    /// Whether lines that match the pattern are hidden instead of the others.
     pub is_inverted: bool,
     pub writers: WriterFilter,
 }
 
-/// Whose lines are shown: words of which one must fit the writer.
+/// A filter by writer: words, one of which must fit.
 #[derive(Default)]
 pub(super) struct WriterFilter {
     pub text: String,
@@ -41,14 +41,14 @@ impl Filter {
         self.shows_others || self.pattern.is_none() || self.matches(row) != self.is_inverted
     }
 
-    /// Whether the pattern is found in the line.
+    /// Whether the pattern occurs in the line or in its writer's name.
     pub fn matches(&self, row: &LogRow) -> bool {
         let found =
             |pattern: &Regex| pattern.is_match(&row.text) || pattern.is_match(row.origin.writer());
         self.pattern.as_ref().is_some_and(found)
     }
 
-    /// Takes a regular expression, or plain text where it is none; without regard to case.
+    /// Sets the pattern: a regular expression, or plain text if it is not a valid one. Case does not matter.
     pub fn set_pattern(&mut self, text: &str) {
         let compile = |pattern: &str| {
             RegexBuilder::new(pattern).case_insensitive(true).size_limit(1 << 20).build().ok()
@@ -65,8 +65,8 @@ impl Filter {
 }
 
 impl WriterFilter {
-    /// `world`, `world@3`, `http`, `-heartbeat`: plugins, versions, parts of targets; a word with a
-    /// minus is for those that are not wanted.
+    /// The filter of these words: plugins, versions and parts of targets, such as `world`, `world@3`, `http`. A word
+    /// with a minus, such as `-heartbeat`, excludes writers.
     pub fn new(text: &str) -> Self {
         let words = text.split([' ', ',']).map(str::to_lowercase).filter(|it| !it.is_empty());
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
@@ -98,7 +98,7 @@ impl WriterFilter {
     }
 }
 
-/// `world@3` as a record's writer is called: `world@v3`.
+/// A word in the form in which records name their writers: `world@v3` for `world@3`.
 fn with_v(word: &str) -> String {
     match word.split_once('@') {
         Some((plugin, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => {

@@ -1,24 +1,24 @@
-//! Which lines of the log are in sight, and in how many rows each.
+//! The visible rows of the log.
 
 use ratatui::layout::Rect;
 
 use super::{LogRow, Logs};
 use crate::format::row_starts;
 
-/// So many columns before a line's text tell when, how grave, and by whom.
+/// The width of the columns before a line's text: time, level and writer.
 pub const LEAD_WIDTH: usize = 30;
 
-/// A row of the panel: the position of its line among those that the filter shows, and which of the
-/// line's rows it is.
+/// A row of the panel: the position of its line among the lines that pass the filter, and the row's index within
+/// the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The line's position.
     pub position: usize,
-    /// Which of its rows; a line that is not wrapped has one.
+    /// The index of the row within the line; a line that is not wrapped has one row.
     pub part: usize,
 }
 
-/// The rows that fit, so that the newest or the selected line is among them.
+/// The rows that fit, with the newest or the selected line among them.
 pub fn rows(logs: &Logs, inside: Rect) -> Vec<Row> {
     let (width, height) = (usize::from(inside.width), usize::from(inside.height));
     if let Some(cursor) = logs.cursor()
@@ -46,7 +46,7 @@ pub fn rows(logs: &Logs, inside: Rect) -> Vec<Row> {
             return rows;
         }
     }
-    // From the newest line, or the selected one, upwards.
+    // Upwards from the newest line, or from the selected one.
     let end = logs.cursor().map_or(logs.passing(), |cursor| cursor + 1);
     let mut upwards = Vec::new();
     for position in (0..end).rev() {
@@ -60,7 +60,7 @@ pub fn rows(logs: &Logs, inside: Rect) -> Vec<Row> {
     upwards
 }
 
-/// Of a line that has more rows than there are, the row that is the first one in sight at its end.
+/// For a line with more rows than fit, the first visible row when its end is visible; otherwise `None`.
 pub fn last_part(logs: &Logs, position: usize, inside: Rect) -> Option<usize> {
     let rows = height_of(logs.row(position)?, logs.wrap, inside.width.into());
     rows.checked_sub(inside.height.into()).filter(|last| *last > 0)
@@ -73,7 +73,7 @@ fn height_of(row: &LogRow, is_wrapped: bool, width: usize) -> usize {
     1 + row_starts(&row.text, text_width(width)).len()
 }
 
-/// How many columns of a row of the panel a line's text has.
+/// The width of a line's text in a panel of this width.
 pub fn text_width(width: usize) -> usize {
     width.saturating_sub(LEAD_WIDTH)
 }

@@ -9,58 +9,58 @@ use crate::format;
 use crate::screen::model::Place;
 use crate::session::OutputStream;
 
-/// So many writers are told apart at once; a host that has more costs memory, not correctness.
+/// The number of writers that are remembered. With more writers, a host's log only takes more memory.
 const WRITERS_KEPT: usize = 4096;
 
 /// A line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRow {
-    /// Counts all lines ever, from 0.
+    /// Its sequence number: all lines ever are counted, from 0.
     pub seq: u64,
-    /// Milliseconds since the Unix epoch; when a plain line arrived.
+    /// Its time in milliseconds since the Unix epoch; for plain output, the time when it arrived.
     pub at_ms: u64,
-    /// What wrote it.
+    /// Its origin.
     pub origin: Origin,
-    /// What it says, its fields included, without colours.
+    /// Its text with the record's fields, without colours.
     pub text: String,
-    /// The same with its colours, where it has any.
+    /// Its text with colours; `None` if it has none.
     pub coloured: Option<Box<str>>,
 }
 
-/// What wrote a line.
+/// The origin of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// The host or a plugin, through its log.
+    /// The host or a plugin, through the log.
     Record {
-        /// How grave it is.
+        /// Its level.
         level: LogLevel,
-        /// Who wrote it.
+        /// Its writer.
         writer: Arc<Writer>,
     },
-    /// The process, on stdout or stderr.
+    /// The process, through stdout or stderr.
     Output(OutputStream),
-    /// The console: a reload, a start, an end.
+    /// The console: a marker for a reload, a start or an end.
     Marker,
-    /// So many lines were lost here.
+    /// A number of lines that were lost here.
     Dropped(u64),
 }
 
-/// Who writes records.
+/// A writer of records.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Writer {
-    /// `world@v3`, or the target.
+    /// Its name: `world@v3`, or the target.
     pub label: String,
     /// The module or target.
     pub target: String,
-    /// The plugin and its version, where it is one.
+    /// The plugin and its version; `None` if no plugin wrote it.
     pub version: Option<(String, u32)>,
-    /// Where in the sources it writes.
+    /// The place in the sources that writes.
     pub place: Option<Place>,
-    /// Label and target in small letters, for the filter.
+    /// The label and the target in lower case, for the filter.
     pub(super) lowercase: (String, String),
 }
 
-/// The writers by what their records say; one is kept for all records that it wrote.
+/// The writers by the facts in their records. All records of one writer share one entry.
 #[derive(Default)]
 pub(super) struct Writers(HashMap<WriterKey, Arc<Writer>>);
 
@@ -103,7 +103,7 @@ impl Writers {
         writer
     }
 
-    /// What all of them are called, sorted.
+    /// The names of all writers, sorted.
     pub fn labels(&self) -> Vec<&str> {
         let mut labels: Vec<&str> = self.0.values().map(|it| it.label.as_str()).collect();
         labels.sort_unstable();
@@ -113,7 +113,7 @@ impl Writers {
 }
 
 impl Origin {
-    /// The name of what wrote it.
+    /// The name of the writer.
     pub fn writer(&self) -> &str {
         match self {
             Self::Record { writer, .. } => &writer.label,
@@ -122,7 +122,7 @@ impl Origin {
         }
     }
 
-    /// Where in the sources it was written.
+    /// The place in the sources that wrote it.
     pub fn place(&self) -> Option<&Place> {
         match self {
             Self::Record { writer, .. } => writer.place.as_ref(),
@@ -134,14 +134,14 @@ impl Origin {
         matches!(self, Self::Record { level: LogLevel::Error, .. })
     }
 
-    /// Whether the console itself wrote it.
+    /// Whether it is a marker of the console.
     pub fn is_marker(&self) -> bool {
         matches!(self, Self::Marker | Self::Dropped(_))
     }
 }
 
 impl LogRow {
-    /// `12:03:07 WARN world@v3 velocity clamped`
+    /// The line as text: `12:03:07 WARN world@v3 velocity clamped`
     pub fn to_text(&self) -> String {
         let time = format::clock(self.at_ms);
         match &self.origin {
@@ -154,7 +154,7 @@ impl LogRow {
     }
 }
 
-/// A record's message and fields on one line.
+/// The message and the fields of a record on one line.
 pub(super) fn text_of(record: &LogRecord) -> String {
     let mut text = plain(&record.message);
     for (name, value) in &record.fields {
@@ -166,7 +166,7 @@ pub(super) fn text_of(record: &LogRecord) -> String {
     text
 }
 
-/// A line of plain output without its colours, and with them where it has any.
+/// A line of plain output: without its colours, and with them if it has any.
 pub(super) fn output_of(text: &str) -> (String, Option<Box<str>>) {
     let coloured = text.contains("\u{1b}[").then(|| text.trim_end().replace('\t', "    ").into());
     (plain(text), coloured)
