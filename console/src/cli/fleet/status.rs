@@ -106,11 +106,19 @@ impl Status {
             _ => String::new(),
         };
         let reason = rollout.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        format!(
-            "rollout of {} {}{step}{reason}",
-            rollout.release,
-            format::rollout_phase(rollout.state)
-        )
+        let phase = format::rollout_phase(rollout.state);
+        let later = self.declared_after(rollout);
+        format!("rollout of {} {phase}{step}{reason}{later}", rollout.release)
+    }
+
+    /// The part of the line that says what was declared after a finished rollout, for example by a rollback.
+    fn declared_after(&self, rollout: &RolloutLine) -> String {
+        match &self.release {
+            _ if rollout.state != Phase::Done => String::new(),
+            Some(release) if *release == rollout.release => String::new(),
+            Some(release) => format!("; {release} was declared afterwards"),
+            None => "; no release is declared any more".to_owned(),
+        }
     }
 
     /// The output of `--json` without the times of the reports, which always differ.
@@ -224,5 +232,47 @@ impl HostLine {
             offer: host.more.offer,
             own_health: host.more.own_health,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The line of a finished rollout of `r3` in a channel that declares this release.
+    fn line_of_done(declared: Option<&str>) -> String {
+        let id = |name: &str| name.parse::<Id>().unwrap();
+        let rollout = RolloutLine {
+            release: id("r3"),
+            state: Phase::Done,
+            step: 1,
+            steps: 1,
+            reason: None,
+            cause: None,
+            by: "ada".to_owned(),
+            started_at_ms: 0,
+            since_ms: 0,
+        };
+        let status = Status {
+            fleet: id("game"),
+            signed: false,
+            channel: id("main"),
+            release: declared.map(id),
+            candidate: None,
+            pins: BTreeMap::new(),
+            rollout: Some(rollout),
+            hosts: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        status.rollout_line()
+    }
+
+    #[test]
+    fn a_rollback_after_a_rollout_is_part_of_its_line() {
+        assert_eq!(line_of_done(Some("r3")), "rollout of r3 is done");
+        let after = "rollout of r3 is done; r2 was declared afterwards";
+        assert_eq!(line_of_done(Some("r2")), after);
+        let none = "rollout of r3 is done; no release is declared any more";
+        assert_eq!(line_of_done(None), none);
     }
 }
