@@ -109,7 +109,7 @@ enum Sight {
     Ended,
 }
 
-/// A cell that was taken out of the Vault, with what keeps its owner there to drop the value.
+/// A cell that was taken out of the Vault, and the lease that keeps its owner mapped until the value is dropped.
 struct Displaced {
     cell: Arc<Cell>,
     lease: Option<Lease>,
@@ -149,7 +149,7 @@ impl Overlay {
         self.carries.locked()
     }
 
-    /// Takes out the values that one version was to take over.
+    /// Takes out the values that one version was about to take over.
     fn take_carries_of(&self, version: &Version) -> Vec<Carry> {
         let mut carries = self.carries();
         let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -261,9 +261,9 @@ impl Store {
     /// still reading the old generation.
     ///
     /// # Errors
-    /// If a value that is to be taken over does not fit any more, was replaced meanwhile, or is in use for as
-    /// long as a step may take. Then nothing has changed. Also if code of a version does not give a value
-    /// back; then that value is lost.
+    /// If a value that the load takes over does not fit any more, was replaced meanwhile, or is in use for as
+    /// long as a step may take. Then nothing has changed. Also if code of a version does not give a value back;
+    /// then that value is lost.
     pub fn publish<G: Fn() -> bool>(
         &self,
         overlay: &Overlay,

@@ -45,7 +45,7 @@ pub(crate) enum Work {
 /// How a version continues from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Not until a message comes: it has ended, or one of its threads or tasks runs.
+    /// Only when a message comes: it has ended, or one of its threads or tasks runs.
     Nothing,
     /// When threads have run destructors of it.
     Threads,

@@ -43,7 +43,7 @@ pub(super) struct Carry {
 #[derive(Clone)]
 pub(super) struct Migrated {
     pub cell: Arc<Cell>,
-    /// The parts of the old value that are in it.
+    /// The parts of the old value that the new value already has.
     pub seen: Arc<Mutex<Seen>>,
 }
 
@@ -94,8 +94,8 @@ struct Passing<'a> {
 }
 
 impl<'a> Handover<'a> {
-    /// Locks the values, for at most as long as a step may take. Values with another type get the changes
-    /// since they were made; the others are rehomed.
+    /// Locks the values, for at most as long as a step may take. New values of another type get the changes that
+    /// the old values had since the new ones were made; values of the same type are rehomed.
     ///
     /// A thread may use one value while it uses another. So no lock is held while this waits for another one.
     pub fn prepare(
@@ -250,7 +250,8 @@ impl<'a> Passing<'a> {
             Answer::Ok((new, done))
         });
         let (new, done) = caught_up.inspect_err(|_| {
-            // Its code has not returned, and still has the value. The key can be set again.
+            // The new version's code has not returned, and still has the value. So the value is lost, and the key
+            // can be set again.
             store.forget(&cell);
         })?;
         self.locked.put_back(new);

@@ -144,7 +144,7 @@ impl Cell {
         Ok(true)
     }
 
-    /// Lets code of an image change the value: that of another image than the owner's, or the owner's own.
+    /// Lets code of an image change the value. The image is the owner's or another one.
     fn change(
         &self,
         mut content: Writing<'_>,
@@ -187,7 +187,8 @@ impl Cell {
     /// From now on it belongs to the owner of this cell.
     pub fn assign(&self, by: &Owner, other: &Self) -> Result<()> {
         let replaced = self.swap(by, other);
-        // The other cell now has the old value, which its owner drops, or still the new one.
+        // The other cell now has the old value, which code of its owner drops; or, if the exchange failed, it
+        // still has the new one.
         other.destroy();
         replaced.map(drop)
     }
@@ -476,7 +477,7 @@ impl Cell {
         self.lease_of(&self.owner())
     }
 
-    /// Keeps the image of a version mapped that owns the value, or is about to own it.
+    /// Keeps the image of `owner` mapped, which owns the value, or is about to own it.
     pub fn lease_of(&self, owner: &Owner) -> Option<Lease> {
         let Owner::Version(version) = owner else { return None };
         let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
@@ -679,7 +680,7 @@ impl Value {
 }
 
 impl Drop for Value {
-    /// It is not known that the owner's image is still mapped, so the object is leaked.
+    /// Leaks the object, because the owner's image may not be mapped any more.
     fn drop(&mut self) {
         tracing::error!("a value of the Vault was left behind by its owner, and leaks");
     }

@@ -34,7 +34,7 @@ pub(super) struct Known {
     generation: AtomicU64,
     version: AtomicPtr<Version>,
     counts: AtomicPtr<CallCounts>,
-    /// The place of the function, and the face that it is of, as a slot notes them.
+    /// The place of the function and its face, in the form of a slot's note.
     note: AtomicUsize,
     context: AtomicPtr<Context<'static>>,
     call: AtomicPtr<()>,
