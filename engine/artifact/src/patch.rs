@@ -80,7 +80,7 @@ pub struct Fixup {
 pub enum Form {
     /// The target's address, in eight bytes.
     Absolute,
-    /// The target's address minus that of the place, in four bytes with a sign.
+    /// The target's address minus the address of the place, in four bytes with a sign.
     Relative,
 }
 

@@ -1,6 +1,6 @@
 //! A load or reload: a transaction from the plugin directory to the published generation.
 
-// What there is to load.
+// The artifacts that can be loaded.
 mod candidate;
 pub(crate) mod earlier;
 pub(crate) mod find;
@@ -103,7 +103,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What the engine remembers from load to load. The lock around it makes loads run one at a time.
 #[derive(Default)]
 pub(crate) struct LoadState {
-    /// The files that were read, by path, with what was read.
+    /// The files that were read, by path, with the identity, the plugin and the build of each.
     files: HashMap<OsString, KnownFile, FxBuildHasher>,
     /// How often each plugin was loaded.
     ordinals: HashMap<PluginName, u32>,
@@ -222,8 +222,8 @@ impl LoadContext<'_> {
 }
 
 impl LoadState {
-    /// Keeps what was read of each file until the file changes, and the builds from which plugins were rolled
-    /// back.
+    /// Keeps the facts that were read of each file until the file changes, and the builds from which plugins were
+    /// rolled back.
     fn remember(&mut self, plan: &Plan) {
         if let Some((plugin, build_id)) = plan.rolled_back_from() {
             self.held.entry(plugin.clone()).or_default().insert(build_id);

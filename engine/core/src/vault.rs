@@ -326,7 +326,7 @@ impl Store {
 
     /// Drops the entries of a version, values and objects. From now on the version cannot leave any.
     ///
-    /// The caller is the reaper. Only the version itself can reach what is dropped.
+    /// The caller is the reaper. Only the version itself can reach the dropped entries.
     pub fn end(&self, version: &Version) {
         let ended = {
             let _writers = self.contents();
@@ -377,8 +377,8 @@ const MAX_LOOKED_AT_BYTES: usize = 512 << 10;
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 impl Drop for Contents {
-    /// The remaining entries belong to the host: those of versions were dropped with them. Registrations of
-    /// the host are dropped by their last holder.
+    /// The remaining entries belong to the host: entries of versions were dropped with the versions.
+    /// Registrations of the host are dropped by their last holder.
     fn drop(&mut self) {
         let is_host = |owner: &Owner| matches!(owner, Owner::Host);
         let cells = self.entries.values().filter(|cell| is_host(&cell.owner()));

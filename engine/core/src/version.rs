@@ -744,7 +744,7 @@ impl Version {
         self.faces.get(face).map_or(self.facts.build_id, Face::build_id)
     }
 
-    /// The functions whose code in a face differs from that of the base, by their readable names.
+    /// The readable names of the functions whose code in a face differs from the code in the base.
     pub fn changed_by(&self, face: FaceNumber) -> &[String] {
         self.faces.get(face).map_or(&[], |face| &face.changed)
     }

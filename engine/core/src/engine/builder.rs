@@ -295,7 +295,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets a callback for a version that waits for threads to run the destructors of its thread-locals.
+    /// Sets a callback that is called when a version waits for threads to run the destructors of its
+    /// thread-locals.
     ///
     /// If a host has threads that live long without calling plugins, this callback must wake them, so that
     /// each calls [`checkpoint`](crate::checkpoint).

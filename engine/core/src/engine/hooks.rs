@@ -15,7 +15,8 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Whether a release may be loaded now. If the callback panics, the answer is "later", so that the host is not disturbed.
+    /// Whether a release may be loaded now. If the callback panics, the answer is "later", so that the host is
+    /// not disturbed.
     pub fn offer(&self, offer: &OfferParams) -> OfferAnswer {
         let Some(on_offer) = &self.on_offer else { return OfferAnswer::Now };
         let asked = catch_unwind(AssertUnwindSafe(|| on_offer(offer)));

@@ -468,9 +468,9 @@ impl Signals {
         code
     }
 
-    /// Restores the actions that the image found, for all signals whose handler is still that of the image.
-    /// If the found handler belongs to an image that has ended since, the action is restored that the ended
-    /// image had found.
+    /// Restores the actions that the image found, for all signals whose handler is still the image's. If the
+    /// found handler belongs to an image that has ended since, the action is restored that the ended image had
+    /// found.
     fn put_back(&self) {
         let mut ended = ENDED.locked();
         for at in 1..SIGNALS {

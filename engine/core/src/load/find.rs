@@ -13,7 +13,7 @@ use hotswap_protocol::same_plugin;
 
 use crate::{EngineError, LoadCause, Step};
 
-/// A file in the plugin directory whose name is that of an artifact.
+/// A file in the plugin directory with the name of an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub path: PathBuf,

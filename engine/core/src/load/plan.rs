@@ -118,7 +118,7 @@ impl Planned {
         }
     }
 
-    /// The artifact that is to be loaded; `None` if there is none.
+    /// The artifact to load; `None` if there is none.
     pub fn artifact(&self) -> Option<&Inspected> {
         match &self.action {
             Action::Load(artifact) | Action::Rebind { artifact, .. } => Some(artifact),
@@ -193,7 +193,7 @@ impl Plan {
         }
     }
 
-    /// Loads the patches that are to be published. A plugin that cannot be patched is loaded as a whole.
+    /// Loads the patches that this plan publishes. A plugin that cannot be patched is loaded as a whole.
     pub fn load_patches(
         &mut self,
         current: &Generation,

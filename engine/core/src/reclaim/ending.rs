@@ -28,7 +28,7 @@ use crate::{
     version::{Version, life::Stage, threads::checkpoint},
 };
 
-/// How long the end of one version may delay that of the next. An end takes microseconds, unless the plugin
+/// How long the end of one version may delay the end of the next. An end takes microseconds, unless the plugin
 /// waits for something.
 const PATIENCE: Duration = Duration::from_millis(100);
 

@@ -71,8 +71,8 @@ impl Carry {
     }
 }
 
-/// How long calls of the new version that use a value with a new type wait for running calls of the old
-/// version. Changes that those make meanwhile are migrated, too. Later changes are errors.
+/// How long calls of the new version that use a value with a new type wait for running calls of the old version.
+/// Changes that the old calls make meanwhile are migrated, too. Later changes are errors.
 const LAST_CALLS: Duration = Duration::from_millis(50);
 
 /// Values that are locked and ready to be handed over. Dropping this leaves them as they were, unless they
@@ -128,7 +128,7 @@ impl<'a> Handover<'a> {
         Ok(handover)
     }
 
-    /// Hands the values over. Returns the cells of those that have another type now. No code of a plugin
+    /// Hands the values over. Returns the cells of the values that have another type now. No code of a plugin
     /// runs.
     pub fn assign(&mut self) -> Vec<Arc<Cell>> {
         let mut migrated = Vec::new();
@@ -182,7 +182,7 @@ impl Drop for Handover<'_> {
     /// Gives the values that were not assigned back to the old versions.
     fn drop(&mut self) {
         for value in self.values.iter_mut().filter(|value| value.is_rehomed) {
-            // The thread of the load, or that of another value, may be stuck.
+            // The thread of the load, or the thread of another value, may be stuck.
             let steps = self.steps.another();
             let given_back = steps.and_then(|steps| value.give_back(self.store, &steps));
             if let Err(error) = given_back {

@@ -183,8 +183,8 @@ impl Cell {
         Err(error.context(format_args!("`{}` is lost: its value points into two images", self.key)))
     }
 
-    /// Replaces the value by that of another cell, which has the same type and is known only to the caller.
-    /// From now on it belongs to the owner of this cell.
+    /// Replaces the value by the value of another cell, which has the same type and is known only to the caller.
+    /// From now on the new value belongs to the owner of this cell.
     pub fn assign(&self, by: &Owner, other: &Self) -> Result<()> {
         let replaced = self.swap(by, other);
         // The other cell now has the old value, which code of its owner drops; or, if the exchange failed, it
@@ -260,7 +260,7 @@ impl Cell {
         let _ = self.superseded_by.set(by.to_string());
     }
 
-    /// Refuses a cell of which a version has a copy with another type.
+    /// Refuses a cell if a version has a copy of its value with another type.
     pub fn expect_current(&self) -> Result<()> {
         let Some(version) = self.superseded_by.get() else { return Ok(()) };
         let key = &self.key;

@@ -1,4 +1,4 @@
-//! The code of a version's functions: that of its image, and that of patches that were loaded beside it.
+//! The code of a version's functions: the code of its image, and the code of patches that were loaded beside it.
 
 use std::{
     fmt,

@@ -53,7 +53,7 @@ impl LeaseKind {
     }
 }
 
-/// Counts the leases of a version, and keeps the names of those that have one.
+/// Counts the leases of a version, and keeps the names of the leases that have one.
 #[derive(Default)]
 pub(crate) struct LeaseCounts {
     /// The number of leases through which the version can be entered, and [`CLOSED`].

@@ -56,9 +56,9 @@ impl Known {
         }
     }
 
-    /// Enters the version, and counts the call. `None` if the place of the function is not known, `is_it`
-    /// says that it is another function, the call is to be timed, or the thread has no slot that it can use
-    /// without a fence. `is_it` runs before the call is counted, and must not panic.
+    /// Enters the version, and counts the call. `None` if the place of the function is not known, `is_it` says
+    /// that it is another function, the call must be timed, or the thread has no slot that it can use without a
+    /// fence. `is_it` runs before the call is counted, and must not panic.
     #[inline(always)]
     pub fn enter(
         &self,
