@@ -389,8 +389,8 @@ impl std::error::Error for EngineError {
 const MAX_TOLD: usize = 16 << 10;
 const MAX_CAUSES: usize = 16;
 
-/// A text that a plugin has made, cut to at most `bytes` bytes. Consoles receive it as long as the version is
-/// there, and the length of a line for a console is bounded.
+/// The first `bytes` bytes of a text that a plugin has made, and then its length if it was longer. Consoles
+/// receive it as long as the version is there, and the length of a line for a console is bounded.
 pub(crate) fn shortened(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
