@@ -26,8 +26,8 @@ const COVERED: [&str; 8] = [
 /// The first characters of the loader's name.
 const LOADER: &str = "ld-linux";
 
-/// The entries of the dynamic section that name a library. The latter two name one that provides symbols in
-/// place of another.
+/// The entries of the dynamic section that name a library. The latter two name a library that provides symbols in
+/// place of another one.
 const NAMES_LIBRARY: [u32; 3] = [elf::DT_NEEDED, elf::DT_AUXILIARY, elf::DT_FILTER];
 
 /// What the ELF file shows.
@@ -107,7 +107,7 @@ type Symbols<'data> = SymbolTable<'data, elf::FileHeader64<LittleEndian>>;
 /// A symbol that the file imports.
 struct Taken<'data> {
     name: &'data str,
-    /// Whether it must be there, but the file does not say which library has it. Symbols of libc are
+    /// Whether the symbol is required, but the file does not say which library has it. Symbols of libc are
     /// versioned, and a version names its library.
     is_unnamed: bool,
 }
@@ -133,8 +133,8 @@ fn taken<'data>(
     Ok(taken.collect())
 }
 
-/// Whether a symbol belongs to a sanitizer's runtime, which is part of a host that was built with a
-/// sanitizer. That runtime forgets what it has of an image when the image is unmapped.
+/// Whether a symbol belongs to a sanitizer's runtime, which is part of a host that was built with a sanitizer.
+/// That runtime drops its data about an image when the image is unmapped.
 fn is_of_sanitizer(symbol: &str) -> bool {
     ["__asan_", "__sanitizer_", "__lsan_"].iter().any(|begin| symbol.starts_with(begin))
 }

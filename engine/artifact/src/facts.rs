@@ -57,7 +57,8 @@ impl Facts {
     }
 }
 
-/// Why an image is kept that needs libraries which the host does not trust.
+/// The reason to keep an image that needs libraries which the host does not trust; `None` if there are no such
+/// libraries.
 fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<KeepReason> {
     let library = libraries.iter().find(|library| !trusted.contains(library))?;
     let why = format!(
@@ -68,10 +69,11 @@ fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<KeepReason
     Some(KeepReason::new(KeepKind::NeedsLibrary, why).library(library))
 }
 
-/// What to do instead of needing or opening a shared library, for which an image is kept.
+/// The advice for an image that is kept because it needs or opens a shared library.
 pub fn instead_of(library: &str) -> String {
     if ["libssl.so", "libcrypto.so"].iter().any(|name| library.starts_with(name)) {
-        // The crate `openssl` does so (`SSL_get_ex_new_index`): OpenSSL calls it when any connection ends.
+        // The crate `openssl` leaves such a callback (`SSL_get_ex_new_index`), which OpenSSL calls when any
+        // connection ends.
         return "OpenSSL has callbacks of whoever uses it, so a host must not trust it; use rustls, or leave \
                 connections to the host"
             .to_owned();
@@ -82,7 +84,7 @@ pub fn instead_of(library: &str) -> String {
     )
 }
 
-/// Why an image is kept for what its file is.
+/// The reason to keep an image because of its file itself; `None` if there is no such reason.
 fn own_reason(elf: &elf::ElfFacts) -> Option<KeepReason> {
     if let Some(why) = PLATFORM_KEEPS {
         return Some(KeepReason::new(KeepKind::Platform, why));
@@ -155,13 +157,13 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
     })
 }
 
-/// What a file that [`inspect`] refuses says of itself, without any check. `None` if it has no descriptor.
+/// The statements of a file that [`inspect`] refuses, without any check. `None` if it has no descriptor.
 pub fn claims(file: &[u8]) -> Option<Facts> {
     let start = file.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)?;
     claims_of(&descriptor(file, start).ok()?).ok()
 }
 
-/// What the descriptor alone says.
+/// The facts in the descriptor.
 fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
     let name = text(&descriptor.name)?;
     let name = name

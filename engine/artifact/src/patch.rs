@@ -1,14 +1,13 @@
 //! A patch: new code for some functions of a version that runs, while its data stays.
 //!
-//! A patch is made against one build, its base, and is loaded beside the image of exactly that build. It
-//! contains the functions that changed, and all their callers up to the functions that the engine calls.
-//! Everything else that it needs it takes from the base, by the address in the base's file. A patch contains
-//! no absolute address: whatever depends on where base and patch are mapped is a [`Fixup`], which the engine
-//! fills in.
+//! A patch is made against one build, its base, and is loaded beside the image of exactly that build. It contains
+//! the functions that changed, and all their callers up to the functions that the engine calls. It takes
+//! everything else from the base, by the address in the base's file. A patch contains no absolute address:
+//! whatever depends on where base and patch are mapped is a [`Fixup`], which the engine fills in.
 //!
-//! As a file it is [`MAGIC`], the lengths of the header and of the content, the header as JSON, the content, the
-//! symbols, and a hash of everything before. No reader trusts it: [`Patch::read`] refuses whatever would lead out of the patch, and
-//! the engine whatever would lead out of the base.
+//! A patch file consists of [`MAGIC`], the lengths of the header and of the content, the header as JSON, the
+//! content, the symbols, and a hash of everything before. No reader trusts it: [`Patch::read`] refuses references
+//! that lead out of the patch, and the engine refuses references that lead out of the base.
 
 use std::fmt;
 use std::ops::Range;
@@ -23,7 +22,7 @@ pub const MAGIC: [u8; 8] = *b"hswppat\x02";
 pub const MAX_BYTES: usize = 1 << 20;
 /// The largest file of symbols of a patch, in bytes. Larger ones are not made, and are not read.
 pub const MAX_SYMBOL_BYTES: usize = 16 << 20;
-/// The size of a page: what is aligned to it in a patch is aligned to it in memory.
+/// The size of a page. Data that is aligned to it in a patch is aligned to it in memory.
 pub const PAGE: usize = 4096;
 /// The size of a hash, in bytes.
 const HASH: usize = 32;
@@ -35,9 +34,9 @@ pub struct Patch {
     pub header: Header,
     /// The content: first the code, up to [`Header::code`], then read-only data.
     pub content: Vec<u8>,
-    /// An ELF file that names the functions, for backtraces; empty if there is none. It has the places in the source
-    /// if the compiler made debug information. There, the content begins at the address [`PAGE`], since
-    /// readers of such files take the address 0 for none.
+    /// An ELF file that names the functions, for backtraces; empty if there is none. It has the places in the
+    /// source if the compiler made debug information. In this file, the content begins at the address [`PAGE`],
+    /// since readers of such files take the address 0 for none.
     pub symbols: Vec<u8>,
 }
 
@@ -55,7 +54,7 @@ pub struct Header {
     pub frames: Range<u32>,
     /// The places that the engine fills in.
     pub fixups: Vec<Fixup>,
-    /// Where the descriptions of the functions are that the engine calls. Each replaces the base's function
+    /// The places of the descriptions of the functions that the engine calls. Each replaces the base's function
     /// of the same name.
     pub functions: Vec<u32>,
     /// The functions whose code changed, by their readable names.
@@ -71,7 +70,7 @@ pub struct Fixup {
     pub form: Form,
     /// What it refers to.
     pub target: Target,
-    /// What is added to the target's address.
+    /// The number that is added to the target's address.
     pub addend: i64,
 }
 
@@ -81,7 +80,7 @@ pub struct Fixup {
 pub enum Form {
     /// The target's address, in eight bytes.
     Absolute,
-    /// The target's address minus that of the place, in four bytes with a sign.
+    /// The target's address minus the address of the place, in four bytes with a sign.
     Relative,
 }
 
@@ -154,7 +153,7 @@ impl Patch {
         BuildId::from_bytes(id)
     }
 
-    /// Whether the build is not linked yet that has this code: [`Header::build`] is the [`code_id`](Self::code_id).
+    /// Whether the build with this code is not linked yet: [`Header::build`] is the [`code_id`](Self::code_id).
     #[must_use]
     pub fn is_early(&self) -> bool {
         self.header.build == self.code_id()

@@ -265,15 +265,15 @@ impl Engine {
         self.enter().plan(PlanParams { latest, ..PlanParams::default() })
     }
 
-    /// Gives the version of a plugin that serves the code of a patch whose artifact is still being linked, as
-    /// `hotswap_build` makes it. A later [`reload`](Self::reload) that finds the artifact, and the patch that names
-    /// it beside, publishes nothing: the code serves already. The same call with that patch says at once which
-    /// build it is.
+    /// Patches the version of a plugin that serves, while the artifact with the same code is still being linked.
+    /// `hotswap_build` makes such patches. A later [`reload`](Self::reload) that finds the artifact, with a patch
+    /// beside it that names the artifact, publishes nothing, because the code serves already. A second call of
+    /// this function, with that patch, records at once which build it is.
     ///
     /// # Errors
-    /// As for `load`; if the patch cannot be read or is for another build than the one that serves, if a rollback
-    /// keeps the plugin back, and if it has this code already. Nothing has changed then, and nothing is logged
-    /// as an error: the artifact is still to come.
+    /// As for `load`. Also if the patch cannot be read or is for another build than the one that serves, if a
+    /// rollback keeps the plugin back, or if the plugin has this code already. Then nothing has changed, and
+    /// nothing is logged as an error, because the artifact is still to come.
     pub fn patch(&self, params: PatchParams) -> Result<ReloadReport, EngineError> {
         self.enter().patch(params)
     }

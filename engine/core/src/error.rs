@@ -385,12 +385,12 @@ impl std::error::Error for EngineError {
     }
 }
 
-/// The longest text of a failed load that consoles are told, in bytes, and the largest number of its causes.
+/// The longest text of a failed load that consoles receive, in bytes, and the largest number of its causes.
 const MAX_TOLD: usize = 16 << 10;
 const MAX_CAUSES: usize = 16;
 
-/// A text that a plugin has made, cut to so many bytes. Consoles are told it for as long as the version is
-/// there, and a line for a console has bounds.
+/// The first `bytes` bytes of a text that a plugin has made, and then its length if it was longer. Consoles
+/// receive it as long as the version is there, and the length of a line for a console is bounded.
 pub(crate) fn shortened(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();

@@ -426,9 +426,8 @@ fn attach(
         let why = "attaching to it panicked".to_owned();
         (why.clone(), LoadCause::Panic { message: why, location: None })
     })?;
-    // SAFETY: the image has just returned its table, and the descriptor is a static in the image. The
-    // compiler that built the image took the stamp for zero, so the read is volatile: the file has another
-    // one.
+    // SAFETY: the image has just returned its table, and the descriptor is a static in the image. The compiler
+    // that built the image took the stamp for zero, but the file has another stamp, so the read is volatile.
     let Descriptor { stamp: Stamp { build_id, .. }, .. } =
         unsafe { table.as_ref().descriptor.read_volatile() };
     if build_id == expected.bytes() {

@@ -31,13 +31,13 @@
 //! | provide objects that plugins import by name | [`EngineBuilder::provide`] |
 //! | hand an object, or a stream, to a plugin | [`Leased::new`], [`LeasedStream`](plugin::LeasedStream) |
 //! | go back from a version that fails again and again | [`EngineBuilder::guard`], [`Guard`] |
-//! | publish what breaks the host's own calls | [`EngineBuilder::publish_breaking`] |
+//! | publish a load that breaks the host's own calls | [`EngineBuilder::publish_breaking`] |
 //! | give plugins an object of the host's | [`EngineBuilder::extension`], [`Generation::extension`] |
 //! | link plugins into the program, for a debugger | [`Engine::builder_static`] |
 //! | see what happens | [`Engine::subscribe`], [`Engine::snapshot`] |
 //! | let a console attach, and show it the log | [`EngineBuilder::console`], [`console_layer`] |
 //! | see what a version leaves on the heap | [`Allocator`] |
-//! | free versions of which idle threads still have thread-locals | [`checkpoint`], [`EngineBuilder::wake_threads`] |
+//! | free versions whose thread-locals idle threads still have | [`checkpoint`], [`EngineBuilder::wake_threads`] |
 //! | read an artifact without loading it | [`artifact`], [`probe`] |
 //! | know what went wrong | [`EngineError`], [`CallError`] |
 

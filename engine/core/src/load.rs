@@ -1,6 +1,6 @@
 //! A load or reload: a transaction from the plugin directory to the published generation.
 
-// What there is to load.
+// The artifacts that can be loaded.
 mod candidate;
 pub(crate) mod earlier;
 pub(crate) mod find;
@@ -103,22 +103,22 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What the engine remembers from load to load. The lock around it makes loads run one at a time.
 #[derive(Default)]
 pub(crate) struct LoadState {
-    /// The files that were read, by path, with what was read.
+    /// The files that were read, by path, with the identity, the plugin and the build of each.
     files: HashMap<OsString, KnownFile, FxBuildHasher>,
     /// How often each plugin was loaded.
     ordinals: HashMap<PluginName, u32>,
     /// The builds from which each plugin was rolled back. They are loaded again only on request.
     held: HashMap<PluginName, HashSet<BuildId>>,
-    /// For each plugin, the version to which the guard goes back, and the builds between which it has gone
-    /// back and which it leaves alone.
+    /// For each plugin, the version to which the guard goes back, and the builds between which the guard went
+    /// back, which it leaves alone.
     spares: HashMap<PluginName, Spare>,
     taken_back: HashMap<PluginName, HashSet<BuildId>>,
     /// The data for plugins in loads that have no data of their own.
     data: Option<Data>,
 }
 
-/// The version that was replaced last, to which the guard can go back. It may be freed by then, and no store
-/// need have its artifact.
+/// The version that was replaced last, to which the guard can go back. The version may be freed by then, and its
+/// artifact need not be in a store.
 pub(crate) struct Spare {
     pub ordinal: u32,
     build_id: BuildId,
@@ -197,7 +197,7 @@ fn reload_with(
         elapsed_us: micros(begun.elapsed()),
         phases: phases.0.into_iter().chain(waits).collect(),
         build_phases: match context.store_dir() {
-            // What is loaded first was built for no reload, and maybe long ago.
+            // The artifacts of a first load were not built for a reload, and maybe long ago.
             _ if !early.is_empty() => early,
             Some(store) if current.number > GenerationNumber::NONE => plan.build_phases(store),
             _ => Vec::new(),
@@ -222,8 +222,8 @@ impl LoadContext<'_> {
 }
 
 impl LoadState {
-    /// Keeps what was read of each file until the file changes, and the builds from which plugins were rolled
-    /// back.
+    /// Keeps the facts that were read of each file until the file changes, and the builds from which plugins were
+    /// rolled back.
     fn remember(&mut self, plan: &Plan) {
         if let Some((plugin, build_id)) = plan.rolled_back_from() {
             self.held.entry(plugin.clone()).or_default().insert(build_id);

@@ -121,8 +121,8 @@ pub(crate) fn calls_path() -> Option<PathBuf> {
     calls_file().map(CallsFile::path)
 }
 
-/// Says to consoles what is at an address that slots may hold, and by number what calls note there. The builds
-/// are those of its faces.
+/// Tells consoles which version has an address that slots may hold, and what the notes of calls there mean: the
+/// functions, and then the activities, by number. `builds` are the builds of the version's faces.
 pub(crate) fn describe<'a, T>(
     address: *const T,
     plugin: &str,
@@ -273,7 +273,7 @@ impl Entered {
         self.0.slot().try_hold(address.addr(), note, false);
     }
 
-    /// What it has noted.
+    /// The note of the slot.
     pub fn noted(&self) -> usize {
         self.0.slot().noted()
     }
@@ -381,7 +381,7 @@ pub(crate) fn take_wish_for_checkpoint() -> bool {
     THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_wish_for_checkpoint)
 }
 
-/// What the innermost call of this thread at an address has noted, if there is one that has a slot.
+/// The note of this thread's innermost call at an address; `None` if no such call has a slot.
 pub(crate) fn noted_here<T>(address: *const T) -> Option<usize> {
     THIS_THREAD.with(|this| this.slots.get())?.noted_at(address.addr())
 }

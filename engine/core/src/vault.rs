@@ -109,7 +109,7 @@ enum Sight {
     Ended,
 }
 
-/// A cell that was taken out of the Vault, with what keeps its owner there to drop the value.
+/// A cell that was taken out of the Vault, and the lease that keeps its owner mapped until the value is dropped.
 struct Displaced {
     cell: Arc<Cell>,
     lease: Option<Lease>,
@@ -149,7 +149,7 @@ impl Overlay {
         self.carries.locked()
     }
 
-    /// Takes out the values that one version was to take over.
+    /// Takes out the values that one version was about to take over.
     fn take_carries_of(&self, version: &Version) -> Vec<Carry> {
         let mut carries = self.carries();
         let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -261,9 +261,9 @@ impl Store {
     /// still reading the old generation.
     ///
     /// # Errors
-    /// If a value that is to be taken over does not fit any more, was replaced meanwhile, or is in use for as
-    /// long as a step may take. Then nothing has changed. Also if code of a version does not give a value
-    /// back; then that value is lost.
+    /// If a value that the load takes over does not fit any more, was replaced meanwhile, or is in use for as
+    /// long as a step may take. Then nothing has changed. Also if code of a version does not give a value back;
+    /// then that value is lost.
     pub fn publish<G: Fn() -> bool>(
         &self,
         overlay: &Overlay,
@@ -326,7 +326,7 @@ impl Store {
 
     /// Drops the entries of a version, values and objects. From now on the version cannot leave any.
     ///
-    /// The caller is the reaper. Only the version itself can reach what is dropped.
+    /// The caller is the reaper. Only the version itself can reach the dropped entries.
     pub fn end(&self, version: &Version) {
         let ended = {
             let _writers = self.contents();
@@ -377,8 +377,8 @@ const MAX_LOOKED_AT_BYTES: usize = 512 << 10;
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 impl Drop for Contents {
-    /// The remaining entries belong to the host: those of versions were dropped with them. Registrations of
-    /// the host are dropped by their last holder.
+    /// The remaining entries belong to the host: entries of versions were dropped with the versions.
+    /// Registrations of the host are dropped by their last holder.
     fn drop(&mut self) {
         let is_host = |owner: &Owner| matches!(owner, Owner::Host);
         let cells = self.entries.values().filter(|cell| is_host(&cell.owner()));

@@ -109,7 +109,7 @@ pub(crate) struct Version {
     is_urgent: AtomicBool,
     /// Whether the reaper has to look at it, and has not begun to.
     is_queued: AtomicBool,
-    /// The face of which a call has returned last since it serves, plus one; 0 before that.
+    /// The number of the face whose call returned last since the version serves, plus one; 0 before that.
     answered: AtomicU8,
     services: Services,
     /// The tasks that it started. Some may have ended.
@@ -278,8 +278,8 @@ impl Version {
         if self.stage().is_ending() {
             return task.cancel();
         }
-        // Ended tasks are only forgotten when the list is full, so that this costs each task no more than
-        // being added.
+        // Ended tasks are removed only when the list is full, so that the cost per task is no more than the cost
+        // of adding it.
         if tasks.len() == tasks.capacity() {
             tasks.retain(|task| !task.is_finished());
         }
@@ -434,21 +434,21 @@ impl Version {
         self.note_call(self.faces.serving(), self.unplaced() + number.unwrap_or(0))
     }
 
-    /// As `note`, for the function of a place in a face.
+    /// Works like `note`, for a call of the function at `place` in `face`.
     pub fn note_call(&self, face: FaceNumber, place: usize) -> Option<Entered> {
         let entered = Entered::new()?;
         entered.note(self, face.note(place));
         Some(entered)
     }
 
-    /// The face that the innermost call of this thread in the version meets. Without one, that whose code started
-    /// the thread; the base for a thread of others.
+    /// The face that the innermost call of this thread in the version meets. If there is no such call, the face
+    /// whose code started the thread; for any other thread, the base.
     pub fn face_here(&self) -> FaceNumber {
         let called = slots::noted_here(self).map(|note| FaceNumber::of_note(note).0);
         called.or_else(|| threads::face_of_thread(self)).unwrap_or(FaceNumber::BASE)
     }
 
-    /// Keeps what functions are called with.
+    /// Stores the context with which functions are called.
     pub fn set_context(&self, context: CallContext) {
         let _ = self.context.set(context);
     }
@@ -467,7 +467,8 @@ impl Version {
         self.declared.get().map(|declared| &*declared.functions.counts)
     }
 
-    /// Counts an error that a function returned. Errors that say that the call was wrong are its caller's.
+    /// Counts an error that a function returned. Errors that say that the call was wrong are not counted, because
+    /// the caller is at fault.
     pub fn returned(&self, face: FaceNumber, function: &str, error: &Error) {
         if error.kind() == ErrorKind::Failed {
             let first = self.failures.returned(face, function, error.message());
@@ -475,7 +476,7 @@ impl Version {
         }
     }
 
-    /// Counts a panic of a function, or of an object's method; returns how it is told.
+    /// Counts a panic of a function, or of an object's method. Returns the text that reports it.
     pub fn panicked(&self, face: FaceNumber, function: &str, panic: &PanicReport) -> String {
         let text = format!("panicked at {}: {}", panic.location, panic.message);
         let first = self.failures.panicked(face, function, &text);
@@ -483,7 +484,8 @@ impl Version {
         text
     }
 
-    /// Tells everybody of the first failure of a face, and the guard of each of the one that serves.
+    /// Sends an event if this is the first failure of a face, and tells the guard of every failure of the face
+    /// that serves.
     fn report(&self, face: FaceNumber, first: Option<FirstFailure>, is_panic: bool) {
         if let Some(failure) = first {
             self.services.events.send(Event::FirstFailure {
@@ -501,7 +503,7 @@ impl Version {
         }
     }
 
-    /// Ends a call that was counted, of a face.
+    /// Ends a counted call of a face.
     #[inline(always)]
     pub fn end_counted(&self, face: FaceNumber, place: usize, begun: counts::Begun) {
         if let Some(timed) = begun {
@@ -517,14 +519,15 @@ impl Version {
         self.counts().into_iter().for_each(|counts| counts.end(place, timed));
     }
 
-    /// The first call of a face is told, and it alone takes locks. No call comes to a face by a way that does
-    /// not look here before another one has gone a way that does.
+    /// Reports the first call of a face; only this call takes locks. A way to call that skips this check is used
+    /// only after another call of the face has passed the check.
     #[cold]
     fn end_first(&self, face: FaceNumber, place: usize) {
         if face != self.faces.serving() {
             return;
         }
-        // Only a version that serves is waited for: none that is being loaded, or was replaced before.
+        // Only a first call in a version that serves is reported, and none in a version that is being loaded, or
+        // was replaced before.
         let (active_at, has_served) = {
             let life = self.life();
             (life.serving_since(), life.has_served())
@@ -620,8 +623,8 @@ impl Version {
         self.declared.get()?.functions.find(name)
     }
 
-    /// The number with which a call is noted that the plugin answers in `invoke_func`: that of the first
-    /// activity in [`Activity::NOTED`].
+    /// The number that a slot notes for a call which the plugin answers in `invoke_func`. It is also the number
+    /// of the first activity in [`Activity::NOTED`].
     pub fn unplaced(&self) -> usize {
         self.counts().map_or(0, CallCounts::unnumbered)
     }
@@ -690,8 +693,8 @@ impl Version {
         self.life().since_leaving()
     }
 
-    /// The version in the form of the console protocol. It contains what the reaper wrote; only the holders
-    /// of a version that waits for them are read again.
+    /// The version in the form of the console protocol. It contains the state that the reaper wrote; only the
+    /// holders of a version that waits for them are read again.
     pub fn info(&self) -> VersionInfo {
         let (state, mut remark, failure, ending) = {
             let life = self.life();
@@ -741,12 +744,12 @@ impl Version {
         self.faces.get(face).map_or(self.facts.build_id, Face::build_id)
     }
 
-    /// The functions whose code in a face differs from that of the base, by their readable names.
+    /// The readable names of the functions whose code in a face differs from the code in the base.
     pub fn changed_by(&self, face: FaceNumber) -> &[String] {
         self.faces.get(face).map_or(&[], |face| &face.changed)
     }
 
-    /// Says which build has the code of a face that served before it was linked.
+    /// Records the build and the artifact with the code of a face that served before the build was linked.
     pub fn settle(&self, face: FaceNumber, build_id: BuildId, artifact: File) {
         if let Some(face) = self.faces.get(face) {
             face.settle(build_id, artifact);
@@ -754,7 +757,8 @@ impl Version {
         }
     }
 
-    /// A face of it serves from now on. What failed before did so in another one.
+    /// Notes which face serves from now on. The guard counts from zero, because earlier failures belong to
+    /// another face.
     pub fn serve_face(&self, face: FaceNumber) {
         self.faces.note_serving(face);
         self.recent.forget();

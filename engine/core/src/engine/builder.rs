@@ -145,7 +145,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Called with the new and the old generation before a load is published; an error or a panic
+    /// Sets a callback that gets the new and the old generation before a load is published; an error or a panic
     /// undoes the load.
     pub fn on_reload<E>(
         mut self,
@@ -158,7 +158,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether a load is published although it breaks an expectation of the host's own code; `false` by
+    /// Sets whether a load is published although it breaks an expectation of the host's own code; `false` by
     /// default.
     ///
     /// The host expects whatever it uses with Rust types:
@@ -253,18 +253,19 @@ impl EngineBuilder {
         self
     }
 
-    /// Distinguishes this host from others of a fleet, besides its toolchain: each group of hosts with the same
-    /// labels has hosts of its own that try a release first. `HOTSWAP_LABELS` adds others.
+    /// Gives this host a label. In a fleet, hosts with the same labels and the same toolchain form a group, and
+    /// each group first tries a release on hosts of its own. `HOTSWAP_LABELS` adds other labels.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
     }
 
-    /// Asked by a fleet's agent before this host is to load another release, which is fetched and tried by then: now,
-    /// later (it is offered again every few seconds), or not at all. A release that a fleet goes back from is
-    /// replaced without asking. Without it the answer is "now".
+    /// Sets a callback that the agent of a fleet calls before this host has to load another release, which was
+    /// fetched and tried by then. It answers now, later (the release is offered again every few seconds), or not
+    /// at all. It is not called when the fleet replaces a release from which it goes back. Without a callback,
+    /// the answer is "now".
     ///
-    /// It is called on a thread of the console, and is not to wait for anything.
+    /// It is called on a thread of the console, and must not wait for anything.
     ///
     /// ```
     /// # use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
@@ -285,16 +286,17 @@ impl EngineBuilder {
         self
     }
 
-    /// How this host is, by its own account: shown by `hotswap fleet hosts`. A rollout is taken back where a host that was
-    /// well before it is not well any more with the release.
+    /// Sets a callback that reports the health of this host, which `hotswap fleet hosts` shows. A rollout is
+    /// taken back if a host was healthy before it and is unhealthy with the release.
     ///
-    /// It is called on a thread of the console, several times a second, and is not to wait for anything.
+    /// It is called on a thread of the console, several times a second, and must not wait for anything.
     pub fn health(mut self, ask: impl Fn() -> HostHealth + Send + Sync + 'static) -> Self {
         self.hooks.health = Some(Box::new(ask));
         self
     }
 
-    /// Called when a version waits for threads to run its thread-locals' destructors.
+    /// Sets a callback that is called when a version waits for threads to run the destructors of its
+    /// thread-locals.
     ///
     /// If a host has threads that live long without calling plugins, this callback must wake them, so that
     /// each calls [`checkpoint`](crate::checkpoint).
@@ -448,7 +450,8 @@ fn host_info(
     }
 }
 
-/// The labels in a text: `KEY=VALUE`, several of them with commas between. What is none is left out, and told.
+/// The labels in a text: `KEY=VALUE`, several of them with commas between. A part of another form is left out,
+/// and logged.
 fn labels_of(text: &str) -> impl Iterator<Item = (String, String)> {
     let label = |part: &str| match part.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {

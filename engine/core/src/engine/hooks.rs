@@ -1,4 +1,4 @@
-//! What a host is asked by a fleet.
+//! The callbacks by which a fleet asks a host.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +7,7 @@ use hotswap_protocol::{HostHealth, OfferAnswer, OfferParams};
 type OnOffer = Box<dyn Fn(&OfferParams) -> OfferAnswer + Send + Sync>;
 type Health = Box<dyn Fn() -> HostHealth + Send + Sync>;
 
-/// What the host has to say, where it is asked.
+/// The callbacks of the host; `None` for those that it has not set.
 #[derive(Default)]
 pub(super) struct Hooks {
     pub on_offer: Option<OnOffer>,
@@ -15,7 +15,8 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Whether a release may be loaded now. A host that cannot say is not to be disturbed.
+    /// Whether a release may be loaded now. If the callback panics, the answer is "later", so that the host is
+    /// not disturbed.
     pub fn offer(&self, offer: &OfferParams) -> OfferAnswer {
         let Some(on_offer) = &self.on_offer else { return OfferAnswer::Now };
         let asked = catch_unwind(AssertUnwindSafe(|| on_offer(offer)));
@@ -24,7 +25,7 @@ impl Hooks {
         })
     }
 
-    /// How the host is; `None` if it does not say.
+    /// The health of the host; `None` if it does not report any.
     pub fn health(&self) -> Option<HostHealth> {
         let health = self.health.as_ref()?;
         let asked = catch_unwind(AssertUnwindSafe(health));

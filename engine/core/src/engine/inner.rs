@@ -293,8 +293,8 @@ impl Inner {
         result
     }
 
-    /// Patches the version of a plugin that serves, before the artifact is linked that has this code; or says, when
-    /// it is, which build that is.
+    /// Patches the version of a plugin that serves, before the artifact with this code is linked. After it is
+    /// linked, records which build has the code.
     pub fn patch(&self, params: PatchParams) -> Result<ReloadReport, EngineError> {
         let PatchParams { plugin, patch: path, build_phases } = params;
         let read = load::patch::read(&path);
@@ -308,7 +308,7 @@ impl Inner {
         self.load_as(Request::Patch { plugin, patch, build_phases }, None, None)
     }
 
-    /// Refuses what would wait for a load that waits for the caller.
+    /// Refuses an action `what` that would wait for a load, if that load waits for the caller.
     fn expect_outside_load(&self, what: &'static str) -> Result<(), EngineError> {
         if self.is_inside_load() { Err(EngineError::InsideLoad { what }) } else { Ok(()) }
     }
@@ -336,7 +336,8 @@ impl Inner {
         if let Some(listener) = self.listener.locked().as_ref() {
             listener.renew();
         }
-        // If a patch is refused, its artifact is loaded when it is linked: that is told, and not this.
+        // If a patch is refused, its artifact is loaded when it is linked. That load is reported, and not the
+        // refusal.
         let is_early = matches!(request, Request::Patch { .. });
         let started = Event::ReloadStarted { at_ms: now_ms() };
         if !is_early {
@@ -365,7 +366,7 @@ impl Inner {
         result
     }
 
-    /// Keeps the outcome of a load in the list of the last loads, and tells of it.
+    /// Keeps the outcome of a load in the list of the last loads, and sends an event about it.
     fn tell_end(&self, end: ReloadEnd) {
         let reload = PastReload { at_ms: now_ms(), end };
         let mut reloads = self.reloads.locked();

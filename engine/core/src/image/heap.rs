@@ -25,9 +25,9 @@ pub(crate) const MEANS_NOTHING: u64 = 1024;
 
 /// An allocator for hosts that want to know how much memory each version has on the heap.
 ///
-/// A console then shows, for every version, how much of the memory that its code allocated is not freed yet,
-/// by the version itself or by whoever took it over. It shows this while the version serves, and also after
-/// it was freed, when the rest is mostly what its statics had.
+/// A console then shows, for every version, how much of the memory that its code allocated is not freed yet, by
+/// the version itself or by whoever took it over. It shows this while the version serves, and also after it was
+/// freed, when the rest is mostly memory that its statics owned.
 ///
 /// Each block takes eight bytes more. Each allocation of a plugin changes one counter of its version, which
 /// all threads of the version share. A version leaves eight bytes that are never freed.

@@ -275,7 +275,7 @@ unsafe extern "C" fn put_variable(text: *const c_char) -> c_int {
             let (name, value) = (&text[..at], &text[at + 1..]);
             change_variable(OsStr::from_bytes(name), Some(OsStr::from_bytes(value)), true)
         }
-        // So does glibc.
+        // glibc also removes the variable here.
         None => change_variable(OsStr::from_bytes(text), None, true),
     }
 }
@@ -373,7 +373,7 @@ unsafe extern "C" fn signal_handler<H: HostServices>(
     }
 }
 
-/// The functions of libc itself: where the host calls them, no hook comes between.
+/// The functions of libc itself: the host's own calls do not go through hooks.
 const LOADER: LoaderTable = LoaderTable {
     open: libc::dlopen,
     open_in: libc::dlmopen,

@@ -22,7 +22,7 @@ impl LeftMapped {
         cut_out(&mut self.0.locked(), range);
     }
 
-    /// How many bytes of it are in memory now. Allocators reserve a lot of which they use little.
+    /// The number of bytes in these ranges that are in memory now. Allocators reserve much more than they use.
     pub fn bytes(&self) -> u64 {
         let all = self.0.locked();
         if all.is_empty() {

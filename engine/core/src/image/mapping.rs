@@ -99,7 +99,7 @@ pub(super) fn handled_signal(mapping: &Range<usize>) -> Option<c_int> {
     })
 }
 
-/// How many bytes of a range that is mapped are in memory, as far as the first [`MOST_LOOKED_AT`] of it go.
+/// The number of bytes of a mapped range that are in memory, among its first [`MOST_LOOKED_AT`] bytes.
 pub(super) fn resident(range: &Range<usize>) -> usize {
     /// How many bytes to ask for at a time.
     const STEP: usize = 64 << 20;
@@ -121,5 +121,5 @@ pub(super) fn resident(range: &Range<usize>) -> usize {
     bytes.min(range.len())
 }
 
-/// How much of a range [`resident`] looks at. Some programs reserve a terabyte.
+/// The largest number of bytes of a range that [`resident`] checks. Some programs reserve a terabyte.
 const MOST_LOOKED_AT: usize = 16 << 30;

@@ -1,7 +1,7 @@
 //! The references to an image that code outside it may have. They decide whether the image may be unmapped.
 //!
-//! The hooks of the image report it. Reports are never forgotten: a pointer that nobody has now may have been
-//! copied before.
+//! The hooks of the image report these references. Reports are never forgotten: a pointer that nobody has now may
+//! have been copied before.
 
 use std::{
     collections::HashSet,
@@ -38,9 +38,10 @@ pub(crate) struct Outside {
     file: OnceLock<PathBuf>,
     /// The id by which its descriptors are found.
     opener: OpenerId,
-    /// Where it has mapped its own file, or the symbols of its patches: addresses and sizes. Code that resolves backtraces does this.
+    /// The addresses and sizes at which the image has mapped its own file, or the symbols of its patches. Code
+    /// that resolves backtraces does this.
     own_mappings: Mutex<Vec<(usize, usize)>>,
-    /// What else it has mapped.
+    /// The other ranges that the image has mapped.
     left_mapped: LeftMapped,
     /// The address range of the image; not known while its constructors run.
     mapping: OnceLock<Range<usize>>,
@@ -103,7 +104,7 @@ impl Outside {
         self.room.get().ok_or(NotMapped::NoRoom)
     }
 
-    /// Tells each patch that is there or may come, as `dl_iterate_phdr` tells images.
+    /// Calls `tell` for each patch that exists or may come, as `dl_iterate_phdr` does for images.
     pub fn each_patch(&self, tell: impl FnMut(&libc::dl_phdr_info) -> c_int) -> c_int {
         self.room().map_or(0, |room| room.each(tell))
     }
@@ -315,8 +316,8 @@ impl Outside {
         unsafe { libc::munmap(address, size) }
     }
 
-    /// Unmaps the image's mappings of its own file and of its patches' symbols. The image is gone, and so is all code that could read
-    /// them.
+    /// Unmaps the image's mappings of its own file and of its patches' symbols. The image is gone, and so is all
+    /// code that could read them.
     pub fn unmap_own_file(&self) {
         for (start, size) in std::mem::take(&mut *self.own_mappings.locked()) {
             // SAFETY: the image made the mapping for itself, and is gone.
@@ -369,8 +370,8 @@ fn has_opened(library: &str) -> KeepReason {
     KeepReason::new(KeepKind::OpenedLibrary, why).library(library)
 }
 
-/// The signals that an image handles. Also set in a handler, and in a process between fork and exec:
-/// no lock is taken.
+/// The signals that an image handles. An image can set them in a handler, and in a process between fork and exec,
+/// so no lock is taken.
 struct Signals {
     /// The last handler of its own that the image has set for each signal; 0 if it has set none, or has
     /// restored the previous one.
@@ -467,9 +468,9 @@ impl Signals {
         code
     }
 
-    /// Restores the actions that the image found, for all signals whose handler is still that of the image.
-    /// If the found handler belongs to an image that has ended since, the action is restored that the ended
-    /// image had found.
+    /// Restores the actions that the image found, for all signals whose handler is still the image's. If the
+    /// found handler belongs to an image that has ended since, the action is restored that the ended image had
+    /// found.
     fn put_back(&self) {
         let mut ended = ENDED.locked();
         for at in 1..SIGNALS {

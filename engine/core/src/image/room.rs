@@ -180,7 +180,7 @@ impl Taken<'_> {
         Ok(written)
     }
 
-    /// Keeps what is mapped there.
+    /// Keeps the mapping in the place, so that the place is not emptied.
     pub fn keep(self) {
         std::mem::forget(self);
     }

@@ -13,7 +13,7 @@ use hotswap_protocol::same_plugin;
 
 use crate::{EngineError, LoadCause, Step};
 
-/// A file in the plugin directory whose name is that of an artifact.
+/// A file in the plugin directory with the name of an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub path: PathBuf,
@@ -30,9 +30,9 @@ pub(crate) struct FileIdentity {
     changed: (i64, i64),
 }
 
-/// Lists the files whose names end like that of a shared library, sorted by name. Hidden files are left out,
-/// since files that are being written have such names. If the host asks for some plugins `only`, a name that
-/// is not a file is an error only if it is the name of such a plugin.
+/// Lists the files whose names end like the name of a shared library, sorted by name. Hidden files are left out,
+/// since files that are being written have such names. If the host asks for some plugins `only`, a name that is
+/// not a file is an error only if it is the name of such a plugin.
 pub(crate) fn find(dir: &Path, only: Option<&[String]>) -> Result<Vec<Found>, EngineError> {
     let refuse = |error: io::Error| {
         let advice = match error.kind() {

@@ -118,7 +118,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
         return Ok(None);
     }
     let way = way_by(running, patch)?;
-    // It was patched before the artifact was linked, which build this is was not known then.
+    // The version was patched before the artifact was linked, when the build was not known yet.
     if let Way::Face(face) = &way {
         let file = File::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
         version.settle(*face, build, file);
@@ -126,7 +126,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
     Ok(Some(way))
 }
 
-/// How the version that serves comes to the code of a patch.
+/// The way by which the version that serves can get the code of a patch.
 pub(super) fn way_by(running: &Lease, patch: Patch) -> Result<Way, NotPatched> {
     let version = running.version();
     let (base, serving) = (patch.header.base, version.facts.build_id);
@@ -147,7 +147,7 @@ fn beside(artifact: &Found) -> Result<Option<Patch>, NotPatched> {
     }
 }
 
-/// The id of the code of a build, as the patch beside its artifact has it; `None` if there is no patch of it.
+/// The id of the code of a build, from the patch beside its artifact; `None` if there is no patch for this build.
 pub(super) fn code_of(artifact: &Found, build: BuildId) -> Option<BuildId> {
     let patch = beside(artifact).ok().flatten()?;
     (patch.header.build == build).then(|| patch.code_id())
@@ -212,7 +212,8 @@ fn describe(image: &Image, functions: &[FunctionRef]) -> Answer<Vec<DescribedFun
     Answer::Ok(described)
 }
 
-/// Says which build has the code that a plugin has by a patch; an error if it has other code.
+/// Records which build has the code that a plugin got from `patch`; returns an error if the plugin has other
+/// code.
 pub(crate) fn settle(
     current: &Generation,
     plugin: &str,

@@ -118,7 +118,7 @@ impl Planned {
         }
     }
 
-    /// The artifact that is to be loaded; `None` if there is none.
+    /// The artifact to load; `None` if there is none.
     pub fn artifact(&self) -> Option<&Inspected> {
         match &self.action {
             Action::Load(artifact) | Action::Rebind { artifact, .. } => Some(artifact),
@@ -143,7 +143,7 @@ impl Planned {
         }
     }
 
-    /// Makes it be loaded as a whole, if that is possible.
+    /// Turns patching the plugin into loading it as a whole, if that is possible.
     fn load_whole(&mut self, why: NotPatched) -> Result<(), EngineError> {
         self.action = match std::mem::replace(&mut self.action, Action::Hold) {
             Action::Patch { artifact: Some(artifact), .. } => Action::Load(artifact),
@@ -193,7 +193,7 @@ impl Plan {
         }
     }
 
-    /// Loads the patches that are to be published. A plugin that cannot be patched is loaded as a whole.
+    /// Loads the patches that this plan publishes. A plugin that cannot be patched is loaded as a whole.
     pub fn load_patches(
         &mut self,
         current: &Generation,
@@ -491,7 +491,7 @@ impl Plan {
         Some((&planned.name, planned.running.as_ref()?.build_id()))
     }
 
-    /// Whether its files are from the plugin directory.
+    /// Whether the artifacts are from the plugin directory.
     pub fn is_of_plugin_dir(&self) -> bool {
         self.from == From::PluginDir
     }
@@ -509,7 +509,7 @@ impl Plan {
         })
     }
 
-    /// The plugins of which another build was loaded.
+    /// The plugins that were loaded from another build.
     pub fn newly_loaded(&self) -> impl Iterator<Item = &PluginName> {
         self.new_artifacts().map(|new| &new.facts.name)
     }
@@ -590,7 +590,7 @@ pub(super) fn file_for_others(running: &Lease) -> Option<PathBuf> {
     let face = running.version().faces.get(running.face());
     match face.and_then(Face::artifact) {
         Some(file) => Some(path_of(file, &std::process::id().to_string())),
-        // The artifact whose code it has is not linked yet.
+        // The artifact with the code of this face is not linked yet.
         None if running.face() != FaceNumber::BASE => None,
         None => running.image().file().map(ToOwned::to_owned),
     }

@@ -177,7 +177,7 @@ impl Staging {
         }
     }
 
-    /// Gives the copy the name by which version `version` is loaded. The name begins with that of the plugin.
+    /// Gives the copy the name by which version `version` is loaded. The name begins with the name of the plugin.
     pub fn name(&self, inspected: &Inspected, version: u32) -> Result<Named, EngineError> {
         let Inspected { facts, copy, .. } = inspected;
         let file = format!(

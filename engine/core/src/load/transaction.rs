@@ -109,8 +109,8 @@ impl<'steps> Load<'steps> {
         self.meet_expectations(context, true)
     }
 
-    /// Refuses what breaks expectations of the host's own code. Registrations are known only after the steps
-    /// have run.
+    /// Refuses a load that breaks expectations of the host's own code. Registrations are known only after the
+    /// steps have run.
     fn meet_expectations(
         &self,
         context: &LoadContext<'_>,
@@ -144,7 +144,7 @@ impl<'steps> Load<'steps> {
         }
     }
 
-    /// Makes the replaced versions hand over that have a resource which only one version may have.
+    /// Makes replaced versions hand over, if they have a resource that only one version may have.
     fn hand_over(
         &mut self,
         context: &LoadContext<'_>,

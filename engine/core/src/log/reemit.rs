@@ -148,8 +148,8 @@ fn field_name(name: &str) -> String {
     if OWN_FIELDS.contains(&name) { format!("field.{name}") } else { cut(name) }
 }
 
-/// The text, or the beginning of one that is too long. Subscribers write such names as they are, so it has nothing
-/// that a terminal takes for an order.
+/// The text, or its beginning if it is too long, with spaces in place of control characters: subscribers write
+/// such names unchanged, and a terminal would obey them.
 fn cut(text: &str) -> String {
     const MARK: &str = "…";
     let (beginning, mark) = match text.len() {

@@ -28,7 +28,7 @@ use crate::{
     version::{Version, life::Stage, threads::checkpoint},
 };
 
-/// How long the end of one version may delay that of the next. An end takes microseconds, unless the plugin
+/// How long the end of one version may delay the end of the next. An end takes microseconds, unless the plugin
 /// waits for something.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -45,7 +45,7 @@ pub(crate) enum Work {
 /// How a version continues from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Not until a message comes: it has ended, or one of its threads or tasks runs.
+    /// Only when a message comes: it has ended, or one of its threads or tasks runs.
     Nothing,
     /// When threads have run destructors of it.
     Threads,

@@ -44,7 +44,8 @@ pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<
 pub(crate) enum Begun {
     /// The function has returned at once.
     Ended(Result<Value, CallError>),
-    /// It is `async`. In a box, so that the answer of one that is not need not be moved with room for it.
+    /// The function is `async`. The call is in a box, so that the result of a function that is not `async` stays
+    /// small.
     Running(Box<AsyncCall>),
 }
 

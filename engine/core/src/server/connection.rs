@@ -75,7 +75,7 @@ pub(super) fn serve(engine: &Weak<dyn Served>, stream: UnixStream, connections: 
     if let Err(error) = console.read_requests(&stream) {
         tracing::debug!("a console's connection ended: {error}");
     }
-    // Before its requests have ended: the next agent need not wait for what this one has asked for.
+    // This comes before its requests have ended, so that the next agent need not wait for them.
     console.end_agent();
     // A client may close its side for writing and still wait for answers.
     console.in_flight.wait_until_none(&outbox);
@@ -97,7 +97,7 @@ struct Console {
     greeted: bool,
     has_events: bool,
     following: Option<Following>,
-    /// The agent that the client is.
+    /// The agent, if the client is one.
     agent: Option<HostAgent>,
 }
 

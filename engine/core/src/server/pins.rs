@@ -89,7 +89,7 @@ impl Pins {
         let call = self.lock().add(plugin.name(), params, given)?;
         self.watch(engine)?;
         engine.tell(Event::PinCalled { at_ms: now_ms(), pin: Box::new(call.clone()) });
-        // A reload may have ended before the thread began to wait. Nobody reports that one.
+        // A reload may have ended before the thread began to wait. Nobody reports that reload.
         self.call_anew(&Arc::downgrade(engine));
         Ok(call)
     }

@@ -14,12 +14,12 @@ use crate::{EngineError, Events, LoadedPlugin};
 /// The services that the engine provides to consoles.
 pub(crate) trait Served: Send + Sync {
     fn host_info(&self) -> HostInfo;
-    /// From now on this agent brings the host to what its fleet declares.
+    /// Accepts the agent that brings the host to the release that its fleet declares.
     ///
     /// # Errors
-    /// The agent that does already.
+    /// The agent that the host has already.
     fn accept_agent(&self, agent: &HostAgent) -> Result<(), HostAgent>;
-    /// This agent is not connected any more.
+    /// Notes that this agent is not connected any more.
     fn end_agent(&self, agent: &HostAgent);
     fn subscribe(&self) -> Events;
     /// Sends an event to all subscribers.
@@ -43,7 +43,7 @@ pub(crate) trait Served: Send + Sync {
     fn apply(&self, apply: ApplyParams) -> Result<ReloadReport, EngineError>;
     /// Patches a plugin before its artifact is linked, or says which build has that code.
     fn patch(&self, patch: PatchParams) -> Result<ReloadReport, EngineError>;
-    /// Whether it takes a release now.
+    /// Whether the host takes a release now.
     fn offer(&self, offer: &OfferParams) -> OfferAnswer;
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError>;
     fn free(&self, target: &str) -> Result<FreeResult, EngineError>;

@@ -71,8 +71,9 @@ impl CallsFile {
         format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd()).into()
     }
 
-    /// Says what is at an address that slots may hold, and by number what calls may do there. The builds are
-    /// those of its faces, the base first.
+    /// Writes which version has an address that slots may hold, and what the notes of calls there mean: the
+    /// functions, and then the activities, by number. `builds` are the builds of the version's faces, the base
+    /// first.
     pub fn describe<'a>(
         &'static self,
         address: usize,

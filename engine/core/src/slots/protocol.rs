@@ -79,7 +79,7 @@ impl Slot {
         light_barrier(must_fence);
     }
 
-    /// What is noted of the address in use.
+    /// The note for the address in use.
     pub fn noted(&self) -> usize {
         self.note.load(Ordering::Relaxed)
     }
@@ -184,7 +184,7 @@ impl ThreadSlots {
         self.wishes.load(Ordering::Relaxed) != 0 && self.has_wish_after(slot)
     }
 
-    /// The closer check after leaving a slot has seen a bit.
+    /// Checks the bits more closely, after `leave` has seen one.
     #[cold]
     fn has_wish_after(&self, slot: &Slot) -> bool {
         light_barrier(self.must_fence());
@@ -236,7 +236,7 @@ impl ThreadSlots {
         notes.filter(move |(.., now)| *now == address).map(|(at, note, _)| (at, note))
     }
 
-    /// What the innermost slot notes that holds an address, or has it noted; on the slots' own thread.
+    /// The note of the innermost slot that holds or notes an address. Only the slots' own thread calls this.
     pub fn noted_at(&self, address: usize) -> Option<usize> {
         let has_it = |slot: &&Slot| slot.address.load(Ordering::Relaxed) & !NOTED == address;
         self.slots.iter().rev().find(has_it).map(Slot::noted)

@@ -27,7 +27,7 @@ static WAITERS: Mutex<Vec<Weak<dyn Waiter>>> = Mutex::new(Vec::new());
 
 static DUTIES: OnceLock<ThreadDuties> = OnceLock::new();
 
-/// Adds a waiter that is told from now on.
+/// Adds a waiter, which is called from now on.
 pub(crate) fn add_waiter(waiter: Weak<dyn Waiter>) {
     WAITERS.locked().push(waiter);
 }

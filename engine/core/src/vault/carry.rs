@@ -43,7 +43,7 @@ pub(super) struct Carry {
 #[derive(Clone)]
 pub(super) struct Migrated {
     pub cell: Arc<Cell>,
-    /// The parts of the old value that are in it.
+    /// The parts of the old value that the new value already has.
     pub seen: Arc<Mutex<Seen>>,
 }
 
@@ -71,8 +71,8 @@ impl Carry {
     }
 }
 
-/// How long calls of the new version that use a value with a new type wait for running calls of the old
-/// version. Changes that those make meanwhile are migrated, too. Later changes are errors.
+/// How long calls of the new version that use a value with a new type wait for running calls of the old version.
+/// Changes that the old calls make meanwhile are migrated, too. Later changes are errors.
 const LAST_CALLS: Duration = Duration::from_millis(50);
 
 /// Values that are locked and ready to be handed over. Dropping this leaves them as they were, unless they
@@ -94,8 +94,8 @@ struct Passing<'a> {
 }
 
 impl<'a> Handover<'a> {
-    /// Locks the values, for at most as long as a step may take. Values with another type get the changes
-    /// since they were made; the others are rehomed.
+    /// Locks the values, for at most as long as a step may take. New values of another type get the changes that
+    /// the old values had since the new ones were made; values of the same type are rehomed.
     ///
     /// A thread may use one value while it uses another. So no lock is held while this waits for another one.
     pub fn prepare(
@@ -128,7 +128,7 @@ impl<'a> Handover<'a> {
         Ok(handover)
     }
 
-    /// Hands the values over. Returns the cells of those that have another type now. No code of a plugin
+    /// Hands the values over. Returns the cells of the values that have another type now. No code of a plugin
     /// runs.
     pub fn assign(&mut self) -> Vec<Arc<Cell>> {
         let mut migrated = Vec::new();
@@ -182,7 +182,7 @@ impl Drop for Handover<'_> {
     /// Gives the values that were not assigned back to the old versions.
     fn drop(&mut self) {
         for value in self.values.iter_mut().filter(|value| value.is_rehomed) {
-            // The thread of the load, or that of another value, may be stuck.
+            // The thread of the load, or the thread of another value, may be stuck.
             let steps = self.steps.another();
             let given_back = steps.and_then(|steps| value.give_back(self.store, &steps));
             if let Err(error) = given_back {
@@ -250,7 +250,8 @@ impl<'a> Passing<'a> {
             Answer::Ok((new, done))
         });
         let (new, done) = caught_up.inspect_err(|_| {
-            // Its code has not returned, and still has the value. The key can be set again.
+            // The new version's code has not returned, and still has the value. So the value is lost, and the key
+            // can be set again.
             store.forget(&cell);
         })?;
         self.locked.put_back(new);

@@ -144,7 +144,7 @@ impl Cell {
         Ok(true)
     }
 
-    /// Lets code of an image change the value: that of another image than the owner's, or the owner's own.
+    /// Lets code of an image change the value. The image is the owner's or another one.
     fn change(
         &self,
         mut content: Writing<'_>,
@@ -183,11 +183,12 @@ impl Cell {
         Err(error.context(format_args!("`{}` is lost: its value points into two images", self.key)))
     }
 
-    /// Replaces the value by that of another cell, which has the same type and is known only to the caller.
-    /// From now on it belongs to the owner of this cell.
+    /// Replaces the value by the value of another cell, which has the same type and is known only to the caller.
+    /// From now on the new value belongs to the owner of this cell.
     pub fn assign(&self, by: &Owner, other: &Self) -> Result<()> {
         let replaced = self.swap(by, other);
-        // The other cell now has the old value, which its owner drops, or still the new one.
+        // The other cell now has the old value, which code of its owner drops; or, if the exchange failed, it
+        // still has the new one.
         other.destroy();
         replaced.map(drop)
     }
@@ -259,7 +260,7 @@ impl Cell {
         let _ = self.superseded_by.set(by.to_string());
     }
 
-    /// Refuses a cell of which a version has a copy with another type.
+    /// Refuses a cell if a version has a copy of its value with another type.
     pub fn expect_current(&self) -> Result<()> {
         let Some(version) = self.superseded_by.get() else { return Ok(()) };
         let key = &self.key;
@@ -476,7 +477,7 @@ impl Cell {
         self.lease_of(&self.owner())
     }
 
-    /// Keeps the image of a version mapped that owns the value, or is about to own it.
+    /// Keeps the image of `owner` mapped, which owns the value, or is about to own it.
     pub fn lease_of(&self, owner: &Owner) -> Option<Lease> {
         let Owner::Version(version) = owner else { return None };
         let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
@@ -679,7 +680,7 @@ impl Value {
 }
 
 impl Drop for Value {
-    /// It is not known that the owner's image is still mapped, so the object is leaked.
+    /// Leaks the object, because the owner's image may not be mapped any more.
     fn drop(&mut self) {
         tracing::error!("a value of the Vault was left behind by its owner, and leaks");
     }

@@ -25,36 +25,37 @@ const SLICES: usize = 64;
 /// The largest number of times that changed parts are read again while the value is in use.
 const ROUNDS: usize = 8;
 
-/// The parts of an old value that are in the new one.
+/// The parts of an old value that the new value already has.
 pub(super) struct Seen {
     /// How often the old value had been changed before it was read.
     changes: u64,
     /// How its parts are identified; `None` if it is read as a whole.
     kind: Option<Kind>,
-    /// What was read of a map or a set.
+    /// The digests of the entries of a map or a set that were read.
     keyed: Keyed,
     /// The digests of the elements that were read.
     by_place: Vec<u64>,
 }
 
-/// The digests of what was read of a map or a set.
+/// The digests of the entries of a map or a set that were read.
 ///
-/// A map that is read again is mostly in the order in which it was read before. So each entry is first compared
-/// with the one after the last: that takes a fraction of what it takes to find it by its key.
+/// A map that is read again usually has its entries in the same order as before. So each entry is first compared
+/// with the one that follows the last match, which takes a fraction of the time of a look-up by key.
 #[derive(Default)]
 struct Keyed {
-    /// The digests of key and value, in the order in which they were first read; of what is gone no value.
+    /// The digests of each entry's key and value, in the order in which the entries were first read; no value if
+    /// the entry is gone.
     entries: Vec<(u64, Option<u64>)>,
-    /// Where in that order a key is that is there.
+    /// The index in `entries` of each key that is not gone.
     places: FxHashMap<u64, usize>,
 }
 
-/// Where in the order of what was read the next entry is expected.
+/// The index in [`Keyed::entries`] at which the next entry is expected.
 #[derive(Default)]
 struct Expected(usize);
 
 impl Keyed {
-    /// How many entries there are.
+    /// The number of entries that are not gone.
     fn len(&self) -> usize {
         self.places.len()
     }
@@ -101,7 +102,7 @@ impl Keyed {
     }
 }
 
-/// What an old value has that a new one does not have yet.
+/// The changes of an old value that the new value does not have yet.
 struct Missing {
     /// The places, in the old value, of parts that changed or are new.
     places: Vec<usize>,
@@ -111,9 +112,9 @@ struct Missing {
     is_shorter: bool,
 }
 
-/// The parts of an old value while nobody changed it.
+/// The parts of an old value, read while nobody changed it.
 struct There {
-    /// The digests of the keys; none of a list.
+    /// The digests of the keys; empty for a list.
     keys: Vec<u64>,
     len: usize,
 }
@@ -218,7 +219,7 @@ impl Seen {
         Ok(Some(there))
     }
 
-    /// Removes the parts from the new value that the old value does not have any more.
+    /// Removes from the new value the parts that the old value does not have any more.
     fn take_out(
         &mut self,
         there: &There,
@@ -247,7 +248,8 @@ impl Seen {
         Ok(())
     }
 
-    /// Reads a value as a whole again if it changed. So most values that do not fit undo the load.
+    /// Reads a value as a whole again if it changed. So most values that do not fit are found while the load can
+    /// still be undone.
     fn read_whole_again(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
         let changes = old.changes();
         if changes != self.changes {
@@ -355,7 +357,8 @@ impl Seen {
         missing
     }
 
-    /// The places, from a first one on, of what the new value does not have so; and how many of the keys it has.
+    /// The places of the parts that the new value lacks or has with another content, and the number of parts
+    /// whose keys it has. `from` is the place of the first part in `now`.
     fn differing(&self, from: usize, now: &Parts, expected: &mut Expected) -> (Vec<usize>, usize) {
         let (mut places, mut known) = (Vec::new(), 0);
         for (place, digest) in (from..).zip(&now.digests) {

@@ -160,7 +160,7 @@ impl View {
         cell.with(&self.owner, callback)
     }
 
-    /// Refuses a load to change a value in a way that would remain if the load is undone.
+    /// Refuses a change of a value that would remain if the load is undone.
     fn expect_undoable(&self, cell: &Arc<Cell>) -> Result<()> {
         let Sight::Loading(own) = self.sight() else { return Ok(()) };
         if own.contents().entries.get(&cell.key).is_some_and(|it| Arc::ptr_eq(it, cell)) {
@@ -445,8 +445,8 @@ enum Put {
     Taken,
 }
 
-/// Sets a value for a version that was replaced, such that everybody who reads the key afterwards finds the
-/// value. If others have the key, the value replaces theirs. A key that only the version has belongs to it.
+/// Sets a value for a version that was replaced, so that everybody who reads the key afterwards finds the value.
+/// If others have the key, the value replaces theirs. A key that only the version has belongs to it.
 fn put_retired(
     contents: &Contents,
     own: &Overlay,
@@ -477,7 +477,7 @@ fn put_retired(
     Ok(Put::Assign(there))
 }
 
-/// Why a load must not change what the host has registered before it.
+/// The error for a load that would change an object which was registered before the load.
 fn is_published(name: &str, interface: &str, action: &str) -> Error {
     Error::msg(format_args!(
         "`{name}` of `{interface}` is published: {action} it after this load, since a load that fails \
@@ -485,10 +485,11 @@ fn is_published(name: &str, interface: &str, action: &str) -> Error {
     ))
 }
 
-/// A load, in the error of [`belongs_to`].
+/// The name of a load in the error of [`belongs_to`].
 const LOADING: &str = "a load that is under way";
 
-/// Why `who` must not remove what others see: its load may be undone, or it was replaced.
+/// The error for `who`, which must not remove a value that others see: its load may be undone, or it was
+/// replaced.
 fn belongs_to(cell: &Cell, who: &str) -> Error {
     let (key, owner) = (&cell.key, cell.owner());
     Error::msg(format_args!("`{key}` belongs to {owner}; {who} can remove only its own values"))

@@ -97,7 +97,7 @@ impl CallCounts {
         if counter.count_untimed() { None } else { self.begin_timed(thread, function) }
     }
 
-    /// Counts a call of a function by a thread, unless it is to be timed. Returns whether it was counted.
+    /// Counts a call of a function by a thread, unless the call must be timed. Returns whether it was counted.
     ///
     /// # Safety
     /// The thread's index is below [`MAX_THREADS`], and there is a function with this number.
@@ -193,8 +193,8 @@ unsafe fn counter<'a>(row: *const Counters, function: usize) -> &'a Counter {
 }
 
 impl Counter {
-    /// Counts a call on the only thread that writes the counter, unless it is to be timed. Returns whether it
-    /// was counted.
+    /// Counts a call on the only thread that writes the counter, unless the call must be timed. Returns whether
+    /// it was counted.
     #[inline(always)]
     fn count_untimed(&self) -> bool {
         let word = self.0.load(Ordering::Relaxed);

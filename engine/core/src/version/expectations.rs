@@ -31,7 +31,7 @@ pub(crate) struct ExpectedFunction {
     called_as: &'static str,
 }
 
-/// An interface of which the host has used an object.
+/// An interface, if the host has used an object of it.
 #[derive(Clone, PartialEq)]
 struct ExpectedInterface {
     /// The plugin that exports it; `None` if plugins register it.
@@ -39,7 +39,7 @@ struct ExpectedInterface {
     shape: InterfaceShape,
 }
 
-/// What a generation has, or will have.
+/// The versions and registrations that a generation has, or will have.
 pub(crate) struct Offer<'a> {
     pub versions: &'a [Arc<Version>],
     /// Returns the registrations of an interface, given its name.

@@ -1,4 +1,4 @@
-//! The code of a version's functions: that of its image, and that of patches that were loaded beside it.
+//! The code of a version's functions: the code of its image, and the code of patches that were loaded beside it.
 
 use std::{
     fmt,
@@ -20,8 +20,8 @@ use crate::{
     lock::Lock as _,
 };
 
-/// Which face of a version: what a call that enters the version meets. It belongs to whatever led there, so
-/// one call sees the code of one face only.
+/// The number of a face, which decides the code that a call meets when it enters a version. The call gets the
+/// number from whatever led it there, so it sees the code of one face only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct FaceNumber(u8);
 
@@ -34,13 +34,13 @@ impl FaceNumber {
         (self != Self::BASE).then_some(self.0.into())
     }
 
-    /// How a version notes that a call of this face has returned; it is not 0.
+    /// The value by which a version notes that a call of this face has returned; never 0.
     #[inline(always)]
     pub fn answered(self) -> u8 {
         self.0 + 1
     }
 
-    /// What a slot notes of a call of the function of a place, in this face.
+    /// The note of a slot for a call of the function at `place` in this face.
     #[inline(always)]
     pub fn note(self, place: usize) -> usize {
         place | usize::from(self.0) << PLACE_BITS
@@ -57,7 +57,7 @@ impl FaceNumber {
 /// How many bits of a note are the place of the function; above them is the face.
 const PLACE_BITS: u32 = 32;
 
-/// A version, and which face of it a call meets.
+/// A version, and the face of it that a call meets.
 #[derive(Clone, Copy)]
 pub(crate) struct Faced<'a> {
     pub version: &'a Version,
@@ -73,12 +73,12 @@ impl fmt::Display for Faced<'_> {
 
 /// The code of the functions of a version.
 pub(crate) struct Face {
-    /// The id of the code; for the base the build's.
+    /// The id of the code; for the base, the build id.
     code_id: BuildId,
-    /// The build that has this code, with its file, to be loaded as a whole; empty for the base, whose image has
-    /// it, and as long as the build is not linked yet.
+    /// The build that has this code, and its file, so that it can be loaded as a whole. Empty for the base, whose
+    /// image has the file, and as long as the build is not linked yet.
     whole: OnceLock<(BuildId, File)>,
-    /// The functions whose code is another than the base's, as people know them.
+    /// The readable names of the functions whose code differs from the base's.
     pub changed: Vec<String>,
     targets: Box<[Target]>,
 }
@@ -126,17 +126,17 @@ impl Face {
         self.whole.get().map_or(self.code_id, |(build_id, _)| *build_id)
     }
 
-    /// The file of that build, if it is another than the base's and linked.
+    /// The file of the build that has this code; `None` for the base, and as long as the build is not linked yet.
     pub fn artifact(&self) -> Option<&File> {
         self.whole.get().map(|(_, file)| file)
     }
 
-    /// Whether the build that has this code is not linked yet, given which face this is.
+    /// Whether the build that has this code is not linked yet. `number` is the number of this face.
     pub fn is_early(&self, number: FaceNumber) -> bool {
         number != FaceNumber::BASE && self.whole.get().is_none()
     }
 
-    /// Says which build has this code. The first one that is told stays.
+    /// Records the build that has this code. Only the first call has an effect.
     pub fn settle(&self, build_id: BuildId, artifact: File) {
         let _ = self.whole.set((build_id, artifact));
     }
@@ -153,10 +153,10 @@ const _: () = assert!(MAX_PATCHES <= MOST_PATCHES);
 /// The faces of a version.
 pub(crate) struct Faces {
     faces: Box<[OnceLock<Face>; MAX_PATCHES + 1]>,
-    /// The one that serves, or served last, and since when if it is not since the version serves.
+    /// The face that serves, or served last. `since` says since when, if the face took the place of another one.
     serving: AtomicU8,
     since: Mutex<Option<Instant>>,
-    /// All patches that were loaded, also those that came to no face: their code has run.
+    /// All patches that were loaded, including those without a face, since their code has run.
     patches: Mutex<Vec<MappedPatch>>,
 }
 
@@ -206,7 +206,7 @@ impl Faces {
         face != FaceNumber::BASE && self.get(face).is_some_and(|face| face.code_id == code_id)
     }
 
-    /// All of them, the base first.
+    /// All faces, the base first.
     pub fn all(&self) -> impl Iterator<Item = (FaceNumber, &Face)> {
         let numbered = (0..).zip(self.faces.iter());
         numbered.map_while(|(number, face)| Some((FaceNumber(number), face.get()?)))
@@ -223,12 +223,13 @@ impl Faces {
         FaceNumber(self.serving.load(Ordering::Relaxed))
     }
 
-    /// Since when that one serves, if it has taken the place of another.
+    /// Since when the face serves that serves now; `None` if it has not taken the place of another one.
     pub fn serving_since(&self) -> Option<Instant> {
         *self.since.locked()
     }
 
-    /// Notes which face serves from now on. Calls do not ask this: the generation that they enter says it.
+    /// Notes which face serves from now on. Calls do not read this: they get the face from the generation that
+    /// they enter.
     pub fn note_serving(&self, face: FaceNumber) {
         *self.since.locked() = Some(Instant::now());
         self.serving.store(face.0, Ordering::Relaxed);

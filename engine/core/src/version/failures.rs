@@ -21,12 +21,12 @@ pub(crate) struct FailureCounts(Mutex<Counts>);
 struct Counts {
     by_function: BTreeMap<String, Failures>,
     total: Failures,
-    /// The faces of which the first failure was told.
+    /// The faces whose first failure was reported.
     told: BTreeSet<FaceNumber>,
 }
 
 impl FailureCounts {
-    /// Counts an error that a function returned; the first failure of the face is given back.
+    /// Counts an error that a function returned. Returns the failure if it is the first one of the face.
     pub fn returned(
         &self,
         face: FaceNumber,
@@ -36,7 +36,7 @@ impl FailureCounts {
         self.count(face, function, message, |failures| failures.errors += 1)
     }
 
-    /// Counts a panic, as `returned` does an error.
+    /// Counts a panic, as `returned` counts an error.
     pub fn panicked(
         &self,
         face: FaceNumber,
@@ -63,7 +63,7 @@ impl FailureCounts {
         let Counts { by_function, total, told } = &mut *counts;
         for failures in [by_function.entry(function.to_owned()).or_default(), total] {
             add(failures);
-            // A newer face's takes its place.
+            // The first failure of a newer face takes the place of an older face's.
             let is_there = |known: &FirstFailure| known.patch >= face.told();
             if !failures.first_failure.as_ref().is_some_and(is_there) {
                 failures.first_failure = Some(first());

@@ -108,7 +108,7 @@ impl Recent {
         *self.0.locked() = Failures::default();
     }
 
-    /// Counts a failure. Returns true for the one that makes them too many, which happens once.
+    /// Counts a failure. Returns true for the failure that reaches the limit, which happens once.
     fn count(&self, limit: usize, within: Duration, now: Instant) -> bool {
         let mut failures = self.0.locked();
         if failures.has_tripped {

@@ -17,8 +17,8 @@ use super::{
 use crate::lock::Lock as _;
 use crate::slots::{self, CallSeen};
 
-/// How many named holders of one kind are told, beginning with the first; of the others only the number. A plugin
-/// may have any number of tasks, and its users any number of its objects.
+/// The largest number of named holders of one kind that are listed, beginning with the first. The others are only
+/// counted, because a plugin may have any number of tasks, and its users any number of its objects.
 const MAX_TOLD: usize = 100;
 
 /// The calls that were seen in a version's slots, and since when.
@@ -31,16 +31,16 @@ pub(crate) struct SeenCalls(Mutex<Vec<Seen>>);
 struct Seen {
     thread: usize,
     depth: usize,
-    /// Which function, in which face.
+    /// The note of the slot: the function and its face.
     note: usize,
-    /// How often the thread had called the function: distinguishes a call from an earlier one.
+    /// How often the thread had called the function, which distinguishes the call from an earlier one.
     calls: u64,
     thread_id: i32,
     since: Instant,
 }
 
 impl SeenCalls {
-    /// The calls that are under way: what is noted of each, its thread, and since when it was seen.
+    /// The calls that are under way: the note of each, its thread, and since when it has been seen.
     fn look(&self, version: &Version) -> Vec<(usize, i32, Instant)> {
         let now = slots::calls_at(version).into_iter().map(|call| {
             let CallSeen { thread, depth, thread_id, note } = call;

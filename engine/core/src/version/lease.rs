@@ -53,7 +53,7 @@ impl LeaseKind {
     }
 }
 
-/// Counts the leases of a version, and keeps the names of those that have one.
+/// Counts the leases of a version, and keeps the names of the leases that have one.
 #[derive(Default)]
 pub(crate) struct LeaseCounts {
     /// The number of leases through which the version can be entered, and [`CLOSED`].
@@ -77,7 +77,7 @@ struct Named {
 pub(crate) struct NamedLease {
     pub kind: LeaseKind,
     pub name: LeaseName,
-    /// The face that whoever has it meets.
+    /// The face that code meets when it enters by this lease.
     pub face: FaceNumber,
     pub since: Instant,
 }
@@ -105,14 +105,15 @@ pub(crate) enum LeaseName {
     Console,
 }
 
-/// Set forever when the last entry has ended: from then on, only the version's own threads and tasks run. For
-/// these, set when the instance is gone: from then on, nobody wakes them.
+/// A bit of both counters that is set for ever. In `entries` it is set when the last entry has ended: from then
+/// on, only the version's own threads and tasks run. In `own` it is set when the instance is gone: from then on,
+/// nobody wakes the tasks.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl LeaseCounts {
-    /// From now on no waker of the version wakes any more.
+    /// Makes the wakers of the version have no effect from now on.
     pub fn close_own(&self) {
-        // Whoever is waking it was counted before, and is waited for.
+        // A thread that is waking a task was counted before, and the reaper waits for it.
         self.own.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
@@ -247,12 +248,12 @@ impl Lease {
         self.face
     }
 
-    /// The version, as whoever enters by it meets it.
+    /// The version, with the face that code meets when it enters by this lease.
     pub fn faced(&self) -> Faced<'_> {
         Faced { version: &self.version, face: self.face }
     }
 
-    /// The build whose code whoever enters by it meets.
+    /// The build with the code that is met by entering through this lease.
     pub fn build_id(&self) -> BuildId {
         self.version.build_of(self.face)
     }

@@ -27,8 +27,7 @@ impl Version {
     /// none of them, because that use may last.
     pub fn waits_for_another(&self) -> bool {
         let later = self.later.get().into_iter().flatten().filter_map(Weak::upgrade);
-        // A version that has to be freed at once does not wait for versions that are to be kept for some
-        // time.
+        // A version that has to be freed at once does not wait for versions that are kept for some time.
         let is_due = |version: &Arc<Version>| version.is_urgent() || !self.is_urgent();
         let leaving = |version: &Arc<Version>| version.stage() == Stage::Leaving && is_due(version);
         let later: Vec<_> = later.filter(leaving).collect();

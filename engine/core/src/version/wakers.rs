@@ -1,4 +1,4 @@
-//! Wakers of a version, as others have them.
+//! Wakers of a version that code outside the version has.
 //!
 //! Whoever is polled by a version's code may keep the waker long after the future is gone: the sender of a
 //! channel keeps it until the next message. So the functions of the waker are the host's, and they call the

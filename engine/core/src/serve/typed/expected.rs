@@ -97,7 +97,7 @@ impl<F: Signature> Expected<F> {
         match outcome {
             Answer::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(called.faced(), name, value),
             Answer::Ok(value) => Ok(value),
-            // The name is not looked at before: a call that is done has no use for it.
+            // The name is read only here, because a call that was done does not need it.
             other => Err(Self::not_done(called.faced(), name.as_ref(), other)),
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Known {
     generation: AtomicU64,
     version: AtomicPtr<Version>,
     counts: AtomicPtr<CallCounts>,
-    /// The place of the function, and the face that it is of, as a slot notes them.
+    /// The place of the function and its face, in the form of a slot's note.
     note: AtomicUsize,
     context: AtomicPtr<Context<'static>>,
     call: AtomicPtr<()>,
@@ -56,9 +56,9 @@ impl Known {
         }
     }
 
-    /// Enters the version, and counts the call. `None` if the place of the function is not known, `is_it`
-    /// says that it is another function, the call is to be timed, or the thread has no slot that it can use
-    /// without a fence. `is_it` runs before the call is counted, and must not panic.
+    /// Enters the version, and counts the call. `None` if the place of the function is not known, `is_it` says
+    /// that it is another function, the call must be timed, or the thread has no slot that it can use without a
+    /// fence. `is_it` runs before the call is counted, and must not panic.
     #[inline(always)]
     pub fn enter(
         &self,
