@@ -106,7 +106,7 @@ fn nothing_is_overwritten() {
     assert!(!project.root().join("demo/Cargo.toml").exists());
 
     for (name, why) in
-        [("-x", "unexpected argument"), ("1st", "begins with a letter"), ("fn", "taken")]
+        [("-x", "unexpected argument"), ("1st", "begins with a letter"), ("fn", "reserved")]
     {
         let answer = Process::start(project.hotswap_in(".", &["new", name])).finish();
         assert!(answer.stderr.contains(why), "{answer:?}");
