@@ -215,7 +215,7 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         }
         if !is_told {
             let seen = shared.glance().await;
-            has_to_look |= seen != glance;
+            has_to_look |= seen.is_none() || seen != glance;
             glance = seen;
         }
         if has_to_look || look_at <= Instant::now() {

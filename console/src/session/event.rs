@@ -172,7 +172,7 @@ pub enum SessionEvent {
     SourcesChanged {
         /// The plugins' package names.
         plugins: Vec<String>,
-        /// When the save was noticed, in milliseconds since the Unix epoch.
+        /// When the last of them was saved, in milliseconds since the Unix epoch.
         saved_at_ms: u64,
     },
     /// The running host is older than its sources.

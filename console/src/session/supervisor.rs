@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use hotswap_build::{BuildError, Cancel, HostPackage, PluginPackage, Quiet, SourceChange, Watcher};
-use hotswap_protocol::{ErrorKind, HostInfo, InFlightCall, WireError, clock::now_ms, same_plugin};
+use hotswap_protocol::{ErrorKind, HostInfo, InFlightCall, WireError, clock::unix_ms, same_plugin};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -522,7 +522,7 @@ impl Supervisor {
 
     async fn sources_changed(&mut self, change: SourceChange) {
         self.put_off_review();
-        let SourceChange { mut plugins, noticed } = change;
+        let SourceChange { mut plugins, noticed, saved } = change;
         let is_hosts = plugins.iter().any(|name| name == outdated::HOST);
         plugins.retain(|name| name != outdated::HOST);
         self.read_changed_manifests();
@@ -532,8 +532,7 @@ impl Supervisor {
         if plugins.is_empty() {
             return;
         }
-        let since_ms = u64::try_from(noticed.elapsed().as_millis()).unwrap_or(0);
-        let saved_at_ms = now_ms().saturating_sub(since_ms);
+        let saved_at_ms = unix_ms(saved);
         self.tell(SessionEvent::SourcesChanged { plugins: plugins.clone(), saved_at_ms }).await;
         self.cancel_outdated_build(&plugins);
         self.saves.extend(plugins.iter().map(|plugin| (plugin.clone(), noticed)));

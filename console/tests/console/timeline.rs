@@ -6,7 +6,7 @@ use hotswap_console::screen::model::tree::TreeTab;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
 use hotswap_protocol::{
     DataBagEntry, Event, Outcome, PastReload, PhaseKind, PhaseTiming, ReloadEnd, ReloadReport,
-    Snapshot, Step, VersionState,
+    Reloads, Snapshot, Step, VersionState,
 };
 use serde_json::{Value, json};
 
@@ -277,6 +277,7 @@ fn the_log_tells_once_that_a_load_failed() {
 
 /// `world` is saved, built and reloaded, this long after the save.
 fn saved_and_reloaded(console: &mut Console, live_ms: u64) {
+    console.now_ms += 5_000;
     let saved_at_ms = console.now_ms;
     let plugins = vec!["world".to_owned()];
     console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
@@ -315,7 +316,11 @@ fn only_what_a_save_led_to_is_live_after_it() {
     console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
     console.session(serving_what_is_built());
     console.session(samples::built(BuildEffect::SameCode));
-    let (at_ms, report) = (console.now_ms + 90_000, samples::report());
+    let (at_ms, mut report) = (console.now_ms + 80_000, samples::report());
+    (report.plugins[0].outcome, report.plugins[0].version) = (Outcome::Rebound, Some(5));
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    let (at_ms, mut report) = (console.now_ms + 90_000, samples::report());
+    report.plugins[0].build_id = Some("5c0ffee0".to_owned());
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     assert_eq!(console.state.timeline.last_live_ms(), None);
     saved_and_reloaded(&mut console, 700);
@@ -364,6 +369,31 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
         let marker = console.state.logs.newest(1).next().unwrap().text.clone();
         assert!(marker.contains("live 0.8 s after save"), "{marker}");
     }
+
+    // The state of the host with the build comes before the host's report of the reload.
+    let mut console = Console::connected(120, 36);
+    saved(&mut console);
+    console.session(samples::built(BuildEffect::UpToDate));
+    console.session(serving_what_is_built());
+    reloaded(&mut console, 700);
+    assert_eq!(console.state.timeline.last_live_ms(), Some(700));
+
+    // The save is noticed after all of it, on a busy machine.
+    let mut console = Console::connected(120, 36);
+    let (plugins, saved_at_ms) = (vec!["world".to_owned()], console.now_ms);
+    reloaded(&mut console, 500);
+    console.session(serving_what_is_built());
+    console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
+    console.session(samples::built(BuildEffect::UpToDate));
+    assert_eq!(console.state.timeline.last_live_ms(), Some(500));
+
+    // The reload is told only among those that the host remembers.
+    let mut console = Console::connected(120, 36);
+    saved(&mut console);
+    console.session(samples::built(BuildEffect::UpToDate));
+    let (at_ms, end) = (console.now_ms + 400, ReloadEnd::Report(samples::report()));
+    console.session(SessionEvent::Reloads(Reloads { reloads: vec![PastReload { at_ms, end }] }));
+    assert_eq!(console.state.timeline.last_live_ms(), Some(400));
 
     // It was reloaded before this console came to build it.
     let mut console = Console::connected(120, 36);

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use notify::event::{AccessKind, AccessMode, MetadataKind, ModifyKind, RenameMode};
 use notify::{Config, Event, EventKind, PollWatcher};
@@ -43,6 +44,10 @@ impl Default for Quiet {
 /// together write their lists one after the other.
 const WITHIN_LISTS: Duration = Duration::from_millis(20);
 
+/// How long after its save a change may be noticed. If the file system says that it was longer, its clock is another
+/// one.
+const LONGEST_NOTICE: Duration = Duration::from_secs(10);
+
 /// A burst of changes that is reported at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceChange {
@@ -50,6 +55,9 @@ pub struct SourceChange {
     pub plugins: Vec<String>,
     /// When the last change of the burst was noticed.
     pub noticed: Instant,
+    /// When the last of the changed files was saved, by the clock of the file system; when it was noticed, if that
+    /// is not known. On a busy machine, a change is noticed long after it was saved.
+    pub saved: SystemTime,
 }
 
 /// Reports which plugins' sources changed, until it is dropped.
@@ -289,6 +297,14 @@ impl Change {
     }
 }
 
+/// When a file got its content or its name. Unlike the time of the last write, it cannot be set.
+fn last_change(path: &Path) -> Option<SystemTime> {
+    let found = fs::metadata(path).ok()?;
+    let seconds = Duration::from_secs(u64::try_from(found.ctime()).ok()?);
+    let rest = Duration::from_nanos(u64::try_from(found.ctime_nsec()).ok()?);
+    Some(UNIX_EPOCH + seconds + rest)
+}
+
 struct Worker<F> {
     inbox: Arc<Inbox>,
     tree: Tree,
@@ -331,20 +347,28 @@ impl<F: FnMut(SourceChange)> Worker<F> {
                 if self.tree.has_new_lists() {
                     touched.extend(self.tree.take_up_lists());
                 }
-                return Some(SourceChange { plugins: self.changed(touched), noticed });
+                let (plugins, saved) = self.changed(touched);
+                let was_noticed = SystemTime::now() - noticed.elapsed();
+                let is_likely = |saved: &SystemTime| {
+                    was_noticed.duration_since(*saved).is_ok_and(|it| it <= LONGEST_NOTICE)
+                };
+                let saved = saved.filter(is_likely).unwrap_or(was_noticed);
+                return Some(SourceChange { plugins, noticed, saved });
             }
             changes = self.inbox.wait_until(quiet_at)?;
         }
     }
 
-    /// The plugins for which something has changed.
-    fn changed(&mut self, touched: Touched) -> Vec<String> {
+    /// The plugins for which something has changed, and when the last of the changed files was saved.
+    fn changed(&mut self, touched: Touched) -> (Vec<String>, Option<SystemTime>) {
         let Touched { mut owners, files } = touched;
+        let mut saved = None;
         for (path, owners_of_file) in files {
             if self.tree.has_changed(&path) {
+                saved = saved.max(last_change(&path));
                 owners.extend(owners_of_file);
             }
         }
-        owners.into_iter().collect()
+        (owners.into_iter().collect(), saved)
     }
 }

@@ -344,6 +344,10 @@ pub struct PluginOutcome {
     /// The version that serves now; `None` if the plugin was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
+    /// The build that serves now, 32 hexadecimal digits. Of a patch whose artifact does not exist yet, it is the id
+    /// of the patch's code. `None` if the plugin was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
     /// How long its own steps took, in microseconds.
     #[serde(default)]
     pub elapsed_us: u64,

@@ -33,12 +33,17 @@ pub struct Timeline {
     starts: Vec<Start>,
     /// The lives of the versions, in the order in which they began.
     lives: VecDeque<Life>,
-    /// The saves that still have to be built and reloaded: the time of each, by package name.
-    saves: HashMap<String, u64>,
-    /// The saves that are built but not reloaded: the time of each, by package name.
-    built_saves: HashMap<String, u64>,
-    /// The saves whose builds somebody else made: the time of each and its build id, by plugin.
-    others_saves: HashMap<String, (u64, String)>,
+    /// The last save of each package that no reload has published yet.
+    saves: HashMap<String, Save>,
+}
+
+/// A save of a package's sources.
+#[derive(Debug, Clone)]
+struct Save {
+    /// When it was, in milliseconds since the Unix epoch.
+    at_ms: u64,
+    /// The build that has its code; `None` as long as it is not known.
+    build_id: Option<String>,
 }
 
 /// A process of the host.
@@ -187,6 +192,17 @@ impl Reload {
         !made.is_empty() && made.iter().all(|it| it.outcome == Outcome::Patched)
     }
 
+    /// Whether it was the first that had this build of the package's plugin serve, other than by a rollback.
+    fn has_brought(&self, package: &str, build_id: &str) -> bool {
+        let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
+        let mut of_build = plugins.filter(|it| it.build_id.as_deref() == Some(build_id));
+        let is_new = |it: &PluginOutcome| {
+            same_plugin(&it.name, package)
+                && matches!(it.outcome, Outcome::Ok | Outcome::Patched | Outcome::Added)
+        };
+        !self.is_rollback() && of_build.any(is_new)
+    }
+
     fn outcome(&self, plugin: &str) -> Option<&PluginOutcome> {
         let report = &self.result.as_ref().ok()?.report;
         report.plugins.iter().find(|it| it.name == plugin)
@@ -317,44 +333,45 @@ impl Life {
 impl Timeline {
     /// Notes that the sources of a package were saved, and are being built and reloaded.
     pub fn saved(&mut self, package: &str, at_ms: u64) {
-        self.saves.insert(package.to_owned(), at_ms);
+        self.saves.insert(package.to_owned(), Save { at_ms, build_id: None });
     }
 
-    /// Notes that the build of a plugin's last save existed before this console built it: another console or a shell
-    /// made it, or the save changed no code.
-    pub fn built_before(&mut self, plugin: &str, build_id: &str) {
-        let saves = self.saves.extract_if(|package, _| same_plugin(package, plugin));
-        if let Some(saved_ms) = saves.map(|(_, saved_ms)| saved_ms).max() {
-            self.others_saves.insert(plugin.to_owned(), (saved_ms, build_id.to_owned()));
-        }
-    }
-
-    /// Finds the reloads that published somebody else's builds of saves, and sets the time from the save to each.
-    pub fn find_saves_of_others(&mut self, plugins: &[PluginInfo]) {
-        let process = self.process();
-        for plugin in plugins {
-            let serves = plugin.active().map(|it| it.build_id.as_str());
-            let Some((saved_ms, build_id)) = self.others_saves.get(&plugin.name) else { continue };
-            if serves != Some(build_id) {
-                continue;
+    /// Notes which build has the code of a plugin's last save, whoever made it. Its reload may have been told before.
+    pub fn built(&mut self, plugin: &str, build_id: &str) {
+        for (package, save) in &mut self.saves {
+            if same_plugin(package, plugin) {
+                save.build_id = Some(build_id.to_owned());
             }
-            let of_process = self.reloads.iter_mut().filter(|it| it.process == process);
-            let mut published = of_process.filter(|it| it.published(&plugin.name).is_some());
-            if let Some(reload) = published.next().filter(|it| it.at_ms >= *saved_ms) {
-                reload.live_ms = reload.live_ms.or(Some(reload.at_ms - saved_ms));
-            }
-            self.others_saves.remove(&plugin.name);
         }
+        self.find_saves();
     }
 
-    /// Notes that a plugin was built. The next reload loads the build.
-    pub fn built(&mut self, plugin: String, phases: Vec<PhaseTiming>) {
-        let saved = self.saves.extract_if(|package, _| same_plugin(package, &plugin));
-        self.built_saves.extend(saved);
+    /// Notes how long the phases of a plugin's build took, which the next reload loads.
+    pub fn timed(&mut self, plugin: &str, phases: Vec<PhaseTiming>) {
         // After several builds, only the last one is loaded.
-        self.built.retain(|phase| phase.plugin.as_deref() != Some(plugin.as_str()));
-        let of_plugin = |timing| Phase { plugin: Some(plugin.clone()), ..Phase::from(timing) };
+        self.built.retain(|phase| phase.plugin.as_deref() != Some(plugin));
+        let of_plugin = |timing| Phase { plugin: Some(plugin.to_owned()), ..Phase::from(timing) };
         self.built.extend(phases.iter().map(of_plugin));
+    }
+
+    /// Finds the reloads that published the builds of saves, and sets the time from the save to each.
+    ///
+    /// What is told of saves, builds and reloads comes in any order: from the sources, from cargo or another console's
+    /// build, and from the host.
+    fn find_saves(&mut self) {
+        let process = self.process();
+        let reloads = &mut self.reloads;
+        self.saves.retain(|package, save| {
+            let Some(build_id) = &save.build_id else { return true };
+            let has_it = |it: &Reload| {
+                it.process == process && it.at_ms >= save.at_ms && it.has_brought(package, build_id)
+            };
+            let Some(reload) = reloads.iter_mut().rfind(|it| has_it(it)) else { return true };
+            let live_ms = reload.at_ms - save.at_ms;
+            // Of several saves, the first waited longest.
+            reload.live_ms = reload.live_ms.max(Some(live_ms));
+            false
+        });
     }
 
     /// Adds the reloads that the host remembers from before the connection, oldest first. A reload that is already
@@ -392,6 +409,7 @@ impl Timeline {
             }
             self.insert(reload);
         }
+        self.find_saves();
     }
 
     /// Inserts a reload by its time, unless it is known already or would be forgotten at once.
@@ -432,18 +450,15 @@ impl Timeline {
             after: Vec::new(),
             result: Ok(Done { summary, report }),
         };
-        let is_served = |package: &str, _: &mut u64| reload.has_published(package);
-        let saves = self.built_saves.extract_if(|package, saved| is_served(package, saved));
-        let mut saves: Vec<u64> = saves.map(|(_, saved_ms)| saved_ms).collect();
-        let is_served = |package: &str, _: &mut u64| is_early && reload.has_patched(package);
-        let early = self.saves.extract_if(|package, saved| is_served(package, saved));
-        saves.extend(early.map(|(_, saved_ms)| saved_ms));
-        let is_rollback = reload.is_rollback();
-        let is_served =
-            |plugin: &str, _: &mut (u64, String)| !is_rollback && reload.has_published(plugin);
-        let others = self.others_saves.extract_if(|plugin, saved| is_served(plugin, saved));
-        let saved_ms = others.map(|(_, (saved_ms, _))| saved_ms).chain(saves).min();
-        reload.live_ms = saved_ms.map(|saved_ms| at_ms.saturating_sub(saved_ms));
+        let is_over = |package: &str| match reload.is_rollback() {
+            true => reload.has_published(package),
+            false => is_early && reload.has_patched(package),
+        };
+        let over: Vec<_> = self.saves.extract_if(|package, _| is_over(package)).collect();
+        if !reload.is_rollback() {
+            let longest = over.iter().map(|(_, save)| at_ms.saturating_sub(save.at_ms)).max();
+            reload.live_ms = longest;
+        }
         for life in &self.lives {
             // The first call and the end of the old version may come before the host's report of the reload.
             if let Some((patch, elapsed_us)) = life.first_call_us
@@ -457,7 +472,9 @@ impl Timeline {
                 reload.happened_after(Part::Freed, &life.plugin, 0);
             }
         }
-        self.push(reload)
+        self.push(reload);
+        self.find_saves();
+        &self.reloads[0]
     }
 
     /// Notes that a reload failed and was undone.
@@ -476,15 +493,18 @@ impl Timeline {
         });
     }
 
-    fn push(&mut self, reload: Reload) -> &Reload {
+    fn push(&mut self, mut reload: Reload) {
         // The host may already have listed it among the earlier reloads.
-        self.reloads.retain(|it| it.at_ms != reload.at_ms || it.title() != reload.title());
+        let is_it = |it: &Reload| it.at_ms == reload.at_ms && it.title() == reload.title();
+        if let Some(place) = self.reloads.iter().position(is_it) {
+            let listed = self.reloads.remove(place);
+            reload.live_ms = reload.live_ms.max(listed.and_then(|listed| listed.live_ms));
+        }
         self.reloads.push_front(reload);
         if self.reloads.len() > RELOADS_KEPT {
             self.reloads.pop_back();
             self.forgotten += 1;
         }
-        &self.reloads[0]
     }
 
     /// Notes that a version, or a patch of it, answered its first call, `elapsed_us` after it began to serve.
@@ -581,8 +601,6 @@ impl Timeline {
         self.serving.clear();
         self.built.clear();
         self.saves.clear();
-        self.built_saves.clear();
-        self.others_saves.clear();
     }
 
     /// The version and patch of this plugin that serve since the last reload.

@@ -71,10 +71,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.builds.told(&plugin, &patch);
             }
             state.disk.built(&plugin, &build_id, warnings);
-            if effect != BuildEffect::NewCode {
-                state.timeline.built_before(&plugin, &build_id);
-                state.timeline.find_saves_of_others(state.plugins.list());
-            }
+            state.timeline.built(&plugin, &build_id);
             let serves = state.plugins.serves(&plugin, &build_id);
             let build_id = format::short_build_id(&build_id);
             let warnings = match warnings {
@@ -100,7 +97,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.say(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
             }
             if effect == BuildEffect::NewCode && !is_served {
-                state.timeline.built(plugin, phases);
+                state.timeline.timed(&plugin, phases);
                 if let Some(Overlay::Preview(_)) = &state.overlay {
                     effects.push(Effect::Order(Order::Preview));
                 }
@@ -477,7 +474,6 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     let pins = state.pins.take_back(&snapshot.plugins).into_iter();
     effects.extend(pins.map(|pin| Effect::Order(Order::Operate(Operation::Pin(pin)))));
     state.timeline.seen(state.now_ms, &snapshot.plugins);
-    state.timeline.find_saves_of_others(&snapshot.plugins);
     state.serving.seen(state.now_ms, &snapshot.plugins);
     let function = selected_function(state);
     if state.plugins.update(state.now_ms, snapshot.plugins) || generation_changed {

@@ -326,7 +326,7 @@ pub fn report() -> ReloadReport {
     read(json!({
         "generation": 4,
         "plugins": [
-            { "name": "world", "outcome": "ok", "version": 4, "elapsed_us": 900 },
+            { "name": "world", "outcome": "ok", "version": 4, "build_id": "4c0ffee0", "elapsed_us": 900 },
             { "name": "cat", "outcome": "unchanged", "version": 1, "elapsed_us": 900 },
         ],
         "elapsed_us": 41_200,
