@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
+    thread,
 };
 
 use hotswap_engine::{ConsoleSocket, args};
@@ -11,7 +12,7 @@ use hotswap_protocol::{MAX_LINE_BYTES, MAX_REPEAT, PROTOCOL_VERSION, VersionStat
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Gate, Host, PluginDir};
+use crate::support::{Gate, Host, PluginDir, in_own_process};
 
 /// A host with a socket of its own.
 pub struct Listening {
@@ -258,6 +259,31 @@ fn the_first_request_must_be_hello() {
     let answer = client.ask(2, "hello", json!({"protocol": 999, "client": "test"}));
     assert_eq!(answer["error"]["data"]["kind"], "protocol");
     assert_eq!(client.receive(), None, "the host hangs up");
+}
+
+#[test]
+fn a_client_that_connects_at_once_hears_where_the_calls_are_noted() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..200 {
+            let path = dir.path().join(format!("socket-{number}"));
+            let at = path.clone();
+            let client = thread::spawn(move || {
+                while UnixStream::connect(&at).is_err() {
+                    thread::yield_now();
+                }
+                let mut client = Client::connect(&at);
+                client.ask(1, "hello", json!({"protocol": PROTOCOL_VERSION, "client": "test"}))
+            });
+            let socket = ConsoleSocket::at(&path);
+            let _host =
+                Host::new(PluginDir::of(&[] as &[&str]), |builder| builder.console(Some(socket)));
+            let told = client.join().unwrap()["result"]["host"].clone();
+            assert_eq!(told["socket"], json!(path), "{told}");
+            assert!(told["calls_file"].is_string(), "{told}");
+        }
+    });
+    assert!(end.status.success(), "{}", end.output);
 }
 
 #[test]

@@ -587,7 +587,8 @@ impl Supervisor {
             LinkEvent::Connected(client) => {
                 let host = client.host().clone();
                 self.client = Some(client);
-                self.last_calls = LastCalls::of(&host);
+                // A host that has just died cannot be opened again.
+                self.last_calls = LastCalls::of(&host).or(self.last_calls.take());
                 if self.package.is_some() {
                     self.environment = process::environment_of(host.pid);
                 }

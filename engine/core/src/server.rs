@@ -11,6 +11,6 @@ mod served;
 
 pub(crate) use calls::{Call, invoke};
 pub use listener::ConsoleSocket;
-pub(crate) use listener::{Listener, listen};
+pub(crate) use listener::Listener;
 pub(crate) use pins::{Given, Pins};
 pub(crate) use served::Served;

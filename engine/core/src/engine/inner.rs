@@ -24,7 +24,7 @@ use crate::{
     lock::Lock as _,
     reclaim::reaper::ReaperHandle,
     serve::{current::Current, generation::GenerationNumber, live::LiveTable},
-    server::{self, Listener, Pins, Served},
+    server::{Listener, Pins, Served},
     slots,
     vault::{LOOKED_AT, Store, View, told},
     version::{
@@ -141,10 +141,10 @@ impl Inner {
     /// Lets consoles attach.
     pub(super) fn listen(self: &Arc<Self>, socket: ConsoleSocket) -> Result<(), EngineError> {
         let served: Arc<dyn Served> = self.clone();
-        let listener = server::listen(&served, socket)?;
+        // A console that connects at once reads where it is, and where the calls are.
         self.lock_host().calls_file = slots::calls_path();
-        *self.listener.locked() = Some(listener);
-        Ok(())
+        let mut listener = self.listener.locked();
+        listener.insert(Listener::bind(socket)?).serve(&served).inspect_err(|_| *listener = None)
     }
 
     /// The id that distinguishes this engine from others.

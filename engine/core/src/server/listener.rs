@@ -88,6 +88,28 @@ struct Bound {
 }
 
 impl Listener {
+    /// Binds the socket. Connections wait until they are [served](Self::serve).
+    pub fn bind(socket: ConsoleSocket) -> Result<Self, EngineError> {
+        let bound = Arc::new(Renewed::new(socket.path)?);
+        Ok(Self { bound, stop: Arc::default(), connections: Arc::default() })
+    }
+
+    /// Accepts connections on a thread of its own.
+    pub fn serve(&self, engine: &Arc<dyn Served>) -> Result<(), EngineError> {
+        let accept = Accept {
+            engine: Arc::downgrade(engine),
+            bound: self.bound.clone(),
+            stop: self.stop.clone(),
+            connections: self.connections.clone(),
+            count: Arc::default(),
+        };
+        let thread = thread::Builder::new().name("hotswap-console".into());
+        match thread.spawn(move || accept.run()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(cannot_listen(self.path(), error)),
+        }
+    }
+
     pub fn path(&self) -> PathBuf {
         self.bound.bound.locked().path.clone()
     }
@@ -161,29 +183,6 @@ impl Bound {
 
 fn cannot_listen(path: PathBuf, error: io::Error) -> EngineError {
     EngineError::Setup { what: "cannot listen for consoles at".into(), path, error }
-}
-
-/// Listens for consoles on a thread of its own.
-pub(crate) fn listen(
-    engine: &Arc<dyn Served>,
-    socket: ConsoleSocket,
-) -> Result<Listener, EngineError> {
-    let bound = Arc::new(Renewed::new(socket.path)?);
-    let stop = Arc::new(AtomicBool::new(false));
-    let connections = Arc::new(connection::Connections::default());
-    let accept = Accept {
-        engine: Arc::downgrade(engine),
-        bound: bound.clone(),
-        stop: stop.clone(),
-        connections: connections.clone(),
-        count: Arc::default(),
-    };
-    let listener = Listener { bound, stop, connections };
-    let thread = thread::Builder::new().name("hotswap-console".into());
-    match thread.spawn(move || accept.run()) {
-        Ok(_) => Ok(listener),
-        Err(error) => Err(cannot_listen(listener.path(), error)),
-    }
 }
 
 /// The device and the inode of the file at a path.
