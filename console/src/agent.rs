@@ -34,9 +34,10 @@ use files::Files;
 use ledger::Ledger;
 use metrics::Measured;
 
-/// How often the agent looks for new hosts and, if no server announces changes, for changed files and at a rollout
-/// that is underway.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often the agent looks for new hosts and, if no server announces changes, for changed files.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often it does so, and looks at the rollout, while a rollout is underway.
+const LOOK_UNDERWAY: Duration = Duration::from_millis(250);
 /// About how often the agent reads the channel although nothing announced a change, since an announcement can be lost.
 const LOOK_TOLD: Duration = Duration::from_secs(30);
 /// About how often the agent looks again after a look has failed.
@@ -193,6 +194,7 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     let is_told = shared.watch(Arc::clone(&news)).await?;
     let mut look_at = Instant::now();
     let mut glance = None;
+    let mut pause = LOOK;
     loop {
         serving.retain(|_, task| !task.is_finished());
         for path in socket::sockets() {
@@ -221,6 +223,10 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         if has_to_look || look_at <= Instant::now() {
             let turns = !is_told && shared.store(Store::may_declare).await.unwrap_or(false);
             let looked = shared.look(&declare, turns.then_some(&options.by)).await;
+            pause = match &looked {
+                Ok(Progress::Underway) => LOOK_UNDERWAY,
+                _ => LOOK,
+            };
             look_at = Instant::now()
                 + match &looked {
                     Ok(Progress::Underway) => Duration::ZERO,
@@ -238,7 +244,7 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         }
         last_trouble = trouble;
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(pause) => {}
             () = news.is_there.notified() => {}
             () = shared.told.closed() => return Ok(()),
         }

@@ -72,6 +72,9 @@ pub(crate) use clean::without_cargo;
 /// The client name that this program sends to hosts.
 pub const CLIENT_NAME: &str = "hotswap";
 
+/// How many threads run the tasks of a program, beside its first thread.
+pub(crate) const WORKERS: usize = 2;
+
 /// Runs `hotswap` as `cargo hotswap`. Cargo passes its own name for the program as the first argument.
 pub fn main_of_cargo() -> ExitCode {
     let is_name = |(place, argument): &(usize, OsString)| *place == 1 && argument == "hotswap";
@@ -96,7 +99,9 @@ fn run(arguments: impl Iterator<Item = OsString>, name: &'static str) -> ExitCod
     let matches = Arguments::described().bin_name(name).get_matches_from(arguments);
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = arguments.command.wants_json();
-    let outcome = runtime().and_then(|runtime| {
+    // An agent is idle most of its life. With one worker, fewer threads wake each other.
+    let workers = if matches!(arguments.command, Command::Agent(_)) { 1 } else { WORKERS };
+    let outcome = runtime(workers).and_then(|runtime| {
         let outcome = runtime.block_on(perform(arguments));
         // A blocked read of a file or a pipe must not keep a finished command alive.
         runtime.shutdown_background();
@@ -164,8 +169,8 @@ pub(crate) async fn list_hosts() -> Result<(), Failure> {
 }
 
 /// The asynchronous runtime of both programs.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+pub(crate) fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?)
 }
 
 /// Reports a failure, and turns an outcome into the program's exit code.

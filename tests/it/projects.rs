@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Answer, Process, Project, cargo, repository, succeed};
 
@@ -352,6 +352,28 @@ fn a_live_prefix_counts_for_linked_plugins_too() {
     let linked = build(&project, &[&link[..], &["--json", "--live-prefix", "live_"]].concat());
     assert_eq!(linked.json()["live_prefix"], "live_");
     assert_eq!(live(), "live_fire of one\n");
+}
+
+#[test]
+fn a_host_may_depend_on_the_crate_that_links_its_plugins_before_it_is_there() {
+    let project = Project::new(&["one"], &["one"]);
+    let manifest = fs::read_to_string(project.root().join("app/Cargo.toml")).unwrap();
+    let dependency = "[dependencies]\nstatic-plugins = { path = \"static-plugins\" }\n";
+    project.write("app/Cargo.toml", &manifest.replace("[dependencies]\n", dependency));
+    let crate_dir = project.root().join("app/static-plugins");
+    // What is begun for a package that cannot be linked goes again.
+    let mut wrong = project.command("hotswap");
+    wrong.args(["build", "--static-linking", "nothing", "app/static-plugins"]);
+    let end = Process::start(wrong).finish();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(end.stderr.contains("nothing") && !crate_dir.exists(), "{end:?}");
+    for of in ["one", "app"] {
+        let linked = build(&project, &["--static-linking", of, "app/static-plugins", "--json"]);
+        assert_eq!(linked.json()["plugins"], json!(["one"]), "{linked:?}");
+        let clean = ["--static-linking", "--clean", "one", "app/static-plugins"];
+        build(&project, &clean);
+        assert!(!crate_dir.exists());
+    }
 }
 
 /// The files in a text: each is a code block after a line with its path.

@@ -188,17 +188,19 @@ fn tell_changes(changes: &SourceChanges) -> String {
 /// it.
 fn link(arguments: &BuildArguments) -> Result<(), Failure> {
     let BuildArguments { plugin_dir, out_dir, live_prefix, .. } = arguments;
-    let change = |plugin: &PathBuf| match arguments.clean {
-        true => unlink_statically(plugin, out_dir),
-        false => link_statically_with(plugin, out_dir, live_prefix.as_deref()),
+    let links = if arguments.clean {
+        let plugins = plugins_in(plugin_dir);
+        let mut links = traced(arguments, unlink_statically(&plugins[0], out_dir))?;
+        for plugin in &plugins[1..] {
+            links = traced(arguments, unlink_statically(plugin, out_dir))?;
+        }
+        links
+    } else {
+        let links = link_statically_with(plugin_dir, out_dir, live_prefix.as_deref());
+        traced(arguments, links)?
     };
-    let plugins = plugins_in(plugin_dir);
-    let mut links = traced(arguments, change(&plugins[0]))?;
-    for plugin in &plugins[1..] {
-        links = traced(arguments, change(plugin))?;
-    }
     if arguments.verbose {
-        tell_links(arguments, &plugins, &links)?;
+        tell_links(arguments, &plugins_in(plugin_dir), &links)?;
     }
     if arguments.output.json {
         let prefix = links.live_prefix.as_ref();

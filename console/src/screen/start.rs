@@ -26,7 +26,7 @@ pub fn main() -> ExitCode {
     format::use_local_time();
     let arguments = parse();
     terminal::restore_on_panic();
-    let outcome = cli::runtime().and_then(|runtime| {
+    let outcome = cli::runtime(cli::WORKERS).and_then(|runtime| {
         let outcome = runtime.block_on(perform(arguments));
         // A thread that is blocked reading the terminal must not keep the program alive.
         runtime.shutdown_background();

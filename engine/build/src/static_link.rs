@@ -11,10 +11,10 @@ use std::path::{Component, Path, PathBuf};
 use hotswap_protocol::env::LIVE_PREFIX;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TomlError, value};
 
-use crate::BuildError;
 use crate::declared::DEFAULT_LIVE_PREFIX;
 use crate::package::PluginPackage;
 use crate::workspace::Workspace;
+use crate::{BuildError, HostPackage};
 
 /// The first comment of both generated files. A file without it was not generated here, and is never changed
 /// or removed. It must not change, since earlier versions have written it.
@@ -61,8 +61,9 @@ pub struct LivePrefix {
     pub config: PathBuf,
 }
 
-/// Links the plugin in `plugin_dir` through the crate in `out_dir`, in addition to the plugins that the crate
-/// already links. The crate is generated if it does not exist.
+/// Links the plugin in `plugin_dir`, or all plugins of the host there, through the crate in `out_dir`, in addition to
+/// the plugins that the crate already links. The crate is generated if it does not exist. The host may depend on it
+/// before.
 ///
 /// ```no_run
 /// use hotswap_build::link_statically;
@@ -76,8 +77,9 @@ pub struct LivePrefix {
 /// ```
 ///
 /// # Errors
-/// [`Setup`](crate::BuildErrorKind::Setup) if `plugin_dir` is not a plugin's, if that has no library
-/// that can be linked, or if `out_dir` has files that were not generated.
+/// [`Setup`](crate::BuildErrorKind::Setup) if `plugin_dir` is neither a plugin's nor that of a host with plugins, if
+/// a plugin has no library that can be linked, or if `out_dir` has files that were not generated. A crate that this
+/// function has begun is removed again.
 pub fn link_statically(plugin_dir: &Path, out_dir: &Path) -> Result<StaticLinks, BuildError> {
     link_statically_with(plugin_dir, out_dir, None)
 }
@@ -97,17 +99,18 @@ pub fn link_statically_with(
     out_dir: &Path,
     live_prefix: Option<&str>,
 ) -> Result<StaticLinks, BuildError> {
-    let plugin = PluginPackage::open(plugin_dir)?;
-    let krate = library_of(&plugin)?;
     fs::create_dir_all(out_dir).map_err(|error| failed("make", out_dir, error))?;
     let mut generated = Generated::read(out_dir)?;
-    if let Some(prefix) = live_prefix {
-        generated.choose_prefix(&plugin.name, prefix)?;
+    let is_begun = generated.links.is_empty();
+    if is_begun {
+        // Cargo reads no package of a workspace in which the host depends on a crate that does not exist.
+        generated.write()?;
     }
-    let path = pathdiff::diff_paths(&plugin.dir, &generated.dir);
-    let path = path.unwrap_or_else(|| plugin.dir.clone());
-    generated.links.insert(plugin.name.clone(), Link { path, krate });
-    generated.write()
+    let linked = generated.link(plugin_dir, live_prefix);
+    if linked.is_err() && is_begun {
+        generated.remove()?;
+    }
+    linked
 }
 
 /// Removes the plugin in `plugin_dir` from the crate in `out_dir`. The crate is removed together with its
@@ -170,9 +173,28 @@ impl Generated {
         Ok(Self { dir, links, prefix })
     }
 
+    /// Adds a plugin, or all plugins of a host, and writes the crate.
+    fn link(&mut self, dir: &Path, live_prefix: Option<&str>) -> Result<StaticLinks, BuildError> {
+        let of_host = HostPackage::open(dir).map(|host| host.plugins).unwrap_or_default();
+        let plugins = match of_host.is_empty() {
+            true => vec![PluginPackage::open(dir)?],
+            false => of_host,
+        };
+        let crates = plugins.iter().map(library_of).collect::<Result<Vec<_>, _>>()?;
+        if let Some(prefix) = live_prefix {
+            let names: Vec<&str> = plugins.iter().map(|plugin| plugin.name.as_str()).collect();
+            self.choose_prefix(&names, prefix)?;
+        }
+        for (plugin, krate) in plugins.into_iter().zip(crates) {
+            let path = pathdiff::diff_paths(&plugin.dir, &self.dir).unwrap_or(plugin.dir);
+            self.links.insert(plugin.name, Link { path, krate });
+        }
+        self.write()
+    }
+
     /// Chooses the prefix of live names, and writes it to cargo's configuration.
-    fn choose_prefix(&mut self, plugin: &str, prefix: &str) -> Result<(), BuildError> {
-        let others = self.links.keys().filter(|other| *other != plugin);
+    fn choose_prefix(&mut self, plugins: &[&str], prefix: &str) -> Result<(), BuildError> {
+        let others = self.links.keys().filter(|other| !plugins.contains(&other.as_str()));
         let others: Vec<&str> = others.map(String::as_str).collect();
         let chosen = self.prefix.as_deref().unwrap_or(DEFAULT_LIVE_PREFIX);
         if chosen != prefix && !others.is_empty() {
@@ -260,7 +282,9 @@ impl Generated {
     }
 
     fn source(&self) -> String {
-        let first = self.links.values().next().map_or("", |link| link.krate.as_str());
+        let Some(first) = self.links.values().next().map(|link| &link.krate) else {
+            return format!("//! {MARK}\n");
+        };
         let lines =
             self.links.values().map(|link| format!("        &{}::__HOTSWAP_PLUGIN,\n", link.krate));
         let lines: String = lines.collect();

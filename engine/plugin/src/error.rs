@@ -160,6 +160,12 @@ impl From<Error> for Box<dyn std::error::Error + Send + Sync> {
     }
 }
 
+impl From<Error> for Box<dyn std::error::Error> {
+    fn from(error: Error) -> Self {
+        Box::<dyn std::error::Error + Send + Sync>::from(error)
+    }
+}
+
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -179,7 +185,7 @@ mod tests {
     #[test]
     fn a_standard_error_keeps_the_causes() {
         let error = Error::msg("third").context("second").context("first");
-        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        let error: Box<dyn std::error::Error> = error.into();
         let causes = std::iter::successors(error.source(), |cause| cause.source());
         assert_eq!(error.to_string(), "first");
         assert_eq!(causes.map(ToString::to_string).collect::<Vec<_>>(), ["second", "third"]);
