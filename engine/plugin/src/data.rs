@@ -355,7 +355,7 @@ fn type_difference(old: &Json, new: &Json) -> Option<SchemaChangeKind> {
         let (old, new) = (text(old)?, text(new)?);
         (old != new).then_some((old, new))
     });
-    // A schema that was guessed from a value only gives the type.
+    // A schema that was guessed from a value has nothing but the type.
     let is_guessed = old.as_object().is_some_and(|schema| schema.len() <= 1);
     (types.is_some() || !is_guessed).then_some(SchemaChangeKind::Type { types })
 }

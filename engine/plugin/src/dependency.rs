@@ -193,8 +193,8 @@ impl BoundObject {
 
     /// Converts the object to a handle of type `I`.
     ///
-    /// An author's [`ImportTarget`] is safe code that can confuse two imports. So this compares the object's
-    /// shape with the shape of `I`.
+    /// An [`ImportTarget`] of an author is safe code, and can confuse two imports. So this function compares
+    /// the object's shape with the shape of `I`.
     ///
     /// # Errors
     /// If the object's interface is not `I`, or differs from it; the message says how.

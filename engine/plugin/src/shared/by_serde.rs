@@ -14,8 +14,8 @@ use crate::{
 /// A value of a type from another crate, which crosses between images through serde.
 ///
 /// [`new`](Self::new) writes the value, and [`get`](Self::get) reads it, with whatever version of the type's
-/// crate the image has. Use it for types that cannot derive [`Shared`](derive@crate::Shared). A type that can
-/// derive it is handed over without that work.
+/// crate the image has. Use it for types that cannot derive [`Shared`](derive@crate::Shared): a value of a type
+/// that derives it crosses without being written and read.
 ///
 /// ```
 /// use std::borrow::Cow;

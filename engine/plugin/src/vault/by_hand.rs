@@ -1,5 +1,4 @@
-//! Migrations by hand: the old value is read as a type that stands for its old type, and nothing of it may be
-//! lost.
+//! Migrations by hand: the old value is read as a copy of its old type, and this reading must lose nothing.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
