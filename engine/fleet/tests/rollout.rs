@@ -447,7 +447,7 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_by_another() {
 }
 
 #[test]
-fn two_hosts_that_end_while_they_run_it_pause_it() {
+fn two_hosts_that_end_with_the_candidate_pause_the_rollout() {
     let mut world = World::new(4, 20, Candidate::Good, Faults::default());
     while world.rollout.phase != Phase::Baking {
         world.tick();
@@ -465,7 +465,7 @@ fn two_hosts_that_end_while_they_run_it_pause_it() {
 }
 
 #[test]
-fn two_hosts_that_tell_nothing_while_they_run_it_pause_it() {
+fn two_hosts_that_fall_silent_with_the_candidate_pause_the_rollout() {
     let mut world = World::new(4, 20, Candidate::Good, Faults::default());
     while world.rollout.phase != Phase::Baking {
         world.tick();
@@ -481,7 +481,7 @@ fn two_hosts_that_tell_nothing_while_they_run_it_pause_it() {
 }
 
 #[test]
-fn without_hosts_or_calls_it_pauses_and_can_be_promoted_by_hand() {
+fn without_hosts_or_calls_a_rollout_pauses_and_can_be_promoted_by_hand() {
     let mut world = World::new(5, 0, Candidate::Good, Faults::default());
     assert_eq!(world.run(), Phase::Paused);
     assert_eq!(world.rollout.reason, Some(Reason::NoHosts));
@@ -495,7 +495,7 @@ fn without_hosts_or_calls_it_pauses_and_can_be_promoted_by_hand() {
 }
 
 #[test]
-fn a_paused_release_that_panics_is_taken_back() {
+fn a_paused_release_that_panics_is_rolled_back() {
     let mut world = World::new(7, 4, Candidate::IsNotCalled, Faults::default());
     while world.rollout.phase != Phase::Baking {
         world.tick();
@@ -549,7 +549,7 @@ fn an_unsound_release_goes_to_no_host() {
 }
 
 #[test]
-fn what_a_controller_declares_too_late_is_not_declared() {
+fn a_declaration_that_comes_too_late_has_no_effect() {
     // From each phase in which somebody may end the rollout while another one is about to declare something.
     let mut world = World::new(3, 3, Candidate::Good, Faults::default());
     let mut tried = 0;
@@ -584,7 +584,7 @@ fn what_a_controller_declares_too_late_is_not_declared() {
 }
 
 #[test]
-fn what_is_declared_is_newer_than_what_any_host_has_seen() {
+fn a_declaration_is_newer_than_all_that_hosts_have_seen() {
     let mut world = World::new(9, 3, Candidate::Good, Faults::default());
     // The store was put back to an older copy: hosts have seen more than it knows of.
     world.hosts[1].report.seen = Mark { epoch: 1, seq: 40 };
@@ -595,7 +595,7 @@ fn what_is_declared_is_newer_than_what_any_host_has_seen() {
 }
 
 #[test]
-fn of_releases_that_are_alike_hardly_any_is_rolled_back() {
+fn hardly_any_equal_release_is_rolled_back() {
     let mut rolled_back = Vec::new();
     let mut done = 0;
     for seed in 0..seeds() {
@@ -611,7 +611,7 @@ fn of_releases_that_are_alike_hardly_any_is_rolled_back() {
 }
 
 #[test]
-fn a_release_whose_calls_take_longer_is_taken_back() {
+fn a_release_with_slower_calls_is_rolled_back() {
     let mut world = World::new(11, 200, Candidate::IsSlow, Faults::default());
     assert_eq!(world.run(), Phase::RolledBack);
     let reason = world.rollout.reason.clone();

@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_has_another_digest() {
+    fn values_that_differ_have_different_digests() {
         let digest = |value: &dyn Fn(&mut Digester) -> Step| {
             let mut digester = Digester(digest_seed());
             value(&mut digester).unwrap();
@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_tells_apart_has_another_digest() {
+    fn values_with_different_json_have_different_digests() {
         #[derive(Serialize)]
         struct Sides {
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -660,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_have_one_digest_for_a_known_seed_have_others_for_that_of_the_process() {
+    fn digests_that_collide_for_a_known_seed_differ_for_the_seed_of_the_process() {
         struct Bytes(Vec<u8>);
         impl Serialize for Bytes {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -676,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_and_no_list_has_no_parts() {
+    fn a_value_that_is_no_map_and_no_list_has_no_parts() {
         assert_eq!(Parts::of(&7, &Wanted::ALL), Ok(None));
         assert_eq!(Parts::of(&Item { name: "x", score: None }, &Wanted::ALL), Ok(None));
         assert_eq!(Parts::of(&Some(vec![1]), &Wanted::ALL), Ok(None));

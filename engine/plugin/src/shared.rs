@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_discriminant_is_told_by_its_integer() {
+    fn a_discriminant_is_described_by_its_integer() {
         enum Plain {
             First,
             Second,

@@ -21,7 +21,7 @@ fn items(changes: &SourceChanges) -> Vec<(&str, ItemChange)> {
 }
 
 #[test]
-fn a_build_tells_which_functions_changed_and_what_else() {
+fn a_build_reports_which_functions_and_other_items_changed() {
     let fixture = Fixture::new("changes");
     assert_eq!(build(&fixture), None, "there is nothing to compare it with");
 

@@ -144,7 +144,7 @@ fn bodies_of_many_kinds_are_patched() {
 }
 
 #[test]
-fn whatever_holds_an_address_or_defines_an_item_is_loaded_as_a_whole() {
+fn edits_that_hold_an_address_or_define_an_item_are_loaded_as_a_whole() {
     let running = Running::of("refused", KINDS, BuildOptions::default(), |_| ());
     let stored = |text, by, name: &str| match running.with(text, by) {
         Err(NotPatched::Objects(Unpatchable::AddressStored { function })) => {
@@ -197,7 +197,7 @@ fn whatever_holds_an_address_or_defines_an_item_is_loaded_as_a_whole() {
 }
 
 #[test]
-fn what_else_a_build_is_made_of_is_loaded_as_a_whole() {
+fn edits_of_other_inputs_are_loaded_as_a_whole() {
     const WITH_C: &str = r#"
         use hotswap_plugin::prelude::*;
 

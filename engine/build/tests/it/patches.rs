@@ -260,7 +260,7 @@ impl Running {
 }
 
 #[test]
-fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
+fn a_change_of_bodies_makes_a_patch_of_the_changed_functions_and_their_callers() {
     let running = Running::new("patched");
     let patch = running.with("Hello", "Good evening").expect("a patch");
     assert_eq!(patch.header.base, running.base);
@@ -309,7 +309,7 @@ fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
 }
 
 #[test]
-fn whatever_is_more_than_a_body_makes_no_patch_and_says_why() {
+fn a_change_of_more_than_bodies_makes_no_patch_and_says_why() {
     let running = Running::new("unpatched");
     let source = |text, by: &str, item: &str| match running.with(text, by) {
         Err(NotPatched::Sources(changes)) => {
@@ -362,7 +362,7 @@ fn whatever_is_more_than_a_body_makes_no_patch_and_says_why() {
 }
 
 #[test]
-fn a_body_in_a_package_that_it_is_compiled_from_makes_a_patch_too() {
+fn a_change_of_a_body_in_a_dependency_makes_a_patch_too() {
     let fixture = Fixture::new("patches_leaf");
     fixture.workspace.let_age();
     let plugin = fixture.plugin.clone();
@@ -375,7 +375,7 @@ fn a_body_in_a_package_that_it_is_compiled_from_makes_a_patch_too() {
 }
 
 #[test]
-fn of_a_build_that_is_not_known_there_is_no_patch() {
+fn an_unknown_base_build_gets_no_patch() {
     let running = Running::new("patches_nothing");
     running.workspace.write("patches_nothing/src/lib.rs", &SOURCE.replace("Hello", "Bye"));
     running.workspace.let_age();

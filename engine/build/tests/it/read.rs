@@ -18,7 +18,7 @@ fn watch(fixture: &Fixture) -> (Watcher, Receiver<Vec<String>>) {
 }
 
 #[test]
-fn what_the_compiler_and_build_scripts_read_is_watched() {
+fn files_that_the_compiler_and_build_scripts_read_are_watched() {
     let fixture = Fixture::new("reads-much");
     let name = [fixture.plugin.name.clone()];
     fixture.workspace.write("texts/one.txt", "text-1");
@@ -71,7 +71,7 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
 
 /// A failed build has no list of the files that the compiler has read.
 #[test]
-fn what_an_error_is_about_is_watched() {
+fn files_in_compiler_errors_are_watched() {
     let fixture = Fixture::new("reads-in-vain");
     let name = [fixture.plugin.name.clone()];
     fixture.build();

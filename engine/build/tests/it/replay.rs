@@ -126,7 +126,7 @@ fn contains(file: &Path, text: &str) -> bool {
 }
 
 #[test]
-fn what_is_left_of_a_build_is_told_whoever_compiles() {
+fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
     let fixture = Fixture::new("leaves-temps");
     let options = BuildOptions { leave_temps: true, ..BuildOptions::default() };
     let said = |made: &Made, text: &str| {
@@ -174,7 +174,7 @@ fn what_is_left_of_a_build_is_told_whoever_compiles() {
 }
 
 #[test]
-fn while_only_sources_change_cargo_is_not_needed() {
+fn if_only_sources_change_cargo_does_not_run() {
     let fixture = Fixture::new("only-sources");
     let first = fixture.build();
     assert_eq!((first.maker(), first.built.effect), (Maker::Cargo, BuildEffect::NewCode));
@@ -197,7 +197,7 @@ fn while_only_sources_change_cargo_is_not_needed() {
 }
 
 #[test]
-fn an_edit_that_does_not_reach_the_artifact_is_told_from_one_that_does() {
+fn edits_that_do_not_change_the_artifact_are_recognised() {
     let fixture = Fixture::new("no-effect");
     let first = fixture.build();
     let source = fixture.plugin.dir.join("src/lib.rs");
@@ -242,7 +242,7 @@ fn dependencies_are_compiled_in_their_order() {
 }
 
 #[test]
-fn both_ways_in_turn_never_give_something_stale() {
+fn alternating_between_cargo_and_replay_never_gives_a_stale_artifact() {
     let fixture = Fixture::new("in-turn");
     fixture.build();
     for round in 1..=3 {
@@ -282,7 +282,7 @@ fn a_source_that_comes_back_with_its_old_time_is_noticed() {
 }
 
 #[test]
-fn what_cargo_goes_by_makes_cargo_run() {
+fn a_change_of_cargos_inputs_makes_cargo_run() {
     let fixture = Fixture::new("guards");
     fixture.build();
     let maker_after = |path: &str, contents: &str| {
@@ -327,7 +327,7 @@ fn what_cargo_goes_by_makes_cargo_run() {
 }
 
 #[test]
-fn what_a_record_would_miss_makes_cargo_run_each_time() {
+fn builds_that_no_record_can_describe_make_cargo_run_each_time() {
     let fixture = Fixture::new("unrecorded");
     fixture.write("more.toml", "[env]\nMOOD = \"good\"\n");
     let given = vec!["--config".to_owned(), "more.toml".to_owned()];
@@ -356,7 +356,7 @@ fn what_a_record_would_miss_makes_cargo_run_each_time() {
 }
 
 #[test]
-fn what_a_build_script_watches_makes_cargo_run() {
+fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
     let fixture = Fixture::new("generates");
     fixture.write(
         "leaf/build.rs",
@@ -401,7 +401,7 @@ fn what_a_build_script_watches_makes_cargo_run() {
 }
 
 #[test]
-fn a_variable_that_a_build_script_told_another_build_is_not_missed() {
+fn a_variable_that_a_build_script_set_for_another_build_is_not_missed() {
     told_another_build(
         "told-variable",
         |word| format!("cargo::rustc-env=WORD={word}"),
@@ -410,7 +410,7 @@ fn a_variable_that_a_build_script_told_another_build_is_not_missed() {
 }
 
 #[test]
-fn a_cfg_that_a_build_script_told_another_build_is_not_missed() {
+fn a_cfg_that_a_build_script_set_for_another_build_is_not_missed() {
     told_another_build(
         "told-cfg",
         |word| format!("cargo::rustc-cfg=word=\\\"{word}\\\""),
@@ -452,7 +452,7 @@ fn told_another_build(name: &str, directive: fn(&str) -> String, leaf: &str) {
 }
 
 #[test]
-fn another_checkouts_crate_is_not_taken_for_ones_own() {
+fn the_crate_of_another_checkout_is_not_used() {
     let (one, two) = (Fixture::new("checkouts"), Fixture::new("checkouts"));
     for (checkout, text) in [(&one, "leaf-of-one"), (&two, "leaf-of-two")] {
         let leaf = format!("pub fn text() -> String {{ \"{text}\".into() }}\n");
@@ -470,7 +470,7 @@ fn another_checkouts_crate_is_not_taken_for_ones_own() {
 }
 
 #[test]
-fn the_compiler_says_the_same_both_ways() {
+fn the_compiler_reports_the_same_with_and_without_cargo() {
     let fixture = Fixture::new("says-the-same");
     fixture.write("middle/src/lib.rs", "pub fn text() -> String { leaf::text() }\nfn idle() {}\n");
     fixture.build();
@@ -493,7 +493,7 @@ fn the_compiler_says_the_same_both_ways() {
 }
 
 #[test]
-fn errors_are_cargos_own() {
+fn errors_are_those_of_cargo() {
     let fixture = Fixture::new("does-not-compile");
     fixture.build();
     fixture.write_own("own-2");
@@ -519,7 +519,7 @@ fn errors_are_cargos_own() {
 }
 
 #[test]
-fn an_edit_during_a_build_is_in_what_it_gives() {
+fn an_edit_during_a_build_is_in_its_artifact() {
     let fixture = Fixture::new("edited-meanwhile");
     let mut edits = 0;
     let (built, messages) = fixture.try_build(&BuildOptions::default(), &mut |message| {
@@ -535,7 +535,7 @@ fn an_edit_during_a_build_is_in_what_it_gives() {
 }
 
 #[test]
-fn two_builders_at_once_give_the_same() {
+fn two_builders_at_once_make_the_same_artifact() {
     let fixture = Fixture::new("two-builders");
     fixture.build();
     for round in 1..=3 {
@@ -552,7 +552,7 @@ fn two_builders_at_once_give_the_same() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_as_none() {
+fn a_record_that_cannot_be_read_is_ignored() {
     let fixture = Fixture::new("lost-record");
     let first = fixture.build();
     for way in fs::read_dir(fixture.plugin.target_dir.join("hotswap/replay")).unwrap() {
@@ -571,7 +571,7 @@ fn a_record_that_cannot_be_read_is_as_none() {
 }
 
 #[test]
-fn included_files_are_part_of_what_a_build_is() {
+fn included_files_are_inputs_of_a_build() {
     let mut fixture = Fixture::new("includes");
     let plain = fixture.build();
     fixture.plugin.included = IncludedFiles::new(&["^assets/".to_owned()], &[]).unwrap();
@@ -593,7 +593,7 @@ fn included_files_are_part_of_what_a_build_is() {
 }
 
 #[test]
-fn a_build_may_say_which_names_are_live() {
+fn a_build_may_choose_the_prefix_of_live_names() {
     let fixture = Fixture::new("prefixed");
     let jobs = "\n#[live]\nmod jobs {\n    use super::*;\n    /// Reports for duty.\n    \
                 fn duty_call(name: String) -> Result<String> { Ok(name) }\n}\n";
@@ -609,7 +609,7 @@ fn a_build_may_say_which_names_are_live() {
 
 /// The size, the inode, the times and the name stay the same.
 #[test]
-fn a_library_that_was_changed_behind_the_builds_is_made_anew() {
+fn a_library_that_something_else_changed_is_built_again() {
     const TEXT: &[u8] = b"said behind-2";
     let fixture = Fixture::new("changed-behind");
     fixture.build();

@@ -135,7 +135,7 @@ fn linking_once_more_changes_nothing() {
 }
 
 #[test]
-fn what_was_not_generated_is_left_alone() {
+fn a_crate_that_was_not_generated_is_left_alone() {
     let workspace = workspace();
     workspace.package("mine", "", "");
     let out = workspace.path("mine");
@@ -153,7 +153,7 @@ fn what_was_not_generated_is_left_alone() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn static_linking_that_is_impossible_is_an_error_with_a_reason() {
     let workspace = workspace();
     let out = workspace.path("static-plugins");
     workspace.package("no-plugin", "", "");
@@ -177,7 +177,7 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
-fn the_samples_crate_is_what_is_generated() {
+fn the_crate_of_the_samples_is_up_to_date() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sample-host");
     let out = samples.join("static-plugins");
     let text = |file: &str| fs::read_to_string(out.join(file)).unwrap();

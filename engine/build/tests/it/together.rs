@@ -88,7 +88,7 @@ fn with_errors(messages: &[(String, BuildMessage)]) -> Vec<&str> {
 }
 
 #[test]
-fn a_change_that_plugins_share_is_in_all_of_them() {
+fn a_change_in_a_shared_crate_reaches_all_its_plugins() {
     let plugins = Plugins::new(&["side-a", "side-b", "side-c"]);
     let (first, _) = plugins.build();
     assert!(first.iter().all(|(_, built)| built.is_ok()), "{first:?}");
@@ -111,7 +111,7 @@ fn a_change_that_plugins_share_is_in_all_of_them() {
 }
 
 #[test]
-fn what_cargo_has_to_look_at_is_compiled_side_by_side_too() {
+fn builds_that_need_cargo_are_compiled_side_by_side_too() {
     let plugins = Plugins::new(&["cargo-a", "cargo-b", "cargo-c"]);
     plugins.workspace.write(
         "cargo-b/src/lib.rs",
@@ -171,7 +171,7 @@ fn what_cargo_has_to_look_at_is_compiled_side_by_side_too() {
 }
 
 #[test]
-fn what_fails_keeps_no_other_plugin_from_being_built() {
+fn a_plugin_that_fails_does_not_stop_the_other_builds() {
     let plugins = Plugins::new(&["fails-a", "fails-b", "fails-c"]);
     plugins.build();
     plugins.save_shared("shared-2");

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_as_json_what_the_value_is() {
+    fn its_json_is_that_of_the_value() {
         let word = BySerde::new(&Cow::Borrowed("tea")).unwrap();
         let json = serde_json::to_string(&word).unwrap();
         assert_eq!(json, "\"tea\"");

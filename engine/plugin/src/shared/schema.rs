@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_told_from_what_is_none_and_from_another_one() {
+    fn a_container_differs_from_other_types_and_from_other_containers() {
         let told = difference::<Vec<String>, String>().unwrap();
         assert_eq!(
             told,

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_read_is_told_with_its_place() {
+    fn an_unread_part_is_reported_with_its_place() {
         let told = |before, read| difference(&before, &read);
         let old = json!({ "name": "Ada", "places": [{ "x": 1, "y": 2.5 }] });
         assert_eq!(told(old.clone(), old.clone()), None);
