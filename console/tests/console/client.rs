@@ -90,7 +90,7 @@ async fn a_host_of_another_protocol_is_refused_with_both_versions_named() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_waiting_hears_that_the_host_is_gone() {
+async fn a_waiting_request_fails_when_the_host_is_gone() {
     let (client, _notifications, mut host) = connected().await;
     let gone = async {
         host.next_request().await;
@@ -177,7 +177,7 @@ async fn a_stale_socket_of_a_host_is_removed() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_that_somebody_names_stays() {
+async fn a_stale_socket_that_the_user_names_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(format!("{}.sock", ended_process()));
     drop(tokio::net::UnixListener::bind(&path).unwrap());

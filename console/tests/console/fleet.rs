@@ -151,7 +151,7 @@ fn a_console_of_a_fleet_alone() {
 }
 
 #[test]
-fn where_no_fleet_is_known_there_is_no_tab() {
+fn without_a_fleet_there_is_no_fleet_tab() {
     let mut console = Console::connected(120, 36);
     assert!(!console.screen().contains("Fleet"));
     for _ in Tab::ALL {
@@ -173,7 +173,7 @@ fn asked(console: &mut Console, key: &str, question: &str) -> Vec<Effect> {
 }
 
 #[test]
-fn keys_ask_the_fleet_for_something_after_a_question() {
+fn keys_order_changes_of_the_fleet_after_a_question() {
     let mut console = looking(120, 36);
     let rollout = |order| [Effect::Fleet(FleetOrder::Rollout(order))];
     assert_eq!(asked(&mut console, "P", "Promote r3?"), rollout(Order::Promote));
@@ -200,7 +200,7 @@ fn keys_ask_the_fleet_for_something_after_a_question() {
 }
 
 #[test]
-fn a_host_stays_selected_wherever_it_goes_and_is_pinned_and_opened() {
+fn a_host_stays_selected_when_rows_move_and_can_be_pinned_and_opened() {
     let mut console = looking(120, 36);
     let selected =
         |console: &Console| console.state.fleet.selected_host(NOW_MS).unwrap().host.id.to_string();
@@ -234,7 +234,7 @@ fn a_host_stays_selected_wherever_it_goes_and_is_pinned_and_opened() {
 }
 
 #[test]
-fn what_becomes_of_a_rollout_is_told_also_where_the_tab_is_not_in_front() {
+fn the_result_of_a_rollout_is_reported_even_if_another_tab_is_in_front() {
     let mut console = looking(120, 36);
     update::act(&mut console.state, Action::Show(Tab::Vault));
     assert!(!console.screen().contains("Fleet !"));

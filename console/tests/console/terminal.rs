@@ -119,7 +119,7 @@ impl Terminal {
 }
 
 #[test]
-fn quitting_gives_the_terminal_back() {
+fn quitting_restores_the_terminal() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");
     assert!(terminal.screen.screen().alternate_screen());
@@ -131,7 +131,7 @@ fn quitting_gives_the_terminal_back() {
 }
 
 #[test]
-fn each_signal_that_ends_it_gives_the_terminal_back() {
+fn each_signal_that_ends_the_console_restores_the_terminal() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut terminal = Terminal::start();
         terminal.wait_for_text("the host waits");
@@ -141,7 +141,7 @@ fn each_signal_that_ends_it_gives_the_terminal_back() {
 }
 
 #[test]
-fn what_the_terminal_answers_late_is_no_key() {
+fn a_late_answer_of_the_terminal_is_not_taken_for_keys() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");
     // Its `:` would open the palette, where the rest would be typed.
@@ -168,7 +168,7 @@ fn a_host_cannot_write_over_the_screen() {
 }
 
 #[test]
-fn what_another_program_writes_over_the_screen_is_drawn_over_and_its_name_told() {
+fn output_of_another_program_on_the_screen_is_redrawn_and_the_program_named() {
     let directory = tempfile::tempdir().unwrap();
     let (host, go) = (directory.path().join("waiting-host"), directory.path().join("go"));
     std::fs::write(&host, format!("#!/bin/sh\n{WAITING}\n")).unwrap();
@@ -196,7 +196,7 @@ fn what_another_program_writes_over_the_screen_is_drawn_over_and_its_name_told()
 }
 
 #[test]
-fn it_draws_itself_anew_at_each_size() {
+fn the_screen_is_redrawn_after_each_resize() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");
     for (cols, rows, text) in
@@ -214,7 +214,7 @@ fn it_draws_itself_anew_at_each_size() {
 }
 
 #[test]
-fn suspending_gives_the_terminal_back_for_a_while() {
+fn suspending_restores_the_terminal_until_the_console_continues() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");
     // A session leader is not stopped by this, and so comes back by itself.
@@ -240,7 +240,7 @@ fn a_panic_on_the_screen() {
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_and_is_told_on_the_ordinary_screen() {
+fn a_panic_restores_the_terminal_and_is_shown_on_the_ordinary_screen() {
     let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture", "terminal::a_panic_on_the_screen"]);
     // A backtrace would push what is looked for from the screen.
@@ -284,7 +284,7 @@ fn a_crash_of_the_host_shows_its_card_and_leaves_the_console_usable() {
 }
 
 #[test]
-fn keys_are_obeyed_while_the_host_floods_its_output() {
+fn keys_work_while_the_host_floods_its_output() {
     let flood = "trap 'exit 0' TERM\nyes a line of many | head -n 50000\necho the flood is over\n\
                  while :; do sleep 0.05; done";
     let mut terminal = Terminal::with_host(flood);

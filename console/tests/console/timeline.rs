@@ -33,7 +33,7 @@ fn told(console: &Console) -> Vec<(String, &str)> {
 }
 
 #[test]
-fn what_the_host_remembers_of_reloads_is_told_to_a_console_that_comes_later() {
+fn a_console_that_attaches_later_lists_the_reloads_that_the_host_remembers() {
     let mut console = Console::connected(120, 36);
     console.press("2");
     console.session(SessionEvent::Reloads(samples::reloads()));
@@ -62,7 +62,7 @@ fn what_the_host_remembers_of_reloads_is_told_to_a_console_that_comes_later() {
 }
 
 #[test]
-fn the_selected_reload_stays_so_when_earlier_ones_come() {
+fn the_selected_reload_stays_selected_when_earlier_ones_arrive() {
     let mut console = after_a_reload();
     let at_ms = console.now_ms + 1000;
     let mut report = samples::report();
@@ -125,7 +125,7 @@ fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
 }
 
 #[test]
-fn what_came_before_the_host_told_of_the_reload_belongs_to_it_too() {
+fn events_before_the_report_of_a_reload_belong_to_the_reload_too() {
     let mut console = Console::connected(120, 36);
     version_changed(&mut console, 4, VersionState::Active, "active");
     called(&mut console, 4, 730);
@@ -151,7 +151,7 @@ fn held_by(holders: Value) -> SessionEvent {
 }
 
 #[test]
-fn a_version_leads_to_what_holds_it_one_holder_after_the_other() {
+fn a_key_goes_from_a_version_to_each_of_its_holders() {
     let mut console = Console::connected(120, 36);
     console.session(held_by(json!([
         { "kind": "call", "function": "reset", "thread": "main", "since_ms": 0, "is_at_least": true },
@@ -212,7 +212,7 @@ fn a_call_leads_to_its_function_and_a_value_to_its_row_whatever_they_are_called(
 }
 
 #[test]
-fn what_an_older_host_says_of_a_holder_is_shown_and_not_read() {
+fn the_text_of_an_older_host_about_a_holder_is_shown_but_not_parsed() {
     let mut console = Console::connected(120, 36);
     let mut snapshot = held(json!([]));
     snapshot.plugins[0].versions[1].holders = vec!["value `greetings`".into()];
@@ -223,7 +223,7 @@ fn what_an_older_host_says_of_a_holder_is_shown_and_not_read() {
 }
 
 #[test]
-fn where_nothing_is_held_there_is_nowhere_to_go() {
+fn a_version_without_holders_leads_nowhere() {
     let mut console = Console::connected(120, 36);
     console.session(held_by(json!([])));
     for (keys, expected) in [
@@ -237,7 +237,7 @@ fn where_nothing_is_held_there_is_nowhere_to_go() {
 }
 
 #[test]
-fn a_version_that_is_freed_stays_so_whatever_is_heard_late() {
+fn a_freed_version_stays_freed_if_late_events_arrive() {
     let mut console = Console::connected(120, 36);
     let at_ms = console.now_ms;
     console.session(SessionEvent::Engine(Event::VersionChanged {
@@ -258,7 +258,7 @@ fn a_version_that_is_freed_stays_so_whatever_is_heard_late() {
 }
 
 #[test]
-fn the_log_tells_once_that_a_load_failed() {
+fn the_log_reports_a_failed_load_once() {
     let mut console = Console::connected(120, 36);
     let error = samples::refusal();
     let failed = "failed: world: on_init: no sun";
@@ -288,7 +288,7 @@ fn saved_and_reloaded(console: &mut Console, live_ms: u64) {
 }
 
 #[test]
-fn the_time_from_a_save_until_it_is_live_is_told_everywhere() {
+fn the_time_from_a_save_until_it_is_live_is_shown_everywhere() {
     let mut console = Console::connected(120, 36);
     for live_ms in [900, 400, 1_300] {
         saved_and_reloaded(&mut console, live_ms);
@@ -306,7 +306,7 @@ fn the_time_from_a_save_until_it_is_live_is_told_everywhere() {
 }
 
 #[test]
-fn only_what_a_save_led_to_is_live_after_it() {
+fn only_a_reload_that_a_save_caused_has_a_time_after_the_save() {
     let mut console = after_a_reload();
     assert_eq!(console.state.timeline.last_live_ms(), None, "somebody asked for it");
     // A save that changes no code leads to nothing.
@@ -347,7 +347,7 @@ fn serving_what_is_built() -> SessionEvent {
 }
 
 #[test]
-fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
+fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     let saved = |console: &mut Console| {
         let (plugins, saved_at_ms) = (vec!["world".to_owned()], console.now_ms);
         console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
@@ -430,7 +430,7 @@ fn why_a_plugin_was_loaded_as_a_whole_comes_after_what_the_reload_did() {
 }
 
 #[test]
-fn a_restart_divides_the_reloads_of_two_processes() {
+fn a_restart_separates_the_reloads_of_two_processes() {
     let mut console = after_a_reload();
     console.press("2 Alt-5");
     assert!(!console.screen().contains("host started at"), "there was one process");
