@@ -16,7 +16,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn an_async_function_is_awaited_or_waited_for() {
+fn an_async_function_can_be_awaited_or_called_blocking() {
     let host = Host::with(&["waits"]);
     let waits = host.engine.plugin("waits").unwrap();
     let answer: String = waits.invoke("at_once", args!["waited for"]).unwrap();
@@ -27,7 +27,7 @@ fn an_async_function_is_awaited_or_waited_for() {
 }
 
 #[test]
-fn a_call_takes_until_its_end() {
+fn the_time_of_an_async_call_lasts_until_its_future_ends() {
     let host = Host::with(&["waits"]);
     let p50 = || {
         let waits = host.engine.snapshot().plugins.remove(0);
@@ -47,7 +47,7 @@ fn a_call_takes_until_its_end() {
 }
 
 #[test]
-fn a_call_ends_on_the_version_that_it_began_on() {
+fn a_call_ends_on_the_version_on_which_it_began() {
     let host = Host::with(&["waits"]);
     let gate = Gate::new();
     let runtime = runtime();
@@ -68,7 +68,7 @@ fn a_call_ends_on_the_version_that_it_began_on() {
 }
 
 #[test]
-fn a_live_call_ends_on_the_version_that_it_began_on() {
+fn a_live_call_ends_on_the_version_on_which_it_began() {
     let host = Host::with(&["waits"]);
     let live_later = |gate: &Gate| {
         let answer = host.engine.vault().live().call("live_later", args![gate.path()]);
@@ -163,7 +163,7 @@ fn an_async_function_is_called_with_rust_types() {
 }
 
 #[test]
-fn a_typed_call_ends_on_the_version_that_it_began_on_and_holds_no_longer() {
+fn a_typed_call_ends_on_the_version_on_which_it_began_and_then_releases_it() {
     let host = Host::with(&["waits"]);
     let later = host.engine.async_func::<fn(String) -> u32>("waits", "later").unwrap();
     let (gate, runtime) = (Gate::new(), runtime());
@@ -190,7 +190,7 @@ fn a_typed_call_ends_on_the_version_that_it_began_on_and_holds_no_longer() {
 }
 
 #[test]
-fn a_typed_call_fails_as_any_call_does() {
+fn a_typed_async_call_reports_errors_like_a_call_by_name() {
     let host = Host::with(&["waits"]);
     let explode = host.engine.async_func::<fn(String) -> ()>("waits", "explode").unwrap();
     let later = host.engine.async_func::<fn(String) -> u32>("waits", "later").unwrap();
@@ -230,7 +230,7 @@ fn tasks_run_on_the_hosts_runtime_and_are_cancelled_with_their_version() {
 }
 
 #[test]
-fn a_task_that_panics_or_blocks_harms_nobody_else() {
+fn a_task_that_panics_or_blocks_affects_no_other_task() {
     let runtime = runtime();
     let handle = runtime.handle().clone();
     let host = Host::new(PluginDir::of(&["tasks"]), |builder| builder.tokio(handle));
@@ -262,7 +262,7 @@ fn without_a_runtime_tasks_are_an_error() {
 }
 
 #[test]
-fn a_plugin_may_have_a_tokio_of_its_own() {
+fn a_plugin_may_have_its_own_tokio_runtime() {
     let host = Host::with(&["own-tokio"]);
     let beats = || host.engine.vault().data_bag().get::<u64>("beats").unwrap().unwrap();
     while beats() < 3 {

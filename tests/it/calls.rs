@@ -53,7 +53,7 @@ fn plugins_are_found_without_regard_to_case() {
 }
 
 #[test]
-fn an_unknown_plugin_is_an_error_that_lists_those_there_are() {
+fn an_unknown_plugin_is_an_error_that_lists_the_loaded_plugins() {
     let host = Host::with(&["echo"]);
     let error = host.engine.plugin("ecco").unwrap_err();
     insta::assert_snapshot!(error, @"no plugin `ecco`; loaded: echo");
@@ -62,7 +62,7 @@ fn an_unknown_plugin_is_an_error_that_lists_those_there_are() {
 }
 
 #[test]
-fn an_unknown_function_is_an_error_that_lists_those_there_are() {
+fn an_unknown_function_is_an_error_that_lists_the_functions() {
     let host = Host::with(&["echo", "by-hand"]);
     let error = host.engine.plugin("echo").unwrap().invoke::<()>("ad", args![]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
@@ -95,7 +95,7 @@ fn an_error_keeps_its_causes() {
 }
 
 #[test]
-fn a_panic_ends_in_the_plugin_and_is_told() {
+fn a_panic_ends_in_the_plugin_and_is_an_error_of_the_call() {
     let host = Host::with(&["echo"]);
     let echo = host.engine.plugin("echo").unwrap();
     let error = echo.invoke::<()>("explode", args!["oh no"]).unwrap_err();
@@ -110,7 +110,7 @@ fn a_panic_ends_in_the_plugin_and_is_told() {
 }
 
 #[test]
-fn errors_and_panics_are_counted_by_function_and_version_however_it_is_called() {
+fn errors_and_panics_of_every_kind_of_call_are_counted_by_function_and_version() {
     let host = Host::with(&["echo", "nests"]);
     let counted = |plugin: &str, function: &str| {
         let snapshot = host.engine.snapshot();
@@ -169,7 +169,7 @@ fn the_first_failure_of_a_version_is_an_event() {
 }
 
 #[test]
-fn latencies_are_told_as_a_histogram_that_adds_up() {
+fn latencies_are_reported_as_a_histogram_that_adds_up() {
     let host = Host::with(&["echo"]);
     for _ in 0..50 {
         host.engine.invoke::<u32>("echo", "revision", &[]).unwrap();
@@ -183,7 +183,7 @@ fn latencies_are_told_as_a_histogram_that_adds_up() {
 }
 
 #[test]
-fn a_panic_in_a_thread_of_a_plugin_ends_that_thread_alone() {
+fn a_panic_in_a_thread_of_a_plugin_ends_only_that_thread() {
     let host = Host::with(&["threads"]);
     let threads = host.engine.plugin("threads").unwrap();
     assert!(threads.invoke::<bool>("start_and_panic", args![]).unwrap());
@@ -197,7 +197,7 @@ fn a_plugin_may_answer_by_hand() {
 }
 
 #[test]
-fn a_call_of_every_plugin_leaves_out_those_without_the_function() {
+fn a_call_of_every_plugin_skips_plugins_without_the_function() {
     let host = Host::with(&["echo", "by-hand", "shares"]);
     let current = host.engine.current();
     let answers = current.invoke_each("count", args![]);
@@ -212,7 +212,7 @@ fn a_call_of_every_plugin_leaves_out_those_without_the_function() {
 }
 
 #[test]
-fn one_plugins_panic_does_not_keep_the_others_from_a_call() {
+fn a_call_of_every_plugin_goes_on_after_a_panic() {
     let host = Host::with(&["echo", "by-hand"]);
     let answers = host.engine.current().invoke_each("explode", args!["boom"]);
     assert_eq!(answers.len(), 1, "by-hand has no such function: {answers:?}");
@@ -220,7 +220,7 @@ fn one_plugins_panic_does_not_keep_the_others_from_a_call() {
 }
 
 #[test]
-fn an_error_of_a_call_that_a_function_makes_is_the_functions_own() {
+fn an_error_of_a_nested_call_becomes_a_failure_of_the_function() {
     let host = Host::with(&["nests"]);
     let nests = host.engine.plugin("nests").unwrap();
     for function in ["call_nobody", "call_nobody_later", "call_wrongly"] {
@@ -266,7 +266,7 @@ impl<S: tracing::Subscriber> Layer<S> for Errors {
 }
 
 #[test]
-fn one_plugins_error_is_logged_and_the_others_still_run() {
+fn an_error_in_one_plugin_is_logged_and_the_others_still_run() {
     // `tracing` decides for the whole process whether anybody wants what a place logs.
     let end = in_own_process(|| {
         let errors = Errors::default();

@@ -106,7 +106,7 @@ fn a_value_of_another_type_is_migrated() {
 }
 
 #[test]
-fn a_migration_that_cannot_work_undoes_the_reload() {
+fn a_migration_that_fails_undoes_the_reload() {
     let host = playing();
     host.plugins.write("carries", &renamed("carries-wrongly", "carries"));
     assert_snapshot!(host.refused_reload(), @r"
@@ -141,7 +141,7 @@ fn a_value_is_migrated_by_hand_if_all_of_it_is_read() {
 }
 
 #[test]
-fn a_migration_by_hand_may_refuse() {
+fn a_migration_by_hand_may_return_an_error() {
     let host = playing();
     for _ in 2..13 {
         score(&host);

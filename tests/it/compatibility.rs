@@ -49,7 +49,7 @@ fn recursive_types_cross() {
 }
 
 #[test]
-fn a_field_of_another_type_of_the_same_size_is_told() {
+fn a_changed_field_type_of_the_same_size_is_reported() {
     let host = built_otherwise();
     let keep = host.engine.func::<fn(Path) -> usize>("shapes", "keep").unwrap();
     let grow = host.engine.func::<fn(Tree) -> Tree>("shapes", "grow").unwrap();
@@ -64,7 +64,7 @@ fn a_field_of_another_type_of_the_same_size_is_told() {
 }
 
 #[test]
-fn a_type_that_depends_on_the_profile_is_told_where_the_profiles_differ() {
+fn a_type_that_differs_between_profiles_is_reported() {
     let host = Host::with(&["shapes"]);
     let check = || host.engine.func::<fn(Checked) -> Checked>("shapes", "check");
     assert_eq!(check().unwrap().call(Checked::default()).unwrap(), Checked::default());
@@ -95,7 +95,7 @@ fn an_interface_is_compared_down_to_the_fields_of_its_types() {
 }
 
 #[test]
-fn a_value_of_another_type_of_the_same_size_is_told() {
+fn a_value_of_another_type_of_the_same_size_is_reported() {
     let host = built_otherwise();
     let vault = host.engine.vault();
     let set = host.engine.func::<fn(Path) -> ()>("shapes", "set_path").unwrap();
@@ -154,7 +154,7 @@ fn maps_outlive_the_versions_that_carried_them() {
 }
 
 #[test]
-fn what_one_side_allocates_the_other_frees() {
+fn memory_that_one_side_allocates_is_freed_by_the_other() {
     let host = Host::with(&["shapes"]);
     let keep = host.engine.func::<fn(Path) -> usize>("shapes", "keep").unwrap();
     for kept in 1..=100 {

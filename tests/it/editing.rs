@@ -76,7 +76,7 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
 }
 
 #[test]
-fn a_save_that_would_break_something_waits_where_that_is_asked_for() {
+fn a_breaking_save_waits_if_the_session_was_told_to() {
     let workspace = Workspace::new();
     let run = ["run", "--json", "--watch=ask"];
     let mut session = Session::start(workspace.running_the_host("hotswap", &run, &["--port", "0"]));
@@ -148,7 +148,7 @@ fn dependents_are_rebound_and_a_rollback_holds() {
 }
 
 #[test]
-fn a_plugin_that_does_not_compile_at_the_start_is_added_once_it_does() {
+fn a_plugin_that_does_not_compile_at_the_start_is_added_when_it_compiles() {
     let workspace = Workspace::new();
     workspace.edit(WORLD, "fn greetings(", "fn greetings(]");
     let mut session =

@@ -169,7 +169,7 @@ fn livex_has_its_jobs_again_after_a_restart() {
 
 /// The package of the examples tests this for linked plugins itself.
 #[test]
-fn slink_loads_the_plugins_that_it_links_otherwise() {
+fn slink_can_also_load_the_plugins_that_it_links() {
     let mut slink = Example::start_with("slink", &["dog", "guardian", "world"], &["loaded"]);
     slink.process.wait_for_text("Enter reloads");
     slink.edit("guardian", "Bang!", "Boom!");
@@ -190,7 +190,7 @@ fn slink_loads_the_plugins_that_it_links_otherwise() {
 }
 
 #[test]
-fn trine_rebinds_what_depends_on_the_changed_one() {
+fn trine_rebinds_the_dependents_of_a_changed_plugin() {
     let mut trine = Example::start("trine", &["alpha", "beta", "gamma"]);
     trine.process.wait_for_text("Enter reloads");
     trine.edit("alpha", "        1\n", "        10\n");
@@ -218,7 +218,7 @@ fn commands(example: &Path) -> Vec<String> {
 
 /// The commands run exactly as written, in the repository and its own target directory.
 #[test]
-fn the_commands_in_the_headers_run_as_they_are_written() {
+fn the_commands_in_the_headers_run_exactly_as_written() {
     let has_gdb = Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_ok();
     let examples = fs::read_dir(repository().join("sample-host/examples")).expect("the examples");
     let mut examples: Vec<_> = examples.map(|it| it.expect("an example").path()).collect();

@@ -26,7 +26,7 @@ fn refusal(host: &Host) -> EngineError {
 }
 
 #[test]
-fn a_function_that_the_host_calls_with_rust_types_stays_as_it_is() {
+fn a_load_may_not_change_a_function_that_the_host_calls_with_rust_types() {
     let host = Host::with(&["echo"]);
     let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
     host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
@@ -50,7 +50,7 @@ fn a_function_that_the_host_calls_with_rust_types_stays_as_it_is() {
 }
 
 #[test]
-fn all_that_would_break_is_told() {
+fn a_refusal_lists_all_broken_expectations() {
     let host = Host::with(&["shapes"]);
     let tree = host.engine.func::<fn(types::Tree) -> types::Tree>("shapes", "grow").unwrap();
     let list = host.engine.func::<fn(u32) -> types::List>("shapes", "list").unwrap();
@@ -64,7 +64,7 @@ fn all_that_would_break_is_told() {
 }
 
 #[test]
-fn a_live_function_keeps_its_types_and_may_go() {
+fn a_live_function_may_be_removed_but_not_change_its_types() {
     let host = Host::with(&["lives"]);
     let numbers = host.engine.live_funcs::<fn() -> u32>();
     host.plugins.write("lives", &renamed("lives-more", "lives"));
@@ -81,7 +81,7 @@ fn a_live_function_keeps_its_types_and_may_go() {
 }
 
 #[test]
-fn an_export_that_the_host_has_used_stays_as_it_is() {
+fn a_load_may_not_change_an_export_that_the_host_has_used() {
     let host = Host::with(&["gives", "shapes"]);
     let alpha = host.engine.plugin("gives").unwrap().export::<dyn Alpha>().unwrap().unwrap();
     assert_eq!(alpha.one(), 1);
@@ -99,7 +99,7 @@ fn an_export_that_the_host_has_used_stays_as_it_is() {
 }
 
 #[test]
-fn what_plugins_register_is_compared_once_they_have() {
+fn registrations_are_compared_after_plugins_have_registered() {
     let find = |host: &Host| {
         let vault = host.engine.vault();
         assert!(vault.extension().find::<dyn Measure>("ruler").unwrap().is_some());
@@ -134,7 +134,7 @@ fn a_plugin_that_is_unloaded_on_request_breaks_nothing() {
 }
 
 #[test]
-fn a_rollback_breaks_nothing_either() {
+fn a_rollback_may_not_break_an_expectation() {
     let plugins = PluginDir::empty();
     plugins.write("echo", &renamed("adds-otherwise", "echo"));
     let host = Host::new(plugins, |builder| builder);
@@ -150,7 +150,7 @@ fn a_rollback_breaks_nothing_either() {
 }
 
 #[test]
-fn a_host_may_have_it_published_all_the_same() {
+fn a_host_may_choose_to_publish_breaking_loads() {
     let plugins = PluginDir::of(&["echo"]);
     let host = Host::new(plugins, |builder| builder.publish_breaking(true));
     host.reload();
@@ -202,7 +202,7 @@ impl Measure for Nothing {
 }
 
 #[test]
-fn whoever_is_older_is_to_be_built_again() {
+fn the_error_names_the_older_side_which_has_to_be_rebuilt() {
     let plugins = PluginDir::empty();
     let otherwise = renamed("shapes-otherwise", "shapes");
     plugins.write("shapes", &otherwise);

@@ -66,7 +66,7 @@ fn outcome<'a>(answer: &'a Value, plugin: &str) -> &'a Value {
 }
 
 #[test]
-fn exactly_the_artifacts_that_are_named_are_loaded() {
+fn only_the_named_artifacts_are_loaded() {
     let (host, mut client, _dir) = listening(&["echo", "by-hand"]);
     let elsewhere = Elsewhere::new();
     let new = elsewhere.put("0123abcd.so", &revision("echo", 2));
@@ -117,7 +117,7 @@ fn artifacts_that_cannot_all_be_loaded_change_nothing() {
 }
 
 #[test]
-fn a_host_says_whether_it_takes_a_release_and_how_it_is() {
+fn a_host_reports_whether_it_accepts_a_release_and_its_health() {
     let dir = tempfile::tempdir().unwrap();
     let socket = ConsoleSocket::at(dir.path().join("socket"));
     let plays = Arc::new(AtomicBool::new(true));
@@ -426,7 +426,7 @@ fn a_build_that_crashed_a_host_is_loaded_by_no_other() {
 }
 
 #[test]
-fn a_plugin_that_ends_whoever_opens_it_ends_no_host() {
+fn a_plugin_that_ends_the_process_that_opens_it_ends_no_host() {
     let hosts = Hosts::start();
     let artifacts = Elsewhere::new();
     let file = artifacts.put("aborts.so", &artifact("aborts"));

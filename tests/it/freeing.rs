@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_replaced_version_is_unmapped_and_its_copy_removed() {
+fn a_replaced_version_is_unmapped_and_its_copy_is_removed() {
     let host = Host::with(&["echo"]);
     assert_eq!(host.mapped(), host.staged());
     host.plugins.install("echo", 2);
@@ -45,7 +45,7 @@ fn each_version_has_statics_of_its_own() {
 }
 
 #[test]
-fn a_static_of_a_crate_that_host_and_plugins_share_is_there_once_for_each() {
+fn host_and_plugins_have_separate_statics_of_a_shared_crate() {
     let host = Host::with(&["statics"]);
     let visit = |plugin: &LoadedPlugin| plugin.invoke::<u32>("visit", args![]).unwrap();
     let first = host.engine.plugin("statics").unwrap();
@@ -59,7 +59,7 @@ fn a_static_of_a_crate_that_host_and_plugins_share_is_there_once_for_each() {
 }
 
 #[test]
-fn what_a_version_leaves_on_the_heap_is_told() {
+fn memory_that_a_version_leaves_on_the_heap_is_reported() {
     let host = Host::with(&["statics"]);
     let heap = |ordinal| host.wait_until("statics", ordinal, |_| true).heap_bytes.unwrap();
     let text = host.engine.func::<fn(u32) -> String>("statics", "text").unwrap();
@@ -82,7 +82,7 @@ fn what_a_version_leaves_on_the_heap_is_told() {
 }
 
 #[test]
-fn what_a_plugin_has_printed_is_written_before_it_is_freed() {
+fn the_output_of_a_plugin_is_flushed_before_it_is_freed() {
     let end = in_own_process(|| {
         let host = Host::with(&["statics"]);
         host.engine.invoke::<()>("statics", "print", args!["no end of a line"]).unwrap();
@@ -213,7 +213,7 @@ fn a_thread_local_is_dropped_at_the_end_of_its_thread() {
 }
 
 #[test]
-fn workers_of_tokio_are_woken_for_their_thread_locals() {
+fn workers_of_tokio_are_woken_to_drop_their_thread_locals() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
     let handle = runtime.handle().clone();
     let host = Host::new(PluginDir::of(&["threads"]), |builder| builder.tokio(handle));
@@ -235,7 +235,7 @@ fn workers_of_tokio_are_woken_for_their_thread_locals() {
 }
 
 #[test]
-fn more_loads_than_a_process_has_thread_local_keys() {
+fn loads_do_not_use_up_the_thread_local_keys_of_the_process() {
     let host = Host::with(&["threads"]);
     for number in 2..=1100 {
         // A new thread now and then, so that ends of threads are among it.
@@ -260,7 +260,7 @@ fn more_loads_than_a_process_has_thread_local_keys() {
 }
 
 #[test]
-fn a_key_of_the_plugins_own_is_as_a_thread_local() {
+fn a_pthread_key_of_a_plugin_is_handled_like_a_thread_local() {
     let host = Host::with(&["keys"]);
     let gate = Gate::new();
     // At the end of its thread.
@@ -314,7 +314,7 @@ fn a_backtrace_of_a_plugin_leaves_no_mapping_behind() {
 }
 
 #[test]
-fn a_panic_is_logged_with_its_backtrace_where_the_environment_asks_for_it() {
+fn a_panic_is_logged_with_its_backtrace_if_the_environment_asks_for_it() {
     let end = in_own_process(|| {
         // SAFETY: the process is this test's own, and has no other thread yet that reads its environment.
         unsafe { std::env::set_var("RUST_BACKTRACE", "1") };
@@ -328,7 +328,7 @@ fn a_panic_is_logged_with_its_backtrace_where_the_environment_asks_for_it() {
 }
 
 #[test]
-fn a_backtrace_has_files_and_lines_where_there_is_debug_information() {
+fn a_backtrace_has_files_and_lines_if_there_is_debug_information() {
     let settings = [
         "profile.hotswap.package.backtraces.debug=\"line-tables-only\"",
         "profile.hotswap.strip=\"none\"",
@@ -384,7 +384,7 @@ fn an_active_version_is_not_freed() {
 }
 
 #[test]
-fn a_shutdown_frees_everything_and_says_what_it_could_not() {
+fn a_shutdown_frees_everything_and_reports_what_it_could_not_free() {
     let host = Host::with(&["echo", "shares"]);
     let handle = host.engine.plugin("echo").unwrap();
     let staging = host.staging_dir();
@@ -442,7 +442,7 @@ fn a_version_in_use_does_not_keep_those_that_were_loaded_earlier() {
 }
 
 #[test]
-fn an_image_that_handles_a_signal_is_kept_and_the_reason_told() {
+fn an_image_that_handles_a_signal_is_kept_and_the_reason_is_reported() {
     let host = Host::with(&["handles-signal"]);
     host.engine.invoke::<()>("handles-signal", "handle", args![]).unwrap();
     host.plugins.install("handles-signal", 2);
@@ -460,7 +460,7 @@ fn an_image_that_handles_a_signal_is_kept_and_the_reason_told() {
 }
 
 #[test]
-fn calls_nested_deeper_than_a_thread_has_slots_keep_their_version_too() {
+fn calls_nested_deeper_than_the_slots_of_a_thread_keep_their_version_in_use() {
     let host = Host::with(&["stressed"]);
     assert_eq!(host.engine.invoke::<u32>("stressed", "live_dive", args![40]).unwrap(), 40);
     host.plugins.install("stressed", 2);

@@ -29,27 +29,27 @@ fn check_kept(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
-fn kept_artifacts_are_read_to_the_end() {
+fn committed_artifacts_are_read_to_the_end() {
     check_kept("artifact", checks::artifact);
 }
 
 #[test]
-fn kept_requests_are_answered() {
+fn committed_requests_are_answered() {
     check_kept("request", checks::request);
 }
 
 #[test]
-fn kept_files_of_calls_are_read_to_the_end() {
+fn committed_files_of_calls_are_read_to_the_end() {
     check_kept("calls", checks::calls);
 }
 
 #[test]
-fn kept_notes_of_compilers_are_read_to_the_end() {
+fn committed_notes_of_compilers_are_read_to_the_end() {
     check_kept("dep_info", checks::dep_info);
 }
 
 #[test]
-fn kept_files_of_stores_are_told_from_builds() {
+fn committed_files_of_stores_are_distinguished_from_builds() {
     check_kept("store", checks::store);
 }
 

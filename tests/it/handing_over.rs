@@ -132,7 +132,7 @@ fn a_database_under_load_loses_nothing() {
 }
 
 #[test]
-fn if_the_new_version_fails_the_old_one_takes_back() {
+fn if_the_new_version_fails_the_old_one_takes_its_resource_back() {
     let end = in_own_process(|| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.db");

@@ -33,7 +33,7 @@ fn changed(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_that_is_marked_to_stay() {
+fn a_file_with_the_flag_nodelete_is_kept() {
     let (_host, kept) = replaced(&changed(|file| {
         let at = flags_1(file);
         file[at] |= elf::DF_1_NODELETE as u8;
@@ -43,7 +43,7 @@ fn a_file_that_is_marked_to_stay() {
 }
 
 #[test]
-fn a_symbol_that_is_unique_in_the_process() {
+fn a_file_with_a_symbol_that_is_unique_in_the_process_is_kept() {
     let (_host, kept) = replaced(&changed(|file| {
         let at = info_of_symbol(file, b"hotswap_attach");
         file[at] = elf::STB_GNU_UNIQUE << 4 | file[at] & 0xf;
@@ -57,7 +57,7 @@ fn a_symbol_that_is_unique_in_the_process() {
 }
 
 #[test]
-fn a_library_whose_threads_nobody_sees() {
+fn a_file_that_needs_an_untrusted_library_is_kept() {
     let host = Host::with(&["foreign"]);
     let seconds = |host: &Host| {
         let date = "19900101000000";
@@ -83,7 +83,7 @@ fn a_library_whose_threads_nobody_sees() {
 }
 
 #[test]
-fn a_symbol_of_a_library_that_is_not_named() {
+fn a_file_with_a_symbol_of_an_unnamed_library_is_kept() {
     let (_host, kept) = replaced(&changed(|file| {
         let at = version_of_symbol(file, b"getcwd");
         // Of no version, and so of no library in particular.
@@ -93,7 +93,7 @@ fn a_symbol_of_a_library_that_is_not_named() {
 }
 
 #[test]
-fn a_hook_that_is_missing_is_refused() {
+fn a_file_without_a_needed_hook_is_refused() {
     let host = Host::with(&["echo"]);
     let unhooked = changed(|file| {
         // It imports this one, which need not be there.

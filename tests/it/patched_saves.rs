@@ -218,7 +218,7 @@ fn a_build_in_a_shell_says_whether_it_could_be_a_patch_and_makes_none() {
 }
 
 #[test]
-fn the_first_failure_of_each_patch_is_told() {
+fn the_first_failure_of_each_patch_is_reported() {
     let project = Project::new(&["one"], &["one"]);
     // What a panic leaves locked is state, and stays.
     let unpoisoned = "lock().unwrap_or_else(|poisoned| poisoned.into_inner())";
@@ -333,7 +333,7 @@ impl HeldUp {
 }
 
 #[test]
-fn code_that_was_served_before_a_link_that_fails_is_taken_back() {
+fn code_that_serves_before_it_is_linked_is_taken_back_if_the_link_fails() {
     let mut held_up = HeldUp::start();
     held_up.serve_early(2);
     held_up.project.write("linker/fail", "");
@@ -351,7 +351,7 @@ fn code_that_was_served_before_a_link_that_fails_is_taken_back() {
 }
 
 #[test]
-fn code_that_was_served_before_its_edit_was_undone_is_taken_back() {
+fn code_that_serves_before_it_is_linked_is_taken_back_if_the_edit_is_undone() {
     let mut held_up = HeldUp::start();
     // The build that is linked is given up if it is not about to end anyway.
     held_up.save_another(2);
@@ -513,7 +513,7 @@ fn a_backtrace_names_the_functions_of_patches() {
 }
 
 #[test]
-fn a_backtrace_has_the_lines_of_patches_where_there_is_debug_information() {
+fn a_backtrace_has_the_lines_of_patches_if_there_is_debug_information() {
     let project = Project::new(&["one"], &["one"]);
     let manifest = fs::read_to_string(project.root().join("Cargo.toml")).unwrap();
     let profile = "[profile.hotswap]\ninherits = \"dev\"\ndebug = 0\n\n\
@@ -539,7 +539,7 @@ fn a_backtrace_has_the_lines_of_patches_where_there_is_debug_information() {
 }
 
 #[test]
-fn a_console_without_patches_loads_what_another_left_as_a_whole() {
+fn a_console_without_patches_loads_the_whole_build_beside_a_patch() {
     let project = Project::new(&["one"], &["one"]);
     project.write("one/src/lib.rs", COUNTER);
     let mut run = started(&project, &["--watch=build"]);

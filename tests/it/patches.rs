@@ -72,7 +72,7 @@ fn outcome(report: &ReloadReport, plugin: &str) -> PluginOutcome {
 }
 
 #[test]
-fn a_patch_gives_the_version_that_serves_other_code_and_leaves_its_state() {
+fn a_patch_changes_the_code_of_the_serving_version_and_keeps_its_state() {
     let host = Host::with(&["statics"]);
     let count = host.engine.func::<fn() -> u32>("statics", "count").unwrap();
     assert_eq!((count.call().unwrap(), host.ask("statics", "count")), (1, 2));
@@ -153,7 +153,7 @@ fn a_patch_serves_before_its_artifact_is_linked() {
 }
 
 #[test]
-fn a_build_is_named_for_code_that_serves_already() {
+fn the_artifact_of_a_patch_that_already_serves_only_names_its_build() {
     let host = Host::with(&["statics"]);
     let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
     let early = early(&linked);
@@ -173,7 +173,7 @@ fn a_build_is_named_for_code_that_serves_already() {
 }
 
 #[test]
-fn a_live_function_is_that_of_the_patch() {
+fn a_live_function_runs_the_code_of_the_patch() {
     let base = revision("lives", 5);
     let host = Host::new(PluginDir::empty(), |builder| builder);
     host.plugins.write("lives", &base);
@@ -201,7 +201,7 @@ fn a_live_function_is_that_of_the_patch() {
 }
 
 #[test]
-fn an_async_call_ends_in_the_code_that_it_began_in() {
+fn an_async_call_ends_in_the_code_in_which_it_began() {
     let host = Host::with(&["waits"]);
     let at_once = host.engine.async_func::<fn(String) -> String>("waits", "at_once").unwrap();
     let functions = [("at_once", "at_once"), ("later", "live_later")];
@@ -247,7 +247,7 @@ fn a_panic_unwinds_through_the_code_of_a_patch() {
 }
 
 #[test]
-fn what_is_told_of_calls_names_the_patch() {
+fn reports_about_calls_name_the_patch() {
     let host = Host::with(&["echo"]);
     let events = host.engine.subscribe();
     let base = host.engine.plugin("echo").unwrap();
@@ -312,7 +312,7 @@ fn the_log_names_the_patch_whose_code_ran() {
 }
 
 #[test]
-fn a_thread_is_of_the_patch_whose_code_started_it() {
+fn a_thread_belongs_to_the_patch_whose_code_started_it() {
     let end = in_own_process(|| {
         tracing_subscriber::fmt().with_ansi(false).without_time().init();
         let host = Host::with(&["threads"]);
@@ -388,7 +388,7 @@ impl Drop for SetWhenDropped<'_> {
 
 /// A console reads this after the host has died in a patch, so that it does not load the build again.
 #[test]
-fn a_call_is_noted_as_of_the_build_of_the_patch() {
+fn a_call_is_recorded_with_the_build_of_the_patch() {
     let end = in_own_process(|| {
         let plugins = PluginDir::of(&["echo"]);
         let console = Some(ConsoleSocket::at(plugins.path().join("socket")));
@@ -457,7 +457,7 @@ fn patches_go_with_their_version() {
 }
 
 #[test]
-fn what_cannot_be_patched_is_loaded_as_a_whole() {
+fn a_build_that_cannot_be_a_patch_is_loaded_as_a_whole() {
     let host = Host::with(&["statics"]);
     let [first, second] = [1, 2].map(|number| revision("statics", number));
     let good = patch(&first, &second, &[("count", "visit")]);
@@ -528,7 +528,7 @@ fn a_load_that_fails_patches_nothing() {
 }
 
 #[test]
-fn a_version_has_so_many_patches_and_no_more() {
+fn a_version_has_a_maximum_of_patches() {
     let host = Host::with(&["statics"]);
     for number in 2..34 {
         host.install_patch("statics", number, &[("count", "visit")]);
@@ -540,7 +540,7 @@ fn a_version_has_so_many_patches_and_no_more() {
 }
 
 #[test]
-fn a_rollback_takes_a_patch_back_and_holds_the_plugin_there() {
+fn a_rollback_removes_a_patch_and_holds_the_plugin_there() {
     let host = Host::with(&["statics"]);
     host.install_patch("statics", 2, &[("count", "visit")]);
     host.reload();
@@ -557,7 +557,7 @@ fn a_rollback_takes_a_patch_back_and_holds_the_plugin_there() {
 }
 
 #[test]
-fn the_guard_takes_back_a_patch() {
+fn the_guard_rolls_a_patch_back() {
     let guard = Guard::panics(3);
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(guard));
     host.reload();
@@ -586,7 +586,7 @@ fn the_guard_takes_back_a_patch() {
 }
 
 #[test]
-fn what_was_taken_back_before_it_was_linked_stays_back() {
+fn a_patch_that_was_rolled_back_before_it_was_linked_stays_rolled_back() {
     let host = &Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(Guard::panics(3)));
     host.reload();
     let [one, other] = [&[("explode", "explode")][..], &[("explode", "explode"), ("fail", "fail")]];
@@ -627,7 +627,7 @@ fn what_was_taken_back_before_it_was_linked_stays_back() {
 }
 
 #[test]
-fn what_imports_a_plugin_that_changes_keeps_its_newest_code() {
+fn a_patched_plugin_keeps_its_newest_code_when_its_import_changes() {
     let host = Host::with(&["gives", "takes"]);
     host.install_patch("takes", 2, &[("taken", "taken")]);
     assert_snapshot!(host.reload(), @"gives: unchanged, takes: patched (v1+1)");

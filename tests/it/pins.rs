@@ -61,7 +61,7 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
 }
 
 #[test]
-fn what_has_effects_or_is_too_large_cannot_be_pinned() {
+fn calls_with_effects_or_large_arguments_cannot_be_pinned() {
     let host = Listening::new();
     let mut client = host.greet();
     let refusal = |answer: Value| {
@@ -89,7 +89,7 @@ fn what_has_effects_or_is_too_large_cannot_be_pinned() {
 }
 
 #[test]
-fn a_pinned_call_that_does_not_return_keeps_no_other_from_being_made() {
+fn a_pinned_call_that_does_not_return_blocks_no_other() {
     let host = Listening::new();
     let (mut client, mut watching) = (host.greet(), host.greet());
     let gate = Gate::new();

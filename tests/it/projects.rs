@@ -132,7 +132,7 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
 }
 
 #[test]
-fn the_host_of_the_current_project_is_meant() {
+fn commands_use_the_host_of_the_current_project() {
     let project = Project::new(&["one"], &["one"]);
     let mut run = project.run(&[]);
     run.wait_for_host("child=");
@@ -153,7 +153,7 @@ fn the_host_of_the_current_project_is_meant() {
 }
 
 #[test]
-fn cargo_has_the_last_word_in_quiet_moments() {
+fn cargo_reviews_the_builds_when_no_save_follows() {
     let project = Project::new(&["one", "two"], &["one", "two"]);
     let plugins = [("one", 1), ("two", 2)];
     let out = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ fn cargo_has_the_last_word_in_quiet_moments() {
 
 /// A host that provides a configuration, and a plugin that needs it.
 #[test]
-fn what_a_host_loads_its_plugins_with_is_there_at_each_reload_that_is_asked_for() {
+fn the_hosts_data_is_passed_to_plugins_at_each_requested_reload() {
     let project = Project::new(&["one"], &["one"]);
     project.edit("app/src/main.rs", "engine.load(())", "engine.load(vec![\"configuration\"])");
     project.edit(
@@ -269,7 +269,7 @@ mod tests {
 ";
 
 #[test]
-fn what_is_named_as_if_it_were_live_is_told_by_a_build_that_tells_all() {
+fn a_verbose_build_reports_items_with_a_live_name_that_are_not_live() {
     let project = Project::new(&["one"], &["one"]);
     let source = fs::read_to_string(project.root().join("one/src/lib.rs")).unwrap();
     project.write("one/src/lib.rs", &format!("{source}{LIVE}"));
@@ -326,7 +326,7 @@ const LINKED_HOST: &str = r#"fn main() {
 "#;
 
 #[test]
-fn a_live_prefix_counts_for_linked_plugins_too() {
+fn a_live_prefix_applies_to_linked_plugins_too() {
     let project = Project::new(&["one"], &["one"]);
     let source = fs::read_to_string(project.root().join("one/src/lib.rs")).unwrap();
     project.write("one/src/lib.rs", &format!("{source}{LIVE}"));
@@ -391,7 +391,7 @@ fn the_readme_works_word_for_word() {
 }
 
 #[test]
-fn a_host_of_the_profile_that_aborts_is_ended_by_a_panic_and_the_plugin_named() {
+fn a_panic_ends_a_host_with_panic_abort_and_the_plugin_is_named() {
     let project = Project::new(&["one"], &["one"]);
     let workspace = fs::read_to_string(project.root().join("Cargo.toml")).unwrap();
     project.write("Cargo.toml", &format!("{workspace}\n[profile.dev]\npanic = \"abort\"\n"));

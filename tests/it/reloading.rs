@@ -38,7 +38,7 @@ fn a_changed_plugin_is_replaced_and_the_others_stay() {
 }
 
 #[test]
-fn the_first_call_of_each_version_is_told_once() {
+fn the_first_call_of_each_version_is_reported_once() {
     let host = Host::with(&["echo"]);
     let events = host.engine.subscribe();
     let echo = host.engine.plugin("echo").unwrap();
@@ -73,7 +73,7 @@ fn nothing_changed_means_no_new_generation() {
 }
 
 #[test]
-fn a_held_generation_has_its_own_code_and_the_newest_of_all_else() {
+fn a_held_generation_calls_its_own_code_and_shares_the_current_vault() {
     let host = Host::with(&["echo", "gives", "lives", "shares", "takes"]);
     let old = host.engine.current();
     for plugin in ["echo", "gives", "lives", "shares"] {
@@ -139,7 +139,7 @@ fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
 }
 
 #[test]
-fn a_plugin_that_is_asked_for_and_serves_may_lose_its_file() {
+fn a_chosen_plugin_that_serves_may_lose_its_file() {
     let host = Host::new(PluginDir::of(&["echo", "by-hand"]), |builder| builder.only(["echo"]));
     insta::assert_snapshot!(host.reload(), @"echo: added");
     host.plugins.lose("echo");
@@ -147,7 +147,7 @@ fn a_plugin_that_is_asked_for_and_serves_may_lose_its_file() {
 }
 
 #[test]
-fn a_missing_plugin_is_bound_anew_to_what_it_imports() {
+fn a_plugin_without_a_file_is_rebound_to_its_changed_import() {
     let host = Host::with(&["gives", "takes"]);
     host.plugins.lose("takes");
     host.plugins.install("gives", 2);
@@ -157,7 +157,7 @@ fn a_missing_plugin_is_bound_anew_to_what_it_imports() {
 }
 
 #[test]
-fn a_running_call_ends_on_the_version_that_it_began_on() {
+fn a_running_call_ends_on_the_version_on_which_it_began() {
     let host = Host::with(&["echo"]);
     let gate = Gate::new();
     thread::scope(|scope| {
@@ -178,7 +178,7 @@ fn a_running_call_ends_on_the_version_that_it_began_on() {
 }
 
 #[test]
-fn a_plugin_that_may_not_be_replaced_is_not() {
+fn a_plugin_that_is_not_reloadable_is_not_replaced() {
     let host = Host::with(&["not-reloadable"]);
     host.plugins.install("not-reloadable", 2);
     for _ in 0..2 {
@@ -201,7 +201,7 @@ fn the_host_may_choose_its_plugins() {
 }
 
 #[test]
-fn what_lies_beside_the_chosen_plugins_does_not_matter() {
+fn other_files_beside_the_chosen_plugins_are_ignored() {
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     plugins.write("broken", b"no library");
     plugins.write("empty", b"");
@@ -241,7 +241,7 @@ fn a_chosen_plugin_is_found_in_a_file_of_another_name() {
 }
 
 #[test]
-fn all_chosen_plugins_that_are_missing_are_told() {
+fn the_error_lists_all_missing_chosen_plugins() {
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     plugins.write("broken", b"no library");
     let host = Host::new(plugins, |builder| builder.only(["ghost", "echo", "spook"]));

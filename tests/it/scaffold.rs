@@ -116,7 +116,7 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
-fn a_workspace_with_a_style_of_its_own_keeps_it() {
+fn a_workspace_keeps_its_own_style() {
     let project = Project::empty();
     project.write(
         "Cargo.toml",

@@ -78,7 +78,7 @@ fn the_host_is_called_back_before_the_publish() {
 }
 
 #[test]
-fn a_reload_without_a_change_calls_nobody_back_and_does_not_count() {
+fn a_reload_without_a_change_runs_no_callback_and_is_not_counted() {
     let seen = Arc::new(AtomicU64::new(0));
     let count = seen.clone();
     let host = Host::new(PluginDir::of(&["echo"]), |builder| {
@@ -140,7 +140,7 @@ fn the_plugin_directory_may_change() {
 }
 
 #[test]
-fn a_handle_tells_of_its_version() {
+fn a_handle_describes_its_version() {
     let host = Host::with(&["echo", "not-reloadable"]);
     assert!(!host.engine.is_statically_linked());
     let echo = host.engine.plugin("echo").unwrap();

@@ -92,7 +92,7 @@ impl Client {
 }
 
 #[test]
-fn the_socket_is_this_users_alone() {
+fn only_this_user_can_use_the_socket() {
     let host = Listening::new();
     let path = host.host.engine.snapshot().host.socket;
     assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -112,7 +112,7 @@ fn a_function_is_called_through_the_socket() {
 }
 
 #[test]
-fn a_repeated_call_tells_how_long_each_took() {
+fn a_repeated_call_reports_the_time_of_each_call() {
     let host = Listening::new();
     let mut client = host.greet();
     let call = |function: &str, args: Value, repeat: u32| json!({"plugin": "echo", "function": function, "args": args, "repeat": repeat});
@@ -135,7 +135,7 @@ fn a_repeated_call_tells_how_long_each_took() {
 }
 
 #[test]
-fn a_call_of_an_async_function_is_cancelled_and_its_future_dropped() {
+fn a_cancelled_call_of_an_async_function_drops_its_future() {
     let host = Listening::with("waits");
     let mut client = host.greet();
     let gate = Gate::new();
@@ -221,7 +221,7 @@ fn two_versions_are_called_in_turn() {
 }
 
 #[test]
-fn a_failure_beside_is_told_beside_the_result() {
+fn a_failure_of_the_compared_version_does_not_hide_the_result() {
     let host = Listening::new();
     host.host.plugins.install("shares", 1);
     host.host.reload();
@@ -234,7 +234,7 @@ fn a_failure_beside_is_told_beside_the_result() {
 }
 
 #[test]
-fn a_reload_through_the_socket_is_told_to_all_who_asked() {
+fn a_reload_through_the_socket_is_reported_to_all_subscribers() {
     let host = Listening::new();
     let (mut first, mut second) = (host.greet(), host.greet());
     second.ask(2, "subscribe", json!({"events": true}));
@@ -261,7 +261,7 @@ fn the_first_request_must_be_hello() {
 }
 
 #[test]
-fn client_and_host_go_by_the_newest_protocol_that_both_speak() {
+fn client_and_host_use_the_newest_protocol_that_both_speak() {
     let host = Listening::new();
     let mut client = host.connect();
     let newer = json!({"protocol": 999, "oldest_protocol": PROTOCOL_VERSION, "client": "test"});
@@ -308,7 +308,7 @@ fn garbage_is_answered_with_an_error() {
 }
 
 #[test]
-fn an_endless_line_and_half_a_line_end_their_connection_only() {
+fn an_endless_line_and_half_a_line_end_only_their_connection() {
     let host = Listening::new();
     let mut client = host.greet();
     let line = vec![b'x'; MAX_LINE_BYTES + 1];

@@ -146,7 +146,7 @@ fn a_step_may_block_anywhere() {
 }
 
 #[test]
-fn an_end_that_blocks_is_told_and_loads_go_on() {
+fn a_version_that_blocks_at_its_end_is_reported_and_loads_go_on() {
     let stuck = Known::file("stuck");
     let steps = [("on_free", "its on_free"), ("drop", "the drop of the plugin")];
     for (step, holder) in steps {

@@ -204,7 +204,7 @@ fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
 }
 
 #[test]
-fn a_mistake_is_mended_in_the_editor_and_reloaded() {
+fn a_mistake_is_corrected_in_the_editor_and_reloaded() {
     let workspace = Workspace::new();
     let mut console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
     let editors = tempfile::tempdir().expect("make a directory");
@@ -309,7 +309,7 @@ fn a_build_that_ended_the_host_as_it_was_loaded_is_not_loaded_again() {
 }
 
 #[test]
-fn a_tiny_terminal_says_what_goes_on_and_loses_nothing() {
+fn a_tiny_terminal_shows_the_state_and_loses_nothing() {
     let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
     let mut console = place.command("hotswap-console");
     console.arg(program("sample-host")).arg("--plugins").arg(plugins.path());
@@ -382,7 +382,7 @@ fn two_consoles_share_a_host_and_find_it_again_when_it_comes_back() {
 }
 
 #[test]
-fn of_several_hosts_one_is_picked() {
+fn one_of_several_hosts_can_be_picked() {
     let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
     let hosts = [host(&place, &plugins), host(&place, &plugins)];
     let mut attach = place.command("hotswap-console");
@@ -399,7 +399,7 @@ fn of_several_hosts_one_is_picked() {
 }
 
 #[test]
-fn every_save_is_served_by_all_hosts_whoever_built_it() {
+fn every_save_is_served_by_all_hosts_whichever_console_built_it() {
     let project = Project::new(&["one"], &["one"]);
     let console = || {
         let mut console = project.command("hotswap-console");
@@ -456,7 +456,7 @@ fn every_save_is_served_by_all_hosts_whoever_built_it() {
 }
 
 #[test]
-fn a_key_has_each_build_loaded_as_a_whole_or_as_a_patch_again() {
+fn a_key_switches_between_whole_builds_and_patches() {
     let project = Project::new(&["one"], &["one"]);
     let mut console = project.command("hotswap-console");
     console.args(["./app", "--offline"]).env_remove("HOTSWAP_NO_PATCH");

@@ -17,7 +17,7 @@ fn set(way: &str) {
 }
 
 #[test]
-fn what_could_do_harm_is_known_before() {
+fn artifacts_that_may_do_harm_when_opened_are_recognised() {
     let facts = |plugin: &str| artifact::inspect(&built(plugin)).unwrap();
     assert!(!facts("echo").may_harm_by_opening());
     assert!(!facts("statics").may_harm_by_opening());
@@ -65,7 +65,7 @@ fn a_constructor_that_crashes_leaves_the_host_as_it_is() {
 /// A console reads this if a host has died in a constructor all the same; here the constructor does not return,
 /// only in the host.
 #[test]
-fn what_is_being_opened_is_named() {
+fn an_artifact_is_recorded_while_it_is_being_opened() {
     let end = in_own_process(|| {
         let plugins = PluginDir::of(&["crashes-on-open"]);
         let console = Some(ConsoleSocket::at(plugins.path().join("socket")));

@@ -38,7 +38,7 @@ fn a_wrong_type_is_an_error_that_names_both() {
 }
 
 #[test]
-fn a_value_that_this_thread_uses_is_not_waited_for() {
+fn a_value_in_use_by_the_same_thread_is_an_error_instead_of_a_deadlock() {
     let host = Host::with(&["shares"]);
     let shares = host.engine.plugin("shares").unwrap();
     let error = shares.invoke::<Option<u64>>("nest", args![]).unwrap_err();
@@ -71,7 +71,7 @@ fn values_of_the_host_and_of_unchanged_plugins_survive_a_reload() {
 }
 
 #[test]
-fn values_of_a_replaced_version_go_with_it() {
+fn values_of_a_replaced_version_are_dropped_with_it() {
     let host = Host::with(&["shares"]);
     let old = host.engine.plugin("shares").unwrap();
     old.invoke::<u64>("count", args![]).unwrap();
@@ -108,7 +108,7 @@ fn an_empty_map_outlives_the_version_that_made_it() {
 }
 
 #[test]
-fn the_host_calls_what_plugins_registered() {
+fn the_host_calls_objects_that_plugins_registered() {
     let host = Host::with(&["shares"]);
     let animals = host.engine.current().registered::<dyn Animal>().unwrap();
     let parrot = &animals[0];
@@ -132,7 +132,7 @@ impl Animal for Bear {
 }
 
 #[test]
-fn a_plugin_calls_what_the_host_and_plugins_registered() {
+fn a_plugin_calls_objects_that_the_host_and_plugins_registered() {
     let host = Host::with(&["shares"]);
     let ask = |name: &str, times: u32| {
         let shares = host.engine.plugin("shares").unwrap();

@@ -59,7 +59,7 @@ fn names_with_spaces_and_letters_of_any_language_and_links_to_them() {
 }
 
 #[test]
-fn a_relative_target_directory_is_that_of_where_the_command_runs() {
+fn a_relative_target_directory_is_relative_to_the_working_directory() {
     let project = Project::new(&["one"], &["one"]);
     let dir = project.root().canonicalize().unwrap().join("deep/er");
     fs::create_dir_all(&dir).unwrap();

@@ -43,7 +43,7 @@ fn sum(samples: &BTreeMap<String, f64>, beginning: &str, containing: &str) -> f6
 }
 
 #[test]
-fn an_agent_tells_metrics() {
+fn an_agent_serves_metrics() {
     let fleet = Elsewhere::new();
     let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
     let mut hosts = Hosts::with_agent(fleet, named, &["--metrics", "0"]);

@@ -180,7 +180,7 @@ fn a_release_that_becomes_slow_is_taken_back() {
 }
 
 #[test]
-fn an_agent_that_is_killed_as_it_fetches_stages_and_loads_goes_on_where_it_was() {
+fn an_agent_that_is_killed_while_it_fetches_stages_or_loads_continues_afterwards() {
     let (init, open) = (Gate::new(), Gate::new());
     let mut hosts = gated(Some(&init));
     let sha256 = hosts.push_gated("r2", 2, 1, &[]);
@@ -220,7 +220,7 @@ fn an_agent_that_is_killed_as_it_fetches_stages_and_loads_goes_on_where_it_was()
 }
 
 #[test]
-fn a_host_that_is_killed_is_told_of_whatever_cleans_up_after_it() {
+fn a_killed_host_is_reported_even_if_its_files_are_removed() {
     let mut hosts = Hosts::start();
     let r2 = hosts.push(2);
     hosts.json(&["rollback", &r2]);
@@ -244,7 +244,7 @@ fn a_host_that_is_killed_is_told_of_whatever_cleans_up_after_it() {
 }
 
 #[test]
-fn a_host_that_ends_while_there_is_no_agent_is_told_of_by_the_next_one() {
+fn a_host_that_ends_while_no_agent_runs_is_reported_by_the_next_agent() {
     let mut hosts = Hosts::start();
     let r2 = hosts.push(2);
     hosts.json(&["rollout", &r2, "--fast"]);
@@ -272,7 +272,7 @@ fn a_host_that_ends_while_there_is_no_agent_is_told_of_by_the_next_one() {
 }
 
 #[test]
-fn controllers_that_are_killed_in_each_phase_are_followed_by_others() {
+fn controllers_that_are_killed_in_each_phase_are_replaced_by_others() {
     let (init, open) = (Gate::new(), Gate::new());
     let mut hosts = gated(Some(&init));
     let keys = Elsewhere::new();

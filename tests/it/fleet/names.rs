@@ -8,7 +8,7 @@ use super::{Elsewhere, Hosts};
 use crate::support::{Place, Process};
 
 #[test]
-fn a_fleet_is_meant_by_the_name_that_this_user_has_given_it() {
+fn a_fleet_is_found_by_the_name_that_this_user_gave_it() {
     let (place, dir) = (Place::new(), Elsewhere::new());
     let dir = dir.0.path().join("fleet of mine").to_str().unwrap().to_owned();
     let file = place.state_dir().join("hotswap/fleets.toml");
@@ -57,7 +57,7 @@ fn a_fleet_is_meant_by_the_name_that_this_user_has_given_it() {
 }
 
 #[test]
-fn a_host_says_which_agent_it_has_and_takes_no_second_one() {
+fn a_host_names_its_agent_and_accepts_no_second_one() {
     let hosts = Hosts::start();
     let dir = hosts.fleet.0.path().to_str().unwrap();
     hosts.json(&["name", "prod"]);

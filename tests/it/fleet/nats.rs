@@ -83,7 +83,7 @@ fn an_agent_that_is_started_before_its_server_waits_for_it() {
 
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn a_rollout_goes_on_when_the_server_is_back() {
+fn a_rollout_continues_when_the_server_is_back() {
     let (mut server, hosts) = hosts();
     let r2 = hosts.push(2);
     let rollout = hosts.roll_out(&r2);
@@ -101,7 +101,7 @@ fn a_rollout_goes_on_when_the_server_is_back() {
 
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn a_server_that_has_lost_or_turned_back_all_takes_no_host_back() {
+fn a_server_that_lost_its_data_or_has_an_old_copy_rolls_no_host_back() {
     let (mut server, mut hosts) = hosts();
     server.kill();
     let older = hosts.fleet.0.path().join("older");
@@ -164,7 +164,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn each_role_of_the_guide_may_do_what_is_its_own() {
+fn each_role_of_the_guide_has_only_its_own_permissions() {
     let guide = fs::read_to_string(repository().join("GUIDE.md")).unwrap();
     let (_, config) = guide.split_once("```text\n# nats-server -c FILE\n").unwrap();
     let (config, _) = config.split_once("```").unwrap();

@@ -34,7 +34,7 @@ fn a_shutdown_waits_for_ever() {
 }
 
 #[test]
-fn a_free_that_is_waited_for_from_many_threads_is_answered_to_each() {
+fn each_of_many_threads_that_wait_for_a_free_gets_an_answer() {
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.free_delay(Duration::MAX));
     host.reload();
     host.plugins.install("echo", 2);

@@ -70,7 +70,7 @@ fn a_plugin_may_read_variables_while_its_host_sets_them() {
 }
 
 #[test]
-fn what_getenv_answers_stays_as_long_as_the_image() {
+fn a_result_of_getenv_stays_valid_as_long_as_the_image() {
     let end = in_own_process(|| {
         let host = Host::with(&["variables"]);
         // SAFETY: nobody else reads the environment meanwhile.

@@ -46,7 +46,7 @@ fn no_change_is_lost_and_no_call_fails_while_a_type_changes() {
 }
 
 #[test]
-fn what_changes_once_while_a_type_changes_is_there_afterwards() {
+fn a_single_change_during_a_migration_is_not_lost() {
     let host = Host::with(&["grows"]);
     let hit = |number: u64| host.engine.invoke::<()>("grows", "hit", args![number]).unwrap();
     host.engine.invoke::<()>("grows", "fill", args![1_000_u64]).unwrap();

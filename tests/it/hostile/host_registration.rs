@@ -24,7 +24,7 @@ impl Drop for Tells {
 }
 
 #[test]
-fn what_the_host_registered_is_dropped_with_the_engine() {
+fn registrations_of_the_host_are_dropped_with_the_engine() {
     let plugins = PluginDir::of(&["echo"]);
     let (tell, told) = channel();
     let extension = tell.clone();
@@ -43,7 +43,7 @@ fn what_the_host_registered_is_dropped_with_the_engine() {
 }
 
 #[test]
-fn what_a_callback_registered_is_there_as_long_as_somebody_holds_it() {
+fn a_registration_of_a_callback_lives_as_long_as_it_is_in_use() {
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder);
     let (tell, told) = channel();
     let mut held = None;

@@ -61,7 +61,7 @@ fn many_values_are_listed_up_to_a_bound() {
 }
 
 #[test]
-fn what_holds_a_version_is_told_in_part() {
+fn of_many_holders_of_a_version_only_some_are_listed() {
     const SESSIONS: u64 = 300;
     let host = Host::with(&["chats"]);
     let chat = chat(&host);
@@ -85,7 +85,7 @@ fn what_holds_a_version_is_told_in_part() {
 }
 
 #[test]
-fn changes_are_counted_so_that_nobody_looks_in_vain() {
+fn changes_of_the_vault_are_counted_so_that_consoles_read_it_only_after_a_change() {
     let host = Host::with(&["shares"]);
     let changes = || host.engine.vault_snapshot().changes;
     // The other tests of this process change Vaults too, so each count is one between two others.

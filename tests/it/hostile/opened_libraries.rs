@@ -40,7 +40,7 @@ fn a_library_that_runs_code_of_the_image_keeps_it() {
 }
 
 #[test]
-fn opening_a_library_is_told_with_advice() {
+fn opening_a_library_is_reported_with_advice() {
     let host = Host::with(&["opens-library"]);
     let kept = after(&host, "open", args![]);
     assert_eq!(kept.state, Kept);
@@ -57,7 +57,7 @@ fn opening_a_library_is_told_with_advice() {
 }
 
 #[test]
-fn a_library_that_the_host_vouches_for_may_be_opened() {
+fn a_library_that_the_host_trusts_may_be_opened() {
     let plugins = PluginDir::of(&["opens-library"]);
     let host = Host::new(plugins, |builder| builder.trust_library("libopened.so"));
     host.reload();
@@ -73,7 +73,7 @@ fn an_image_that_opens_itself_is_kept() {
 }
 
 #[test]
-fn an_unseen_way_that_is_looked_up_keeps_the_image() {
+fn a_lookup_of_a_function_that_no_hook_sees_keeps_the_image() {
     let host = Host::with(&["opens-library"]);
     let kept = after(&host, "look_up", args!["timer_create"]);
     assert_eq!(kept_for(&kept).symbol.as_deref(), Some("timer_create"));
@@ -86,7 +86,7 @@ fn an_unseen_way_that_is_looked_up_keeps_the_image() {
 }
 
 #[test]
-fn a_hook_is_found_where_it_is_looked_up() {
+fn a_lookup_of_a_hooked_function_finds_the_hook() {
     let host = Host::with(&["opens-library"]);
     let (reader, writer) = std::io::pipe().expect("make a pipe");
     let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
@@ -99,7 +99,7 @@ fn a_hook_is_found_where_it_is_looked_up() {
 }
 
 #[test]
-fn memory_that_libc_keeps_keeps_the_image() {
+fn an_image_whose_memory_libc_keeps_is_kept() {
     let end = in_own_process(|| {
         let host = Host::with(&["opens-library"]);
         host.engine.invoke::<()>("opens-library", "take_buffer", args![]).unwrap();

@@ -196,7 +196,7 @@ fn expect_its_end(end: &End) {
 }
 
 #[test]
-fn a_reload_that_is_asked_for_anywhere_is_answered() {
+fn a_reload_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         let answers = asked(|engine| word(engine.reload()));
         assert_eq!(others(&answers, is_inside_load), [""; 0]);
@@ -206,7 +206,7 @@ fn a_reload_that_is_asked_for_anywhere_is_answered() {
 }
 
 #[test]
-fn a_plan_that_is_asked_for_anywhere_is_answered() {
+fn a_plan_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         let answers = asked(|engine| word(engine.plan(false)));
         assert_eq!(others(&answers, is_inside_load), [""; 0]);
@@ -216,7 +216,7 @@ fn a_plan_that_is_asked_for_anywhere_is_answered() {
 }
 
 #[test]
-fn a_rollback_that_is_asked_for_anywhere_is_answered() {
+fn a_rollback_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         // There is no such version, which is found out where it can be.
         let answers = asked(|engine| word(engine.rollback("echo@77")));
@@ -231,7 +231,7 @@ fn a_rollback_that_is_asked_for_anywhere_is_answered() {
 }
 
 #[test]
-fn freeing_that_is_asked_for_anywhere_is_answered() {
+fn a_free_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         let answers = asked(|engine| match engine.free("acts@1") {
             Ok(_) | Err(EngineError::NotFreeable { .. } | EngineError::UnknownPlugin { .. }) => {
@@ -246,7 +246,7 @@ fn freeing_that_is_asked_for_anywhere_is_answered() {
 }
 
 #[test]
-fn a_shutdown_that_is_asked_for_anywhere_is_answered() {
+fn a_shutdown_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         static NOW: Mutex<Option<(&str, Engine)>> = Mutex::new(None);
         let now = || NOW.lock().unwrap_or_else(PoisonError::into_inner);

@@ -67,7 +67,7 @@ fn a_version_whose_handler_another_one_may_call_is_kept() {
 }
 
 #[test]
-fn a_version_that_puts_back_what_it_has_found_is_freed() {
+fn a_version_that_restores_the_previous_handler_is_freed() {
     let end = in_own_process(|| {
         set(host_handler());
         let host = Host::with(&["handles-signal"]);
@@ -85,7 +85,7 @@ fn a_version_that_puts_back_what_it_has_found_is_freed() {
 }
 
 #[test]
-fn a_handler_that_is_set_past_libc_is_found_at_the_end() {
+fn a_handler_that_is_set_without_libc_is_found_at_the_end() {
     let end = in_own_process(|| {
         let host = Host::with(&["handles-signal"]);
         call(&host, "handle_by_itself");

@@ -240,7 +240,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn a_call_beside_a_reload_runs_what_is_mapped_and_the_version_is_freed() {
+fn a_call_during_a_reload_runs_mapped_code_and_the_version_is_freed() {
     check(|| {
         let world = World::new();
         let caller = world.clone();
@@ -252,7 +252,7 @@ fn a_call_beside_a_reload_runs_what_is_mapped_and_the_version_is_freed() {
 }
 
 #[test]
-fn a_nested_call_holds_its_own_slot_and_the_outer_one_its() {
+fn a_nested_call_and_the_outer_call_each_hold_their_own_slot() {
     check(|| {
         let world = World::new();
         let caller = world.clone();
@@ -264,7 +264,7 @@ fn a_nested_call_holds_its_own_slot_and_the_outer_one_its() {
 }
 
 #[test]
-fn a_call_of_a_function_that_is_known_runs_only_while_its_generation_serves() {
+fn a_call_of_a_known_function_runs_only_while_its_generation_serves() {
     check(|| {
         let world = World::new();
         let caller = world.clone();
