@@ -620,7 +620,7 @@ fn a_release_with_slower_calls_is_rolled_back() {
 }
 
 #[test]
-fn a_host_that_was_not_well_before_takes_nothing_back() {
+fn a_host_that_was_unhealthy_before_causes_no_rollback() {
     let mut world = World::new(12, 4, Candidate::IsUnwell, Faults::default());
     // They are not well, whatever they run.
     for _ in 0..3 {
@@ -643,7 +643,7 @@ fn a_host_that_was_not_well_before_takes_nothing_back() {
 }
 
 #[test]
-fn a_host_that_says_no_is_left_alone_and_one_that_says_later_is_waited_for() {
+fn a_host_that_refuses_is_skipped_and_one_that_postpones_is_waited_for() {
     let no = OfferAnswer::No { reason: "a tournament".to_owned() };
     let mut world = World::new(13, 6, Candidate::Good, Faults::default());
     world.hosts[0].says = Some(no);
@@ -668,7 +668,7 @@ fn a_host_that_says_no_is_left_alone_and_one_that_says_later_is_waited_for() {
 }
 
 #[test]
-fn hosts_whose_reports_the_store_has_lost_are_not_taken_for_gone() {
+fn hosts_whose_reports_the_store_has_lost_are_not_treated_as_gone() {
     let mut world = World::new(14, 40, Candidate::Good, Faults::default());
     while world.rollout.phase != Phase::Baking {
         world.tick();

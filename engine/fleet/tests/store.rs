@@ -223,21 +223,21 @@ macro_rules! on_each_store {
 }
 
 on_each_store!(
-    what_a_controller_was_killed_before_it_wrote_down_is_written_down,
-    a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none,
-    of_two_controllers_each_step_is_taken_by_one,
+    audit_entries_that_a_killed_controller_left_are_written,
+    a_release_without_an_artifact_for_some_host_goes_to_no_host,
+    each_step_is_taken_by_only_one_of_two_controllers,
     a_fleet_is_made_once_and_found_again,
-    a_fleet_that_was_made_anew_is_another_one,
-    of_many_writers_each_write_builds_on_the_one_before,
+    a_fleet_that_was_made_again_is_another_fleet,
+    the_writes_of_many_writers_build_on_one_another,
     a_release_is_written_once,
     an_artifact_of_many_pieces_is_fetched,
     an_artifact_that_was_altered_is_refused_by_name,
-    documents_of_somebody_else_are_refused_by_name,
-    hosts_are_those_that_report_and_are_not_forgotten,
-    keys_are_believed_along_a_chain_of_signed_changes,
-    of_many_keys_as_many_sign_a_release_as_have_to,
-    what_a_channel_declares_is_signed_for_it_and_does_not_go_back,
-    what_is_not_signed_by_a_key_of_the_fleet_is_refused,
+    documents_with_foreign_content_are_refused_by_name,
+    hosts_that_have_reported_are_listed_and_not_forgotten,
+    keys_are_trusted_along_a_chain_of_signed_changes,
+    a_release_needs_the_required_number_of_signatures,
+    a_declaration_is_signed_for_its_channel_and_does_not_go_back,
+    documents_that_no_key_of_the_fleet_signed_are_refused,
 );
 
 fn id(text: &str) -> Id {
@@ -296,7 +296,7 @@ fn a_fleet_is_made_once_and_found_again(place: &dyn Place) {
     assert_has(&told(place, opened.channel(&id("beta"))), "the fleet has no such channel");
 }
 
-fn a_fleet_that_was_made_anew_is_another_one(place: &dyn Place) {
+fn a_fleet_that_was_made_again_is_another_fleet(place: &dyn Place) {
     let fleet = fleet(place);
     let mut other = fleet.fleet().clone();
     other.made_at_ms = 8;
@@ -305,7 +305,7 @@ fn a_fleet_that_was_made_anew_is_another_one(place: &dyn Place) {
     assert_has(&error, "PLACE: the fleet here is now games, made at 8, and not games, made at 7");
 }
 
-fn of_many_writers_each_write_builds_on_the_one_before(place: &dyn Place) {
+fn the_writes_of_many_writers_build_on_one_another(place: &dyn Place) {
     let fleet = fleet(place);
     let main = id("main");
     thread::scope(|scope| {
@@ -412,7 +412,7 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
     fetch().unwrap();
 }
 
-fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
+fn documents_with_foreign_content_are_refused_by_name(place: &dyn Place) {
     let fleet = fleet(place);
     let channel = || told(place, fleet.channel(&id("main")));
     let wrong = "it does not have the expected format:";
@@ -483,7 +483,7 @@ fn without_time(hosts: Vec<HostReport>) -> Vec<HostReport> {
     hosts.into_iter().map(|host| HostReport { at_ms: report("any").at_ms, ..host }).collect()
 }
 
-fn hosts_are_those_that_report_and_are_not_forgotten(place: &dyn Place) {
+fn hosts_that_have_reported_are_listed_and_not_forgotten(place: &dyn Place) {
     let fleet = fleet(place);
     assert_eq!(fleet.hosts(&id("main")).unwrap().0, []);
     // More than what one question to a server brings.
@@ -523,7 +523,7 @@ fn distrust<T: std::fmt::Debug>(result: Result<T, FleetError>) -> Distrust {
     error.distrust().unwrap_or_else(|| panic!("{error}")).clone()
 }
 
-fn of_many_keys_as_many_sign_a_release_as_have_to(place: &dyn Place) {
+fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
     let fleet = fleet(place);
     let [(one, one_key), (two, two_key), (three, three_key), (director, director_key)] = made();
     let keys = as_of(place, &[])
@@ -566,7 +566,7 @@ fn of_many_keys_as_many_sign_a_release_as_have_to(place: &dyn Place) {
     fleet.release(&id("r3"), Some(&now)).unwrap();
 }
 
-fn what_is_not_signed_by_a_key_of_the_fleet_is_refused(place: &dyn Place) {
+fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     let fleet = fleet(place);
     let [(one, one_key), (two, two_key), (other, _)] = made();
     let set = |store: Store, keys: &[&String]| {
@@ -615,7 +615,7 @@ fn what_is_not_signed_by_a_key_of_the_fleet_is_refused(place: &dyn Place) {
     assert_eq!(distrust(set(as_of(place, &[&other]), &[&two_key])), Distrust::Unsigned);
 }
 
-fn keys_are_believed_along_a_chain_of_signed_changes(place: &dyn Place) {
+fn keys_are_trusted_along_a_chain_of_signed_changes(place: &dyn Place) {
     let _fleet = fleet(place);
     let [(one, one_key), (two, two_key), (three, three_key), (_, evil)] = made();
     let add = |secrets: &[&SecretKey], key: &String| {
@@ -674,7 +674,7 @@ fn keys_are_believed_along_a_chain_of_signed_changes(place: &dyn Place) {
     early.keys().unwrap();
 }
 
-fn what_a_channel_declares_is_signed_for_it_and_does_not_go_back(place: &dyn Place) {
+fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Place) {
     let fleet = fleet(place);
     let [(release_key, public), (director, director_public), (other, _)] = made();
     let read = fleet.channel(&id("main")).unwrap();
@@ -758,7 +758,7 @@ fn rollout(release: &str, now_ms: u64) -> Rollout {
     serde_json::from_value(json).unwrap()
 }
 
-fn what_a_controller_was_killed_before_it_wrote_down_is_written_down(place: &dyn Place) {
+fn audit_entries_that_a_killed_controller_left_are_written(place: &dyn Place) {
     let fleet = fleet(place);
     let now_ms = fleet.now_ms().unwrap();
     let mut left = rollout("r1", now_ms);
@@ -804,7 +804,7 @@ fn hosts_follow(fleet: &Store, calls: u64) -> Result<(), FleetError> {
     Ok(())
 }
 
-fn a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none(place: &dyn Place) {
+fn a_release_without_an_artifact_for_some_host_goes_to_no_host(place: &dyn Place) {
     let fleet = fleet(place);
     fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
     let other = Toolchain { rustc_release: "1.96.0".to_owned(), ..built_by() };
@@ -824,7 +824,7 @@ fn a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none(place: &d
     assert_eq!(fleet.channel(&id("main")).unwrap().candidate, None);
 }
 
-fn of_two_controllers_each_step_is_taken_by_one(place: &dyn Place) {
+fn each_step_is_taken_by_only_one_of_two_controllers(place: &dyn Place) {
     let fleet = fleet(place);
     fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
     hosts_follow(&fleet, 0).unwrap();
@@ -902,7 +902,7 @@ fn a_nats_server_that_is_killed_in_each_phase_ends_no_rollout() {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn on_a_nats_server_no_clock_of_another_machine_counts() {
+fn on_a_nats_server_only_the_clock_of_the_server_counts() {
     let place = OnNats::new();
     let fleet = fleet(&place);
     let now_ms = fleet.now_ms().unwrap();
@@ -928,7 +928,7 @@ fn changes(fleet: &Store) -> impl Fn() -> hotswap_fleet::Change {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn what_a_nats_server_tells_is_believed_as_what_is_read() {
+fn announcements_of_a_nats_server_are_verified_like_read_documents() {
     use hotswap_fleet::{Change, Declaration};
     let place = OnNats::new();
     let dir = TempDir::new().unwrap();
@@ -990,7 +990,7 @@ fn what_a_nats_server_tells_is_believed_as_what_is_read() {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
+fn the_return_of_a_nats_server_and_its_lost_data_are_reported() {
     use hotswap_fleet::Change;
     let mut place = OnNats::new();
     let fleet = fleet(&place);
@@ -1027,7 +1027,7 @@ fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
 
 #[cfg(feature = "nats")]
 #[test]
-fn where_there_is_no_server_it_is_said() {
+fn a_missing_server_is_an_error_that_says_so() {
     use hotswap_fleet::Server;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = nobody.local_addr().unwrap();
@@ -1052,7 +1052,7 @@ fn where_there_is_no_server_it_is_said() {
 }
 
 #[test]
-fn in_a_directory_nothing_but_files_of_a_size_is_read() {
+fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let place = InDirectory::new();
     let fleet = fleet(&place);
     let channel = || told(&place, fleet.channel(&id("main")));
@@ -1103,7 +1103,7 @@ fn names_are_no_paths() {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn through_a_nats_server_a_host_is_reached_with_all_that_is_said() {
+fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
 
