@@ -105,7 +105,7 @@ fn a_call_that_is_dropped_is_cancelled() {
     assert!(runtime.block_on(call).unwrap_err().is_cancelled());
     host.plugins.install("waits", 2);
     host.reload();
-    // The thread that the call started is still there.
+    // The thread that the call started still runs.
     let old = host.wait_until("waits", 1, |info| held_by(&info.holders, &["thread \""]));
     assert_eq!(old.state, VersionState::Retired);
     waiting.release();
@@ -145,7 +145,7 @@ fn an_async_function_is_called_with_rust_types() {
     let runtime = runtime();
     let answer = runtime.block_on(at_once.call("Ada".into())).unwrap();
     assert_eq!(answer, "Ada of revision 1");
-    // It can be handed to another thread, and follows each reload.
+    // The handle can be used on another thread, and follows each reload.
     let spawned = runtime.spawn(at_once.call("Bob".into()));
     assert_eq!(runtime.block_on(spawned).unwrap().unwrap(), "Bob of revision 1");
     host.plugins.install("waits", 2);
@@ -179,7 +179,7 @@ fn a_typed_call_ends_on_the_version_on_which_it_began_and_then_releases_it() {
     drop(runtime);
     host.wait_for("waits", 1, VersionState::Freed);
 
-    // A call that was begun holds its version, though nobody has polled it.
+    // A call holds its version as soon as it is created, even before it is polled.
     let call = later.call("nowhere".into());
     host.plugins.install("waits", 3);
     host.reload();
@@ -277,7 +277,7 @@ fn a_plugin_may_have_its_own_tokio_runtime() {
         let waiting = gate.arrival();
         host.plugins.install("own-tokio", 2);
         host.reload();
-        // Two workers, and the call that waits for what one of them reads.
+        // Two workers, and the call that waits until one of them has read.
         let old = host.wait_for("own-tokio", 1, VersionState::Retired);
         let threads = old.holders.iter().filter(|holder| holder.contains("tokio-rt-worker"));
         assert_eq!(threads.count(), 2, "{:?}", old.holders);

@@ -39,7 +39,7 @@ fn a_call_with_scalars_allocates_nothing() {
         assert_eq!(func.call(1, 2).unwrap(), 3);
         assert_eq!(live.call("live_add", (1, 2)).unwrap(), 3);
     };
-    // The first ones make what calls are counted in.
+    // The first calls allocate the counters of calls.
     call();
     let before = allocations::of_this_thread();
     (0..5000).for_each(|_| call());
@@ -127,7 +127,7 @@ fn errors_and_panics_of_every_kind_of_call_are_counted_by_function_and_version()
         .unwrap()
         .call("boom".into())
         .unwrap_err();
-    // A call that was wrong is no failure of the function.
+    // A wrong call is no failure of the function.
     echo.invoke::<i32>("add", args!["two", 5]).unwrap_err();
     assert_eq!(counted("echo", "fail"), (2, 2, 0));
     assert_eq!(counted("echo", "explode"), (2, 0, 2));
@@ -246,7 +246,7 @@ fn an_error_of_a_nested_call_becomes_a_failure_of_the_function() {
     assert_eq!(live.call("live_failure", ()).unwrap_err().kind(), ErrorKind::PluginError);
     let error = live.call("live_nothing", ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction, "{error}");
-    // What one plugin tells another of a live function's failure.
+    // The error that one plugin gets when another one's live function fails.
     assert_eq!(nests.invoke::<String>("call_what_fails", args![]).unwrap(), "Failed");
 }
 
@@ -267,12 +267,12 @@ impl<S: tracing::Subscriber> Layer<S> for Errors {
 
 #[test]
 fn an_error_in_one_plugin_is_logged_and_the_others_still_run() {
-    // `tracing` decides for the whole process whether anybody wants what a place logs.
+    // `tracing` decides for the whole process whether any subscriber wants the records of a callsite.
     let end = in_own_process(|| {
         let errors = Errors::default();
         tracing_subscriber::registry().with(errors.clone()).init();
         let host = Host::with(&["by-hand", "shares"]);
-        // Of another type than the plugin expects, so that one of the two fails.
+        // The value has another type than the plugin expects, so that one of the two plugins fails.
         host.engine.vault().data_bag().set("count", String::new()).unwrap();
         let answers = host.engine.current().invoke_each_backward("count", args![]);
         let told = answers.iter().map(|(name, answer)| format!("{name}: {}", answer.is_ok()));

@@ -39,7 +39,7 @@ fn dependents_are_rebound_to_a_changed_plugin() {
     host.plugins.install("gives", 2);
     let report = host.reload();
     assert_snapshot!(report, @"by-hand: unchanged, gives: ok, takes: rebound");
-    // What is rebound is copied and looked at once more, and that is told too.
+    // A rebound plugin is copied and inspected once more, and the report lists these phases too.
     let staged =
         report.phases.iter().filter(|phase| phase.phase == PhaseKind::Step(Step::Stage)).count();
     assert_eq!(staged, 2);
@@ -132,7 +132,7 @@ fn a_plugin_may_load_after_one_that_exports_nothing() {
     let host = Host::with(&["follows", "lives"]);
     assert_eq!(names(&host), ["lives", "follows"]);
 
-    // It has nothing of the other, and so stays when that changes.
+    // It has no object of the other plugin, so it stays when that plugin changes.
     host.plugins.install("lives", 2);
     assert_snapshot!(host.reload(), @"lives: ok, follows: unchanged");
     assert_eq!(names(&host), ["lives", "follows"]);
@@ -160,7 +160,7 @@ fn the_host_can_use_the_export_of_a_plugin() {
     assert!(host.engine.plugin("by-hand").unwrap().export::<dyn Alpha>().unwrap().is_none());
 }
 
-/// What the host provides.
+/// A service of the host.
 struct One(#[allow(dead_code, reason = "counted")] Arc<()>);
 
 impl Alpha for One {

@@ -58,8 +58,7 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
     assert_eq!(session.get("/greet/Ada"), "Hello again, Ada!\n");
     assert_eq!(workspace.place().json(&["status"])["generation"], 2);
 
-    // Back to what runs there is nothing to build or replace; back to what ran first is a version
-    // of its own.
+    // After the failed edit is undone, the running version is up to date. The first source becomes a new version.
     workspace.edit(WORLD, "Hello, {nobody}!", "Hello again, {name}!");
     session
         .wait_for("built", |event| event["plugin"] == "world" && event["effect"] == "up_to_date");

@@ -17,7 +17,7 @@ use hotswap_engine::{
 use crate::support::{Gate, Host, PATIENCE, PluginDir, in_own_process};
 
 #[test]
-fn a_version_that_works_on_in_on_free_is_still_freed() {
+fn a_version_that_sets_values_and_starts_threads_at_its_end_is_freed() {
     let host = Host::with(&["dies-hard"]);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -147,7 +147,7 @@ fn a_forked_child_calls_plugins_without_effect_on_its_parent() {
         let hold = |gate: &Gate| host.engine.invoke::<u32>("echo", "hold", args![gate.path()]);
         let calls = File::open(host.engine.snapshot().host.calls_file.unwrap()).unwrap();
         let gate = Gate::new();
-        // SAFETY: the child uses what no other thread was changing, and then ends.
+        // SAFETY: the child uses only memory that no other thread was changing, and then ends.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let revision = hold(&gate).unwrap_or(0);

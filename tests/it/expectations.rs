@@ -44,7 +44,7 @@ fn a_load_may_not_change_a_function_that_the_host_calls_with_rust_types() {
     assert_snapshot!(refusal(&host), @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: there is no such function; there is none; rebuild and restart the host, or undo the change");
     assert_eq!(add.call(1, 2).unwrap(), 3);
 
-    // Whoever asks for it at each call has no handle in between.
+    // A function that the host looks up for each call is an expectation too, although no handle exists in between.
     drop(add);
     refusal(&host);
 }
@@ -125,7 +125,7 @@ fn a_plugin_that_is_unloaded_on_request_breaks_nothing() {
     host.plugins.remove("echo");
     assert_snapshot!(host.prune(), @"echo: removed");
     assert_eq!(add.call(1, 2).unwrap_err().kind(), ErrorKind::UnknownPlugin);
-    // What does not hold any more cannot be broken.
+    // An expectation that no longer holds cannot be broken by a load.
     host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
     host.reload();
     host.plugins.install("echo", 1);
@@ -139,7 +139,7 @@ fn a_rollback_may_not_break_an_expectation() {
     plugins.write("echo", &renamed("adds-otherwise", "echo"));
     let host = Host::new(plugins, |builder| builder);
     host.reload();
-    // Without a store, what is mapped can be gone back to.
+    // Without a store, a rollback can use a version that is still mapped.
     let _first = host.engine.plugin("echo").unwrap();
     host.plugins.install("echo", 1);
     host.reload();
@@ -184,7 +184,7 @@ fn a_plan_says_what_the_host_expects() {
     assert_eq!(told(), all, "whoever asks for it at each call has no handle in between");
 }
 
-/// What the host registers.
+/// An object that the host registers.
 struct Nothing;
 
 impl Measure for Nothing {

@@ -79,7 +79,7 @@ fn values_that_json_cannot_represent_arrive_unchanged() {
     let (read, part): (Vec<f64>, f32) = plugin.invoke("numbers", args).unwrap();
     assert_eq!((bits(&read), part), (bits(&numbers), f32::NEG_INFINITY));
 
-    // As a console sends and sees them.
+    // The same values as JSON, as a console sends and shows them.
     let args = [Value::from(vec![Value::from("NaN"), Value::from("-inf")]), Value::from(0.5)];
     let seen = Json::from(plugin.invoke_value("numbers", &args).unwrap());
     assert_eq!(seen, serde_json::json!([["NaN", "-Infinity"], 0.5]));

@@ -73,10 +73,10 @@ fn memory_that_a_version_leaves_on_the_heap_is_reported() {
     let Some(Ending::Freed(left)) = freed.ending else { panic!("{freed:?}") };
     let with_given = heap(1);
     assert_eq!((left.heap_bytes, left.unmapped_bytes), (with_given, freed.size_bytes));
-    // The host frees what it was given, and that is no longer the version's.
+    // The host frees the memory that it got from the plugin, so it no longer counts for the version.
     drop(given);
     assert_eq!(with_given - heap(1), 20_000);
-    // What is kept in its static, and what `tracing` is; but nothing of what the image told of itself.
+    // The value in its static and the state of `tracing` are left, but none of the image's descriptions of itself.
     assert!((100_000..100_500).contains(&heap(1)), "{}", heap(1));
     assert!(heap(2) < 500, "{}", heap(2));
 }
@@ -238,7 +238,7 @@ fn workers_of_tokio_are_woken_to_drop_their_thread_locals() {
 fn loads_do_not_use_up_the_thread_local_keys_of_the_process() {
     let host = Host::with(&["threads"]);
     for number in 2..=1100 {
-        // A new thread now and then, so that ends of threads are among it.
+        // Some loads run on new threads, so that the ends of threads are covered too.
         let engine = host.engine.clone();
         let call = move || {
             engine.plugin("threads").unwrap().invoke::<String>("use_std", args![]).unwrap();
@@ -316,7 +316,7 @@ fn a_backtrace_of_a_plugin_leaves_no_mapping_behind() {
 #[test]
 fn a_panic_is_logged_with_its_backtrace_if_the_environment_asks_for_it() {
     let end = in_own_process(|| {
-        // SAFETY: the process is this test's own, and has no other thread yet that reads its environment.
+        // SAFETY: the process belongs to this test, and no other thread reads its environment yet.
         unsafe { std::env::set_var("RUST_BACKTRACE", "1") };
         tracing_subscriber::fmt().with_ansi(false).without_time().init();
         let host = Host::with(&["backtraces"]);
@@ -419,7 +419,7 @@ fn versions_that_leave_together_end_in_the_reverse_of_their_load_order() {
         host.plugins.install(plugin, 2);
     }
     host.reload();
-    // `takes` keeps `gives` until it has ended.
+    // `takes` keeps `gives` in use until `takes` has ended.
     assert_eq!(freed_in_order(&events, 3), ["takes v1", "gives v1", "echo v1"]);
 
     host.plugins.remove("by-hand");
@@ -452,7 +452,7 @@ fn an_image_that_handles_a_signal_is_kept_and_the_reason_is_reported() {
     assert_eq!(kept.detail, format!("kept: the handler of SIGWINCH {why}"));
     assert_eq!(host.mapped().len(), 2);
 
-    // The second one leaves no handler, and goes.
+    // The second version leaves no handler, and is freed.
     host.engine.invoke::<()>("handles-signal", "reset", args![]).unwrap();
     host.plugins.install("handles-signal", 3);
     host.reload();

@@ -53,7 +53,7 @@ fn committed_files_of_stores_are_distinguished_from_builds() {
     check_kept("store", checks::store);
 }
 
-/// The generated inputs are made from this artifact, so it has to pass the first checks.
+/// The inputs of the fuzz target are made from this artifact, so it has to pass the first checks.
 #[test]
 fn an_artifact_without_its_code_still_reads_as_one() {
     let whole = artifact::inspect(&built("by-hand")).unwrap();

@@ -57,7 +57,7 @@ fn a_version_that_panics_repeatedly_is_rolled_back_and_held() {
     assert_eq!(revision(&host), 1);
     assert_snapshot!(host.reload(), @"echo: held");
 
-    // Never twice between two builds.
+    // The guard never goes back and forth between the same two builds.
     explode(&host, 4);
     assert_eq!(trip(&events).back_to, None);
     assert_eq!(revision(&host), 1);

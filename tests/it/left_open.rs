@@ -165,7 +165,7 @@ fn the_hosts_signal_handler_is_restored_even_if_the_waiting_thread_never_ends() 
             version.state == VersionState::Retired && handler() == own as libc::sighandler_t
         });
         println!("done");
-        // The thread is still there.
+        // The thread still runs.
         std::process::exit(0);
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);

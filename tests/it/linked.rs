@@ -144,7 +144,7 @@ fn a_reload_says_that_the_host_runs_statically_linked() {
     assert!(matches!(refused, Err(EngineError::StaticallyLinked)));
     assert_eq!(host.engine.plugin("echo").unwrap().invoke::<i32>("add", args![1, 2]).unwrap(), 3);
     assert_eq!(host.engine.reload_count(), 0);
-    // What it allocates is the program's, and nobody's else.
+    // Its allocations count for the program, and not for the version.
     assert_eq!(host.engine.snapshot().plugins[0].versions[0].heap_bytes, None);
 }
 
@@ -213,7 +213,7 @@ fn the_host_may_choose_among_the_linked_plugins() {
 fn tasks_belong_to_the_plugin_that_started_them() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
     let handle = runtime.handle().clone();
-    // `waits` is attached last, and its tasks are not meant.
+    // `waits` is attached last, but the tasks belong to `tasks`.
     let host = Linked::new(static_plugins![tasks, waits], |builder| builder.tokio(handle));
     host.engine.load(()).unwrap();
     let tasks = host.engine.plugin("tasks").unwrap();
@@ -226,7 +226,7 @@ fn tasks_belong_to_the_plugin_that_started_them() {
     tasks.invoke::<()>("block", args![gate.path()]).unwrap();
     let waiting = gate.arrival();
     drop(tasks);
-    // The runtime drops the others, which are cancelled, as soon as it comes to it.
+    // The other tasks are cancelled; the runtime drops them later.
     let deadline = Instant::now() + PATIENCE;
     loop {
         let report = host.engine.shutdown(Duration::from_millis(1));
@@ -262,7 +262,7 @@ fn a_console_sees_which_plugin_wrote_a_log_record() {
     assert_eq!((&record["plugin"], &record["version"]), (&json!("threads"), &json!(1)));
 }
 
-/// A listener that says nothing.
+/// A listener that ignores every line.
 struct Quiet;
 
 impl Listener for Quiet {

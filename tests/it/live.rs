@@ -184,7 +184,7 @@ fn a_live_type_defined_twice_names_both_plugins() {
 fn each_of_many_live_functions_is_called_by_its_own_name() {
     let host = Host::with(&["lives-many"]);
     let live = host.engine.live_funcs::<fn() -> u32>();
-    // More often than a thread's first calls, which are timed and take another way.
+    // There are many calls, because the first calls of a thread are timed and take another code path.
     for _ in 0..100 {
         for number in 0..80 {
             assert_eq!(live.call(&format!("n{number:02}"), ()).unwrap(), number);
@@ -226,7 +226,7 @@ fn a_plugin_queues_jobs_with_the_host_which_saves_them() {
     host.engine.invoke::<()>("queues", "order", args![2]).unwrap();
     let saved = serde_json::to_string(&*queue.0.lock().unwrap()).unwrap();
 
-    // The jobs outlive the version that made them.
+    // The jobs outlive the version that made them, and are saved.
     host.plugins.install("queues", 2);
     host.reload();
     host.wait_for("queues", 1, VersionState::Freed);

@@ -1,4 +1,4 @@
-//! What a load hands over, and what the plugin sees during its load.
+//! The data of a load, and what plugins and callbacks can do during a load.
 
 use std::error::Error as StdError;
 
@@ -30,7 +30,7 @@ fn the_data_of_the_first_load_is_passed_to_each_later_load() {
     assert_snapshot!(host.engine.reload().unwrap(), @"configured: ok");
     assert_eq!(configuration(&host.engine), ["first"]);
 
-    // There is no store: what is rolled back to is in memory.
+    // There is no store, so the rollback uses a version in memory.
     assert_snapshot!(host.engine.rollback("configured@1").unwrap(), @"configured: ok");
     drop(first);
     assert_eq!(configuration(&host.engine), ["first"]);
@@ -45,7 +45,7 @@ fn reload_with_replaces_the_data_for_later_loads() {
     host.engine.reload_with(vec!["second"], |_, _| Ok::<_, Error>(())).unwrap();
     assert_eq!(configuration(&host.engine), ["second"]);
 
-    // One that is undone replaces nothing.
+    // A load that is undone does not replace the data.
     host.plugins.install("configured", 3);
     host.engine.reload_with(vec!["third"], |_, _| Err(Error::msg("no"))).unwrap_err();
     host.reload();
@@ -123,7 +123,7 @@ fn a_load_may_not_change_values_and_registrations_in_place() {
     assert_snapshot!(try_it(&unregister), @"callback: `wolf` of `sample_api::Animal` is published: unregister it after this load, since a load that fails must change nothing");
     assert_eq!(vault.data_bag().get::<u32>("count").unwrap(), Some(1));
 
-    // What it has set anew is its own, and it may do with that what it likes.
+    // A value that the load has set itself may be changed and removed.
     let own = |new: &Generation| {
         let bag = new.vault().data_bag();
         bag.set("count", 10_u32)?;

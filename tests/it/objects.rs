@@ -32,7 +32,7 @@ fn objects_cross_as_arguments_and_as_results_in_both_directions() {
     assert_eq!((session.say("Good day."), by_export.say("Hm.")), (2, 2));
     assert_eq!(ada.heard(), "Ada: Good day., nobody: Hm.", "and a default method is the object's");
 
-    // References to objects, generic helpers on top, handles that plugins hand on.
+    // References to objects, generic helpers, and handles that plugins pass on.
     let greet = host.engine.func::<fn(Leased<dyn Listener>) -> String>("chats", "greet").unwrap();
     assert_eq!(chat(&host).greet(&Anonymous), "greeted nobody");
     assert_eq!(greet.call(Leased::new(ada.another()).unwrap()).unwrap(), "greeted Ada");
@@ -160,7 +160,7 @@ fn a_stream_of_a_plugin_produces_values_only_when_it_is_read() {
     drop(numbers);
     host.wait_for("chats", 1, VersionState::Freed);
 
-    // What has ended, or panicked, holds its version no longer.
+    // A stream that has ended or panicked no longer holds its version.
     let mut ends = count.call(0, None).unwrap();
     let mut panics = count.call(5, Some(1)).unwrap();
     assert_eq!(block_on(ends.next()), None);

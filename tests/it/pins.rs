@@ -46,7 +46,7 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
     assert_eq!((&revision["now"]["version"], &revision["is_same"]), (&json!(2), &json!(false)));
     assert_eq!((&fail["now"]["version"], &fail["is_same"]), (&json!(2), &json!(true)), "{fail}");
 
-    // Nothing is loaded, so nothing is called; what is unpinned is not called either.
+    // A reload that loads nothing makes no calls. A call that was unpinned is not made either.
     client.ask(6, "reload", json!(null));
     assert_eq!(client.ask(7, "unpin", json!({"id": 2}))["result"]["function"], "fail");
     host.host.plugins.install("echo", 3);
@@ -102,7 +102,7 @@ fn a_pinned_call_that_does_not_return_blocks_no_other() {
     host.host.plugins.install("echo", 2);
     client.ask(4, "reload", json!(null));
     let held = gate.arrival();
-    // The first of them holds the thread that calls, and the next reload has another one.
+    // The first of them blocks its thread, and the next reload uses another thread.
     host.host.plugins.install("echo", 3);
     client.ask(5, "reload", json!(null));
     let called = next_called(&mut watching);

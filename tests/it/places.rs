@@ -76,7 +76,7 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
         attaches(&host);
         host.wait_for("echo", 1, VersionState::Freed);
         assert_eq!(host.staged().len(), 1);
-        // Without a reload, too.
+        // The directory is also made again without a reload.
         fs::remove_dir_all(root.path().join("hotswap")).unwrap();
         attaches(&host);
         host.plugins.install("echo", 3);
@@ -288,7 +288,7 @@ fn with_no_descriptor_left_the_old_version_serves_on() {
         host.reload();
         host.plugins.install("echo", 2);
         let used = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        // One of these is the directory that was just read; some numbers may be free below.
+        // One of the descriptors was that of the directory just read, and lower numbers may be free.
         for most in (3..used + 4).rev() {
             limit_descriptors(most);
             let Err(error) = host.engine.reload() else {

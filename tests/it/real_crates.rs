@@ -73,7 +73,7 @@ fn a_global_in_cpp_is_constructed_and_destroyed_with_each_version() {
     let host = Host::with(&["uses-cpp"]);
     let answer = || host.engine.invoke::<Option<i32>>("uses-cpp", "answer", args![]).unwrap();
     if answer().is_none() {
-        // Past the harness, which hides what a test prints that does not fail.
+        // This bypasses the test harness, which hides the output of tests that pass.
         let _ = writeln!(std::io::stderr(), "skipped: this machine has no compiler of C++ (`c++`)");
         return;
     }
@@ -93,7 +93,7 @@ fn a_version_with_rustls_and_ring_is_freed() {
     reload(&host, "uses-rustls", VersionState::Freed, || {
         let hello =
             host.engine.invoke::<Vec<u8>>("uses-rustls", "client_hello", args!["example.com"]);
-        // A record of the handshake.
+        // The record type of a TLS handshake.
         assert_eq!(hello.unwrap()[..2], [22, 3]);
     });
 }

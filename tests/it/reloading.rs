@@ -49,7 +49,7 @@ fn the_first_call_of_each_version_is_reported_once() {
     host.reload();
     call("revision").unwrap();
     assert_eq!(revision(&host), 2);
-    // Told of before whatever comes after it.
+    // The event comes before all later events.
     host.engine.free("echo@1").unwrap();
     drop(echo);
     host.wait_for("echo", 1, VersionState::Freed);
@@ -65,7 +65,7 @@ fn the_first_call_of_each_version_is_reported_once() {
 fn nothing_changed_means_no_new_generation() {
     let host = Host::with(&["echo"]);
     insta::assert_snapshot!(host.reload(), @"echo: unchanged");
-    // The same artifact, written anew.
+    // The same artifact is written again.
     host.plugins.install("echo", 1);
     let report = host.reload();
     insta::assert_snapshot!(report, @"echo: unchanged");
@@ -81,14 +81,14 @@ fn a_held_generation_calls_its_own_code_and_shares_the_current_vault() {
     }
     insta::assert_snapshot!(host.reload(), @"echo: ok, gives: ok, lives: ok, shares: ok, takes: rebound");
 
-    // What is called through it is what was loaded with it, by name and by imports.
+    // Calls through the old generation run its own versions, also through imports.
     let revision: u32 = old.plugin("echo").unwrap().invoke("revision", args![]).unwrap();
     let taken = |generation: &Generation| -> (u32, Option<u32>) {
         generation.plugin("takes").unwrap().invoke("taken", args![]).unwrap()
     };
     assert_eq!((revision, taken(&old).0, taken(&host.engine.current()).0), (1, 1, 2));
 
-    // What is of no generation is as it is now.
+    // The Vault belongs to no generation, so its content is the current one.
     let vault = old.vault();
     assert_eq!(vault.live().call("revision", args![]).unwrap().to::<u32>().unwrap(), 2);
     assert_eq!(old.registered::<dyn Animal>().unwrap()[0].owner, "shares v2");
@@ -130,7 +130,7 @@ fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
     assert_eq!(host.engine.snapshot().generation, 1);
     assert_eq!(revision(&host), 1);
 
-    // What is built anew takes the place of what served all the while.
+    // A new build replaces the version that has served all the time.
     host.plugins.install("echo", 2);
     insta::assert_snapshot!(host.reload(), @"by-hand: missing, echo: ok");
     assert_eq!(revision(&host), 2);
@@ -215,7 +215,7 @@ fn other_files_beside_the_chosen_plugins_are_ignored() {
     host.plugins.install("echo", 2);
     insta::assert_snapshot!(host.reload(), @"echo: ok");
 
-    // One that is asked for does.
+    // A broken file of a chosen plugin is an error.
     let plugins = PluginDir::of(&["echo"]);
     plugins.write("by-hand", b"no library");
     let host = Host::new(plugins, |builder| builder.only(["echo", "by-hand"]));
@@ -233,7 +233,7 @@ fn a_chosen_plugin_is_found_in_a_file_of_another_name() {
     insta::assert_snapshot!(host.reload(), @"echo: ok");
     insta::assert_snapshot!(host.reload(), @"echo: unchanged");
 
-    // What is named as it is another plugin.
+    // The file with its name is another plugin.
     let plugins = PluginDir::of(&["echo"]);
     plugins.write("ghost", &artifact("by-hand"));
     let host = Host::new(plugins, |builder| builder.only(["by-hand"]));

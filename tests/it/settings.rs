@@ -29,10 +29,10 @@ fn a_version_may_be_kept_for_a_while_and_freed_on_request() {
     host.reload();
     assert_eq!(host.info("echo", 1).unwrap().state, VersionState::Retired);
     assert_eq!(host.mapped().len(), 2);
-    // The answer tells what came of it.
+    // The answer has the new state.
     assert_eq!(host.engine.free("echo@1").unwrap().state, VersionState::Freed);
     assert_eq!(host.mapped().len(), 1);
-    // A version that is kept for a while can still be called; the end does not wait for it.
+    // A version that is kept for a while can still be called. The shutdown does not wait for it.
     host.plugins.install("echo", 3);
     host.reload();
     let kept = host.engine.plugin("echo@2").unwrap();
@@ -94,7 +94,7 @@ fn a_reload_without_a_change_runs_no_callback_and_is_not_counted() {
     }
     assert_eq!((seen.load(Ordering::Relaxed), host.engine.reload_count()), (1, 0));
 
-    // Nor does one that is undone.
+    // A load that is undone is not counted either.
     host.plugins.install("echo", 2);
     host.engine.reload_with((), refuse).unwrap_err();
     assert_eq!(host.engine.reload_count(), 0);

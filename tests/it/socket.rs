@@ -151,7 +151,7 @@ fn a_cancelled_call_of_an_async_function_drops_its_future() {
     lines.sort_by_key(|line| line["id"].as_u64());
     assert_eq!(lines[0]["error"]["data"]["kind"], "cancelled");
     assert_eq!(lines[1]["result"], json!({}));
-    // Nothing of the call is left that would hold the version.
+    // After the cancelled call, nothing holds the version.
     host.host.plugins.install("waits", 2);
     host.host.reload();
     waiting.release();
@@ -189,7 +189,7 @@ fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
     assert_eq!(client.ask(6, "release", json!({"target": "echo@1"}))["result"], json!({}));
     host.host.wait_for("echo", 1, VersionState::Freed);
 
-    // The end of the connection releases too.
+    // The end of the connection also releases the version.
     client.ask(7, "hold", json!({"target": "echo@2"}));
     host.host.plugins.install("echo", 3);
     host.host.reload();
@@ -201,7 +201,7 @@ fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
 fn two_versions_are_called_in_turn() {
     let host = Listening::with("shares");
     let mut client = host.greet();
-    // The host's, so that both versions count in it.
+    // The value belongs to the host, so both versions count in it.
     host.host.engine.vault().data_bag().set("count", 0_u64).unwrap();
     client.ask(2, "hold", json!({"target": "shares"}));
     host.host.plugins.install("shares", 2);
@@ -287,7 +287,7 @@ fn one_agent_at_a_time_is_connected_to_a_host() {
     let message = refused["error"]["data"]["message"].as_str().unwrap();
     assert!(message.contains("pid 7 for channel main of the fleet in /fleet"), "{message}");
     drop(first);
-    // The host may not have seen its end yet.
+    // The host may not have noticed the end of the connection yet.
     let accepted = (0..1000).any(|_| second.ask(4, "agent", agent(8))["result"].is_object());
     assert!(accepted);
 }
@@ -332,7 +332,7 @@ fn a_thousand_connections_do_not_disturb_the_host() {
     let echo = host.host.engine.plugin("echo").unwrap();
     assert_eq!(echo.invoke::<i32>("add", args![1, 2]).unwrap(), 3);
     drop(connections);
-    // There is room again as soon as the host has seen them go.
+    // New connections are accepted as soon as the host has noticed that the old ones have ended.
     loop {
         let mut client = host.connect();
         client.send(

@@ -97,7 +97,7 @@ const CONSOLE: House = House {
 
 const HOUSES: &[House] = &[ENGINE, CONSOLE];
 
-/// The crates except those of the tests, and the other crates that each may depend on.
+/// The crates except those of the tests, each with the other crates that it may depend on.
 const CRATES: &[Crate] = &[
     Crate { directory: "engine/protocol", may_depend_on: &[] },
     Crate { directory: "engine/macros", may_depend_on: &[] },
@@ -143,13 +143,13 @@ const SAMPLE: &[&str] = &["hotswap-plugin", "sample-api"];
 const UNSAFE: &[&str] = &[
     "engine/plugin",
     "engine/macros",
-    // What the system, the loader and the image are asked, and what they ask.
+    // Calls to and from the system, the loader and the image.
     "engine/core/src/os.rs",
     "engine/core/src/sync.rs",
     "engine/core/src/image.rs",
     "engine/core/src/image",
     "engine/core/src/load/stage.rs",
-    // What keeps a version in use, and lets go of it.
+    // Code that keeps a version in use and releases it.
     "engine/core/src/slots.rs",
     "engine/core/src/slots/file.rs",
     "engine/core/src/version.rs",

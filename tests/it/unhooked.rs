@@ -123,7 +123,7 @@ fn a_thousand_loads_use_up_the_keys_of_a_process() {
         for number in 1..=1100 {
             let path = dir.path().join(format!("{number}.so"));
             let library = Library::open(&path);
-            // The main thread never ends, so nothing is called that is gone.
+            // The main thread never ends, so no destructor in an unmapped library is called.
             library.function("touch_current")();
             assert!(library.close());
             fs::remove_file(path).unwrap();

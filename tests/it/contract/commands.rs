@@ -14,7 +14,7 @@ fn a_build_prints_the_path_of_the_artifact_last() {
     let place = Place::new();
     let out = tempfile::tempdir().unwrap();
     let out_dir = out.path().join("made/by/the/build");
-    // The first build in a while takes longer than a test has patience.
+    // A first build can take longer than a test waits.
     sample("world");
     let answer = place.hotswap(&["build", "sample-plugins/world", out_dir.to_str().unwrap()]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -42,7 +42,7 @@ fn a_verbose_build_reports_each_step_and_keeps_temporary_files_on_request() {
     {
         assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning}: {answer:?}");
     }
-    // Somebody may have built the same before.
+    // Another test may have built the same sources before.
     let notes = "the notes of compiler calls are in ";
     let kept = [notes, "the compiler calls of this build are in ", "nothing was compiled, so "];
     let is_kept = |line: &&&str| kept.iter().any(|text| line.starts_with(text));

@@ -149,7 +149,7 @@ fn pinned_calls_are_made_in_the_new_build_before_it_is_loaded() {
     assert_eq!((is_same, &new["ended"]["signal"]), (json!(false), &json!(6)));
     let (is_same, _, new) = replayed(&preview, "hold");
     assert_eq!((is_same, new), (json!(false), json!({"runs_on": 5000})));
-    // The Vault of the host has one call more, and is not there.
+    // The host's Vault has counted one more call, but the calls of a preview have an empty Vault.
     let (is_same, old, new) = replayed(&preview, "count");
     assert_eq!((is_same, &old["value"], &new["value"]), (json!(true), &json!(1), &json!(1)));
     let calls = preview["replay"]["calls"].as_array().unwrap();

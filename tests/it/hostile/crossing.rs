@@ -44,7 +44,7 @@ fn a_panic_in_the_drop_of_an_object_ends_where_the_object_was_made() {
     let host = Host::with(&["chats"]);
     let bomb = host.engine.func::<fn() -> Leased<dyn Listener>>("chats", "bomb").unwrap();
     drop(bomb.call().unwrap());
-    // The other way around: the plugin drops what the host has made.
+    // In the other direction, the plugin drops an object of the host.
     drop(chat(&host).join(Box::new(Bomb)));
     assert_eq!(host.engine.invoke::<usize>("chats", "listening", &[]).unwrap(), 0);
     host.plugins.install("chats", 2);

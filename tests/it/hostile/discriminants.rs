@@ -89,7 +89,7 @@ fn lengths_and_names_of_types_are_described_by_value() {
     );
 }
 
-/// The derive macro saw another discriminant than the compiler.
+/// The derive macro sees another discriminant than the compiler.
 #[test]
 fn an_attribute_that_changes_a_discriminant_afterwards_is_found() {
     #[derive(Shared)]

@@ -21,7 +21,7 @@ fn a_step_may_take_for_ever() {
     let host =
         Host::new(PluginDir::of(&["carries"]), |builder| builder.step_timeout(Duration::MAX));
     host.reload();
-    // A value that changes hands is waited for as long.
+    // A value that the new version takes over may also take for ever.
     host.plugins.install("carries", 2);
     host.reload();
     assert_eq!(host.engine.plugin("carries").unwrap().version(), 2);

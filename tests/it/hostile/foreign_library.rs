@@ -59,7 +59,7 @@ fn runs_and_is_kept(host: &Host) {
     }
     println!("{}", reasons[0]);
     assert_eq!(reasons[0], reasons[1]);
-    // All this while the library's threads have run code of both.
+    // The library's threads have run code of both versions all the time.
     host.engine.invoke::<()>("foreign-thread", "start", args![]).unwrap();
     wait_for_a_run(host);
 }

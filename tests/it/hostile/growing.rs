@@ -39,7 +39,7 @@ fn no_change_is_lost_and_no_call_fails_while_a_type_changes() {
     let sums: Vec<u64> = host.engine.invoke("grows", "sums", args![]).unwrap();
     let [map, players, log, _, world, tick, _, names] = sums[..] else { panic!("{sums:?}") };
     assert!(hits > 0);
-    // The map's and the world's hits never leave; the log's last ones may be popped.
+    // Hits of the map and of the world always stay, but the last hits of the log may be popped.
     assert_eq!((map, world, tick), (hits, hits, hits));
     assert_eq!((players, names), (5_000 + hits.min(7), hits.min(7)));
     assert!(log <= hits);
@@ -53,7 +53,7 @@ fn a_single_change_during_a_migration_is_not_lost() {
     hit(2);
     host.plugins.write("grows", &renamed("grows-more", "grows"));
     let reload = host.engine.reload_with((), |_, old| {
-        // It takes away what the first one added, and shortens the list.
+        // This call removes what the first one added, and shortens the list.
         old.plugin("grows").unwrap().invoke::<()>("hit", args![9_u64])
     });
     reload.unwrap();

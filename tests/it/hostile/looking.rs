@@ -55,7 +55,7 @@ fn many_values_are_listed_up_to_a_bound() {
     let vault = host.engine.vault_snapshot();
     assert_eq!((vault.data_bag.len(), vault.data_bag_len), (MAX_LISTED, 5_000));
     assert!(answer_bytes(&host) < 1 << 20, "{} bytes", answer_bytes(&host));
-    // What did not fit any more is there without its content, and says so.
+    // Values that exceed the bound are listed without their content, with a note.
     let last = vault.data_bag.last().unwrap();
     assert!(last.value.is_none() || !last.cuts.is_empty(), "{last:?}");
 }

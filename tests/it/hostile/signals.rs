@@ -44,14 +44,14 @@ fn a_version_whose_handler_another_one_may_call_is_kept() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let host = Host::with(&["handles-signal"]);
         call(&host, "handle");
-        // Tokio's handler calls the one that it has found.
+        // Tokio's handler calls the previous handler.
         let _inside = runtime.enter();
         let changes = tokio::signal::unix::SignalKind::window_change();
         let _changes = tokio::signal::unix::signal(changes).unwrap();
         println!("{}", replaced(&host).detail);
-        // SAFETY: it is handled.
+        // SAFETY: the signal has a handler.
         unsafe { libc::raise(libc::SIGWINCH) };
-        // Also where the version gives the signal back to the system.
+        // The same holds if the version restores the system's default action.
         call(&host, "handle");
         let before = set(host_handler());
         call(&host, "reset");

@@ -63,7 +63,7 @@ fn a_value_of_the_host_that_a_replaced_version_sets_is_seen_by_all() {
     old.invoke::<()>("put", args!["text", "after"]).unwrap();
     old.invoke::<()>("add", args!["text", "+"]).unwrap();
     assert_eq!(text(&host, "text").as_deref(), Some("after+"));
-    // It is still the host's, and outlives the version.
+    // The value still belongs to the host, and outlives the version.
     drop(old);
     host.wait_for("puts", 1, hotswap_engine::protocol::VersionState::Freed);
     assert_eq!(text(&host, "text").as_deref(), Some("after+"));
@@ -86,7 +86,7 @@ fn a_replaced_version_keeps_its_own_values() {
     old.invoke::<()>("put", args!["own", "after"]).unwrap();
     assert_eq!(old.invoke::<Option<String>>("get", args!["own"]).unwrap().unwrap(), "after");
     assert!(old.invoke::<bool>("remove", args!["own"]).unwrap());
-    // A call that is under way does not fail for a key that nobody else has.
+    // A running call can also set a key that nobody else has.
     old.invoke::<()>("put", args!["new", "value"]).unwrap();
     assert_eq!(old.invoke::<Option<String>>("get", args!["new"]).unwrap().unwrap(), "value");
 }
