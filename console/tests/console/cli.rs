@@ -255,7 +255,7 @@ async fn the_option_host_is_offered_only_by_commands_that_connect_to_a_host() {
         let help = stdout(&output(&runtime, args).await);
         assert_eq!(help.contains("--host"), is_told, "{args:?}: {help}");
     }
-    // It is taken all the same.
+    // The option is still accepted.
     let hosts = output(&runtime, &["hosts", "--host", "41", "--json"]).await;
     assert_eq!(stdout(&hosts), "[]\n", "{}", stderr(&hosts));
     assert!(stdout(&output(&runtime, &["--host", "41", "hosts", "--json"]).await) == "[]\n");
@@ -319,7 +319,7 @@ async fn inspect_shows_everything_about_an_artifact() {
     let refused = output(&directory, &["inspect", broken.to_str().unwrap()]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("broken.so: "), "{}", stderr(&refused));
-    // It says what it can.
+    // It prints the facts that it could read.
     let words = stdout(&refused);
     assert!(words.contains("plugin    world "), "{words}");
     assert!(words.contains("unmaps    no: the file is broken\n"), "{words}");
@@ -341,7 +341,7 @@ async fn inspect_checks_the_artifact_against_the_chosen_host() {
     assert_eq!(facts["judged_by"]["host"], json!(null));
     assert!(words.contains("judged by this program, since no host was chosen"), "{words}");
 
-    // The very toolchain of the artifact, but for what a panic does.
+    // The toolchain is that of the artifact, except for the panic strategy.
     let mut built_by = hotswap_artifact::own_toolchain();
     built_by.panic_strategy = "abort".into();
     let socket = directory.path().join("aborting.sock");
@@ -372,7 +372,7 @@ async fn a_dry_run_reports_an_artifact_that_only_this_program_cannot_open() {
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/world");
     let args = ["build", plugin.to_str().unwrap(), directory.path().to_str().unwrap()];
     let path = stdout(&output(&directory, &args).await).lines().last().unwrap().to_owned();
-    // As a compiler of another release would have built it, which the host has too.
+    // The artifact claims another compiler release, which the host has too.
     let mut artifact = std::fs::read(&path).unwrap();
     let magic = artifact.windows(14).position(|bytes| bytes == b"HOTSWAP-PLUGIN").unwrap();
     artifact[magic + 24..magic + 27].copy_from_slice(b"0.9");

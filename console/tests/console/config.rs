@@ -49,7 +49,7 @@ fn the_footer_and_the_help_show_the_keys_as_they_are() {
 fn a_mistake_is_reported_with_its_line() {
     for (text, line, words) in [
         ("[keys]\nreload = \"r\"\nrelod = \"r\"", 3, "`relod` is not a command"),
-        // Of a list of keys, the line where it begins.
+        // For a list of keys, this is the line where the list begins.
         ("[keys]\nreload = [\"r\",\n \"Hyper-R\"]", 2, "`Hyper-R` is not a key"),
         ("[keys]\n\nreload = 1", 3, "a key such as"),
         ("[keys]\nreload = \"F5\"\nbuild = \"F5\"", 3, "F5"),
@@ -93,7 +93,7 @@ fn an_ascii_screen_has_only_ascii_characters() {
     }
 }
 
-/// The schema that is shipped for editors.
+/// The published schema for editors.
 fn schema() -> Value {
     serde_json::from_str(include_str!("../../../assets/console.schema.json")).unwrap()
 }

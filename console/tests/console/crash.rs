@@ -1,4 +1,4 @@
-//! A host that ended by itself, and what its card offers.
+//! Hosts that ended by themselves, and the actions that their card offers.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::screen::model::Phase;

@@ -82,7 +82,7 @@ fn pinned_calls_are_made_in_the_previewed_builds_on_request() {
     assert!(text.contains("\n= world meet(\"Ada\")  \"Hi\"  48 µs\n"), "{text}");
     assert!(text.contains("an empty Vault"), "{text}");
 
-    // Another build is previewed anew, and its calls are others.
+    // Another build gets a new preview, with calls of its own.
     console.session(SessionEvent::Preview(Ok(samples::preview())));
     assert!(!card(&console).contains("≠"));
     assert_eq!(console.press("a"), [Effect::Order(Order::Replay)]);

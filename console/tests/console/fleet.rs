@@ -185,7 +185,7 @@ fn keys_order_changes_of_the_fleet_after_a_question() {
     assert_eq!(asked(&mut console, "r", "Why: ada asked for it"), rollout(Order::Resume));
     assert_eq!(console.press("p"), []);
 
-    // The first is the one before the base; what all run already is none of them.
+    // The first choice is the release before the base. The release that all hosts run is no choice.
     assert_eq!(console.press("R"), [Effect::Fleet(FleetOrder::ListReleases)]);
     let releases = ["r0", "r1", "r2"].map(id).to_vec();
     console.take_in(Input::Fleet(Box::new(FleetNews::Releases(releases))));
@@ -208,7 +208,7 @@ fn a_host_stays_selected_when_rows_move_and_can_be_pinned_and_opened() {
     console.press("j j j");
     let host = selected(&console);
     assert_eq!(console.press("Enter"), [Effect::Attach(host.clone())]);
-    // It is the worst now.
+    // Now this host is in the worst state.
     let mut worse = seen("baking", &Value::Null);
     let crashed = worse.hosts.iter_mut().find(|it| it.id.as_str() == host).unwrap();
     crashed.state = HostState::Crashed;
@@ -258,7 +258,7 @@ fn the_palette_has_the_commands_and_their_command_lines() {
     console.press("Enter");
     assert!(console.screen().contains("Abort the rollout of r3?"));
     console.press("Esc");
-    // A text is found among the hosts.
+    // The search finds a text among the hosts.
     console.press("/");
     console.write("4125");
     console.press("Enter");

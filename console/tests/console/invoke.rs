@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::console::Console;
 use crate::support::samples;
 
-/// A console whose plugin `world` has one function, `place`, with these parameters.
+/// A console whose plugin `world` has a function `place` with these parameters.
 fn with_parameters(width: u16, height: u16, parameters: Value) -> Console {
     let mut console = Console::connected(width, height);
     let mut snapshot = samples::snapshot(4121);
@@ -166,7 +166,7 @@ fn a_function_stays_selected_when_others_come_before_it() {
 fn optional_values_and_items_can_be_removed_again() {
     let mut console = with_parameters(120, 36, parameters());
     fill_in(&mut console);
-    // Up to the second tag, and to the note.
+    // The focus moves up to the second tag, and to the note.
     console.press("BackTab BackTab BackTab BackTab BackTab Ctrl-X");
     console.press("BackTab BackTab BackTab Ctrl-X");
     let mut expected = filled_in();
@@ -189,7 +189,7 @@ fn adding_and_removing_items_is_offered_only_where_it_is_possible() {
         assert_eq!(keys.contains("add item"), help.contains("Add an item to the list."), "{help}");
         (keys.contains("add item"), help.contains("Remove the item, or the optional value."))
     };
-    // The colour; the second tag; the note, which is optional.
+    // The focus is on the colour, on the second tag, and on the optional note.
     assert_eq!(offered("Tab BackTab"), (false, false));
     assert_eq!(offered("BackTab BackTab BackTab BackTab BackTab"), (true, true));
     assert_eq!(offered("BackTab BackTab BackTab"), (false, true));
@@ -228,7 +228,7 @@ fn json_is_edited_over_several_lines() {
     let pretty = serde_json::to_string_pretty(&filled_in()[0]).unwrap();
     assert_eq!(order_text(&console), pretty);
 
-    // In the text the arrows move, and at its ends they go through the history.
+    // Arrows move within the text; at its ends they go through the history.
     console.press("Down End Left Backspace");
     console.write("4");
     console.press("Alt-Enter");
@@ -390,7 +390,7 @@ fn compare_with_stored(console: &mut Console) {
     let answers = Box::new([Ok(answer(3, "new", 8_000)), Ok(answer(0, "old", 12_000))]);
     console.session(SessionEvent::InvokedInBoth { operation: call, answers });
     console.press("Esc");
-    // It is called again in the same way.
+    // The next call is made in the same way.
     assert_eq!(console.press("."), [order]);
     assert!(console.state.functions.results[0].runs());
 }
@@ -476,7 +476,7 @@ fn versions_are_kept_loaded_again_after_a_reconnect_to_the_same_host() {
     console.session(SessionEvent::Held { target: "world@3".into(), answer: Ok(true) });
     assert_eq!(console.press("K"), [Effect::Order(Order::Release("world@3".into()))]);
 
-    // Of another process nothing is asked that was of the one before.
+    // A new process gets no requests for versions of the earlier process.
     console.session(SessionEvent::Disconnected { reason: "it ended".into() });
     console.session(SessionEvent::HostStarted { pid: 4200 });
     let effects = console.session(SessionEvent::Connected { host: samples::host(4200) });

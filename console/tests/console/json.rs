@@ -519,7 +519,7 @@ fn fields(value: &Value, path: &str, all: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {
-                // A schema's fields are another standard's.
+                // The fields of a JSON Schema belong to another standard.
                 let path = format!("{path}.{name}");
                 if !matches!(name.as_str(), "schema" | "returns") {
                     fields(value, &path, all);

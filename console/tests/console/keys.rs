@@ -1,4 +1,4 @@
-//! Keys go in, and effects and state come out.
+//! Keys, and the effects and states that follow from them.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
@@ -151,7 +151,7 @@ fn a_build_that_is_not_reloaded_can_be_previewed() {
     console.session(samples::built(BuildEffect::NewCode));
     assert_eq!(notice(&console), "world built (4c0ffee0); p preview, r reload");
     assert_eq!(console.press("p"), [Effect::Order(Order::Preview)]);
-    // What is looked at is the newest build.
+    // The preview shows the newest build.
     let effects = console.session(samples::built(BuildEffect::NewCode));
     assert!(effects.contains(&Effect::Order(Order::Preview)));
 }
@@ -393,7 +393,7 @@ fn a_snapshot_that_changes_nothing_is_not_drawn() {
     let same = || SessionEvent::Snapshot(Box::new(samples::snapshot(4121)));
     assert_eq!(console.session(same()), []);
     assert_eq!(console.session(SessionEvent::SameSnapshot), []);
-    // But for the minutes that the host is up.
+    // Only the uptime in minutes changes.
     console.now_ms += 60_000;
     assert_eq!(console.session(same()), [Effect::Draw]);
     assert_eq!(console.take_in(Input::Tick), []);
@@ -462,7 +462,7 @@ fn levels_and_errors_are_found() {
     assert!(console.state.notice.as_ref().unwrap().text.contains("no later error"));
     console.press("l l l l");
     assert_eq!(console.state.logs.level(), Some(LogLevel::Error));
-    // The marker of the start passes each level.
+    // The marker of the start is shown at each level.
     assert_eq!(console.state.logs.passing(), 11);
 }
 
@@ -484,7 +484,7 @@ fn the_ring_keeps_a_bounded_number_of_lines() {
     console.logs(lines(capacity + 5_000));
     assert_eq!(console.state.logs.len() as u64, capacity);
     assert_eq!(console.state.logs.passing() as u64, capacity);
-    // What was selected is gone; the oldest line takes its place.
+    // The selected line is gone, and the oldest line is selected instead.
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 5001"));
 }
 
@@ -669,7 +669,7 @@ fn a_failure_is_shown_long_enough_to_be_read() {
     };
     let sorts = |console: &Console| console.state.notice.as_ref().map(|notice| notice.sort);
     failed(&mut console);
-    // All of this comes before the failure was drawn.
+    // All these events come before the failure is drawn.
     failed(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
     console.session(samples::built(BuildEffect::NewCode));
@@ -677,7 +677,7 @@ fn a_failure_is_shown_long_enough_to_be_read() {
     assert_eq!(sorts(&console), Some(NoticeSort::Failure));
     assert!(console.screen().contains("  +1: M"), "{}", console.screen());
     assert!(console.state.changes_by_itself());
-    // What a key asks for comes at once; the failure comes again.
+    // The answer to a key is shown at once, and then the failure again.
     console.press("T");
     assert_eq!(sorts(&console), Some(NoticeSort::Note));
     console.now_ms += 3001;
@@ -688,7 +688,7 @@ fn a_failure_is_shown_long_enough_to_be_read() {
     let screen = console.screen();
     assert!(screen.contains("✔ world built (") && !screen.contains(": M"), "{screen}");
     assert!(!console.state.changes_by_itself());
-    // A success takes the place of the failure that it mends.
+    // A success replaces the failure that it resolves.
     failed(&mut console);
     console.now_ms += 3001;
     console.session(samples::built(BuildEffect::UpToDate));
@@ -800,7 +800,7 @@ fn a_slash_in_a_tab_of_lines_searches_it_and_n_finds_the_next() {
     }
     console.press("Alt-5 /");
     console.write("V4");
-    // It is in `v3 → v4` and in `v4 → v5`; the newest is selected, and the match after it is below.
+    // `v4` is in `v3 → v4` and in `v4 → v5`. The newest is selected, and the next match is below it.
     assert_eq!(console.state.timeline.selected(), 1);
     assert!(console.screen().contains("[Timeline]") && console.screen().contains("/V4"));
     assert_eq!(console.state.logs.pattern(), "", "the log is left alone");
@@ -850,7 +850,7 @@ fn the_first_start_says_what_to_edit_and_selects_a_plugin_with_functions() {
     let watch = |mode| SessionEvent::Watching { on: true, mode, error: None, file_system: None };
     console.session(watch(Watch::Build));
     assert!(console.screen().contains("world is built. p shows what"), "{}", console.screen());
-    // Whoever has called something knows.
+    // After the first call, the hints are not shown again.
     let operation = Operation::invoke("world".into(), "greet".into(), vec!["Ada".into()]);
     let answer = Ok(samples::greeting());
     console.session(SessionEvent::Invoked { operation, answer });

@@ -226,7 +226,7 @@ fn a_changed_filter_checks_the_newest_lines_first_and_lets_keys_interrupt_it() {
     assert!(seen > 0 && seen < 100, "{seen} so far");
     let newest = state.logs.row(seen - 1).unwrap().text.clone();
     assert_eq!(newest, "line 99 7");
-    // What comes meanwhile takes its place at the end, and nothing is found twice.
+    // New lines are appended at the end, and no line is found twice.
     press(state, Input::Logs(vec![plain("line 100 7")]));
     while state.logs.is_scanning() {
         press(state, Input::Scan);

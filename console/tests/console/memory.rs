@@ -1,4 +1,4 @@
-//! The state that a console remembers from the last one, and the choice of a host.
+//! The state that a console restores from an earlier console, and the choice of a host.
 
 use hotswap_console::screen::input::action::Motion;
 use hotswap_console::screen::layout::{Panel, Tab};

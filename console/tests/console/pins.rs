@@ -1,4 +1,4 @@
-//! Pinned calls: pinning by a key, comparing after each reload, and pinning again in another process.
+//! Pinned calls: pinning by a key, comparing after each reload, and pinning again in a new process.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;

@@ -61,7 +61,7 @@ fn changes_that_are_not_visible_do_not_redraw_the_screen() {
     }
     assert!(!a_second_later(&mut console, with_calls(1_235)));
     assert!(!a_second_later_the_same(&mut console));
-    // Between two samples 1.2k stays 1.2k.
+    // The shown rate, 1.2k, is the same for both samples.
     console.now_ms += 100;
     let event = SessionEvent::Snapshot(Box::new(with_calls(1_236)));
     assert_eq!(console.session(event), []);
@@ -165,7 +165,7 @@ fn the_serving_version_comes_first_and_freed_versions_share_one_line() {
     assert!(screen.contains("└ v1   freed, 4.3 MiB back"), "{screen}");
     console.press("h");
     assert!(console.screen().contains(fold));
-    // The selection stays with the plugin while more of its versions go.
+    // The plugin stays selected while more of its versions are freed.
     let mut snapshot = with_many_versions();
     snapshot.plugins[0].versions[2].state = VersionState::Freed;
     console.session(SessionEvent::Snapshot(Box::new(snapshot)));
@@ -305,7 +305,7 @@ fn a_strip_that_is_too_small_shows_the_number_of_rows() {
     let title = |console: &Console| console.screen().lines().nth(1).unwrap().to_owned();
     assert!(title(&console).contains("1 Plugins  6 of "), "{}", title(&console));
     assert!(!title(&console).contains("✖"), "{}", title(&console));
-    // What fails is named where its row is out of sight.
+    // A failing plugin whose row is not visible is named.
     snapshot.plugins.last_mut().unwrap().versions[0].failures.panics = 1;
     let failed = |number| samples::version(number, VersionState::Failed, "failed");
     snapshot.plugins[8].versions.insert(0, failed(4));
@@ -371,7 +371,7 @@ fn a_patch_is_judged_only_by_calls_since_it_serves() {
     assert!(screen.contains("patch   1, other code for greet"), "{screen}");
     assert!(screen.contains("│ ~ greet ") && screen.contains("Δ v3"), "{screen}");
 
-    // The version counts on: what was there before is none of the patch's.
+    // The version's counters go on; earlier panics do not count for the patch.
     console.session(SessionEvent::Snapshot(Box::new(after_calls(7, 60, 40, Some(1)))));
     let screen = console.screen();
     assert!(line_of(&console, "world").starts_with("✖ world  v3+1 "), "{screen}");
@@ -417,7 +417,7 @@ fn a_key_turns_patches_off_and_on() {
     assert_eq!(console.press("B"), [Effect::Order(Order::Patch(true))]);
     console.session(SessionEvent::Patching { on: true });
     assert!(!header(&console).contains("no patches"), "{}", header(&console));
-    // It is among the commands and in the help.
+    // The palette and the help list the command.
     console.press("?");
     assert!(console.screen().contains("Patch versions that run, or load"), "{}", console.screen());
 }

@@ -1,4 +1,4 @@
-//! What the screen shows, at each size.
+//! The content of the screen at each size.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
@@ -17,10 +17,10 @@ use serde_json::json;
 use crate::support::console::Console;
 use crate::support::samples;
 
-/// The sizes; each layout has one.
+/// One size for each layout.
 pub const SIZES: [(u16, u16); 5] = [(120, 36), (80, 24), (60, 15), (30, 8), (200, 50)];
 
-/// The screens of all sizes after the same story. Every theme must show the same words.
+/// The screens of all sizes after the same events. Every theme must show the same words.
 fn at_all_sizes(story: impl Fn(&mut Console)) -> String {
     let screens = SIZES.map(|(width, height)| {
         let mut console = Console::connected(width, height);
@@ -119,7 +119,7 @@ fn an_open_form_takes_the_room_of_the_log_until_the_log_has_the_focus() {
         console.press("Esc 3");
         assert_eq!(log_lines(&console), before, "{}", console.screen());
     }
-    // A form that has room leaves the log its own.
+    // If there is enough room, the log keeps its own.
     let mut console = Console::connected(120, 36);
     let before = log_lines(&console);
     console.press("i");
@@ -468,7 +468,7 @@ fn every_size_of_the_screen_can_be_drawn() {
             let mut console = Console::connected(width, height);
             console.logs(some_logs());
             console.screen_in(&Theme::with_colours());
-            // Each panel, zoomed or not, with each tab, a form, and each overlay.
+            // This draws each panel, zoomed or not, with each tab, a form, and each overlay.
             for keys in [
                 "2", "]", "]", "]", "]", "]", "]", "i", "Esc", "z", "3", "W Up", "z", "1", "?",
                 "Esc", "Enter", "Esc", "j D", "Esc", "R", "Esc", "p", "Esc", ":", "Esc", "q",

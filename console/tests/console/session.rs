@@ -1,4 +1,4 @@
-//! Sessions with hosts that behave and hosts that do not.
+//! Sessions with correct hosts and with faulty ones.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ async fn the_session_attaches_again_to_a_host_that_comes_back() {
     let socket = directory.path().join("host.sock");
     let start_process = || std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let mut process = start_process();
-    // Both say the same time, as if the clock had been set back: it does not count.
+    // Both hosts report the same time, as if the clock had been set back. The time must not matter.
     let info = |pid| HostInfo { socket: socket.clone(), ..samples::host(pid) };
     let host = FakeHost::listen_as(socket.clone(), info(process.id()));
     let mut session = start(Target::Running(HostChoice::Socket(socket.clone())));
@@ -292,7 +292,7 @@ async fn output_of_a_host_that_floods_is_drained_and_lost_lines_are_counted() {
     let directory = tempfile::tempdir().unwrap();
     let text = "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; echo last >&2";
     let mut session = start(Target::Executable(script(directory.path(), text)));
-    // Nobody reads the log before the host has ended: it must not have had to wait.
+    // The test reads no log before the host has ended, and the host must not have waited for it.
     next(&mut session, |event| matches!(event, SessionEvent::HostExited { .. }).then_some(()))
         .await;
     order(&session, Order::End).await;

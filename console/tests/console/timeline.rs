@@ -1,4 +1,4 @@
-//! The timeline: what happened after each reload, and what holds a version.
+//! The timeline: the events after each reload, and the holders of a version.
 
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::timeline::Part;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::console::Console;
 use crate::support::samples;
 
-/// `world v4` was just loaded in place of v3.
+/// A console after a reload that replaced `world v3` by v4.
 fn after_a_reload() -> Console {
     let mut console = Console::connected(120, 36);
     let at_ms = console.now_ms;
@@ -22,7 +22,7 @@ fn after_a_reload() -> Console {
     console
 }
 
-/// The titles of the reloads and their results, the newest first.
+/// The titles of the reloads with their results, newest first.
 fn told(console: &Console) -> Vec<(String, &str)> {
     let reloads = console.state.timeline.reloads().iter();
     let told = reloads.map(|it| {
@@ -43,7 +43,7 @@ fn a_console_that_attaches_later_lists_the_reloads_that_the_host_remembers() {
         ("reload 2".to_owned(), "world v2"),
     ];
     assert_eq!(told(&console), earlier);
-    // The next one is after them, whether it is heard of once or twice.
+    // The next reload comes after them, whether it is reported once or twice.
     let (at_ms, report) = (console.now_ms, samples::report());
     let event = Event::ReloadFinished { at_ms, report: report.clone() };
     console.session(SessionEvent::Engine(event.clone()));
@@ -96,7 +96,7 @@ fn called(console: &mut Console, version: u32, elapsed_us: u64) {
     }));
 }
 
-/// What happened after the newest reload, each with its time after the reload in microseconds.
+/// The events after the newest reload, each with its time after the reload in microseconds.
 fn after(console: &Console) -> Vec<(&Part, &str, u64)> {
     let after = console.state.timeline.reloads()[0].after.iter();
     after.map(|it| (&it.kind, it.plugin.as_deref().unwrap(), it.elapsed_us)).collect()
@@ -309,7 +309,7 @@ fn the_time_from_a_save_until_it_is_live_is_shown_everywhere() {
 fn only_a_reload_that_a_save_caused_has_a_time_after_the_save() {
     let mut console = after_a_reload();
     assert_eq!(console.state.timeline.last_live_ms(), None, "somebody asked for it");
-    // A save that changes no code leads to nothing.
+    // A save that changes no code causes no reload.
     console.now_ms += 1_000;
     let saved_at_ms = console.now_ms;
     let plugins = vec!["world".to_owned()];
@@ -357,7 +357,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
         let (at_ms, report) = (console.now_ms, samples::report());
         console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     };
-    // It is built, and then reloaded; this console may have compiled it once more.
+    // The save is built, and then reloaded. This console may have compiled it as well.
     for effect in [BuildEffect::UpToDate, BuildEffect::SameCode] {
         let mut console = Console::connected(120, 36);
         saved(&mut console);
@@ -370,7 +370,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
         assert!(marker.contains("live 0.8 s after save"), "{marker}");
     }
 
-    // The state of the host with the build comes before the host's report of the reload.
+    // The host's state with the build arrives before its report of the reload.
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
@@ -378,7 +378,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     reloaded(&mut console, 700);
     assert_eq!(console.state.timeline.last_live_ms(), Some(700));
 
-    // The save is noticed after all of it, on a busy machine.
+    // On a busy machine, the save is noticed last.
     let mut console = Console::connected(120, 36);
     let (plugins, saved_at_ms) = (vec!["world".to_owned()], console.now_ms);
     reloaded(&mut console, 500);
@@ -387,7 +387,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(console.state.timeline.last_live_ms(), Some(500));
 
-    // The reload is told only among those that the host remembers.
+    // The reload is only in the list of reloads that the host remembers.
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
@@ -395,7 +395,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     console.session(SessionEvent::Reloads(Reloads { reloads: vec![PastReload { at_ms, end }] }));
     assert_eq!(console.state.timeline.last_live_ms(), Some(400));
 
-    // It was reloaded before this console came to build it.
+    // The reload came before this console built the save.
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     reloaded(&mut console, 600);
@@ -403,7 +403,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(console.state.timeline.last_live_ms(), Some(600));
     assert!(console.screen().lines().next().unwrap().contains("live 0.6 s after save"));
-    // To save the same again leads to nothing.
+    // Saving the same content again causes no reload.
     console.now_ms += 5_000;
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
@@ -451,7 +451,7 @@ fn a_restart_separates_the_reloads_of_two_processes() {
     let told = lines(&console);
     assert!(told[0].contains("12:06:01") && told[1].contains(divider), "{}", console.screen());
     assert!(told[2].contains("12:05:00"), "{}", console.screen());
-    // It is no reload: the selection goes over it, and a click on it selects nothing.
+    // The restart is no reload: the selection skips it, and a click on it selects nothing.
     console.press("j");
     assert_eq!(console.state.timeline.selected(), 1);
     console.click("host started at");
