@@ -23,7 +23,7 @@ fn id(text: &str) -> Id {
     text.parse().unwrap()
 }
 
-/// The behaviour of the candidate.
+/// The behaviour of the candidate release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Candidate {
     Good,
@@ -394,7 +394,7 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
             world.controller_goes_on(Some(Order::Abort));
             phase = world.run();
             if phase == Phase::Paused {
-                // Hosts that are cut off are waited for, and do not go back while nobody reaches them.
+                // The rollout waits for hosts that are cut off. They do not roll back while they are unreachable.
                 let reason = &world.rollout.reason;
                 assert!(matches!(reason, Some(Reason::NotBack { .. })), "{context}: {reason:?}");
                 assert!(
@@ -408,7 +408,7 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
             }
             assert_eq!(phase, Phase::RolledBack, "{context}");
         }
-        // All come to what is declared, once nothing goes wrong any more.
+        // When the faults end, all hosts reach the declared release.
         world.faults = Faults::default();
         world.candidate = Candidate::Good;
         world.hosts.iter_mut().for_each(|host| host.cut_off_until_ms = 0);
@@ -550,7 +550,7 @@ fn an_unsound_release_goes_to_no_host() {
 
 #[test]
 fn a_declaration_that_comes_too_late_has_no_effect() {
-    // From each phase in which somebody may end the rollout while another one is about to declare something.
+    // This covers each phase in which a user may end the rollout while a controller is about to declare something.
     let mut world = World::new(3, 3, Candidate::Good, Faults::default());
     let mut tried = 0;
     while !world.rollout.phase.is_over() {
@@ -561,7 +561,7 @@ fn a_declaration_that_comes_too_late_has_no_effect() {
             for (to, from) in other.hosts.iter_mut().zip(&world.hosts) {
                 to.report = from.report.clone();
             }
-            // One reads the channel, writes the state, and stops before it declares what follows.
+            // The first controller reads the channel, writes the state, and stops before its declaration.
             let read = other.channel.clone();
             let before = other.rollout.clone();
             other.now_ms += TICK_MS;
@@ -571,11 +571,11 @@ fn a_declaration_that_comes_too_late_has_no_effect() {
                 continue;
             }
             tried += 1;
-            // Another one goes on, is told to end it, and does.
+            // The second controller continues, gets the order to end the rollout, and ends it.
             other.controller_goes_on(Some(order));
             let ended = other.run();
             assert!(ended.is_over(), "{ended:?}");
-            // The first one goes on, and writes the channel if it is what it has read.
+            // The first controller continues, and writes the channel if the channel is unchanged.
             assert_ne!(other.channel, read, "{order:?} after {:?}", before.phase);
         }
         world.tick();
@@ -586,7 +586,7 @@ fn a_declaration_that_comes_too_late_has_no_effect() {
 #[test]
 fn a_declaration_is_newer_than_all_that_hosts_have_seen() {
     let mut world = World::new(9, 3, Candidate::Good, Faults::default());
-    // The store was put back to an older copy: hosts have seen more than it knows of.
+    // An older copy of the store was restored, so hosts have seen newer declarations than it has.
     world.hosts[1].report.seen = Mark { epoch: 1, seq: 40 };
     world.hosts[2].report.seen = Mark { epoch: 0, seq: 90 };
     world.controller_goes_on(None);
@@ -622,7 +622,7 @@ fn a_release_with_slower_calls_is_rolled_back() {
 #[test]
 fn a_host_that_was_unhealthy_before_causes_no_rollback() {
     let mut world = World::new(12, 4, Candidate::IsUnwell, Faults::default());
-    // They are not well, whatever they run.
+    // These hosts are unhealthy with any release.
     for _ in 0..3 {
         let unwell = Some(HostHealth::unwell("made up"));
         world.tick();
@@ -675,7 +675,7 @@ fn hosts_whose_reports_the_store_has_lost_are_not_treated_as_gone() {
     }
     let chosen = world.rollout.thresholds.clone();
     world.lose();
-    // Some have told anew, and the others are cut off.
+    // Some hosts have reported again, and the others are cut off.
     let until_ms = world.now_ms + 30_000;
     world.hosts.iter_mut().skip(10).for_each(|host| {
         (host.cut_off_until_ms, host.was_silent) = (until_ms, true);

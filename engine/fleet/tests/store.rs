@@ -407,7 +407,7 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
     let error = told(place, fetch());
     assert!(error.starts_with("world of release r1: PLACE"), "{error}");
     assert!(!to.exists());
-    // Pushed once more, it is right again.
+    // A second push repairs it.
     fleet.push_blob(b"what was built").unwrap();
     fetch().unwrap();
 }
@@ -429,7 +429,7 @@ fn documents_with_foreign_content_are_refused_by_name(place: &dyn Place) {
     place.put("channels/main.json", &other);
     assert_has(&channel(), ": it is named other inside, and not main");
 
-    // What one report holds says nothing of the others.
+    // A broken report does not affect the others.
     let mut good = report("good");
     let mut took = Histogram::default();
     took.add(447, 3);
@@ -486,7 +486,7 @@ fn without_time(hosts: Vec<HostReport>) -> Vec<HostReport> {
 fn hosts_that_have_reported_are_listed_and_not_forgotten(place: &dyn Place) {
     let fleet = fleet(place);
     assert_eq!(fleet.hosts(&id("main")).unwrap().0, []);
-    // More than what one question to a server brings.
+    // There are more hosts than one request to a server returns.
     let names: Vec<String> = (1000..1600).map(|number| format!("game.{number}")).collect();
     for name in &names {
         fleet.report(&report(name)).unwrap();
@@ -544,14 +544,14 @@ fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
     assert_eq!(distrust(read("r1")), Distrust::Unsigned);
     assert_eq!(push("r1", &[&one]), Pushed { is_new: false, signed: 1, needed: 2 });
     assert_eq!(distrust(read("r1")), Distrust::TooFew { signed: 1, needed: 2 });
-    // The same key once more is still one.
+    // Two signatures with the same key count once.
     assert_eq!(as_of(place, &[&one, &one]).sign_release(&id("r1")).unwrap().signed, 1);
     assert_eq!(as_of(place, &[&three]).sign_release(&id("r1")).unwrap().signed, 2);
     read("r1").unwrap();
     push("r2", &[&two, &three]);
     read("r2").unwrap();
 
-    // A director's key signs no release, and no change of the keys.
+    // A director's key can sign no release and no change of the keys.
     assert_eq!(push("r3", &[&director, &one]).signed, 1);
     assert_eq!(distrust(read("r3")), Distrust::TooFew { signed: 1, needed: 2 });
     let more = |keys: &mut Keys| {
@@ -587,7 +587,7 @@ fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     push("r2", &[&one]);
     read("r2", &first).unwrap();
 
-    // The signature of a release stands for no other one, and for none that was altered.
+    // The signature of a release is not valid for another release or for an altered one.
     let altered = |name: &str, from: &str| {
         let (json, signature) = place.get(&format!("releases/{from}.json"));
         let json =
@@ -605,13 +605,13 @@ fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     as_of(place, &[&one]).sign_release(&id("r2")).unwrap();
     read("r2", &first).unwrap();
 
-    // A retired key signs nothing any more, and does not come back.
+    // A retired key can sign nothing any more, and cannot come back.
     set(as_of(place, &[&one]), &[&one_key, &two_key]).unwrap();
     let retired = as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
     assert_eq!(distrust(read("r2", &retired)), Distrust::Retired { key: one_key.clone() });
     let back = set(as_of(place, &[&two]), &[&one_key, &two_key]);
     assert_has(&told(place, back), "was retired, and cannot come back");
-    // Nobody else's is believed.
+    // A change that only a foreign key has signed is refused.
     assert_eq!(distrust(set(as_of(place, &[&other]), &[&two_key])), Distrust::Unsigned);
 }
 
@@ -637,12 +637,12 @@ fn keys_are_trusted_along_a_chain_of_signed_changes(place: &dyn Place) {
     assert_eq!(early.keys().unwrap(), Some(second.clone()));
     as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
     let fourth = add(&[&two], &three_key);
-    // Whoever was away for all of it follows from one change to the next.
+    // A reader that missed all changes follows them one by one.
     for store in [&early, &late, &pinned(&second)] {
         assert_eq!(store.keys().unwrap(), Some(fourth.clone()));
     }
 
-    // Older keys, others of the same age, and newer ones that nobody has signed who may.
+    // Older keys, other keys of the same age, and newer keys without a valid signature are refused.
     let (json, signature) = place.get("keys.json");
     let signature = signature.unwrap();
     let put = |keys: &Keys| place.put("keys.json", &serde_json::to_vec(keys).unwrap());
@@ -656,7 +656,7 @@ fn keys_are_trusted_along_a_chain_of_signed_changes(place: &dyn Place) {
     evil_keys.serial = 5;
     place.put_signed("keys.json", &serde_json::to_vec(&evil_keys).unwrap(), &signature);
     assert!(matches!(distrust(early.keys()), Distrust::Altered { .. } | Distrust::Unknown));
-    // A change by a key that was retired before.
+    // The change is signed by a key that was retired before.
     let document = serde_json::to_vec(&evil_keys).unwrap();
     let by_retired = one.sign(&document, "hotswap fleet games keys").unwrap();
     place.put_signed("keys.json", &document, &by_retired);
@@ -665,12 +665,12 @@ fn keys_are_trusted_along_a_chain_of_signed_changes(place: &dyn Place) {
     place.put_signed("keys.json", &document, &for_another);
     assert!(matches!(distrust(early.keys()), Distrust::OfAnother { .. }));
 
-    // One of the changes in between is another one.
+    // One of the changes in between was replaced.
     let (document, by) = place.get("keys.3.json");
     place.put_signed("keys.json", &json, &signature);
     place.put_signed("keys.2.json", &document, &by.unwrap());
     assert_eq!(distrust(pinned(&first).keys()), Distrust::Gap { serial: 2 });
-    // Whoever has seen it before does not look there again.
+    // A reader that has seen it before does not read it again.
     early.keys().unwrap();
 }
 
@@ -684,7 +684,7 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
             Ok(())
         })
         .unwrap();
-    // What was declared before there were keys is not believed, until somebody with a key has looked at it.
+    // A declaration from before the keys is not trusted until a holder of a key has signed it.
     let agent = as_of(place, &[]);
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unsigned);
     assert!(!agent.may_declare().unwrap());
@@ -709,7 +709,7 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
     declare(&as_of(place, &[&release_key]), "r2").unwrap();
     let newest = agent.channel(&id("main")).unwrap();
 
-    // An older declaration that was signed once.
+    // An older, signed declaration is refused.
     let put = |(json, signature): &(Vec<u8>, Option<String>)| {
         place.put_signed("channels/main.json", json, signature.as_deref().unwrap());
     };
@@ -717,11 +717,11 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
     put(&older);
     let went_back = Distrust::WentBack { from: newest.mark, to: first.mark };
     assert_eq!(distrust(agent.channel(&id("main"))), went_back);
-    // One that somebody has altered, with the signature that was there.
+    // An altered declaration with the old signature is refused.
     let altered = String::from_utf8(kept.0.clone()).unwrap().replace("r2", "r1");
     put(&(altered.into_bytes(), kept.1.clone()));
     assert!(matches!(distrust(agent.channel(&id("main"))), Distrust::Altered { .. }));
-    // That of another fleet, and of another channel, by the same key.
+    // The declarations of another fleet and of another channel, signed by the same key, are refused.
     for purpose in ["hotswap fleet other channel main", "hotswap fleet games channel beta"] {
         let signature = director.sign(&kept.0, purpose).unwrap();
         put(&(kept.0.clone(), Some(signature)));
@@ -729,12 +729,12 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
         let signed = purpose.to_owned();
         assert_eq!(distrust(agent.channel(&id("main"))), Distrust::OfAnother { signed, expected });
     }
-    // By somebody else altogether, and by nobody.
+    // Declarations with a foreign signature or without one are refused.
     put(&(kept.0.clone(), Some(other.sign(&kept.0, "hotswap fleet games channel main").unwrap())));
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unknown);
     place.put("channels/main.json", &kept.0);
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unsigned);
-    // By a director who was retired.
+    // A declaration by a retired director is refused.
     put(&kept);
     directing.channel(&id("main")).unwrap();
     as_of(place, &[&release_key])
@@ -857,7 +857,7 @@ fn each_step_is_taken_by_only_one_of_two_controllers(place: &dyn Place) {
     assert_eq!((channel.base, channel.candidate), (Some(id("r1")), None));
     let (audited, _) = fleet.audited().unwrap();
     let mut said: Vec<&str> = audited.iter().map(|entry| entry.what.as_str()).collect();
-    // Two that write at the same time are in either order.
+    // Entries that are written at the same time may be in either order.
     said.sort_unstable();
     let step = ["activating", "baking"];
     let mut expected = [&["staging", "promoting", "done"][..], &step, &step].concat();
@@ -965,7 +965,7 @@ fn announcements_of_a_nats_server_are_verified_like_read_documents() {
     add(one_public.clone());
     let (first, first_told) = go_on("r1");
     assert_has(&refused(&first_told), "the fleet has no keys");
-    // Whom it believes, it has to read.
+    // It has to read the keys that it trusts.
     agent.keys().unwrap();
     assert_has(&refused(&unsigned), "it is not signed");
     assert_eq!(agent.told(&main, &first_told).unwrap(), first);
@@ -975,7 +975,7 @@ fn announcements_of_a_nats_server_are_verified_like_read_documents() {
     assert_eq!(agent.told(&main, &second_told).unwrap(), second);
     assert_eq!(agent.channel(&main).unwrap(), second);
 
-    // A key that it has not read yet, and one that was retired.
+    // One key has not been read yet, and one was retired.
     add(two_public);
     let retired = fleet.change_keys(|keys| keys.retire(&one_public));
     retired.unwrap();
@@ -1014,7 +1014,7 @@ fn the_return_of_a_nats_server_and_its_lost_data_are_reported() {
     fs::remove_dir_all(place.0.store_dir()).unwrap();
     place.0.start_again();
     assert_eq!(next(), Change::Connected);
-    // Whoever has made the streams makes them again.
+    // The operator who made the streams makes them again.
     let error = loop {
         let error = fleet.channel(&main).unwrap_err();
         if !error.is_unreachable() {
@@ -1033,7 +1033,7 @@ fn a_missing_server_is_an_error_that_says_so() {
     let address = nobody.local_addr().unwrap();
     drop(nobody);
     let server = Server::at(&format!("nats://{address}/games")).unwrap();
-    // Whoever asks may be where nothing may be waited for.
+    // The caller may be in an asynchronous context, where blocking is not allowed.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let opened = runtime.block_on(async { Store::open(&Location::Nats(server)) });
     let error = opened.unwrap_err().to_string();
@@ -1076,7 +1076,7 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     place.put("audit.jsonl", b"no JSON\n{\"half\":\n");
     assert_eq!(fleet.audited().unwrap(), (Vec::new(), 2));
 
-    // The signature of another release.
+    // The document has the signature of another release.
     let [(secret, public)] = made();
     let fleet = fleet.signed_by(vec![secret]);
     fleet.push_release(&self::release(&fleet, "r2", b"two")).unwrap();
@@ -1119,7 +1119,7 @@ fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     drop(ours);
 
     let kept = agent.let_attach(&host, socket).unwrap();
-    // Asked before the server knows that somebody listens, it says that nobody does.
+    // A request that comes before the server knows the listener is answered with "no responders".
     let reached = || {
         for _ in 0..100 {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -1132,7 +1132,7 @@ fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     };
     let mut ours = reached();
     let (mut there, _) = listener.accept().unwrap();
-    // More than one side may send before the other has taken it, both ways at once.
+    // Both sides send more at once than the other side takes without reading.
     let sent: Vec<u8> = (0..5_000_000_u32).map(|number| (number % 251) as u8).collect();
     let (up, down) = (sent.clone(), sent.clone());
     let (mut ours_too, mut there_too) = (ours.try_clone().unwrap(), there.try_clone().unwrap());
@@ -1152,7 +1152,7 @@ fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     let (received, there) = received.join().unwrap();
     assert!(received == sent, "what came up is something else");
     senders.into_iter().for_each(|sender| sender.join().unwrap());
-    // Whoever goes is seen to go.
+    // The end of one side is noticed by the other.
     drop(there);
     assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
     drop(kept);

@@ -92,7 +92,7 @@ fn plugins_that_are_built_side_by_side_are_installed() {
     let places = ["one.so", "another.so"].map(|file| plugin_dir.join(file));
     assert_eq!(build(), places.clone().map(|place| (place, true)));
     assert_eq!(build(), places.clone().map(|place| (place, false)));
-    // The same code is news to a directory that has something else.
+    // Unchanged code is new for a directory whose file differs.
     fs::write(&places[0], "damaged").unwrap();
     let is_new: Vec<_> = build().into_iter().map(|(_, is_new)| is_new).collect();
     assert_eq!(is_new, [true, false]);
@@ -117,7 +117,7 @@ fn installing_replaces_the_file_as_a_whole() {
     built.install(&plugin_dir).unwrap();
     assert_eq!(inode(), before, "a file that is the same stays");
 
-    // Another name for the file keeps it, so that its inode is not given to the next one.
+    // A hard link keeps the file, so that the next file gets another inode.
     fs::hard_link(&path, out_dir.path().join("mapped")).unwrap();
     fs::write(&path, "damaged").unwrap();
     built.install(&plugin_dir).unwrap();
@@ -242,7 +242,7 @@ fn the_oldest_builds_are_removed_except_loaded_ones() {
     store.prune("world", StoreLimits { count: 9, size_bytes: 250 }).unwrap();
     assert_eq!(there(), [0, 4, 5]);
     drop(loaded);
-    // A process that another test forks has the lock too, until it is another program.
+    // A process that another test forks also holds the lock, until it executes another program.
     let patience = Instant::now() + Duration::from_secs(600);
     while there() != [5] && Instant::now() < patience {
         store.prune("world", StoreLimits { count: 0, size_bytes: 0 }).unwrap();

@@ -179,7 +179,7 @@ fn a_build_by_cargo_alone_replaces_the_record() {
 #[test]
 fn a_restored_target_directory_is_used() {
     let mut fixture = Fixture::new("restored");
-    // The directory belongs to this test, since no other one may see it go. It outlives the run, so that the
+    // The directory belongs to this test, because the test removes it meanwhile. It outlives the run, so that the
     // dependencies are compiled only once.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("restored");
     fs::create_dir_all(&target).unwrap();
@@ -245,7 +245,7 @@ fn a_review_by_cargo_finds_what_the_record_missed() {
     assert_eq!(plain.built.build_id, healed.built.build_id);
     assert!(fixture.build().says("count-2"));
 
-    // What cargo cannot build is not up to date either.
+    // Sources that cargo cannot build are not up to date either.
     fs::remove_file(fixture.plugin.dir.join("count")).unwrap();
     let when = fixture.plugin.dir.join("leaf/when");
     File::options().write(true).open(when).unwrap().set_modified(SystemTime::now()).unwrap();
@@ -257,7 +257,7 @@ fn a_review_by_cargo_finds_what_the_record_missed() {
     built.expect_err("cargo tells that the build script fails");
 }
 
-/// The library has the same name in each way to build, so cargo takes another way's library for its own.
+/// The library has the same name for each set of flags, so cargo takes the library of other flags for its own.
 #[test]
 fn a_library_of_another_way_to_build_is_not_used() {
     let fixture = Fixture::new("two-ways");

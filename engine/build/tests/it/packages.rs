@@ -45,7 +45,7 @@ fn a_host_names_its_plugins_by_package_or_path() {
     assert_eq!(names, ["world", "cat"]);
 }
 
-/// The program looks in this directory by default, although it knows only its own name.
+/// The program uses this directory by default, although it knows only its own name.
 #[test]
 fn the_plugin_dir_is_named_by_the_hosts_program() {
     let workspace = Workspace::new();

@@ -11,7 +11,7 @@ use crate::support::REAL_PLUGIN;
 
 fn watch(fixture: &Fixture) -> (Watcher, Receiver<Vec<String>>) {
     let (sender, receiver) = channel();
-    // The test may have ended, with its end of the channel, when the last change is told.
+    // The test may have ended and dropped the receiver when the last change is reported.
     let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
     let plugins = std::slice::from_ref(&fixture.plugin);
     (Watcher::new(plugins, Quiet::default(), on_change).unwrap(), receiver)
@@ -49,7 +49,7 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
     let _ = changes.recv().unwrap();
     let made = fixture.build();
     assert!(made.says("text-1"), "{}", output(&made.messages));
-    // The list of what the build has read is taken up before what is written after it.
+    // The watcher gets the list of read files before it sees later writes.
     for (path, text) in [
         ("texts/one.txt", "text-2"),
         ("kept/linked.txt", "link-2"),
@@ -63,7 +63,7 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
         assert_eq!(changes.recv().unwrap(), name, "{path}");
     }
     assert!(fixture.build().says("text-2link-2"));
-    // Nothing that the build wrote asks for another one.
+    // Files that the build wrote do not cause another build.
     fixture.workspace.write("texts/one.txt", "text-3");
     assert_eq!(changes.recv().unwrap(), name);
     assert!(changes.try_recv().is_err());

@@ -233,7 +233,7 @@ fn dependencies_are_compiled_in_their_order() {
     assert_eq!(middle.maker(), Maker::Replay);
     assert!(middle.says("leaf-2") && middle.says("middle-2") && !middle.says("middle-1"));
 
-    // What one crate takes from the other changes with it.
+    // Code that one crate takes from the other changes with that crate.
     fixture.write("leaf/src/lib.rs", "pub fn text() -> &'static str { \"leaf-3\" }\n");
     let signature = fixture.build();
     assert_eq!(signature.maker(), Maker::Replay);
@@ -260,7 +260,7 @@ fn alternating_between_cargo_and_replay_never_gives_a_stale_artifact() {
         fixture.write_leaf(&format!("leaf-b{round}"));
         let by_cargo = fixture.build_by_cargo();
         assert!(by_cargo.says(&format!("leaf-b{round}")) && by_cargo.says(&own));
-        // Back to what a replay made before cargo made something else.
+        // Back to the source that a replay built before cargo built another one.
         fixture.write_leaf(&leaf);
         assert_eq!(fixture.build().built.build_id, replayed.built.build_id);
     }
@@ -309,13 +309,13 @@ fn a_change_of_cargos_inputs_makes_cargo_run() {
     let made = maker_after(".cargo/config.toml", "[env]\nMOOD = \"bad\"\n");
     assert_eq!(made.maker(), Maker::Cargo);
     assert!(made.says("the-mood-bad"));
-    // Another way to build is a thing of its own, and so is coming back from it.
+    // Builds with other flags are separate: a return to the earlier flags gives the earlier build.
     let flags = ["--config", "profile.dev.package.leaf.overflow-checks=false"];
     let flags = flags.map(str::to_owned).to_vec();
     let options = BuildOptions { cargo_flags: flags, ..BuildOptions::default() };
     assert_eq!(fixture.build_with(&options).maker(), Maker::Cargo);
     assert_eq!(fixture.build().built.build_id, made.built.build_id);
-    // Nor does cargo, left to itself, see a source that came back with its old time.
+    // Cargo alone does not notice a source that came back with its old time.
     let source = fixture.plugin.dir.join("leaf/src/lib.rs");
     let kept = source.with_file_name("kept");
     fs::rename(&source, &kept).unwrap();
@@ -388,7 +388,7 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
     let scripted = fixture.build();
     assert_eq!(scripted.maker(), Maker::Cargo);
     assert!(scripted.says("scripted-"));
-    // What a source includes needs no cargo.
+    // A file that a source includes needs no run of cargo.
     fixture.write("src/note.txt", "note-1");
     let include = "\npub static NOTE: &str = include_str!(\"note.txt\");\n\
                    #[invoke]\nfn note() -> Result<String> { Ok(NOTE.into()) }\n";
@@ -458,7 +458,7 @@ fn the_crate_of_another_checkout_is_not_used() {
         let leaf = format!("pub fn text() -> String {{ \"{text}\".into() }}\n");
         checkout.write("leaf/src/lib.rs", &leaf);
     }
-    // Whatever cargo compiles of the one is newer than the sources of the other.
+    // Libraries that cargo compiles for one checkout are newer than the sources of the other.
     for (checkout, text) in [(&one, "leaf-of-one"), (&two, "leaf-of-two"), (&one, "leaf-of-one")] {
         assert!(checkout.build().says(text), "{text}");
         checkout.write_own("own-2");
@@ -557,7 +557,7 @@ fn a_record_that_cannot_be_read_is_ignored() {
     let first = fixture.build();
     for way in fs::read_dir(fixture.plugin.target_dir.join("hotswap/replay")).unwrap() {
         let record = way.unwrap().path().join("record.json");
-        // Those of other tests are read while they build.
+        // Records of other tests are left alone, because those tests read them while they build.
         let text = fs::read_to_string(&record).unwrap_or_default();
         if text.contains("lost-record") {
             fs::write(record, &text[..text.len() / 2]).unwrap();

@@ -38,7 +38,7 @@ impl Fixture {
 
     fn watch_with(&self, quiet: Quiet) -> (Watcher, Receiver<Vec<String>>) {
         let (sender, receiver) = channel();
-        // The test may have ended, with its end of the channel, when the last change is told.
+        // The test may have ended and dropped the receiver when the last change is reported.
         let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
         (Watcher::new(&self.plugins, quiet, on_change).unwrap(), receiver)
     }
@@ -75,7 +75,7 @@ fn a_watcher_can_poll_if_the_system_sends_no_events() {
 #[test]
 fn a_file_that_leaves_an_old_directory_is_noticed_by_polling() {
     let fixture = Fixture::new();
-    // Whole seconds of its time are compared.
+    // Only whole seconds of the directory's time are compared.
     let dir = fs::File::open(fixture.path("cat/src")).unwrap();
     dir.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
     let (sender, receiver) = channel();
@@ -225,7 +225,7 @@ fn a_module_may_be_called_target() {
 fn a_new_directory_is_watched_with_its_files() {
     let fixture = Fixture::new();
     let (_watcher, changes) = fixture.watch();
-    // It appears with a source in it, which is therefore never told by itself.
+    // The directory appears with a source in it, so there is no event for the source.
     fixture.write("outside/deep/er.rs", "");
     fs::rename(fixture.path("outside"), fixture.path("cat/src/inside")).unwrap();
     assert_eq!(changes.recv().unwrap(), ["cat"]);
