@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[test]
-fn a_function_answers_with_what_it_returns() {
+fn a_call_returns_the_result_of_the_function() {
     let host = Host::with(&["echo"]);
     let echo = host.engine.plugin("echo").unwrap();
     assert_eq!(echo.invoke::<i32>("add", args![2, -5]).unwrap(), -3);

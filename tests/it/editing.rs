@@ -75,7 +75,7 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
 }
 
 #[test]
-fn a_breaking_save_waits_if_the_session_was_told_to() {
+fn a_breaking_save_waits_if_the_session_is_set_to() {
     let workspace = Workspace::new();
     let run = ["run", "--json", "--watch=ask"];
     let mut session = Session::start(workspace.running_the_host("hotswap", &run, &["--port", "0"]));

@@ -162,7 +162,7 @@ fn a_host_may_choose_to_publish_breaking_loads() {
 }
 
 #[test]
-fn a_plan_says_what_the_host_expects() {
+fn a_plan_lists_the_expectations_of_the_host() {
     let host = Host::with(&["echo", "gives"]);
     let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
     let numbers = host.engine.live_funcs::<fn() -> u32>();

@@ -432,7 +432,7 @@ fn versions_that_leave_together_end_in_the_reverse_of_their_load_order() {
 }
 
 #[test]
-fn a_version_in_use_does_not_keep_those_that_were_loaded_earlier() {
+fn a_version_in_use_does_not_delay_versions_that_were_loaded_earlier() {
     let host = Host::with(&["by-hand", "echo"]);
     let handle = host.engine.plugin("echo").unwrap();
     let report = host.engine.shutdown(Duration::from_millis(300));

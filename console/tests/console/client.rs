@@ -141,7 +141,7 @@ async fn a_request_that_no_host_would_accept_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_subscriber_is_told_of_records_and_of_gaps() {
+async fn a_subscriber_gets_records_and_gaps() {
     let directory = tempfile::tempdir().unwrap();
     let host = FakeHost::listen(directory.path(), 7);
     let choice = HostChoice::Socket(host.socket.clone());

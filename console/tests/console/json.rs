@@ -504,7 +504,7 @@ fn run_lines() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_page_shows_what_is_printed() {
+async fn the_page_shows_the_printed_output() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/json.md");
     let page = page().await;
     if std::env::var_os("UPDATE_ASSETS").is_some() {

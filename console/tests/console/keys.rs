@@ -489,7 +489,7 @@ fn the_ring_keeps_a_bounded_number_of_lines() {
 }
 
 #[test]
-fn a_failed_build_comes_to_the_front_and_goes_again() {
+fn a_failed_build_comes_to_the_front_until_a_build_succeeds() {
     let mut console = connected();
     let job = Job::BuildPlugin("world".into());
     let build = |console: &mut Console, outcome| {

@@ -87,7 +87,7 @@ fn lines_are_filtered_by_plugin_version_target_and_stream() {
 }
 
 #[test]
-fn a_writer_is_completed_from_those_that_wrote() {
+fn a_writer_in_the_filter_is_completed_from_the_writers_of_lines() {
     let mut console = mixed(120, 36);
     console.press("t");
     console.write("wor");

@@ -423,7 +423,7 @@ fn a_key_turns_patches_off_and_on() {
 }
 
 #[test]
-fn a_patched_version_can_be_rolled_back_to_what_was_loaded() {
+fn a_patched_version_can_be_rolled_back_to_its_original_code() {
     let mut console = Console::connected(120, 36);
     let mut snapshot = after_calls(0, 60, 0, Some(2));
     let version = &mut snapshot.plugins[0].versions[0];

@@ -412,7 +412,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
 }
 
 #[test]
-fn why_a_plugin_was_loaded_as_a_whole_comes_after_what_the_reload_did() {
+fn the_reason_for_a_whole_load_comes_after_the_outcome_of_the_reload() {
     let mut console = Console::connected(120, 36);
     let mut report = samples::report();
     let why =

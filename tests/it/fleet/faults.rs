@@ -97,7 +97,7 @@ fn a_host_that_is_killed_while_its_agent_fetches_for_it_is_left_out() {
 }
 
 #[test]
-fn a_host_that_is_killed_while_it_loads_takes_the_release_back() {
+fn a_host_that_is_killed_while_it_loads_causes_a_rollback() {
     let gate = Gate::new();
     let hosts = gated(Some(&gate));
     hosts.push_gated("r2", 2, 1, &[]);
@@ -129,7 +129,7 @@ fn a_host_that_is_killed_while_it_loads_takes_the_release_back() {
 }
 
 #[test]
-fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_taken_back() {
+fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_rolled_back() {
     let gate = Gate::new();
     let hosts = gated(Some(&gate));
     hosts.push_gated("r2", 2, 1, &[]);
@@ -153,7 +153,7 @@ fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_taken_back() {
 }
 
 #[test]
-fn a_release_that_becomes_slow_is_taken_back() {
+fn a_release_that_becomes_slow_is_rolled_back() {
     let hosts = gated(None);
     hosts.push_gated("r2", 2, 1, &[]);
     let answer = hosts.call_until_end_of(hosts.roll_out("r2"));
