@@ -1,5 +1,5 @@
-//! What a plugin leaves on the main thread, where no other test runs: its thread-locals are dropped
-//! there at a checkpoint, and are no harm to the end of the process.
+//! Thread-locals that a plugin leaves on the main thread are dropped there at a checkpoint, and do not disturb the
+//! end of the process. No other test runs on the main thread.
 
 #[path = "it/support/plugins.rs"]
 #[allow(dead_code, reason = "this uses a part of it")]
@@ -25,18 +25,18 @@ fn main() {
     checkpoint();
     assert!(detail(&events, VersionState::Freed).starts_with("freed: "));
 
-    // Nobody frees this one: what it left on the thread is there when the process ends.
+    // This version is not freed, so its thread-locals still exist when the process ends.
     use_thread(&engine);
     std::mem::forget(engine);
 }
 
-/// Leaves on this thread what std and tracing do, and a thread-local that has a destructor.
+/// Leaves the thread-locals of std and tracing on this thread, and one that has a destructor.
 fn use_thread(engine: &Engine) {
     engine.invoke::<String>("threads", "use_std", args![]).expect("use std");
     engine.invoke::<()>("threads", "touch", args!["/nowhere"]).expect("touch a thread-local");
 }
 
-/// Waits until the first version is in a state; what is said of it.
+/// Waits until the first version is in a state, and returns its detail.
 fn detail(events: &Events, wanted: VersionState) -> String {
     loop {
         let event = events.recv_timeout(Duration::from_secs(600)).expect("an event in time");

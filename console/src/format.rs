@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_is_told_with_its_times() {
+    fn the_name_of_a_time_zone_matches_its_times() {
         let at = |hours, minutes| UtcOffset::from_hms(hours, minutes, 0).unwrap();
         let told = |offset, ms| (zone_of(offset), clock_in(offset, ms));
         assert_eq!(told(at(0, 0), 3_661_000), ("UTC".into(), "01:01:01".into()));

@@ -1,5 +1,5 @@
-//! Which of twenty ordinary edits of the sample plugins, and which of twenty of a public crate that a plugin uses, can
-//! be brought to a running version as a patch, and why the others cannot, as the builds tell it.
+//! Tries twenty ordinary edits of the sample plugins, and twenty of a public crate that a plugin uses. Prints which
+//! edits can be loaded into a running version as a patch, and the builds' reasons why the others cannot.
 //!
 //! `cargo run --release -p hotswap-tests --example edits`
 
@@ -11,8 +11,7 @@ use std::{
 
 use hotswap_build::{BuildId, BuildOptions, Built, Cancel, PluginPackage, build_plugin};
 
-/// What somebody does to which sample plugin, or to which source of the crate: texts of the source, and what they
-/// become.
+/// An edit of a sample plugin, or of a source of the crate: texts of the source and their replacements.
 type Edit = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// The crate, in the version whose texts are edited.
@@ -48,7 +47,7 @@ fn stamp(text: String) -> Result<String> {
 }
 "#;
 
-/// What somebody does to the crate.
+/// The edits of the crate.
 const EDITS_OF_CRATE: [Edit; 20] = [
     ("another condition", "date", &[("hour > 23", "hour > 24")]),
     ("another number", "duration", &[("n.mul(2_630_016)?, 0)", "n.mul(2_629_746)?, 0)")]),
@@ -148,7 +147,7 @@ const EDITS_OF_CRATE: [Edit; 20] = [
     ),
 ];
 
-/// What somebody does to the sample plugins.
+/// The edits of the sample plugins.
 const EDITS: [Edit; 20] = [
     ("another text in a body", "world", &[("Hello, {name}!", "Hi, {name}!")]),
     ("another condition", "world", &[("times > 1000", "times > 100")]),
@@ -220,8 +219,8 @@ fn main() {
     });
 }
 
-/// Makes each edit by itself, and prints what the build says of it. `place` is the source with the texts, and the
-/// plugin that is built.
+/// Makes each edit by itself, and prints the result of the build. `place` gives the edited source and the plugin
+/// that is built.
 fn tell(edits: &[Edit], of: &str, place: impl Fn(&str) -> (PathBuf, PathBuf)) {
     println!("| edit | {of} | bodies | a patch |\n|---|---|---|---|");
     let mut patches = 0;
@@ -242,7 +241,7 @@ fn tell(edits: &[Edit], of: &str, place: impl Fn(&str) -> (PathBuf, PathBuf)) {
         let patch = match &built.patch {
             None => "yes, the code is the same".to_owned(),
             Some(Ok(patch)) => format!("yes, {} bytes", patch.content.len()),
-            // Without the file, whose path is in parentheses.
+            // The path of the file, in parentheses, is left out.
             Some(Err(why)) => format!("no: {}", why.to_string().split(" (").next().unwrap_or("")),
         };
         patches += usize::from(!patch.starts_with("no"));
@@ -290,7 +289,7 @@ fn build(plugin: &PluginPackage, patch_base: Option<BuildId>) -> Built {
         .unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-/// Copies what the repository has, without what was built.
+/// Copies the repository without build output.
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;

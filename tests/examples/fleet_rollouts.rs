@@ -1,6 +1,6 @@
-//! Rollouts of a fleet in a directory, over hosts that are called all the time: how many calls fail for them, how soon
-//! a release that panics or crashes is gone again, how soon a late host has what is declared, and what an idle agent
-//! costs.
+//! Rollouts of a fleet in a directory whose hosts are called all the time. Measures how many calls fail, how long a
+//! release that panics or crashes stays in use, how long a late host takes to get the declared release, and the cost
+//! of an idle agent.
 //!
 //! `cargo run --release -p hotswap-tests --example fleet_rollouts [ROLLOUTS]`, by default 20, some seconds each.
 
@@ -25,11 +25,11 @@ use serde_json::{Value, json};
 use support::{PATIENCE, Place, PluginDir, Process, host_command, revision};
 
 const HOSTS: usize = 4;
-/// Between two calls of a host.
+/// The pause between two calls of a host.
 const PAUSE: Duration = Duration::from_micros(200);
-/// How often the fleet is looked at for what is timed.
+/// The pause between two readings of the fleet's state while something is timed.
 const LOOK: Duration = Duration::from_millis(2);
-/// For so long the idle agent is looked at.
+/// The time for which the idle agent is observed.
 const IDLE: Duration = Duration::from_secs(20);
 
 /// The hosts, their fleet and its agent.
@@ -130,7 +130,7 @@ impl Fleet {
         hosts
     }
 
-    /// Waits until something is so of what hosts report.
+    /// Waits until the hosts' reports meet a condition.
     fn wait_for(&self, what: &str, is_so: impl Fn(&[HostReport]) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so(&self.reported()) {
@@ -139,7 +139,7 @@ impl Fleet {
         }
     }
 
-    /// Begins a rollout, and returns a host that tries it, once it is judged there.
+    /// Begins a rollout. Waits until the release is being judged, and returns a host that tries it.
     fn try_out(&self, release: &str) -> HostReport {
         let answer = self.command(&["rollout", release, "--fast"]);
         assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -155,7 +155,7 @@ impl Fleet {
         }
     }
 
-    /// How long it takes until no host runs a release any more.
+    /// The time until no host runs a release any more.
     fn until_gone(&self, release: &str) -> Duration {
         let began = Instant::now();
         self.wait_for("all back", |hosts| {
@@ -196,7 +196,7 @@ fn main() {
     under_calls(&fleet, &releases, rollouts);
     late_joiner(&mut fleet);
     idle_agent(&fleet);
-    // What is declared is the last of the releases that were rolled out.
+    // The declared release is the last one that was rolled out.
     let bad = releases[rollouts as usize % 2].clone();
     panicking(&fleet, &bad);
     crashing(&fleet, &bad);

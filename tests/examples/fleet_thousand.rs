@@ -1,6 +1,6 @@
-//! Many hosts of a fleet on one real NATS server: each has a connection of its own and the client of an agent. It
-//! connects them, has them fetch and verify a release of 2 MB, declares releases by one write each, has all hosts tell
-//! what they do, and kills the server.
+//! Many hosts of a fleet on one real NATS server. Each has a connection of its own and the client of an agent. All
+//! hosts connect, fetch and verify a release of 2 MB, follow releases that are declared by one write each, report,
+//! and reconnect after the server was killed.
 //!
 //! `cargo run --release -p hotswap-tests --example fleet_thousand [HOSTS]`, by default 1,000; the server is that of
 //! `.ci/tools`, or HOTSWAP_NATS_SERVER names another.
@@ -19,11 +19,11 @@ use support::{ManyHosts, many_hosts::Times};
 
 /// The size of the artifact.
 const ARTIFACT: usize = 2 << 20;
-/// Over this time the starts of fetching are spread.
+/// The time over which the starts of the fetches are spread.
 const SPREAD: Duration = Duration::from_secs(5);
-/// How often a release is declared.
+/// The number of declarations.
 const ROUNDS: usize = 20;
-/// How often each host tells what it does, to see what that costs.
+/// The number of reports of each host whose cost is measured.
 const REPORTS: u32 = 5;
 
 fn main() {
@@ -98,7 +98,7 @@ fn tell(what: &str, times: &Times) {
     );
 }
 
-/// Each host takes a few descriptors.
+/// Raises the limit of descriptors, since each host needs a few.
 fn allow_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,4 +1,4 @@
-//! How long callers wait while somebody looks at large values, and while their type changes.
+//! Measures how long callers wait while consoles read large values, and while the type of the values changes.
 //!
 //! `cargo run --release -p hotswap-tests --example large_values`
 
@@ -23,7 +23,7 @@ use hotswap_engine::{
 };
 use support::{Host, PluginDir, artifact, renamed};
 
-/// How long each of the rounds with and without somebody who looks takes, and how many there are.
+/// The duration and the number of the rounds with and without readers.
 const ROUND: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
 
@@ -34,9 +34,9 @@ fn main() {
     }
 }
 
-/// Callers beside nobody, beside as many looks as ten consoles take, and beside looks without a pause.
+/// Callers without readers, with as many reads as by ten consoles, and with reads without a pause.
 ///
-/// A console looks at most once a second, and only if something in the Vault changed.
+/// A console reads at most once a second, and only if something in the Vault changed.
 fn looking() {
     let dir = tempfile::tempdir().expect("make a directory");
     let socket = dir.path().join("socket");
@@ -82,7 +82,7 @@ fn looking() {
     println!("  the host + {:.1} MiB at most", most.saturating_sub(before) as f64 / 1024.0);
 }
 
-/// How long each call takes that changes what is looked at.
+/// The time of each call that changes the values which are read.
 fn calls(host: &Host) -> Vec<Duration> {
     let (vault, end) = (host.engine.vault(), Instant::now() + ROUND);
     let mut took = Vec::new();
@@ -99,7 +99,7 @@ fn calls(host: &Host) -> Vec<Duration> {
     took
 }
 
-/// Asks for the Vault again and again, with a pause after each answer.
+/// Requests the Vault repeatedly, with a pause after each answer.
 fn look(socket: &Path, stop: &AtomicBool, pause: Duration) -> usize {
     let mut stream = UnixStream::connect(socket).expect("connect");
     let mut answers = BufReader::new(stream.try_clone().expect("the other half"));
@@ -122,7 +122,7 @@ fn look(socket: &Path, stop: &AtomicBool, pause: Duration) -> usize {
     looks
 }
 
-/// A field is added to the type of a map of so many entries, while calls change it.
+/// Adds a field to the type of a map with this many entries, while calls change the map.
 fn growing(players: u64) {
     let host = Host::with(&["grows"]);
     host.engine.invoke::<()>("grows", "fill", args![players]).expect("fill");

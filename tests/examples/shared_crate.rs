@@ -1,12 +1,12 @@
-//! A change in a crate that many plugins share: benchmark 7d.
+//! The time of a change in a crate that many plugins share: benchmark 7d.
 //!
 //! `cargo run --release -p hotswap-tests --example shared_crate [PLUGINS] [ROUNDS] [manifest]`
 //!
-//! A crate on which all plugins depend is saved; with `manifest` its manifest, with another version in it, so
-//! that builds need cargo. For ours the clock stops when each plugin has answered
-//! with the new code: noticed, debounced, built side by side, stored, installed, published as one
-//! reload, called. Beside it `cargo build` builds the same shared libraries, with the same profile, and
-//! does nothing else. Both have a warm target directory of their own, and take turns.
+//! A crate on which all plugins depend is saved. With `manifest`, its manifest is saved with another version, so
+//! that builds need cargo. For Hotswap, the clock stops when each plugin has answered with the new code. This
+//! includes noticing and debouncing the save, building side by side, storing, installing, one reload, and the calls.
+//! For comparison, `cargo build` builds the same shared libraries with the same profile, and does nothing else. Both
+//! have a warm target directory of their own, and take turns.
 
 use std::{
     fs,
@@ -22,10 +22,10 @@ use hotswap_build::{
 };
 use hotswap_engine::{Engine, args, protocol::quantile};
 
-/// The first rounds are not counted: caches and incremental state are made there.
+/// The number of first rounds that are not counted, because they fill caches and incremental state.
 const WARM_UP: usize = 1;
 
-/// How long the slowest change may take before the benchmark gives up.
+/// The longest wait for a change; after it the benchmark fails.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 const PLUGIN: &str = "use hotswap_plugin::prelude::*;\n\n#[derive(Default)]\nstruct It;\n\n\
@@ -102,7 +102,7 @@ impl Workspace {
         fs::write(path, content).expect("write a file");
     }
 
-    /// Saves the crate as an editor does: as new files, renamed into place. The same content is no change.
+    /// Saves the crate as editors do: as new files that are renamed into place. Unchanged files are not written.
     fn save(&self, shared: &Shared) {
         for (file, content) in [("src/lib.rs", shared.source()), ("Cargo.toml", shared.manifest())]
         {
@@ -203,7 +203,7 @@ impl Ours {
         let expected: Vec<_> = (0..self.workspace.plugins)
             .map(|number| shared.answer(&format!("p{number}")))
             .collect();
-        // The lock file, which cargo writes for another version, may ask for one more look.
+        // Cargo writes the lock file for the new version, which may cause one more build.
         while self.answers.recv_timeout(PATIENCE).expect("answers") != expected {}
         began.elapsed()
     }

@@ -1,4 +1,4 @@
-//! A thousand reloads under calls: no call fails, memory stays, and only live images are mapped.
+//! A thousand reloads under calls: no call fails, memory does not grow, and only live images are mapped.
 //!
 //! `cargo run --release -p hotswap-tests --example soak [RELOADS]`
 
@@ -16,11 +16,11 @@ use std::{
 use hotswap_engine::{args, checkpoint, protocol::VersionState};
 use support::{Host, revision};
 
-/// Tells what each version leaves on the heap.
+/// Counts the heap that each version leaves.
 #[global_allocator]
 static ALLOCATOR: hotswap_engine::Allocator = hotswap_engine::Allocator::new();
 
-/// After so many reloads the allocator and the caches have what they need.
+/// The number of reloads after which allocator and caches no longer grow.
 const WARM_UP: u32 = 50;
 
 fn main() {
@@ -72,7 +72,7 @@ fn main() {
     println!("left on the heap by the latest freed versions, in bytes: {:?}", left(&host));
 }
 
-/// What the code of those versions that are freed, and listed, has left on the heap.
+/// The heap that the listed freed versions have left.
 fn left(host: &Host) -> Vec<u64> {
     let snapshot = host.engine.snapshot();
     let versions = snapshot.plugins.iter().flat_map(|plugin| &plugin.versions);
@@ -80,7 +80,7 @@ fn left(host: &Host) -> Vec<u64> {
     freed.filter_map(|version| version.heap_bytes).collect()
 }
 
-/// This process's resident memory that is not of files, in KiB.
+/// This process's resident memory without files, in KiB.
 fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("read this process's status");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");

@@ -1,6 +1,6 @@
-//! A thousand reloads of the sample host's `world` while two clients ask it over HTTP: no request
-//! fails, memory stays what it was, only live images are mapped, and what a killed host leaves is
-//! cleaned away by the next.
+//! A thousand reloads of the sample host's `world` while two clients send HTTP requests: no request
+//! fails, memory does not grow, only live images are mapped, and the next host removes the files of
+//! a killed one.
 //!
 //! `cargo run --release -p hotswap-tests --example soak_http [RELOADS]`
 
@@ -21,7 +21,7 @@ use std::{
 use rustix::process::Signal;
 use support::{Place, PluginDir, Process, get, host_command, mapped_files, world};
 
-/// After so many reloads the allocator and the caches have what they need.
+/// The number of reloads after which allocator and caches no longer grow.
 const WARM_UP: u32 = 50;
 
 fn main() {
@@ -73,7 +73,7 @@ fn main() {
     println!("the next host ended with exit code {:?}", end.code);
 }
 
-/// Starts the host; says where it listens.
+/// Starts the host; returns its address.
 fn start(place: &Place, plugins: &PluginDir) -> (Process, SocketAddr) {
     let mut command = host_command(place, plugins);
     command.args(["--port", "0"]);
@@ -83,7 +83,7 @@ fn start(place: &Place, plugins: &PluginDir) -> (Process, SocketAddr) {
     (host, address)
 }
 
-/// Asks until it is told to stop; every answer must be a greeting.
+/// Sends requests until it is stopped; every answer must be a greeting.
 fn ask(address: SocketAddr, stop: &AtomicBool, requests: &AtomicU64) {
     while !stop.load(Ordering::Relaxed) {
         let (status, body) = get(address, "/greet/Ada").expect("an answer");
@@ -98,7 +98,7 @@ fn staging_dir(place: &Place) -> PathBuf {
     PathBuf::from(status["host"]["staging_dir"].as_str().expect("a directory"))
 }
 
-/// What is mapped once the replaced versions are gone.
+/// The mapped files after the replaced versions were freed.
 fn settled(pid: u32, staging: &Path) -> BTreeSet<String> {
     let maps = PathBuf::from(format!("/proc/{pid}/maps"));
     loop {
@@ -110,7 +110,7 @@ fn settled(pid: u32, staging: &Path) -> BTreeSet<String> {
     }
 }
 
-/// What the code of those versions of `world` that are freed, and listed, has left on the heap.
+/// The heap that the listed freed versions of `world` have left.
 fn left(place: &Place) -> Vec<u64> {
     let status = place.json(&["status"]);
     let versions = status["plugins"][0]["versions"].as_array().expect("versions");
@@ -124,7 +124,7 @@ fn staged(staging: &Path) -> Vec<String> {
     names.filter(|name| name.ends_with(".so")).collect()
 }
 
-/// The host's resident memory that is not of files, in KiB.
+/// The host's resident memory without files, in KiB.
 fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the host's status");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");

@@ -1,5 +1,5 @@
-//! A thousand patches under calls, as many for each version as it may have and then a whole reload: no call
-//! fails, memory stays, and only what is live is mapped.
+//! A thousand patches under calls. Each version gets the allowed maximum of patches, and then a whole reload
+//! follows. No call fails, memory does not grow, and only live code is mapped.
 //!
 //! `cargo run --release -p hotswap-tests --example soak_patches [PATCHES]`
 
@@ -17,14 +17,14 @@ use std::{
 use hotswap_engine::{args, checkpoint, protocol::Outcome};
 use support::{Host, code_of_no_file, patch, revision};
 
-/// Tells what each version leaves on the heap.
+/// Counts the heap that each version leaves.
 #[global_allocator]
 static ALLOCATOR: hotswap_engine::Allocator = hotswap_engine::Allocator::new();
 
-/// How many patches a version has before it is replaced: as many as it may.
+/// The number of patches of a version before it is replaced: the allowed maximum.
 const OF_A_VERSION: u32 = 32;
 
-/// After so many patches the allocator and the caches have what they need.
+/// The number of patches after which allocator and caches no longer grow.
 const WARM_UP: u32 = 2 * OF_A_VERSION;
 
 fn main() {
@@ -88,7 +88,7 @@ fn main() {
     println!("mapped: {:?} and {mapped} patches; patch {serving:?} serves", host.mapped());
 }
 
-/// Loads a build as a whole, or as the patch that lies beside it.
+/// Loads a build as a whole, or as the patch beside it.
 fn load(host: &Host, build: &[u8], expected: Outcome) {
     host.plugins.write("threads", build);
     let report = host.reload();
@@ -96,7 +96,7 @@ fn load(host: &Host, build: &[u8], expected: Outcome) {
     checkpoint();
 }
 
-/// This process's resident memory that is not of files, in KiB.
+/// This process's resident memory without files, in KiB.
 fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("read this process's status");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");

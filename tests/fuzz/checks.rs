@@ -1,5 +1,5 @@
-//! What is done with each input: by the fuzz targets with what they make up, and by the tests with what
-//! is kept in `corpus`. All of it comes to an end, panics nowhere, and is as stated here.
+//! The checks of each input. The fuzz targets run them on generated inputs, the tests on the inputs in `corpus`.
+//! Each check must end without a panic, and its assertions must hold.
 
 use std::{
     cell::RefCell,
@@ -15,7 +15,7 @@ use hotswap_engine::{ConsoleSocket, Engine, artifact, artifact::BuildId};
 use hotswap_protocol::in_flight::{FILE_BYTES, calls_in_flight};
 use tempfile::TempDir;
 
-/// A file that says it is an artifact: as it is, and as somebody stamps it anew.
+/// A file that claims to be an artifact, unchanged and with a new stamp.
 pub fn artifact(file: &[u8]) {
     let claims = artifact::claims(file);
     if let Ok(facts) = artifact::inspect(file) {
@@ -28,14 +28,14 @@ pub fn artifact(file: &[u8]) {
     assert_eq!(stamped.len(), file.len());
     if let Ok(facts) = artifact::inspect(&stamped) {
         assert_eq!(facts.build_id, id);
-        // Whatever its name is, it is one part of a path.
+        // Any name is a single component of a path.
         let path = artifact::layout::stored_path(Path::new("store"), &facts.name, id);
         assert_eq!(path.components().count(), 3);
         assert_eq!(artifact::layout::stored_id(&path), Some(id));
     }
 }
 
-/// A line that a console writes: it is answered, once, and the next one too.
+/// A line that a console writes. The host answers it once, and also answers the next line.
 pub fn request(line: &[u8]) {
     thread_local! {
         static CONSOLE: RefCell<Console> = RefCell::new(Console::attached());
@@ -45,13 +45,13 @@ pub fn request(line: &[u8]) {
             return;
         }
         if !console.ask(line) || !console.ask(br#"{"jsonrpc":"2.0","id":1,"method":"live"}"#) {
-            // It asked to be let go.
+            // The line made the host close the connection.
             console.attach();
         }
     });
 }
 
-/// A host without plugins, and a console of it.
+/// A host without plugins, and a console that is attached to it.
 struct Console {
     _engine: Engine,
     stream: BufReader<UnixStream>,
@@ -90,7 +90,7 @@ impl Console {
         assert!(self.ask(hello), "the host greets");
     }
 
-    /// Whether the line was answered; otherwise the host has let go of this console.
+    /// Whether the line was answered; if not, the host has closed the connection.
     fn ask(&mut self, line: &[u8]) -> bool {
         let stream = self.stream.get_mut();
         if stream.write_all(line).and_then(|()| stream.write_all(b"\n")).is_err() {
@@ -109,7 +109,7 @@ impl Console {
     }
 }
 
-/// A file of calls with these bytes in it: the input is places, lengths and what is written there.
+/// A file of calls with bytes written into it. The input consists of offsets, lengths and bytes to write there.
 pub fn calls(input: &[u8]) {
     thread_local! {
         static FILE: File = empty_calls();
@@ -141,7 +141,7 @@ fn empty_calls() -> File {
     file
 }
 
-/// What compilers and scripts write: a `.d` file, notes, a record of builds.
+/// The output of compilers and scripts: a `.d` file, notes, a record of builds.
 pub fn dep_info(text: &[u8]) {
     let dir = Path::new("/workspace");
     inputs::compiler_notes(text, dir);
@@ -153,8 +153,8 @@ pub fn dep_info(text: &[u8]) {
     assert!(files.len() + variables.len() <= lines);
 }
 
-/// A file of a store: its name in the first line, and what is in it. Only what is named as a build is one,
-/// and only such are cleaned up.
+/// A file of a store: its name in the first line, and then its content. Only a file with the name of a build is
+/// one, and only builds are removed.
 pub fn store(input: &[u8]) {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
     let (name, content) = (String::from_utf8_lossy(&input[..end]), &input[end..]);
@@ -176,7 +176,7 @@ pub fn store(input: &[u8]) {
     let listed = store.list("echo").expect("list a store");
     assert_eq!(listed.iter().map(|file| file.build_id).next(), stored);
     if let Some(id) = stored {
-        // An artifact within a store is what the other target is about.
+        // The target `artifact` checks the content.
         let _ = store.get("echo", id);
     }
     let removed = store.prune("echo", StoreLimits { count: 0, size_bytes: 0 }).expect("clean up");

@@ -16,7 +16,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn an_async_function_is_awaited_or_waited_for() {
+fn an_async_function_can_be_awaited_or_called_blocking() {
     let host = Host::with(&["waits"]);
     let waits = host.engine.plugin("waits").unwrap();
     let answer: String = waits.invoke("at_once", args!["waited for"]).unwrap();
@@ -27,7 +27,7 @@ fn an_async_function_is_awaited_or_waited_for() {
 }
 
 #[test]
-fn a_call_takes_until_its_end() {
+fn the_time_of_an_async_call_lasts_until_its_future_ends() {
     let host = Host::with(&["waits"]);
     let p50 = || {
         let waits = host.engine.snapshot().plugins.remove(0);
@@ -47,7 +47,7 @@ fn a_call_takes_until_its_end() {
 }
 
 #[test]
-fn a_call_ends_on_the_version_that_it_began_on() {
+fn a_call_ends_on_the_version_on_which_it_began() {
     let host = Host::with(&["waits"]);
     let gate = Gate::new();
     let runtime = runtime();
@@ -68,7 +68,7 @@ fn a_call_ends_on_the_version_that_it_began_on() {
 }
 
 #[test]
-fn a_live_call_ends_on_the_version_that_it_began_on() {
+fn a_live_call_ends_on_the_version_on_which_it_began() {
     let host = Host::with(&["waits"]);
     let live_later = |gate: &Gate| {
         let answer = host.engine.vault().live().call("live_later", args![gate.path()]);
@@ -105,7 +105,7 @@ fn a_call_that_is_dropped_is_cancelled() {
     assert!(runtime.block_on(call).unwrap_err().is_cancelled());
     host.plugins.install("waits", 2);
     host.reload();
-    // The thread that the call started is still there.
+    // The thread that the call started still runs.
     let old = host.wait_until("waits", 1, |info| held_by(&info.holders, &["thread \""]));
     assert_eq!(old.state, VersionState::Retired);
     waiting.release();
@@ -145,7 +145,7 @@ fn an_async_function_is_called_with_rust_types() {
     let runtime = runtime();
     let answer = runtime.block_on(at_once.call("Ada".into())).unwrap();
     assert_eq!(answer, "Ada of revision 1");
-    // It can be handed to another thread, and follows each reload.
+    // The handle can be used on another thread, and follows each reload.
     let spawned = runtime.spawn(at_once.call("Bob".into()));
     assert_eq!(runtime.block_on(spawned).unwrap().unwrap(), "Bob of revision 1");
     host.plugins.install("waits", 2);
@@ -163,7 +163,7 @@ fn an_async_function_is_called_with_rust_types() {
 }
 
 #[test]
-fn a_typed_call_ends_on_the_version_that_it_began_on_and_holds_no_longer() {
+fn a_typed_call_ends_on_the_version_on_which_it_began_and_then_releases_it() {
     let host = Host::with(&["waits"]);
     let later = host.engine.async_func::<fn(String) -> u32>("waits", "later").unwrap();
     let (gate, runtime) = (Gate::new(), runtime());
@@ -179,7 +179,7 @@ fn a_typed_call_ends_on_the_version_that_it_began_on_and_holds_no_longer() {
     drop(runtime);
     host.wait_for("waits", 1, VersionState::Freed);
 
-    // A call that was begun holds its version, though nobody has polled it.
+    // A call holds its version as soon as it is created, even before it is polled.
     let call = later.call("nowhere".into());
     host.plugins.install("waits", 3);
     host.reload();
@@ -190,7 +190,7 @@ fn a_typed_call_ends_on_the_version_that_it_began_on_and_holds_no_longer() {
 }
 
 #[test]
-fn a_typed_call_fails_as_any_call_does() {
+fn a_typed_async_call_reports_errors_like_a_call_by_name() {
     let host = Host::with(&["waits"]);
     let explode = host.engine.async_func::<fn(String) -> ()>("waits", "explode").unwrap();
     let later = host.engine.async_func::<fn(String) -> u32>("waits", "later").unwrap();
@@ -230,7 +230,7 @@ fn tasks_run_on_the_hosts_runtime_and_are_cancelled_with_their_version() {
 }
 
 #[test]
-fn a_task_that_panics_or_blocks_harms_nobody_else() {
+fn a_task_that_panics_or_blocks_affects_no_other_task() {
     let runtime = runtime();
     let handle = runtime.handle().clone();
     let host = Host::new(PluginDir::of(&["tasks"]), |builder| builder.tokio(handle));
@@ -262,7 +262,7 @@ fn without_a_runtime_tasks_are_an_error() {
 }
 
 #[test]
-fn a_plugin_may_have_a_tokio_of_its_own() {
+fn a_plugin_may_have_its_own_tokio_runtime() {
     let host = Host::with(&["own-tokio"]);
     let beats = || host.engine.vault().data_bag().get::<u64>("beats").unwrap().unwrap();
     while beats() < 3 {
@@ -277,7 +277,7 @@ fn a_plugin_may_have_a_tokio_of_its_own() {
         let waiting = gate.arrival();
         host.plugins.install("own-tokio", 2);
         host.reload();
-        // Two workers, and the call that waits for what one of them reads.
+        // Two workers, and the call that waits until one of them has read.
         let old = host.wait_for("own-tokio", 1, VersionState::Retired);
         let threads = old.holders.iter().filter(|holder| holder.contains("tokio-rt-worker"));
         assert_eq!(threads.count(), 2, "{:?}", old.holders);

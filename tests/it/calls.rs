@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[test]
-fn a_function_answers_with_what_it_returns() {
+fn a_call_returns_the_result_of_the_function() {
     let host = Host::with(&["echo"]);
     let echo = host.engine.plugin("echo").unwrap();
     assert_eq!(echo.invoke::<i32>("add", args![2, -5]).unwrap(), -3);
@@ -39,7 +39,7 @@ fn a_call_with_scalars_allocates_nothing() {
         assert_eq!(func.call(1, 2).unwrap(), 3);
         assert_eq!(live.call("live_add", (1, 2)).unwrap(), 3);
     };
-    // The first ones make what calls are counted in.
+    // The first calls allocate the counters of calls.
     call();
     let before = allocations::of_this_thread();
     (0..5000).for_each(|_| call());
@@ -53,7 +53,7 @@ fn plugins_are_found_without_regard_to_case() {
 }
 
 #[test]
-fn an_unknown_plugin_is_an_error_that_lists_those_there_are() {
+fn an_unknown_plugin_is_an_error_that_lists_the_loaded_plugins() {
     let host = Host::with(&["echo"]);
     let error = host.engine.plugin("ecco").unwrap_err();
     insta::assert_snapshot!(error, @"no plugin `ecco`; loaded: echo");
@@ -62,7 +62,7 @@ fn an_unknown_plugin_is_an_error_that_lists_those_there_are() {
 }
 
 #[test]
-fn an_unknown_function_is_an_error_that_lists_those_there_are() {
+fn an_unknown_function_is_an_error_that_lists_the_functions() {
     let host = Host::with(&["echo", "by-hand"]);
     let error = host.engine.plugin("echo").unwrap().invoke::<()>("ad", args![]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
@@ -95,7 +95,7 @@ fn an_error_keeps_its_causes() {
 }
 
 #[test]
-fn a_panic_ends_in_the_plugin_and_is_told() {
+fn a_panic_ends_in_the_plugin_and_is_an_error_of_the_call() {
     let host = Host::with(&["echo"]);
     let echo = host.engine.plugin("echo").unwrap();
     let error = echo.invoke::<()>("explode", args!["oh no"]).unwrap_err();
@@ -110,7 +110,7 @@ fn a_panic_ends_in_the_plugin_and_is_told() {
 }
 
 #[test]
-fn errors_and_panics_are_counted_by_function_and_version_however_it_is_called() {
+fn errors_and_panics_of_every_kind_of_call_are_counted_by_function_and_version() {
     let host = Host::with(&["echo", "nests"]);
     let counted = |plugin: &str, function: &str| {
         let snapshot = host.engine.snapshot();
@@ -127,7 +127,7 @@ fn errors_and_panics_are_counted_by_function_and_version_however_it_is_called() 
         .unwrap()
         .call("boom".into())
         .unwrap_err();
-    // A call that was wrong is no failure of the function.
+    // A wrong call is no failure of the function.
     echo.invoke::<i32>("add", args!["two", 5]).unwrap_err();
     assert_eq!(counted("echo", "fail"), (2, 2, 0));
     assert_eq!(counted("echo", "explode"), (2, 0, 2));
@@ -169,7 +169,7 @@ fn the_first_failure_of_a_version_is_an_event() {
 }
 
 #[test]
-fn latencies_are_told_as_a_histogram_that_adds_up() {
+fn latencies_are_reported_as_a_histogram_that_adds_up() {
     let host = Host::with(&["echo"]);
     for _ in 0..50 {
         host.engine.invoke::<u32>("echo", "revision", &[]).unwrap();
@@ -183,7 +183,7 @@ fn latencies_are_told_as_a_histogram_that_adds_up() {
 }
 
 #[test]
-fn a_panic_in_a_thread_of_a_plugin_ends_that_thread_alone() {
+fn a_panic_in_a_thread_of_a_plugin_ends_only_that_thread() {
     let host = Host::with(&["threads"]);
     let threads = host.engine.plugin("threads").unwrap();
     assert!(threads.invoke::<bool>("start_and_panic", args![]).unwrap());
@@ -197,7 +197,7 @@ fn a_plugin_may_answer_by_hand() {
 }
 
 #[test]
-fn a_call_of_every_plugin_leaves_out_those_without_the_function() {
+fn a_call_of_every_plugin_skips_plugins_without_the_function() {
     let host = Host::with(&["echo", "by-hand", "shares"]);
     let current = host.engine.current();
     let answers = current.invoke_each("count", args![]);
@@ -212,7 +212,7 @@ fn a_call_of_every_plugin_leaves_out_those_without_the_function() {
 }
 
 #[test]
-fn one_plugins_panic_does_not_keep_the_others_from_a_call() {
+fn a_call_of_every_plugin_goes_on_after_a_panic() {
     let host = Host::with(&["echo", "by-hand"]);
     let answers = host.engine.current().invoke_each("explode", args!["boom"]);
     assert_eq!(answers.len(), 1, "by-hand has no such function: {answers:?}");
@@ -220,7 +220,7 @@ fn one_plugins_panic_does_not_keep_the_others_from_a_call() {
 }
 
 #[test]
-fn an_error_of_a_call_that_a_function_makes_is_the_functions_own() {
+fn an_error_of_a_nested_call_becomes_a_failure_of_the_function() {
     let host = Host::with(&["nests"]);
     let nests = host.engine.plugin("nests").unwrap();
     for function in ["call_nobody", "call_nobody_later", "call_wrongly"] {
@@ -246,7 +246,7 @@ fn an_error_of_a_call_that_a_function_makes_is_the_functions_own() {
     assert_eq!(live.call("live_failure", ()).unwrap_err().kind(), ErrorKind::PluginError);
     let error = live.call("live_nothing", ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction, "{error}");
-    // What one plugin tells another of a live function's failure.
+    // The error that one plugin gets when another one's live function fails.
     assert_eq!(nests.invoke::<String>("call_what_fails", args![]).unwrap(), "Failed");
 }
 
@@ -266,13 +266,13 @@ impl<S: tracing::Subscriber> Layer<S> for Errors {
 }
 
 #[test]
-fn one_plugins_error_is_logged_and_the_others_still_run() {
-    // `tracing` decides for the whole process whether anybody wants what a place logs.
+fn an_error_in_one_plugin_is_logged_and_the_others_still_run() {
+    // `tracing` decides for the whole process whether any subscriber wants the records of a callsite.
     let end = in_own_process(|| {
         let errors = Errors::default();
         tracing_subscriber::registry().with(errors.clone()).init();
         let host = Host::with(&["by-hand", "shares"]);
-        // Of another type than the plugin expects, so that one of the two fails.
+        // The value has another type than the plugin expects, so that one of the two plugins fails.
         host.engine.vault().data_bag().set("count", String::new()).unwrap();
         let answers = host.engine.current().invoke_each_backward("count", args![]);
         let told = answers.iter().map(|(name, answer)| format!("{name}: {}", answer.is_ok()));

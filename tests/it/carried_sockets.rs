@@ -12,7 +12,7 @@ fn sockets_and_files_are_carried() {
     let call = || host.engine.plugin("carries-sockets").unwrap();
     let address = call().invoke::<Option<String>>("address", args![]).unwrap().unwrap();
     for version in 2..5 {
-        // A client that comes between the versions is not lost.
+        // A client that connects between two versions is not lost.
         let client = TcpStream::connect(&address).unwrap();
         host.plugins.install("carries-sockets", version);
         host.reload();

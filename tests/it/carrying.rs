@@ -106,7 +106,7 @@ fn a_value_of_another_type_is_migrated() {
 }
 
 #[test]
-fn a_migration_that_cannot_work_undoes_the_reload() {
+fn a_migration_that_fails_undoes_the_reload() {
     let host = playing();
     host.plugins.write("carries", &renamed("carries-wrongly", "carries"));
     assert_snapshot!(host.refused_reload(), @r"
@@ -134,14 +134,14 @@ fn a_value_is_migrated_by_hand_if_all_of_it_is_read() {
     assert_eq!(report.data_bag.last().unwrap().change, ValueChange::Migrated);
     assert_eq!(shown(&host).0, json!({"half_points": 6}));
     assert_eq!(score(&host), 7);
-    // What is of the new type already is shared.
+    // A value that already has the new type is shared.
     host.plugins.write("carries", &revised(by_hand, 3));
     assert_eq!(host.reload().data_bag.last().unwrap().change, ValueChange::Shared);
     assert_eq!(score(&host), 8);
 }
 
 #[test]
-fn a_migration_by_hand_may_refuse() {
+fn a_migration_by_hand_may_return_an_error() {
     let host = playing();
     for _ in 2..13 {
         score(&host);
@@ -159,7 +159,7 @@ fn a_value_that_is_replaced_during_the_load_undoes_it() {
     let host = playing();
     host.plugins.install("carries", 2);
     let error = host.engine.reload_with((), |_, old| {
-        // The old version serves on until the publish.
+        // The old version serves until the publish.
         old.plugin("carries").unwrap().invoke::<()>("reset", args![])
     });
     assert_snapshot!(error.unwrap_err(), @"publish: `score` was replaced or removed while the load that takes it over was running; reload again");

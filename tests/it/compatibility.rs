@@ -49,7 +49,7 @@ fn recursive_types_cross() {
 }
 
 #[test]
-fn a_field_of_another_type_of_the_same_size_is_told() {
+fn a_changed_field_type_of_the_same_size_is_reported() {
     let host = built_otherwise();
     let keep = host.engine.func::<fn(Path) -> usize>("shapes", "keep").unwrap();
     let grow = host.engine.func::<fn(Tree) -> Tree>("shapes", "grow").unwrap();
@@ -64,11 +64,11 @@ fn a_field_of_another_type_of_the_same_size_is_told() {
 }
 
 #[test]
-fn a_type_that_depends_on_the_profile_is_told_where_the_profiles_differ() {
+fn a_type_that_differs_between_profiles_is_reported() {
     let host = Host::with(&["shapes"]);
     let check = || host.engine.func::<fn(Checked) -> Checked>("shapes", "check");
     assert_eq!(check().unwrap().call(Checked::default()).unwrap(), Checked::default());
-    // As a plugin is built for a host with another profile.
+    // The artifact is built as for a host with another profile.
     let other = !cfg!(debug_assertions);
     let setting = format!("profile.hotswap.package.types.debug-assertions={other}");
     let plugin = built_with("shapes", vec!["--config".into(), setting]);
@@ -95,13 +95,13 @@ fn an_interface_is_compared_down_to_the_fields_of_its_types() {
 }
 
 #[test]
-fn a_value_of_another_type_of_the_same_size_is_told() {
+fn a_value_of_another_type_of_the_same_size_is_reported() {
     let host = built_otherwise();
     let vault = host.engine.vault();
     let set = host.engine.func::<fn(Path) -> ()>("shapes", "set_path").unwrap();
     set.call(path()).unwrap();
     assert_eq!(vault.data_bag().get::<Path>("path").unwrap(), Some(path()));
-    // Whole numbers are read as others are, so the value is migrated; the host's type is the old one.
+    // Serde reads one kind of number as the other, so the value is migrated. The host still has the old type.
     let report = host.reload();
     let change = report.data_bag.iter().find(|value| value.key == "path").unwrap();
     assert_eq!(change.change, ValueChange::Migrated);
@@ -154,7 +154,7 @@ fn maps_outlive_the_versions_that_carried_them() {
 }
 
 #[test]
-fn what_one_side_allocates_the_other_frees() {
+fn memory_that_one_side_allocates_is_freed_by_the_other() {
     let host = Host::with(&["shapes"]);
     let keep = host.engine.func::<fn(Path) -> usize>("shapes", "keep").unwrap();
     for kept in 1..=100 {
@@ -162,7 +162,7 @@ fn what_one_side_allocates_the_other_frees() {
     }
     let grow = host.engine.func::<fn(Tree) -> Tree>("shapes", "grow").unwrap();
     let grown = (0..10).fold(tree(8), |tree, _| grow.call(tree).unwrap());
-    // The plugin drops the host's paths as it ends, and the host the plugin's tree afterwards.
+    // The plugin drops the host's paths when it ends. The host drops the plugin's tree afterwards.
     host.plugins.remove("shapes");
     host.prune();
     host.wait_for("shapes", 1, VersionState::Freed);

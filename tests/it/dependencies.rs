@@ -39,7 +39,7 @@ fn dependents_are_rebound_to_a_changed_plugin() {
     host.plugins.install("gives", 2);
     let report = host.reload();
     assert_snapshot!(report, @"by-hand: unchanged, gives: ok, takes: rebound");
-    // What is rebound is copied and looked at once more, and that is told too.
+    // A rebound plugin is copied and inspected once more, and the report lists these phases too.
     let staged =
         report.phases.iter().filter(|phase| phase.phase == PhaseKind::Step(Step::Stage)).count();
     assert_eq!(staged, 2);
@@ -54,7 +54,7 @@ fn dependents_are_rebound_to_a_changed_plugin() {
 }
 
 #[test]
-fn an_import_that_can_be_missing_is_bound_when_it_comes() {
+fn an_optional_import_is_bound_when_its_plugin_appears() {
     let host = Host::with(&["gives", "takes"]);
     assert_eq!(taken(&host, "takes"), (1, None));
     host.plugins.install("gives-more", 1);
@@ -87,7 +87,7 @@ fn a_call_in_flight_keeps_the_imports_that_it_began_with() {
 }
 
 #[test]
-fn an_import_of_nobody() {
+fn an_import_of_a_missing_plugin_is_refused() {
     assert_snapshot!(refusal_of(&["takes", "by-hand"]), @"takes: import: it imports `gives`, but there is no such plugin; there are by-hand, takes");
     let host = Host::with(&["gives", "takes"]);
     host.plugins.remove("gives");
@@ -97,17 +97,17 @@ fn an_import_of_nobody() {
 }
 
 #[test]
-fn plugins_that_import_one_another_in_a_circle() {
+fn plugins_that_import_one_another_in_a_circle_are_refused() {
     assert_snapshot!(refusal_of(&["gives-more", "in-circle"]), @"gives-more: import: these plugins import one another in a circle: gives-more → in-circle → gives-more");
 }
 
 #[test]
-fn an_export_that_does_not_fit() {
+fn an_export_that_does_not_fit_is_refused() {
     assert_snapshot!(refusal_of(&["gives", "takes-wrongly"]), @"takes-wrongly: import: the export of gives v1 does not fit: `sample_api::Alpha` differs: found `fn one() -> u32`, expected `fn one() -> String`; build both against the same source");
 }
 
 #[test]
-fn an_export_of_another_interface_or_of_none() {
+fn an_export_of_another_interface_or_of_none_is_refused() {
     let refusal = |export: &str| {
         let plugins = PluginDir::of(&["takes"]);
         plugins.write("gives", &renamed(export, "gives"));
@@ -118,7 +118,7 @@ fn an_export_of_another_interface_or_of_none() {
 }
 
 #[test]
-fn a_plugin_that_stays_may_not_import_one_that_may_go() {
+fn a_plugin_that_is_not_reloadable_may_not_import_one_that_is() {
     assert_snapshot!(refusal_of(&["gives", "takes-and-stays"]), @"takes-and-stays: import: it is not reloadable, but imports gives v1, which is; a reload of gives v1 would leave it with the old version");
 }
 
@@ -132,7 +132,7 @@ fn a_plugin_may_load_after_one_that_exports_nothing() {
     let host = Host::with(&["follows", "lives"]);
     assert_eq!(names(&host), ["lives", "follows"]);
 
-    // It has nothing of the other, and so stays when that changes.
+    // It has no object of the other plugin, so it stays when that plugin changes.
     host.plugins.install("lives", 2);
     assert_snapshot!(host.reload(), @"lives: ok, follows: unchanged");
     assert_eq!(names(&host), ["lives", "follows"]);
@@ -142,7 +142,7 @@ fn a_plugin_may_load_after_one_that_exports_nothing() {
 }
 
 #[test]
-fn an_order_alone_is_asked_for_also_of_one_that_exports() {
+fn a_plugin_may_load_after_an_exporting_plugin_without_importing_from_it() {
     let plugins = PluginDir::of(&["follows"]);
     plugins.write("gives", &renamed("gives-more", "lives"));
     let host = Host::new(plugins, |builder| builder);
@@ -151,7 +151,7 @@ fn an_order_alone_is_asked_for_also_of_one_that_exports() {
 }
 
 #[test]
-fn the_host_takes_what_a_plugin_exports() {
+fn the_host_can_use_the_export_of_a_plugin() {
     let host = Host::with(&["by-hand", "gives"]);
     let gives = host.engine.plugin("gives").unwrap();
     assert_eq!(gives.export::<dyn Alpha>().unwrap().unwrap().one(), 1);
@@ -160,7 +160,7 @@ fn the_host_takes_what_a_plugin_exports() {
     assert!(host.engine.plugin("by-hand").unwrap().export::<dyn Alpha>().unwrap().is_none());
 }
 
-/// What the host provides.
+/// A service of the host.
 struct One(#[allow(dead_code, reason = "counted")] Arc<()>);
 
 impl Alpha for One {
@@ -170,7 +170,7 @@ impl Alpha for One {
 }
 
 #[test]
-fn what_the_host_provides_is_imported_as_what_a_plugin_exports() {
+fn a_service_of_the_host_is_imported_like_the_export_of_a_plugin() {
     let there = Arc::new(());
     let provide =
         |builder: EngineBuilder| builder.provide::<dyn Alpha, _>("gives", One(there.clone()));

@@ -58,8 +58,7 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
     assert_eq!(session.get("/greet/Ada"), "Hello again, Ada!\n");
     assert_eq!(workspace.place().json(&["status"])["generation"], 2);
 
-    // Back to what runs there is nothing to build or replace; back to what ran first is a version
-    // of its own.
+    // After the failed edit is undone, the running version is up to date. The first source becomes a new version.
     workspace.edit(WORLD, "Hello, {nobody}!", "Hello again, {name}!");
     session
         .wait_for("built", |event| event["plugin"] == "world" && event["effect"] == "up_to_date");
@@ -76,7 +75,7 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
 }
 
 #[test]
-fn a_save_that_would_break_something_waits_where_that_is_asked_for() {
+fn a_breaking_save_waits_if_the_session_is_set_to() {
     let workspace = Workspace::new();
     let run = ["run", "--json", "--watch=ask"];
     let mut session = Session::start(workspace.running_the_host("hotswap", &run, &["--port", "0"]));
@@ -148,7 +147,7 @@ fn dependents_are_rebound_and_a_rollback_holds() {
 }
 
 #[test]
-fn a_plugin_that_does_not_compile_at_the_start_is_added_once_it_does() {
+fn a_plugin_that_does_not_compile_at_the_start_is_added_when_it_compiles() {
     let workspace = Workspace::new();
     workspace.edit(WORLD, "fn greetings(", "fn greetings(]");
     let mut session =

@@ -17,7 +17,7 @@ use hotswap_engine::{
 use crate::support::{Gate, Host, PATIENCE, PluginDir, in_own_process};
 
 #[test]
-fn a_version_that_does_not_want_to_end_ends() {
+fn a_version_that_sets_values_and_starts_threads_at_its_end_is_freed() {
     let host = Host::with(&["dies-hard"]);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -35,7 +35,7 @@ fn a_version_that_does_not_want_to_end_ends() {
 }
 
 #[test]
-fn a_value_set_while_its_version_is_replaced_goes_with_it() {
+fn a_value_that_is_set_while_its_version_is_replaced_is_dropped_with_it() {
     let host = Host::with(&["dies-hard"]);
     let stop = AtomicBool::new(false);
     let engine = &host.engine;
@@ -66,7 +66,7 @@ fn a_value_set_while_its_version_is_replaced_goes_with_it() {
 }
 
 #[test]
-fn there_is_no_moment_without_registrations() {
+fn registrations_are_never_missing_during_a_reload() {
     let host = Host::with(&["shares"]);
     let stop = AtomicBool::new(false);
     let engine = &host.engine;
@@ -106,7 +106,7 @@ fn an_export_that_comes_too_late_is_dropped_before_its_image() {
 }
 
 #[test]
-fn a_shutdown_does_not_wait_for_a_load_for_ever() {
+fn a_shutdown_waits_for_a_load_only_for_a_limited_time() {
     let host = Host::new(PluginDir::of(&["stuck-on-init"]), |builder| builder);
     let gate = Gate::new();
     thread::scope(|scope| {
@@ -138,7 +138,7 @@ fn a_version_that_is_being_loaded_or_failed_cannot_be_called() {
 }
 
 #[test]
-fn a_forked_child_calls_plugins_and_does_not_concern_its_parent() {
+fn a_forked_child_calls_plugins_without_effect_on_its_parent() {
     let end = in_own_process(|| {
         let dir = tempfile::tempdir().unwrap();
         let socket = ConsoleSocket::at(dir.path().join("socket"));
@@ -147,7 +147,7 @@ fn a_forked_child_calls_plugins_and_does_not_concern_its_parent() {
         let hold = |gate: &Gate| host.engine.invoke::<u32>("echo", "hold", args![gate.path()]);
         let calls = File::open(host.engine.snapshot().host.calls_file.unwrap()).unwrap();
         let gate = Gate::new();
-        // SAFETY: the child uses what no other thread was changing, and then ends.
+        // SAFETY: the child uses only memory that no other thread was changing, and then ends.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let revision = hold(&gate).unwrap_or(0);

@@ -78,7 +78,7 @@ fn hello_calls_a_plugin_that_is_replaced_by_enter_and_by_a_signal() {
     hello.process.signal(Signal::USR1);
     hello.process.wait_for_text("Goodbye");
     let said = hello.end();
-    // Heartbeats come when they come, and so does the end of a version.
+    // The order of heartbeats and of the ends of versions is not fixed.
     let told = said.lines().filter(|line| !line.contains("DEBUG") && !line.contains("INFO"));
     let told: Vec<_> = told.map(|line| line.split(" (kill").next().unwrap()).collect();
     assert_snapshot!(told.join("\n"), @"
@@ -167,9 +167,9 @@ fn livex_has_its_jobs_again_after_a_restart() {
     livex.process.wait_for_text("jobs that wait: 0");
 }
 
-/// The package of the examples tests this for linked plugins itself.
+/// The package of the examples tests the linked plugins itself.
 #[test]
-fn slink_loads_the_plugins_that_it_links_otherwise() {
+fn slink_can_also_load_the_plugins_that_it_links() {
     let mut slink = Example::start_with("slink", &["dog", "guardian", "world"], &["loaded"]);
     slink.process.wait_for_text("Enter reloads");
     slink.edit("guardian", "Bang!", "Boom!");
@@ -190,7 +190,7 @@ fn slink_loads_the_plugins_that_it_links_otherwise() {
 }
 
 #[test]
-fn trine_rebinds_what_depends_on_the_changed_one() {
+fn trine_rebinds_the_dependents_of_a_changed_plugin() {
     let mut trine = Example::start("trine", &["alpha", "beta", "gamma"]);
     trine.process.wait_for_text("Enter reloads");
     trine.edit("alpha", "        1\n", "        10\n");
@@ -218,7 +218,7 @@ fn commands(example: &Path) -> Vec<String> {
 
 /// The commands run exactly as written, in the repository and its own target directory.
 #[test]
-fn the_commands_in_the_headers_run_as_they_are_written() {
+fn the_commands_in_the_headers_run_exactly_as_written() {
     let has_gdb = Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_ok();
     let examples = fs::read_dir(repository().join("sample-host/examples")).expect("the examples");
     let mut examples: Vec<_> = examples.map(|it| it.expect("an example").path()).collect();
@@ -263,7 +263,7 @@ fn the_rules_of_the_game_are_replaced_while_it_runs() {
     game.wait_for_text("the rules serve");
     workspace.edit(RULES, "const GRAVITY: f32 = 1.5;", "const GRAVITY: f32 = 15.0;");
     game.wait_for_text("rules v2: ok");
-    // A mistake is shown, and the game goes on.
+    // A mistake in the rules is shown, and the game goes on.
     workspace.edit(RULES, "const GRAVITY: f32 = 15.0;", "const GRAVITY: f32 = true;");
     game.wait_for_text("mismatched types");
     workspace.edit(RULES, "const GRAVITY: f32 = true;", "const GRAVITY: f32 = -0.5;");

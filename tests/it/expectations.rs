@@ -26,7 +26,7 @@ fn refusal(host: &Host) -> EngineError {
 }
 
 #[test]
-fn a_function_that_the_host_calls_with_rust_types_stays_as_it_is() {
+fn a_load_may_not_change_a_function_that_the_host_calls_with_rust_types() {
     let host = Host::with(&["echo"]);
     let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
     host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
@@ -44,13 +44,13 @@ fn a_function_that_the_host_calls_with_rust_types_stays_as_it_is() {
     assert_snapshot!(refusal(&host), @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: there is no such function; there is none; rebuild and restart the host, or undo the change");
     assert_eq!(add.call(1, 2).unwrap(), 3);
 
-    // Whoever asks for it at each call has no handle in between.
+    // A function that the host looks up for each call is an expectation too, although no handle exists in between.
     drop(add);
     refusal(&host);
 }
 
 #[test]
-fn all_that_would_break_is_told() {
+fn a_refusal_lists_all_broken_expectations() {
     let host = Host::with(&["shapes"]);
     let tree = host.engine.func::<fn(types::Tree) -> types::Tree>("shapes", "grow").unwrap();
     let list = host.engine.func::<fn(u32) -> types::List>("shapes", "list").unwrap();
@@ -64,7 +64,7 @@ fn all_that_would_break_is_told() {
 }
 
 #[test]
-fn a_live_function_keeps_its_types_and_may_go() {
+fn a_live_function_may_be_removed_but_not_change_its_types() {
     let host = Host::with(&["lives"]);
     let numbers = host.engine.live_funcs::<fn() -> u32>();
     host.plugins.write("lives", &renamed("lives-more", "lives"));
@@ -81,7 +81,7 @@ fn a_live_function_keeps_its_types_and_may_go() {
 }
 
 #[test]
-fn an_export_that_the_host_has_used_stays_as_it_is() {
+fn a_load_may_not_change_an_export_that_the_host_has_used() {
     let host = Host::with(&["gives", "shapes"]);
     let alpha = host.engine.plugin("gives").unwrap().export::<dyn Alpha>().unwrap().unwrap();
     assert_eq!(alpha.one(), 1);
@@ -99,7 +99,7 @@ fn an_export_that_the_host_has_used_stays_as_it_is() {
 }
 
 #[test]
-fn what_plugins_register_is_compared_once_they_have() {
+fn registrations_are_compared_after_plugins_have_registered() {
     let find = |host: &Host| {
         let vault = host.engine.vault();
         assert!(vault.extension().find::<dyn Measure>("ruler").unwrap().is_some());
@@ -125,7 +125,7 @@ fn a_plugin_that_is_unloaded_on_request_breaks_nothing() {
     host.plugins.remove("echo");
     assert_snapshot!(host.prune(), @"echo: removed");
     assert_eq!(add.call(1, 2).unwrap_err().kind(), ErrorKind::UnknownPlugin);
-    // What does not hold any more cannot be broken.
+    // An expectation that no longer holds cannot be broken by a load.
     host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
     host.reload();
     host.plugins.install("echo", 1);
@@ -134,12 +134,12 @@ fn a_plugin_that_is_unloaded_on_request_breaks_nothing() {
 }
 
 #[test]
-fn a_rollback_breaks_nothing_either() {
+fn a_rollback_may_not_break_an_expectation() {
     let plugins = PluginDir::empty();
     plugins.write("echo", &renamed("adds-otherwise", "echo"));
     let host = Host::new(plugins, |builder| builder);
     host.reload();
-    // Without a store, what is mapped can be gone back to.
+    // Without a store, a rollback can use a version that is still mapped.
     let _first = host.engine.plugin("echo").unwrap();
     host.plugins.install("echo", 1);
     host.reload();
@@ -150,7 +150,7 @@ fn a_rollback_breaks_nothing_either() {
 }
 
 #[test]
-fn a_host_may_have_it_published_all_the_same() {
+fn a_host_may_choose_to_publish_breaking_loads() {
     let plugins = PluginDir::of(&["echo"]);
     let host = Host::new(plugins, |builder| builder.publish_breaking(true));
     host.reload();
@@ -162,7 +162,7 @@ fn a_host_may_have_it_published_all_the_same() {
 }
 
 #[test]
-fn a_plan_says_what_the_host_expects() {
+fn a_plan_lists_the_expectations_of_the_host() {
     let host = Host::with(&["echo", "gives"]);
     let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
     let numbers = host.engine.live_funcs::<fn() -> u32>();
@@ -184,7 +184,7 @@ fn a_plan_says_what_the_host_expects() {
     assert_eq!(told(), all, "whoever asks for it at each call has no handle in between");
 }
 
-/// What the host registers.
+/// An object that the host registers.
 struct Nothing;
 
 impl Measure for Nothing {
@@ -202,7 +202,7 @@ impl Measure for Nothing {
 }
 
 #[test]
-fn whoever_is_older_is_to_be_built_again() {
+fn the_error_names_the_older_side_which_has_to_be_rebuilt() {
     let plugins = PluginDir::empty();
     let otherwise = renamed("shapes-otherwise", "shapes");
     plugins.write("shapes", &otherwise);

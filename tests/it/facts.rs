@@ -37,7 +37,7 @@ fn told(error: &EngineError) -> (Step, CauseKind) {
 }
 
 #[test]
-fn a_file_that_does_not_fit_is_told_from_one_that_is_no_artifact() {
+fn a_file_that_does_not_fit_has_another_cause_than_one_that_is_no_artifact() {
     let plugins = PluginDir::empty();
     plugins.write("by-hand", &of_another_toolchain("by-hand"));
     let error = refusal(plugins, |builder| builder);
@@ -57,7 +57,7 @@ fn a_file_that_does_not_fit_is_told_from_one_that_is_no_artifact() {
 }
 
 #[test]
-fn what_a_plugin_does_is_told_by_how_it_ends() {
+fn a_failed_step_has_a_cause_that_says_how_the_plugin_failed() {
     let error = refusal(PluginDir::of(&["panic-on-load"]), |builder| builder);
     let LoadCause::Panic { message, location: Some(location) } = cause(&error) else {
         panic!("{error:?}");
@@ -86,7 +86,7 @@ fn what_a_plugin_does_is_told_by_how_it_ends() {
 }
 
 #[test]
-fn what_no_plugin_does_is_told_too() {
+fn failures_outside_of_plugins_have_causes_too() {
     let error = refusal(PluginDir::of(&["takes"]), |builder| builder);
     assert!(matches!(cause(&error), LoadCause::Import { from } if from == "gives"), "{error:?}");
     assert_eq!(told(&error), (Step::Import, CauseKind::Import));
@@ -128,7 +128,7 @@ fn a_callback_that_fails_blames_no_plugin_not_even_one_of_that_name() {
 }
 
 #[test]
-fn a_plugin_that_fails_is_named_with_all_that_went_down_with_it() {
+fn every_version_of_a_failed_load_names_the_plugin_that_failed() {
     let host = Host::new(PluginDir::of(&["echo", "fail-on-init"]), |builder| builder);
     host.engine.reload().unwrap_err();
     let version = host.wait_for("echo", 1, VersionState::Failed);
@@ -140,7 +140,7 @@ fn a_plugin_that_fails_is_named_with_all_that_went_down_with_it() {
 }
 
 #[test]
-fn what_holds_a_version_is_told_in_words_and_as_data() {
+fn holders_of_a_version_are_reported_as_text_and_as_data() {
     let host = Host::with(&["echo"]);
     let gate = Gate::new();
     thread::scope(|scope| {
@@ -169,7 +169,7 @@ fn what_holds_a_version_is_told_in_words_and_as_data() {
 }
 
 #[test]
-fn what_is_registered_is_told_with_its_owner_and_as_a_holder() {
+fn registrations_are_reported_with_their_owner_and_as_holders() {
     let host = Host::with(&["shares"]);
     let slot = host.engine.vault_snapshot().slots.remove(0);
     assert_eq!(slot.owner, "shares v1");

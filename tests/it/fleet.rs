@@ -66,7 +66,7 @@ fn outcome<'a>(answer: &'a Value, plugin: &str) -> &'a Value {
 }
 
 #[test]
-fn exactly_the_artifacts_that_are_named_are_loaded() {
+fn only_the_named_artifacts_are_loaded() {
     let (host, mut client, _dir) = listening(&["echo", "by-hand"]);
     let elsewhere = Elsewhere::new();
     let new = elsewhere.put("0123abcd.so", &revision("echo", 2));
@@ -89,7 +89,7 @@ fn exactly_the_artifacts_that_are_named_are_loaded() {
     let again = client.ask(4, "apply", artifacts);
     assert_eq!(outcome(&again, "echo"), "unchanged");
 
-    // Where the host itself looks is as it was.
+    // The host's own plugin directory is unchanged.
     let reloaded = client.ask(5, "reload", json!(null));
     assert_eq!(
         (outcome(&reloaded, "echo"), outcome(&reloaded, "by-hand")),
@@ -117,7 +117,7 @@ fn artifacts_that_cannot_all_be_loaded_change_nothing() {
 }
 
 #[test]
-fn a_host_says_whether_it_takes_a_release_and_how_it_is() {
+fn a_host_reports_whether_it_accepts_a_release_and_its_health() {
     let dir = tempfile::tempdir().unwrap();
     let socket = ConsoleSocket::at(dir.path().join("socket"));
     let plays = Arc::new(AtomicBool::new(true));
@@ -158,7 +158,7 @@ fn a_host_says_whether_it_takes_a_release_and_how_it_is() {
     assert_eq!(told["health"], json!({"is_well": false, "reason": "no players"}));
     plays.store(true, Ordering::Relaxed);
     assert_eq!(host.engine.snapshot().host.health, Some(HostHealth::well()));
-    // Who says nothing takes what comes.
+    // A host without a callback accepts every release.
     let (_host, mut client, _dir) = listening(&["echo"]);
     let answer = client.ask(2, "offer", json!({"release": "r2"}));
     assert_eq!(answer["result"], json!({"answer": "now"}));
@@ -187,12 +187,12 @@ impl Hosts {
         Self::with_agent(fleet, named, &[])
     }
 
-    /// The same, with more arguments for the agent.
+    /// Like [`of`](Self::of), with more arguments for the agent.
     fn with_agent(fleet: Elsewhere, named: Vec<String>, more: &[&str]) -> Self {
         Self::with_environment(fleet, named, more, &[])
     }
 
-    /// The same, with these variables for the hosts.
+    /// Like [`with_agent`](Self::with_agent), with these environment variables for the hosts.
     fn with_environment(
         fleet: Elsewhere,
         named: Vec<String>,
@@ -317,7 +317,7 @@ fn a_release_goes_from_one_host_to_all_and_back() {
     let hosts = Hosts::start();
     one_goes_to_all_and_one_that_panics_back(&hosts);
 
-    // One that was altered goes to no host, and is named.
+    // A release that was altered goes to no host, and the error names it.
     let r4 = hosts.push(4);
     let release = hosts.json(&["verify", &r4]);
     let sha256 = release["plugins"][0]["artifacts"][0]["sha256"].as_str().unwrap();
@@ -331,7 +331,7 @@ fn a_release_goes_from_one_host_to_all_and_back() {
     let names = format!("echo of release r4: {}: the artifact was altered", blob.display());
     assert!(message.starts_with(&names), "{message}");
 
-    // Back to what each host's own directory has.
+    // Back to the builds in each host's own directory.
     hosts.json(&["rollback"]);
     hosts.wait_for("no release", |status| running(status, "r2").is_empty());
     assert_eq!(hosts.revisions(), ["1", "1", "1"]);
@@ -357,13 +357,13 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_and_a_rollout_without_calls_
         states.contains(&&json!("died")) && states.contains(&&json!("serving"))
     };
     hosts.wait_for("another host that tries r2", is_replaced);
-    // Nobody has called it: nothing is known of it, so it does not go on.
+    // There were no calls, so the candidate cannot be judged, and the rollout waits.
     let answer = rollout.join().unwrap();
     assert_eq!(answer.code, Some(4), "{answer:?}");
     let status = hosts.json(&["status"]);
     assert_eq!(status["rollout"]["cause"]["kind"], "too_little_evidence", "{status}");
 
-    // Another one waits for the end of it.
+    // Another rollout waits until this one has ended.
     let r3 = hosts.push(3);
     let message = hosts.place.refusal(1, &hosts.args(&["rollout", &r3]))["message"].clone();
     assert!(message.as_str().unwrap().contains("`--queue` waits for its end"), "{message}");
@@ -413,7 +413,7 @@ fn a_build_that_crashed_a_host_is_loaded_by_no_other() {
     let cause = hosts.json(&["status"])["rollout"]["cause"].clone();
     assert_eq!((&cause["kind"], &cause["problem"]), (&json!("refused"), &json!("quarantined")));
 
-    // One host runs something of its own for as long as it is pinned.
+    // A pinned host runs another release than the others.
     let r3 = hosts.push(3);
     let status = hosts.wait_for("a host", |status| !serving(status).is_empty());
     let pinned = serving(&status)[0]["id"].as_str().unwrap().to_owned();
@@ -426,7 +426,7 @@ fn a_build_that_crashed_a_host_is_loaded_by_no_other() {
 }
 
 #[test]
-fn a_plugin_that_ends_whoever_opens_it_ends_no_host() {
+fn a_plugin_that_ends_the_process_that_opens_it_ends_no_host() {
     let hosts = Hosts::start();
     let artifacts = Elsewhere::new();
     let file = artifacts.put("aborts.so", &artifact("aborts"));
@@ -511,7 +511,7 @@ fn a_fleet_with_keys_takes_only_signed_releases() {
     let releases = fleet.json(&["releases"]);
     assert!(releases.as_array().unwrap().iter().all(|release| release["problem"].is_null()));
 
-    // Whoever has no key of the fleet adds none.
+    // Without a key of the fleet, no key can be added.
     assert!(
         fleet.refused(&["keys", "--new", two]).contains("has to be signed by the present keys")
     );
@@ -529,7 +529,7 @@ fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
     let fleet = Keyed::new();
     let names = ["one.key", "two.key", "three.key", "director.key"].map(|name| fleet.key(name));
     let [one, two, three, director] = names.each_ref().map(String::as_str);
-    // Each makes a key of their own, and tells its public part.
+    // Each person makes a key, and passes on its public part.
     let made = |key: &str| {
         let made = fleet.place.json(&["fleet", "keys", "--generate", key]);
         made["key"].as_str().unwrap().to_owned()
@@ -551,7 +551,7 @@ fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
     assert_eq!(fleet.json(&["sign", "r1", "--sign", three])["signatures"], 2);
     fleet.json(&["verify", "r1"]);
 
-    // What is declared is signed.
+    // The declaration is signed.
     assert!(fleet.refused(&["pin", "host", "r1"]).contains("`--sign SECRET-KEY`"));
     let status = fleet.json(&["pin", "host", "r1", "--sign", director]);
     assert_eq!(status["pins"]["host"], "r1");
@@ -560,7 +560,7 @@ fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
     fs::write(&path, signed.replace("\"host\":\"r1\"", "\"host\":\"r0\"")).unwrap();
     assert!(fleet.refused(&["status"]).contains("it was altered"));
     fs::write(&path, signed).unwrap();
-    // A director who was retired has signed what is declared: a key that is left signs it anew.
+    // The director who signed the declaration was retired. So one of the remaining keys signs it again.
     let director_key = keys["directors"][0].as_str().unwrap();
     let retire = ["keys", "--remove", director_key];
     assert!(fleet.refused(&[&retire[..], &["--sign", one]].concat()).contains(too_few));
@@ -568,7 +568,7 @@ fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
     assert_eq!(now["retired"], json!([director_key]));
     assert_eq!(fleet.json(&["status"])["pins"]["host"], "r1");
 
-    // Keys that nobody has signed in the place of those that were there.
+    // The keys were replaced by keys that no earlier key has signed.
     let keys_file = fleet.fleet.0.path().join("keys.json");
     let mut evil = now.clone();
     let fleet_id = fleet.json(&["status"])["fleet"].clone();

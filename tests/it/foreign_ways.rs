@@ -16,7 +16,7 @@ fn bytes_read(text: &str) -> &str {
 }
 
 #[test]
-fn what_the_crate_log_writes_is_in_the_hosts_log() {
+fn records_of_the_crate_log_are_in_the_hosts_log() {
     let end = in_own_process(|| {
         tracing_subscriber::fmt().with_ansi(false).without_time().init();
         let host = Host::with(&["foreign-ways"]);
@@ -32,7 +32,7 @@ fn what_the_crate_log_writes_is_in_the_hosts_log() {
 }
 
 #[test]
-fn a_tokio_without_a_runtime_says_what_to_do() {
+fn a_plugins_tokio_without_a_runtime_says_what_to_do() {
     let host = Host::with(&["foreign-ways"]);
     let plugin = host.engine.plugin("foreign-ways").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -70,7 +70,7 @@ fn a_plugins_own_panic_hook_does_not_hide_the_place() {
 }
 
 #[test]
-fn values_that_json_has_no_word_for_arrive() {
+fn values_that_json_cannot_represent_arrive_unchanged() {
     let host = Host::with(&["foreign-ways"]);
     let plugin = host.engine.plugin("foreign-ways").unwrap();
     let numbers = vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0];
@@ -79,7 +79,7 @@ fn values_that_json_has_no_word_for_arrive() {
     let (read, part): (Vec<f64>, f32) = plugin.invoke("numbers", args).unwrap();
     assert_eq!((bits(&read), part), (bits(&numbers), f32::NEG_INFINITY));
 
-    // As a console sends and sees them.
+    // The same values as JSON, as a console sends and shows them.
     let args = [Value::from(vec![Value::from("NaN"), Value::from("-inf")]), Value::from(0.5)];
     let seen = Json::from(plugin.invoke_value("numbers", &args).unwrap());
     assert_eq!(seen, serde_json::json!([["NaN", "-Infinity"], 0.5]));
@@ -98,7 +98,7 @@ fn values_that_json_has_no_word_for_arrive() {
 }
 
 #[test]
-fn a_name_that_is_a_word_of_the_language_is_known_without_its_mark() {
+fn a_raw_identifier_is_known_without_its_prefix() {
     let host = Host::with(&["foreign-ways"]);
     assert_eq!(host.engine.invoke::<u32>("foreign-ways", "type", args![7_u32]).unwrap(), 7);
     let functions = host.engine.snapshot().plugins.remove(0).functions;

@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_replaced_version_is_unmapped_and_its_copy_removed() {
+fn a_replaced_version_is_unmapped_and_its_copy_is_removed() {
     let host = Host::with(&["echo"]);
     assert_eq!(host.mapped(), host.staged());
     host.plugins.install("echo", 2);
@@ -45,7 +45,7 @@ fn each_version_has_statics_of_its_own() {
 }
 
 #[test]
-fn a_static_of_a_crate_that_host_and_plugins_share_is_there_once_for_each() {
+fn host_and_plugins_have_separate_statics_of_a_shared_crate() {
     let host = Host::with(&["statics"]);
     let visit = |plugin: &LoadedPlugin| plugin.invoke::<u32>("visit", args![]).unwrap();
     let first = host.engine.plugin("statics").unwrap();
@@ -59,7 +59,7 @@ fn a_static_of_a_crate_that_host_and_plugins_share_is_there_once_for_each() {
 }
 
 #[test]
-fn what_a_version_leaves_on_the_heap_is_told() {
+fn memory_that_a_version_leaves_on_the_heap_is_reported() {
     let host = Host::with(&["statics"]);
     let heap = |ordinal| host.wait_until("statics", ordinal, |_| true).heap_bytes.unwrap();
     let text = host.engine.func::<fn(u32) -> String>("statics", "text").unwrap();
@@ -73,16 +73,16 @@ fn what_a_version_leaves_on_the_heap_is_told() {
     let Some(Ending::Freed(left)) = freed.ending else { panic!("{freed:?}") };
     let with_given = heap(1);
     assert_eq!((left.heap_bytes, left.unmapped_bytes), (with_given, freed.size_bytes));
-    // The host frees what it was given, and that is no longer the version's.
+    // The host frees the memory that it got from the plugin, so it no longer counts for the version.
     drop(given);
     assert_eq!(with_given - heap(1), 20_000);
-    // What is kept in its static, and what `tracing` is; but nothing of what the image told of itself.
+    // The value in its static and the state of `tracing` are left, but none of the image's descriptions of itself.
     assert!((100_000..100_500).contains(&heap(1)), "{}", heap(1));
     assert!(heap(2) < 500, "{}", heap(2));
 }
 
 #[test]
-fn what_a_plugin_has_printed_is_written_before_it_is_freed() {
+fn the_output_of_a_plugin_is_flushed_before_it_is_freed() {
     let end = in_own_process(|| {
         let host = Host::with(&["statics"]);
         host.engine.invoke::<()>("statics", "print", args!["no end of a line"]).unwrap();
@@ -213,7 +213,7 @@ fn a_thread_local_is_dropped_at_the_end_of_its_thread() {
 }
 
 #[test]
-fn workers_of_tokio_are_woken_for_their_thread_locals() {
+fn workers_of_tokio_are_woken_to_drop_their_thread_locals() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
     let handle = runtime.handle().clone();
     let host = Host::new(PluginDir::of(&["threads"]), |builder| builder.tokio(handle));
@@ -235,10 +235,10 @@ fn workers_of_tokio_are_woken_for_their_thread_locals() {
 }
 
 #[test]
-fn more_loads_than_a_process_has_thread_local_keys() {
+fn loads_do_not_use_up_the_thread_local_keys_of_the_process() {
     let host = Host::with(&["threads"]);
     for number in 2..=1100 {
-        // A new thread now and then, so that ends of threads are among it.
+        // Some loads run on new threads, so that the ends of threads are covered too.
         let engine = host.engine.clone();
         let call = move || {
             engine.plugin("threads").unwrap().invoke::<String>("use_std", args![]).unwrap();
@@ -260,7 +260,7 @@ fn more_loads_than_a_process_has_thread_local_keys() {
 }
 
 #[test]
-fn a_key_of_the_plugins_own_is_as_a_thread_local() {
+fn a_pthread_key_of_a_plugin_is_handled_like_a_thread_local() {
     let host = Host::with(&["keys"]);
     let gate = Gate::new();
     // At the end of its thread.
@@ -314,9 +314,9 @@ fn a_backtrace_of_a_plugin_leaves_no_mapping_behind() {
 }
 
 #[test]
-fn a_panic_is_logged_with_its_backtrace_where_the_environment_asks_for_it() {
+fn a_panic_is_logged_with_its_backtrace_if_the_environment_asks_for_it() {
     let end = in_own_process(|| {
-        // SAFETY: the process is this test's own, and has no other thread yet that reads its environment.
+        // SAFETY: the process belongs to this test, and no other thread reads its environment yet.
         unsafe { std::env::set_var("RUST_BACKTRACE", "1") };
         tracing_subscriber::fmt().with_ansi(false).without_time().init();
         let host = Host::with(&["backtraces"]);
@@ -328,7 +328,7 @@ fn a_panic_is_logged_with_its_backtrace_where_the_environment_asks_for_it() {
 }
 
 #[test]
-fn a_backtrace_has_files_and_lines_where_there_is_debug_information() {
+fn a_backtrace_has_files_and_lines_if_there_is_debug_information() {
     let settings = [
         "profile.hotswap.package.backtraces.debug=\"line-tables-only\"",
         "profile.hotswap.strip=\"none\"",
@@ -384,7 +384,7 @@ fn an_active_version_is_not_freed() {
 }
 
 #[test]
-fn a_shutdown_frees_everything_and_says_what_it_could_not() {
+fn a_shutdown_frees_everything_and_reports_what_it_could_not_free() {
     let host = Host::with(&["echo", "shares"]);
     let handle = host.engine.plugin("echo").unwrap();
     let staging = host.staging_dir();
@@ -419,7 +419,7 @@ fn versions_that_leave_together_end_in_the_reverse_of_their_load_order() {
         host.plugins.install(plugin, 2);
     }
     host.reload();
-    // `takes` keeps `gives` until it has ended.
+    // `takes` keeps `gives` in use until `takes` has ended.
     assert_eq!(freed_in_order(&events, 3), ["takes v1", "gives v1", "echo v1"]);
 
     host.plugins.remove("by-hand");
@@ -432,7 +432,7 @@ fn versions_that_leave_together_end_in_the_reverse_of_their_load_order() {
 }
 
 #[test]
-fn a_version_in_use_does_not_keep_those_that_were_loaded_earlier() {
+fn a_version_in_use_does_not_delay_versions_that_were_loaded_earlier() {
     let host = Host::with(&["by-hand", "echo"]);
     let handle = host.engine.plugin("echo").unwrap();
     let report = host.engine.shutdown(Duration::from_millis(300));
@@ -442,7 +442,7 @@ fn a_version_in_use_does_not_keep_those_that_were_loaded_earlier() {
 }
 
 #[test]
-fn an_image_that_handles_a_signal_is_kept_and_the_reason_told() {
+fn an_image_that_handles_a_signal_is_kept_and_the_reason_is_reported() {
     let host = Host::with(&["handles-signal"]);
     host.engine.invoke::<()>("handles-signal", "handle", args![]).unwrap();
     host.plugins.install("handles-signal", 2);
@@ -452,7 +452,7 @@ fn an_image_that_handles_a_signal_is_kept_and_the_reason_told() {
     assert_eq!(kept.detail, format!("kept: the handler of SIGWINCH {why}"));
     assert_eq!(host.mapped().len(), 2);
 
-    // The second one leaves no handler, and goes.
+    // The second version leaves no handler, and is freed.
     host.engine.invoke::<()>("handles-signal", "reset", args![]).unwrap();
     host.plugins.install("handles-signal", 3);
     host.reload();
@@ -460,7 +460,7 @@ fn an_image_that_handles_a_signal_is_kept_and_the_reason_told() {
 }
 
 #[test]
-fn calls_nested_deeper_than_a_thread_has_slots_keep_their_version_too() {
+fn calls_nested_deeper_than_the_slots_of_a_thread_keep_their_version_in_use() {
     let host = Host::with(&["stressed"]);
     assert_eq!(host.engine.invoke::<u32>("stressed", "live_dive", args![40]).unwrap(), 40);
     host.plugins.install("stressed", 2);

@@ -29,31 +29,31 @@ fn check_kept(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
-fn kept_artifacts_are_read_to_the_end() {
+fn committed_artifacts_are_read_to_the_end() {
     check_kept("artifact", checks::artifact);
 }
 
 #[test]
-fn kept_requests_are_answered() {
+fn committed_requests_are_answered() {
     check_kept("request", checks::request);
 }
 
 #[test]
-fn kept_files_of_calls_are_read_to_the_end() {
+fn committed_files_of_calls_are_read_to_the_end() {
     check_kept("calls", checks::calls);
 }
 
 #[test]
-fn kept_notes_of_compilers_are_read_to_the_end() {
+fn committed_notes_of_compilers_are_read_to_the_end() {
     check_kept("dep_info", checks::dep_info);
 }
 
 #[test]
-fn kept_files_of_stores_are_told_from_builds() {
+fn committed_files_of_stores_are_distinguished_from_builds() {
     check_kept("store", checks::store);
 }
 
-/// The generated inputs are made from this artifact, so it has to pass the first checks.
+/// The inputs of the fuzz target are made from this artifact, so it has to pass the first checks.
 #[test]
 fn an_artifact_without_its_code_still_reads_as_one() {
     let whole = artifact::inspect(&built("by-hand")).unwrap();

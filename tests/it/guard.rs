@@ -41,7 +41,7 @@ fn revision(host: &Host) -> u32 {
 }
 
 #[test]
-fn a_version_that_panics_again_and_again_is_taken_back_and_held() {
+fn a_version_that_panics_repeatedly_is_rolled_back_and_held() {
     let host = guarded(Guard::panics(3).within(LONG));
     host.plugins.install("echo", 2);
     host.reload();
@@ -57,7 +57,7 @@ fn a_version_that_panics_again_and_again_is_taken_back_and_held() {
     assert_eq!(revision(&host), 1);
     assert_snapshot!(host.reload(), @"echo: held");
 
-    // Never twice between two builds.
+    // The guard never goes back and forth between the same two builds.
     explode(&host, 4);
     assert_eq!(trip(&events).back_to, None);
     assert_eq!(revision(&host), 1);
@@ -79,7 +79,7 @@ fn trip_ends(host: &Host, version: u32) -> u32 {
 }
 
 #[test]
-fn errors_count_where_the_guard_says_so_and_wrong_calls_never_do() {
+fn errors_count_if_the_guard_is_set_to_and_wrong_calls_never_do() {
     let host = guarded(Guard::failures(3).within(LONG));
     host.plugins.install("echo", 2);
     host.reload();
@@ -97,7 +97,7 @@ fn errors_count_where_the_guard_says_so_and_wrong_calls_never_do() {
 }
 
 #[test]
-fn the_first_version_stays_since_there_is_none_before_it() {
+fn the_first_version_stays_because_there_is_none_before_it() {
     let host = guarded(Guard::panics(1));
     let events = host.engine.subscribe();
     explode(&host, 1);
@@ -106,7 +106,7 @@ fn the_first_version_stays_since_there_is_none_before_it() {
 }
 
 #[test]
-fn a_version_that_is_replaced_already_is_left_alone() {
+fn the_guard_ignores_a_version_that_is_already_replaced() {
     let host = guarded(Guard::panics(1));
     host.plugins.install("echo", 2);
     host.reload();

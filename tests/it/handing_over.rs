@@ -111,7 +111,7 @@ fn a_database_under_load_loses_nothing() {
             }
             for version in 2..RELOADS + 2 {
                 host.plugins.install("has-database", version);
-                // The other process writes while this one hands over.
+                // The other process writes during the handover in this one.
                 other.stdin.as_mut().unwrap().write_all(b"w").unwrap();
                 assert!(waited(&host.reload()));
             }
@@ -132,7 +132,7 @@ fn a_database_under_load_loses_nothing() {
 }
 
 #[test]
-fn if_the_new_version_fails_the_old_one_takes_back() {
+fn if_the_new_version_fails_the_old_one_takes_its_resource_back() {
     let end = in_own_process(|| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.db");
@@ -147,7 +147,7 @@ fn if_the_new_version_fails_the_old_one_takes_back() {
         let old = host.engine.plugin("has-database").unwrap();
         host.plugins.install("has-database", 3);
         assert!(host.reload().to_string().contains("; calls of has-database waited for at most "));
-        // A handle to the version that has let go, too, reaches the one that has the database.
+        // A handle to the version that has released the database also reaches the version that has it.
         assert_eq!(old.invoke::<u32>("add", args![3]).unwrap(), 3);
         assert_eq!(add(&host, 4), 3);
         drop(old);

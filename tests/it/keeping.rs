@@ -33,7 +33,7 @@ fn changed(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_that_is_marked_to_stay() {
+fn a_file_with_the_flag_nodelete_is_kept() {
     let (_host, kept) = replaced(&changed(|file| {
         let at = flags_1(file);
         file[at] |= elf::DF_1_NODELETE as u8;
@@ -43,7 +43,7 @@ fn a_file_that_is_marked_to_stay() {
 }
 
 #[test]
-fn a_symbol_that_is_unique_in_the_process() {
+fn a_file_with_a_symbol_that_is_unique_in_the_process_is_kept() {
     let (_host, kept) = replaced(&changed(|file| {
         let at = info_of_symbol(file, b"hotswap_attach");
         file[at] = elf::STB_GNU_UNIQUE << 4 | file[at] & 0xf;
@@ -57,7 +57,7 @@ fn a_symbol_that_is_unique_in_the_process() {
 }
 
 #[test]
-fn a_library_whose_threads_nobody_sees() {
+fn a_file_that_needs_an_untrusted_library_is_kept() {
     let host = Host::with(&["foreign"]);
     let seconds = |host: &Host| {
         let date = "19900101000000";
@@ -75,7 +75,8 @@ fn a_library_whose_threads_nobody_sees() {
         (KeepKind::NeedsLibrary, Some("libresolv.so.2"))
     );
 
-    // The second one has found the library in the process already, and is kept for the same reason.
+    // The library is already in the process when the second version is opened. That version is kept for the same
+    // reason.
     assert_eq!(seconds(&host), 631_152_000);
     host.plugins.install("foreign", 3);
     host.reload();
@@ -83,20 +84,20 @@ fn a_library_whose_threads_nobody_sees() {
 }
 
 #[test]
-fn a_symbol_of_a_library_that_is_not_named() {
+fn a_file_with_a_symbol_of_an_unnamed_library_is_kept() {
     let (_host, kept) = replaced(&changed(|file| {
         let at = version_of_symbol(file, b"getcwd");
-        // Of no version, and so of no library in particular.
+        // The symbol has no version, and so no particular library.
         file[at..at + 2].copy_from_slice(&elf::VER_NDX_GLOBAL.to_le_bytes());
     }));
     assert_snapshot!(kept.detail, @"kept: it takes `getcwd` from whatever library the host has loaded, which may keep pointers into it that the engine cannot see; link the library statically");
 }
 
 #[test]
-fn a_hook_that_is_missing_is_refused() {
+fn a_file_without_a_needed_hook_is_refused() {
     let host = Host::with(&["echo"]);
     let unhooked = changed(|file| {
-        // It imports this one, which need not be there.
+        // The artifact imports this symbol weakly, so it may be missing.
         let name = b"\0__gmon_start__\0";
         let at = find(file, name).unwrap();
         file[at + 1..at + name.len() - 1].copy_from_slice(b"pthread_create");

@@ -121,7 +121,7 @@ fn handler() -> libc::sighandler_t {
 }
 
 #[test]
-fn a_signal_is_the_hosts_again_when_the_version_ends() {
+fn the_hosts_signal_handler_is_restored_when_the_version_ends() {
     let end = in_own_process(|| {
         tracing_subscriber::fmt().with_ansi(false).without_time().init();
         let own: extern "C" fn(std::ffi::c_int) = of_host;
@@ -150,7 +150,7 @@ fn a_signal_is_the_hosts_again_when_the_version_ends() {
 }
 
 #[test]
-fn a_signal_is_the_hosts_again_also_where_the_thread_that_waits_for_it_never_ends() {
+fn the_hosts_signal_handler_is_restored_even_if_the_waiting_thread_never_ends() {
     let end = in_own_process(|| {
         let own: extern "C" fn(std::ffi::c_int) = of_host;
         // SAFETY: the handler does nothing.
@@ -165,7 +165,7 @@ fn a_signal_is_the_hosts_again_also_where_the_thread_that_waits_for_it_never_end
             version.state == VersionState::Retired && handler() == own as libc::sighandler_t
         });
         println!("done");
-        // The thread is still there.
+        // The thread still runs.
         std::process::exit(0);
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);

@@ -64,7 +64,7 @@ impl Drop for Linked {
 }
 
 #[test]
-fn linked_plugins_are_called_as_loaded_ones_are() {
+fn linked_plugins_are_called_like_loaded_ones() {
     let host = Linked::with(static_plugins![echo, by_hand]);
     let echo = host.engine.plugin("ECHO").unwrap();
     assert_eq!(echo.invoke::<i32>("add", args![2, -5]).unwrap(), -3);
@@ -79,7 +79,7 @@ fn linked_plugins_are_called_as_loaded_ones_are() {
 }
 
 #[test]
-fn a_panic_is_caught_and_told_with_its_place() {
+fn a_panic_is_caught_and_reported_with_its_place() {
     let host = Linked::with(static_plugins![echo]);
     let echo = host.engine.plugin("echo").unwrap();
     let error = echo.invoke::<()>("explode", args!["oh no"]).unwrap_err();
@@ -91,7 +91,7 @@ fn a_panic_is_caught_and_told_with_its_place() {
 }
 
 #[test]
-fn what_the_plugins_of_one_program_declare_does_not_mix() {
+fn declarations_of_the_plugins_of_one_program_stay_separate() {
     let host = Linked::with(static_plugins![echo, gives, lives, takes]);
     let plugins = host.engine.snapshot().plugins;
     let functions = plugins.iter().map(|plugin| {
@@ -117,7 +117,7 @@ fn what_the_plugins_of_one_program_declare_does_not_mix() {
 }
 
 #[test]
-fn the_vault_and_live_things_are_there() {
+fn linked_plugins_have_the_vault_and_live_functions() {
     let host = Linked::with(static_plugins![lives, shares]);
     let shares = host.engine.plugin("shares").unwrap();
     assert_eq!(shares.invoke::<u64>("count", args![]).unwrap(), 1);
@@ -144,7 +144,7 @@ fn a_reload_says_that_the_host_runs_statically_linked() {
     assert!(matches!(refused, Err(EngineError::StaticallyLinked)));
     assert_eq!(host.engine.plugin("echo").unwrap().invoke::<i32>("add", args![1, 2]).unwrap(), 3);
     assert_eq!(host.engine.reload_count(), 0);
-    // What it allocates is the program's, and nobody's else.
+    // Its allocations count for the program, and not for the version.
     assert_eq!(host.engine.snapshot().plugins[0].versions[0].heap_bytes, None);
 }
 
@@ -210,10 +210,10 @@ fn the_host_may_choose_among_the_linked_plugins() {
 }
 
 #[test]
-fn tasks_are_those_of_the_plugin_that_started_them() {
+fn tasks_belong_to_the_plugin_that_started_them() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
     let handle = runtime.handle().clone();
-    // `waits` is attached last, and its tasks are not meant.
+    // `waits` is attached last, but the tasks belong to `tasks`.
     let host = Linked::new(static_plugins![tasks, waits], |builder| builder.tokio(handle));
     host.engine.load(()).unwrap();
     let tasks = host.engine.plugin("tasks").unwrap();
@@ -226,7 +226,7 @@ fn tasks_are_those_of_the_plugin_that_started_them() {
     tasks.invoke::<()>("block", args![gate.path()]).unwrap();
     let waiting = gate.arrival();
     drop(tasks);
-    // The runtime drops the others, which are cancelled, as soon as it comes to it.
+    // The other tasks are cancelled; the runtime drops them later.
     let deadline = Instant::now() + PATIENCE;
     loop {
         let report = host.engine.shutdown(Duration::from_millis(1));
@@ -244,7 +244,7 @@ fn tasks_are_those_of_the_plugin_that_started_them() {
 }
 
 #[test]
-fn a_console_sees_whose_an_event_is() {
+fn a_console_sees_which_plugin_wrote_a_log_record() {
     let dir = tempfile::tempdir().unwrap();
     let socket = ConsoleSocket::at(dir.path().join("socket"));
     let host = Linked::new(static_plugins![threads], |builder| builder.console(Some(socket)));
@@ -262,7 +262,7 @@ fn a_console_sees_whose_an_event_is() {
     assert_eq!((&record["plugin"], &record["version"]), (&json!("threads"), &json!(1)));
 }
 
-/// A listener that says nothing.
+/// A listener that ignores every line.
 struct Quiet;
 
 impl Listener for Quiet {

@@ -87,7 +87,7 @@ fn fields_keep_the_order_in_which_they_are_declared() {
 }
 
 #[test]
-fn live_things_are_found_by_attribute_and_by_prefix() {
+fn live_functions_and_types_are_found_by_attribute_and_by_prefix() {
     let host = Host::with(&["lives"]);
     let live = host.engine.live_snapshot();
     let functions: Vec<_> = live
@@ -162,7 +162,7 @@ fn a_handle_to_an_old_generation_still_calls_the_newest() {
 }
 
 #[test]
-fn an_unknown_live_function_is_an_error_that_lists_those_there_are() {
+fn an_unknown_live_function_is_an_error_that_lists_the_live_functions() {
     let host = Host::with(&["lives"]);
     let error = host.engine.current().vault().live().call("fire", args![]).unwrap_err();
     assert_snapshot!(error, @"no live function named `fire`; there is live_fire, revision, task_count");
@@ -184,7 +184,7 @@ fn a_live_type_defined_twice_names_both_plugins() {
 fn each_of_many_live_functions_is_called_by_its_own_name() {
     let host = Host::with(&["lives-many"]);
     let live = host.engine.live_funcs::<fn() -> u32>();
-    // More often than a thread's first calls, which are timed and take another way.
+    // There are many calls, because the first calls of a thread are timed and take another code path.
     for _ in 0..100 {
         for number in 0..80 {
             assert_eq!(live.call(&format!("n{number:02}"), ()).unwrap(), number);
@@ -193,7 +193,7 @@ fn each_of_many_live_functions_is_called_by_its_own_name() {
 }
 
 #[test]
-fn a_live_function_is_called_with_rust_types_and_is_the_newest() {
+fn a_typed_call_of_a_live_function_runs_the_newest_version() {
     let host = Host::with(&["lives"]);
     let live = host.engine.live_funcs::<fn() -> u32>();
     assert_eq!(live.call("revision", ()).unwrap(), 1);
@@ -226,7 +226,7 @@ fn a_plugin_queues_jobs_with_the_host_which_saves_them() {
     host.engine.invoke::<()>("queues", "order", args![2]).unwrap();
     let saved = serde_json::to_string(&*queue.0.lock().unwrap()).unwrap();
 
-    // The jobs outlive the version that made them.
+    // The jobs outlive the version that made them, and are saved.
     host.plugins.install("queues", 2);
     host.reload();
     host.wait_for("queues", 1, VersionState::Freed);

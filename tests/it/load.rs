@@ -1,4 +1,4 @@
-//! What a load hands over, and what the plugin sees during its load.
+//! The data of a load, and what plugins and callbacks can do during a load.
 
 use std::error::Error as StdError;
 
@@ -23,14 +23,14 @@ fn seen_by_on_init(engine: &Engine) -> Option<u32> {
 }
 
 #[test]
-fn what_load_was_given_is_handed_over_at_each_later_load() {
+fn the_data_of_the_first_load_is_passed_to_each_later_load() {
     let host = configured(&["configured"]);
     let first = host.engine.plugin("configured").unwrap();
     host.plugins.install("configured", 2);
     assert_snapshot!(host.engine.reload().unwrap(), @"configured: ok");
     assert_eq!(configuration(&host.engine), ["first"]);
 
-    // There is no store: what is rolled back to is in memory.
+    // There is no store, so the rollback uses a version in memory.
     assert_snapshot!(host.engine.rollback("configured@1").unwrap(), @"configured: ok");
     drop(first);
     assert_eq!(configuration(&host.engine), ["first"]);
@@ -39,13 +39,13 @@ fn what_load_was_given_is_handed_over_at_each_later_load() {
 }
 
 #[test]
-fn reload_with_replaces_what_is_handed_over_from_then_on() {
+fn reload_with_replaces_the_data_for_later_loads() {
     let host = configured(&["configured"]);
     host.plugins.install("configured", 2);
     host.engine.reload_with(vec!["second"], |_, _| Ok::<_, Error>(())).unwrap();
     assert_eq!(configuration(&host.engine), ["second"]);
 
-    // One that is undone replaces nothing.
+    // A load that is undone does not replace the data.
     host.plugins.install("configured", 3);
     host.engine.reload_with(vec!["third"], |_, _| Err(Error::msg("no"))).unwrap_err();
     host.reload();
@@ -53,7 +53,7 @@ fn reload_with_replaces_what_is_handed_over_from_then_on() {
 }
 
 #[test]
-fn a_first_load_that_fails_may_be_tried_again_with_what_it_was_given() {
+fn a_first_load_that_fails_may_be_tried_again_with_the_same_data() {
     let host = Host::new(PluginDir::of(&["configured", "fail-on-init"]), |builder| builder);
     host.engine.load(vec!["first"]).unwrap_err();
     host.engine.load(vec!["second"]).unwrap_err();
@@ -73,7 +73,7 @@ fn on_init_sees_the_live_functions_of_its_own_load() {
 }
 
 #[test]
-fn a_callback_sees_what_the_load_has_brought_and_what_it_writes_is_undone_with_the_load() {
+fn a_callback_sees_the_values_of_its_load_and_its_writes_are_undone_with_the_load() {
     let host = configured(&["configured", "lives"]);
     host.plugins.install("configured", 2);
     host.plugins.install("lives", 2);
@@ -102,7 +102,7 @@ fn a_callback_sees_what_the_load_has_brought_and_what_it_writes_is_undone_with_t
 }
 
 #[test]
-fn a_load_changes_no_value_in_its_place_that_it_would_leave_changed() {
+fn a_load_may_not_change_values_and_registrations_in_place() {
     let host = Host::with(&["echo"]);
     let vault = host.engine.vault();
     vault.data_bag().set("count", 1_u32).unwrap();
@@ -123,7 +123,7 @@ fn a_load_changes_no_value_in_its_place_that_it_would_leave_changed() {
     assert_snapshot!(try_it(&unregister), @"callback: `wolf` of `sample_api::Animal` is published: unregister it after this load, since a load that fails must change nothing");
     assert_eq!(vault.data_bag().get::<u32>("count").unwrap(), Some(1));
 
-    // What it has set anew is its own, and it may do with that what it likes.
+    // A value that the load has set itself may be changed and removed.
     let own = |new: &Generation| {
         let bag = new.vault().data_bag();
         bag.set("count", 10_u32)?;
@@ -143,7 +143,7 @@ impl Animal for Wolf {
 }
 
 #[test]
-fn a_callback_finds_what_the_load_has_registered_and_what_it_registers_is_undone_with_the_load() {
+fn a_callback_finds_registrations_of_its_load_and_its_own_are_undone_with_the_load() {
     let host = Host::with(&["shares"]);
     let owners = |generation: &Generation| -> Vec<String> {
         let animals = generation.registered::<dyn Animal>().unwrap();

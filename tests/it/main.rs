@@ -1,7 +1,7 @@
 //! Tests of Hotswap through its public interface: a real host loads real plugins.
 
-/// The host has an allocator of its own, as hosts may. Whatever crosses in these tests is allocated on one side
-/// and freed on the other. The allocator also counts the heap of each version.
+/// The host has its own allocator. Values that cross in these tests are allocated on one side and freed on the
+/// other. The allocator also counts the heap of each version.
 #[cfg(not(asan))]
 #[global_allocator]
 static ALLOCATOR: hotswap_engine::Allocator<Counting<mimalloc::MiMalloc>> =

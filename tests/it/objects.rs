@@ -23,7 +23,7 @@ impl Listener for Anonymous {
 }
 
 #[test]
-fn objects_cross_as_arguments_and_results_both_ways() {
+fn objects_cross_as_arguments_and_as_results_in_both_directions() {
     let host = Host::with(&["chats"]);
     let join = host.engine.func::<Join>("chats", "join").unwrap();
     let ada = Ear::new("Ada");
@@ -32,7 +32,7 @@ fn objects_cross_as_arguments_and_results_both_ways() {
     assert_eq!((session.say("Good day."), by_export.say("Hm.")), (2, 2));
     assert_eq!(ada.heard(), "Ada: Good day., nobody: Hm.", "and a default method is the object's");
 
-    // References to objects, generic helpers on top, handles that plugins hand on.
+    // References to objects, generic helpers, and handles that plugins pass on.
     let greet = host.engine.func::<fn(Leased<dyn Listener>) -> String>("chats", "greet").unwrap();
     assert_eq!(chat(&host).greet(&Anonymous), "greeted nobody");
     assert_eq!(greet.call(Leased::new(ada.another()).unwrap()).unwrap(), "greeted Ada");
@@ -108,7 +108,7 @@ fn an_async_method_is_awaited_and_cancelled_by_dropping_it() {
 }
 
 #[test]
-fn an_object_in_the_data_bag_keeps_the_version_that_made_it_and_says_so() {
+fn an_object_in_the_data_bag_keeps_working_and_has_no_json() {
     let host = Host::with(&["chats"]);
     let keep = host.engine.func::<fn(Leased<dyn Session>) -> ()>("chats", "keep").unwrap();
     keep.call(Leased::<dyn Session>::new(chat(&host).join(Box::new(Anonymous))).unwrap()).unwrap();
@@ -119,7 +119,7 @@ fn an_object_in_the_data_bag_keeps_the_version_that_made_it_and_says_so() {
 }
 
 #[test]
-fn what_takes_an_object_is_not_called_by_name() {
+fn a_function_that_takes_an_object_cannot_be_called_by_name() {
     let host = Host::with(&["chats"]);
     let error = host.engine.invoke::<()>("chats", "join", args!["me"]).unwrap_err();
     assert_snapshot!(error, @"chats v1: join: argument 1 (`listener`): an object of `chat_api::Listener` crosses only where it is called with Rust types, and not as JSON");
@@ -139,7 +139,7 @@ fn an_interface_is_compared_where_its_objects_cross() {
 }
 
 #[test]
-fn a_stream_of_a_plugin_is_read_at_the_readers_pace() {
+fn a_stream_of_a_plugin_produces_values_only_when_it_is_read() {
     type Count = fn(u32, Option<u32>) -> LeasedStream<String>;
     let host = Host::with(&["chats"]);
     let count = host.engine.func::<Count>("chats", "count").unwrap();
@@ -160,7 +160,7 @@ fn a_stream_of_a_plugin_is_read_at_the_readers_pace() {
     drop(numbers);
     host.wait_for("chats", 1, VersionState::Freed);
 
-    // What has ended, or panicked, holds its version no longer.
+    // A stream that has ended or panicked no longer holds its version.
     let mut ends = count.call(0, None).unwrap();
     let mut panics = count.call(5, Some(1)).unwrap();
     assert_eq!(block_on(ends.next()), None);

@@ -89,7 +89,7 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     assert_eq!(patched["patched_functions"], serde_json::json!(["say"]));
     assert_eq!(greeting(&project), "good morning, ADA 2 2 2");
 
-    // The next patch is made for the version too, and not for the patch before.
+    // The next patch is also made for the version as it was loaded, and not for the previous patch.
     project.edit("one/src/lib.rs", "+ 1;\n", "+ 10;\n");
     let patched = reload(&mut run, 3, "one");
     assert_eq!((&patched["version"], &patched["patch"]), (&1.into(), &2.into()));
@@ -100,14 +100,14 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     let one = &plugins.iter().find(|it| it["name"] == "one").unwrap()["versions"][0];
     assert_eq!((&one["version"], &one["patch"]), (&1.into(), &2.into()));
 
-    // Undone, it is the version as it was loaded.
+    // After the edits are undone, the version as it was loaded serves.
     project.write("one/src/lib.rs", COUNTER);
     let undone = reload(&mut run, 4, "one");
     assert_eq!((&undone["outcome"], &undone["version"]), (&"patched".into(), &1.into()));
     assert_eq!(undone["patch"], Value::Null);
     assert_eq!(greeting(&project), "hello Ada 4 4 4");
 
-    // What is more than a body is loaded as a whole, and says why.
+    // A change of more than bodies is loaded as a whole, and the report says why.
     project.edit("one/src/lib.rs", "    names: Mutex", "    more: u8,\n    names: Mutex");
     let whole = reload(&mut run, 5, "one");
     assert_eq!((&whole["outcome"], &whole["version"]), (&"ok".into(), &2.into()));
@@ -133,7 +133,7 @@ fn pinned_calls_are_made_in_the_code_of_patches_before_and_after() {
     project.write("one/src/lib.rs", COUNTER);
     let mut run = started(&project, &["--watch=build"]);
     project.place().json(&["pin", "add", "one", "greet", "\"Ada\""]);
-    // What is built, and not loaded yet; then with a patch in what serves.
+    // First a build that is not loaded, then a patch of the serving version.
     let status = project.place().json(&["status"]);
     let mut seen = vec![status["plugins"][0]["versions"][0]["build_id"].clone()];
     let mut before = "hello Ada 1 1 1";
@@ -150,7 +150,7 @@ fn pinned_calls_are_made_in_the_code_of_patches_before_and_after() {
         let after = format!("{greeting} Ada 1 1 1");
         let values = (&call["old"]["value"], &call["new"]["value"], &call["is_same"]);
         assert_eq!(values, (&before.into(), &after.clone().into(), &false.into()), "{preview}");
-        // The host makes them again in the version that is patched.
+        // The host makes the pinned calls again in the patched version.
         project.place().json(&["reload"]);
         let text = format!("\"{greeting} Ada");
         let called =
@@ -218,9 +218,9 @@ fn a_build_in_a_shell_says_whether_it_could_be_a_patch_and_makes_none() {
 }
 
 #[test]
-fn the_first_failure_of_each_patch_is_told() {
+fn the_first_failure_of_each_patch_is_reported() {
     let project = Project::new(&["one"], &["one"]);
-    // What a panic leaves locked is state, and stays.
+    // A lock that a panic has poisoned is state, and stays poisoned.
     let unpoisoned = "lock().unwrap_or_else(|poisoned| poisoned.into_inner())";
     project.write("one/src/lib.rs", &COUNTER.replace("lock().unwrap()", unpoisoned));
     let mut run = started(&project, &[]);
@@ -229,7 +229,7 @@ fn the_first_failure_of_each_patch_is_told() {
         let failing = format!("panic!(\"no {patch}, {{name}}\")");
         project.edit("one/src/lib.rs", &body, &failing);
         assert_eq!(reload(&mut run, generation, "one")["patch"], patch);
-        // Of several only the first.
+        // Of several failures, only the first is reported.
         for _ in 0..2 {
             let error = project.place().refusal(1, &["invoke", "one", "greet", "\"Ada\""]);
             assert_eq!(error["kind"], "panic", "{error}");
@@ -333,7 +333,7 @@ impl HeldUp {
 }
 
 #[test]
-fn code_that_was_served_before_a_link_that_fails_is_taken_back() {
+fn code_that_serves_before_it_is_linked_is_taken_back_if_the_link_fails() {
     let mut held_up = HeldUp::start();
     held_up.serve_early(2);
     held_up.project.write("linker/fail", "");
@@ -341,7 +341,7 @@ fn code_that_was_served_before_a_link_that_fails_is_taken_back() {
     let dropped = held_up.run.wait_for_event("early_dropped", |_| true);
     assert_eq!(dropped["plugin"], "one");
     held_up.is_back(3);
-    // The next save is served in the same way, and stays.
+    // The code of the next save is also served early, and stays.
     fs::remove_file(held_up.project.root().join("linker/fail")).unwrap();
     held_up.project.edit("one/src/lib.rs", "good morning", "good evening");
     assert!(reload(&mut held_up.run, 4, "one")["patch"].is_u64());
@@ -351,9 +351,9 @@ fn code_that_was_served_before_a_link_that_fails_is_taken_back() {
 }
 
 #[test]
-fn code_that_was_served_before_its_edit_was_undone_is_taken_back() {
+fn code_that_serves_before_it_is_linked_is_taken_back_if_the_edit_is_undone() {
     let mut held_up = HeldUp::start();
-    // The build that is linked is given up if it is not about to end anyway.
+    // The build that is being linked is cancelled, unless it has almost ended.
     held_up.save_another(2);
     let first = held_up.run.wait_for_event("sources_changed", |_| true);
     held_up.project.write("one/src/lib.rs", COUNTER);
@@ -377,7 +377,7 @@ fn a_rollback_while_the_linker_runs_stays() {
     let is_held = |it: &Value| it["report"]["plugins"][0]["outcome"] == "held";
     held_up.run.wait_for_event("reload_finished", is_held);
     assert!(held_up.said().starts_with("hello Ada"));
-    // On demand it serves.
+    // After a request for the newest build, it serves.
     held_up.project.place().json(&["reload", "--latest"]);
     assert!(reload(&mut held_up.run, 4, "one")["patch"].is_u64());
     assert_eq!(held_up.serving()["build_id"], built["build_id"]);
@@ -425,7 +425,7 @@ fn outer() -> String {
     inner() + "."
 }
 
-/// Calls a function that changes by one that does not.
+/// Calls a function that changes, through one that does not.
 #[invoke]
 fn trace() -> String {
     outer()
@@ -451,7 +451,7 @@ fn fails() {
 /// does not have the function.
 fn places(backtrace: &str, function: &str) -> Option<Vec<String>> {
     let mut lines = backtrace.lines().map(str::trim).peekable();
-    // Debug information of lines alone has short names.
+    // Debug information with only lines has short names.
     let names = [format!(": one::{function}"), format!(": {function}")];
     lines.find(|line| names.iter().any(|name| line.ends_with(name)))?;
     let places = std::iter::from_fn(|| lines.next_if(|line| line.starts_with("at ")));
@@ -482,7 +482,7 @@ fn a_backtrace_names_the_functions_of_patches() {
     let project = Project::new(&["one"], &["one"]);
     project.write("one/src/lib.rs", TRACED);
     let mut run = started(&project, &[]);
-    // Code that resolves backtraces looks for images once, when there is no patch yet.
+    // Code that resolves backtraces lists the images only once, and at that time there is no patch.
     let before = traced(&project, "trace");
     assert_eq!(places(&before, "inner"), Some(vec![]), "{before}");
 
@@ -502,7 +502,7 @@ fn a_backtrace_names_the_functions_of_patches() {
     assert_eq!(lie.len(), 3, "the plugin and the symbols of its patches: {lie:?}");
     assert_eq!(mapped, lie, "as backtraces keep them");
 
-    // With the version, all that goes.
+    // All of it is unmapped and removed with the version.
     project.edit("one/src/lib.rs", "struct Traced;", "struct Traced { _more: u8 }");
     assert_eq!(reload(&mut run, 4, "one")["version"], 2);
     let is_freed = |it: &Value| it["version"] == 1 && it["state"] == "freed";
@@ -513,7 +513,7 @@ fn a_backtrace_names_the_functions_of_patches() {
 }
 
 #[test]
-fn a_backtrace_has_the_lines_of_patches_where_there_is_debug_information() {
+fn a_backtrace_has_the_lines_of_patches_if_there_is_debug_information() {
     let project = Project::new(&["one"], &["one"]);
     let manifest = fs::read_to_string(project.root().join("Cargo.toml")).unwrap();
     let profile = "[profile.hotswap]\ninherits = \"dev\"\ndebug = 0\n\n\
@@ -523,7 +523,7 @@ fn a_backtrace_has_the_lines_of_patches_where_there_is_debug_information() {
     let mut run = started(&project, &[]);
     reload(&mut run, 1, "one");
     let text = TRACED.replace("first", "second").replace("as it was", "second");
-    // The place is that of the new source.
+    // The line is that of the new source.
     let text = text.replace("let word =", "// More lines.\n\n    let word =");
     project.write("one/src/lib.rs", &text);
     assert_eq!(reload(&mut run, 2, "one")["patch"], 1);
@@ -539,11 +539,11 @@ fn a_backtrace_has_the_lines_of_patches_where_there_is_debug_information() {
 }
 
 #[test]
-fn a_console_without_patches_loads_what_another_left_as_a_whole() {
+fn a_console_without_patches_loads_the_whole_build_beside_a_patch() {
     let project = Project::new(&["one"], &["one"]);
     project.write("one/src/lib.rs", COUNTER);
     let mut run = started(&project, &["--watch=build"]);
-    // From then on it is known what a patch is for.
+    // After the first load, the session knows the version to patch.
     reload(&mut run, 1, "one");
     project.edit("one/src/lib.rs", "hello {name}", "good morning {name}");
     let is_patch = |it: &Value| it["effect"] == "new_code" && it["patchable"] == true;
@@ -579,7 +579,7 @@ fn a_save_does_not_wait_for_the_linker_of_a_review() {
     held_up.run.wait_for_event("built", |it| it["is_served"] == true);
     held_up.project.write("linker/wait", "");
     held_up.wait_for_linker();
-    // It would wait for ever if it had to wait for the review, which is still linking.
+    // The save would wait for ever if it had to wait for the review, which is still linking.
     held_up.project.edit("one/src/lib.rs", "hallo {name}", "good morning {name}");
     assert!(reload(&mut held_up.run, 3, "one")["patch"].is_u64());
     assert!(held_up.said().starts_with("good morning Ada"));

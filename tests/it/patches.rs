@@ -72,7 +72,7 @@ fn outcome(report: &ReloadReport, plugin: &str) -> PluginOutcome {
 }
 
 #[test]
-fn a_patch_gives_the_version_that_serves_other_code_and_leaves_its_state() {
+fn a_patch_changes_the_code_of_the_serving_version_and_keeps_its_state() {
     let host = Host::with(&["statics"]);
     let count = host.engine.func::<fn() -> u32>("statics", "count").unwrap();
     assert_eq!((count.call().unwrap(), host.ask("statics", "count")), (1, 2));
@@ -93,7 +93,7 @@ fn a_patch_gives_the_version_that_serves_other_code_and_leaves_its_state() {
     assert_eq!(info.build_id, build_of(&revision("statics", 2)).to_string());
     assert_eq!(info.patched_functions, ["count"]);
 
-    // By type, by name, and of a handle.
+    // Calls by type, by name, and through a handle.
     assert_eq!(count.call().unwrap(), visits + 1);
     assert_eq!(host.ask("statics", "count"), visits + 2);
     assert_eq!(host.ask("statics", "visit"), visits + 3);
@@ -101,7 +101,7 @@ fn a_patch_gives_the_version_that_serves_other_code_and_leaves_its_state() {
     assert_eq!(new.invoke::<u32>("count", args![]).unwrap(), visits + 4);
     assert_snapshot!(format!("{new:?}"), @"LoadedPlugin(statics v1+1)");
     assert_eq!((new.patch(), plugin.patch()), (Some(1), None));
-    // Who has a generation has its code, too.
+    // A held generation keeps its code.
     let counted = held.plugin("statics").unwrap().invoke::<u32>("count", args![]).unwrap();
     assert_eq!(counted, 3);
     assert_eq!(plugin.invoke::<u32>("count", args![]).unwrap(), 4);
@@ -128,7 +128,7 @@ fn a_patch_serves_before_its_artifact_is_linked() {
     assert_eq!((info().is_early, info().build_id), (true, early.code_id().to_string()));
     assert!(bring(&early).unwrap_err().to_string().contains("has this code already"));
 
-    // The artifact comes: nothing is published any more, and the build has its name.
+    // When the artifact comes, nothing is published again, and the build gets its name.
     let generation = host.engine.current().generation();
     host.install_patch("statics", 2, &[("count", "visit")]);
     assert_snapshot!(host.reload(), @"statics: unchanged");
@@ -136,7 +136,7 @@ fn a_patch_serves_before_its_artifact_is_linked() {
     let build = build_of(&revision("statics", 2)).to_string();
     assert_eq!((info().is_early, info().build_id, info().patch), (false, build, Some(1)));
 
-    // What the next build would be refused for, so is this, and nothing is told of it.
+    // An early patch is refused for the same reasons as a linked one, and no event reports it.
     let mut other = early.clone();
     other.header.base = BuildId::from_bytes([7; 16]);
     other.header.build = other.code_id();
@@ -153,7 +153,7 @@ fn a_patch_serves_before_its_artifact_is_linked() {
 }
 
 #[test]
-fn a_build_is_named_for_code_that_serves_already() {
+fn the_artifact_of_a_patch_that_already_serves_only_names_its_build() {
     let host = Host::with(&["statics"]);
     let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
     let early = early(&linked);
@@ -173,7 +173,7 @@ fn a_build_is_named_for_code_that_serves_already() {
 }
 
 #[test]
-fn a_live_function_is_that_of_the_patch() {
+fn a_live_function_runs_the_code_of_the_patch() {
     let base = revision("lives", 5);
     let host = Host::new(PluginDir::empty(), |builder| builder);
     host.plugins.write("lives", &base);
@@ -193,7 +193,7 @@ fn a_live_function_is_that_of_the_patch() {
     host.write_patch("lives", &patch(&base, &build, &[("task_count", "revision")]));
     host.plugins.write("lives", &build);
     assert_snapshot!(host.reload(), @"lives: patched (v1+1)");
-    // The data is the base's.
+    // The data is that of the base.
     assert_eq!(by_type.call("task_count", ()).unwrap(), 5);
     let after = host.engine.current();
     assert_eq!((by_vault(&after), by_generation(&after)), (5, 5));
@@ -201,7 +201,7 @@ fn a_live_function_is_that_of_the_patch() {
 }
 
 #[test]
-fn an_async_call_ends_in_the_code_that_it_began_in() {
+fn an_async_call_ends_in_the_code_in_which_it_began() {
     let host = Host::with(&["waits"]);
     let at_once = host.engine.async_func::<fn(String) -> String>("waits", "at_once").unwrap();
     let functions = [("at_once", "at_once"), ("later", "live_later")];
@@ -247,7 +247,7 @@ fn a_panic_unwinds_through_the_code_of_a_patch() {
 }
 
 #[test]
-fn what_is_told_of_calls_names_the_patch() {
+fn reports_about_calls_name_the_patch() {
     let host = Host::with(&["echo"]);
     let events = host.engine.subscribe();
     let base = host.engine.plugin("echo").unwrap();
@@ -255,7 +255,7 @@ fn what_is_told_of_calls_names_the_patch() {
     ["repeat", "explode", "post"].into_iter().for_each(call);
     host.install_patch("echo", 2, &[("explode", "explode"), ("post", "post")]);
     assert_snapshot!(host.reload(), @"echo: patched (v1+1)");
-    // What is still called in the version as it was loaded is no first call.
+    // Later calls of the version as it was loaded are not first calls of the patch.
     ["post", "explode"].into_iter().for_each(call);
     let post = host.engine.func::<fn(String) -> String>("echo", "post").unwrap();
     for _ in 0..2 {
@@ -312,7 +312,7 @@ fn the_log_names_the_patch_whose_code_ran() {
 }
 
 #[test]
-fn a_thread_is_of_the_patch_whose_code_started_it() {
+fn a_thread_belongs_to_the_patch_whose_code_started_it() {
     let end = in_own_process(|| {
         tracing_subscriber::fmt().with_ansi(false).without_time().init();
         let host = Host::with(&["threads"]);
@@ -388,7 +388,7 @@ impl Drop for SetWhenDropped<'_> {
 
 /// A console reads this after the host has died in a patch, so that it does not load the build again.
 #[test]
-fn a_call_is_noted_as_of_the_build_of_the_patch() {
+fn a_call_is_recorded_with_the_build_of_the_patch() {
     let end = in_own_process(|| {
         let plugins = PluginDir::of(&["echo"]);
         let console = Some(ConsoleSocket::at(plugins.path().join("socket")));
@@ -411,7 +411,7 @@ fn a_call_is_noted_as_of_the_build_of_the_patch() {
             assert_eq!(call.build_id.as_deref(), Some(build.as_str()));
             assert!(call.to_string().starts_with("echo v1+1: hold on "), "{call}");
 
-            // One that goes on in the patch is told so when another face serves, and when none does.
+            // A call that still runs in the patch is recorded as such while another patch serves, and while none does.
             let held = scope.spawn(hold);
             let waiting = gate.arrival();
             host.plugins.install("echo", 1);
@@ -432,7 +432,7 @@ fn a_call_is_noted_as_of_the_build_of_the_patch() {
 
 #[test]
 fn patches_go_with_their_version() {
-    // Other tests have patches too.
+    // Other tests of this process have patches too.
     let end = in_own_process(|| {
         let host = Host::with(&["statics"]);
         let before = code_of_no_file();
@@ -442,7 +442,7 @@ fn patches_go_with_their_version() {
             assert_eq!(host.serving("statics"), (1, Some(number - 1)));
         }
         assert_eq!(code_of_no_file().len(), before.len() + 3);
-        // A handle to any of its generations keeps all of it.
+        // A handle to any generation with the version keeps all its patches.
         let held = host.engine.current();
         host.plugins.install("statics", 5);
         assert_eq!(host.reload().to_string(), "statics: ok");
@@ -457,7 +457,7 @@ fn patches_go_with_their_version() {
 }
 
 #[test]
-fn what_cannot_be_patched_is_loaded_as_a_whole() {
+fn a_build_that_cannot_be_a_patch_is_loaded_as_a_whole() {
     let host = Host::with(&["statics"]);
     let [first, second] = [1, 2].map(|number| revision("statics", number));
     let good = patch(&first, &second, &[("count", "visit")]);
@@ -469,7 +469,7 @@ fn what_cannot_be_patched_is_loaded_as_a_whole() {
     host.plugins.install("statics", 2);
     assert_snapshot!(host.reload(), @"statics: ok (as a whole: the patch cannot be loaded: it is damaged: its content does not match its hash)");
 
-    // It is made for a version that does not serve.
+    // The patch is made for a version that does not serve.
     host.plugins.install("statics", 3);
     host.write_patch("statics", &patch(&first, &revision("statics", 3), &[("count", "visit")]));
     let report = host.reload();
@@ -477,14 +477,14 @@ fn what_cannot_be_patched_is_loaded_as_a_whole() {
     assert!(why.starts_with("the patch is for a version of build "), "{why}");
     assert_eq!(host.serving("statics"), (3, None));
 
-    // It says something else of a function.
+    // The patch describes a function differently.
     host.plugins.install("statics", 1);
     fs::remove_file(host.plugins.path().join("statics.patch")).unwrap();
     assert_snapshot!(host.reload(), @"statics: ok");
     host.install_patch("statics", 2, &[("count", "text")]);
     assert_snapshot!(host.reload(), @"statics: ok (as a whole: count has another signature, schema or doc in the patch than in the version that serves)");
 
-    // It leads out of its base.
+    // An address in the patch points outside of its base.
     host.plugins.install("statics", 1);
     host.reload();
     for target in [Target::Base(1 << 40), Target::Bound(u64::MAX - 3), Target::Base(u64::MAX)] {
@@ -502,7 +502,7 @@ fn what_cannot_be_patched_is_loaded_as_a_whole() {
         host.reload();
     }
 
-    // A patch to another build says nothing.
+    // A patch to another build is ignored.
     host.write_patch("statics", &good);
     host.plugins.install("statics", 7);
     let report = host.reload();
@@ -520,7 +520,7 @@ fn a_load_that_fails_patches_nothing() {
     assert_eq!((host.ask("statics", "count"), host.ask("echo", "revision")), (1, 1));
     assert_eq!(host.serving("statics"), (1, None));
 
-    // Both at once: one that is patched, and one that is loaded.
+    // One load that patches one plugin, and loads another.
     host.plugins.lose("fail-on-init");
     let visits = host.ask("statics", "visit");
     assert_snapshot!(host.reload(), @"echo: ok, statics: patched (v1+1)");
@@ -528,7 +528,7 @@ fn a_load_that_fails_patches_nothing() {
 }
 
 #[test]
-fn a_version_has_so_many_patches_and_no_more() {
+fn a_version_has_a_maximum_of_patches() {
     let host = Host::with(&["statics"]);
     for number in 2..34 {
         host.install_patch("statics", number, &[("count", "visit")]);
@@ -540,7 +540,7 @@ fn a_version_has_so_many_patches_and_no_more() {
 }
 
 #[test]
-fn a_rollback_takes_a_patch_back_and_holds_the_plugin_there() {
+fn a_rollback_removes_a_patch_and_holds_the_plugin_there() {
     let host = Host::with(&["statics"]);
     host.install_patch("statics", 2, &[("count", "visit")]);
     host.reload();
@@ -550,14 +550,14 @@ fn a_rollback_takes_a_patch_back_and_holds_the_plugin_there() {
     assert_eq!(report.rolled_back.as_deref(), Some("statics"));
     assert_eq!((host.serving("statics"), host.ask("statics", "count")), ((1, None), 1));
     assert_snapshot!(host.reload(), @"statics: held");
-    // What was patched once needs no patch.
+    // A build that was a patch before needs no new patch file.
     fs::remove_file(host.plugins.path().join("statics.patch")).unwrap();
     assert_snapshot!(host.engine.reload_latest().unwrap(), @"statics: patched (v1+1)");
     assert_snapshot!(host.engine.rollback("statics@1").unwrap(), @"statics: patched (v1)");
 }
 
 #[test]
-fn the_guard_takes_back_a_patch() {
+fn the_guard_rolls_a_patch_back() {
     let guard = Guard::panics(3);
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(guard));
     host.reload();
@@ -586,14 +586,14 @@ fn the_guard_takes_back_a_patch() {
 }
 
 #[test]
-fn what_was_taken_back_before_it_was_linked_stays_back() {
+fn a_patch_that_was_rolled_back_before_it_was_linked_stays_rolled_back() {
     let host = &Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(Guard::panics(3)));
     host.reload();
     let [one, other] = [&[("explode", "explode")][..], &[("explode", "explode"), ("fail", "fail")]];
     let bring = |base, number, functions| {
         let linked = patch(&revision("echo", base), &revision("echo", number), functions);
         let report = host.bring("echo", &early(&linked)).unwrap();
-        // The artifact comes later.
+        // The artifact comes after the rollback.
         (report, move || {
             host.write_patch("echo", &linked);
             host.plugins.install("echo", number);
@@ -601,17 +601,17 @@ fn what_was_taken_back_before_it_was_linked_stays_back() {
         })
     };
 
-    // By a person.
+    // A person rolls back.
     let (report, link) = bring(1, 2, one);
     assert_snapshot!(report, @"echo: patched (v1+1)");
     assert_snapshot!(host.engine.rollback("echo").unwrap(), @"echo: patched (v1)");
     assert_snapshot!(link(), @"echo: held");
     assert_eq!(host.serving("echo"), (1, None));
-    // Another edit is not held.
+    // Another edit is not held back.
     host.install_patch("echo", 3, other);
     assert_snapshot!(host.reload(), @"echo: patched (v1+2)");
 
-    // By the guard, which goes no further back when the artifact comes.
+    // The guard rolls back, and does not go further back when the artifact comes.
     host.plugins.install("echo", 4);
     assert_snapshot!(host.reload(), @"echo: ok");
     let (report, link) = bring(4, 5, one);
@@ -627,7 +627,7 @@ fn what_was_taken_back_before_it_was_linked_stays_back() {
 }
 
 #[test]
-fn what_imports_a_plugin_that_changes_keeps_its_newest_code() {
+fn a_patched_plugin_keeps_its_newest_code_when_its_import_changes() {
     let host = Host::with(&["gives", "takes"]);
     host.install_patch("takes", 2, &[("taken", "taken")]);
     assert_snapshot!(host.reload(), @"gives: unchanged, takes: patched (v1+1)");
@@ -638,7 +638,7 @@ fn what_imports_a_plugin_that_changes_keeps_its_newest_code() {
     let taken: (u32, Option<u32>) = host.engine.invoke("takes", "taken", args![]).unwrap();
     assert_eq!(taken, (2, None));
 
-    // What would be patched is loaded, since it has to be bound anew.
+    // The plugin is loaded instead of patched, since it has to be rebound.
     host.write_patch("takes", &patch(&revision("takes", 2), &revision("takes", 3), &[]));
     host.plugins.install("takes", 3);
     host.plugins.install("gives", 3);

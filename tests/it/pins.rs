@@ -46,7 +46,7 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
     assert_eq!((&revision["now"]["version"], &revision["is_same"]), (&json!(2), &json!(false)));
     assert_eq!((&fail["now"]["version"], &fail["is_same"]), (&json!(2), &json!(true)), "{fail}");
 
-    // Nothing is loaded, so nothing is called; what is unpinned is not called either.
+    // A reload that loads nothing makes no calls. A call that was unpinned is not made either.
     client.ask(6, "reload", json!(null));
     assert_eq!(client.ask(7, "unpin", json!({"id": 2}))["result"]["function"], "fail");
     host.host.plugins.install("echo", 3);
@@ -61,7 +61,7 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
 }
 
 #[test]
-fn what_has_effects_or_is_too_large_cannot_be_pinned() {
+fn calls_with_effects_or_large_arguments_cannot_be_pinned() {
     let host = Listening::new();
     let mut client = host.greet();
     let refusal = |answer: Value| {
@@ -89,7 +89,7 @@ fn what_has_effects_or_is_too_large_cannot_be_pinned() {
 }
 
 #[test]
-fn a_pinned_call_that_does_not_return_keeps_no_other_from_being_made() {
+fn a_pinned_call_that_does_not_return_blocks_no_other() {
     let host = Listening::new();
     let (mut client, mut watching) = (host.greet(), host.greet());
     let gate = Gate::new();
@@ -102,7 +102,7 @@ fn a_pinned_call_that_does_not_return_keeps_no_other_from_being_made() {
     host.host.plugins.install("echo", 2);
     client.ask(4, "reload", json!(null));
     let held = gate.arrival();
-    // The first of them holds the thread that calls, and the next reload has another one.
+    // The first of them blocks its thread, and the next reload uses another thread.
     host.host.plugins.install("echo", 3);
     client.ask(5, "reload", json!(null));
     let called = next_called(&mut watching);

@@ -76,7 +76,7 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
         attaches(&host);
         host.wait_for("echo", 1, VersionState::Freed);
         assert_eq!(host.staged().len(), 1);
-        // Without a reload, too.
+        // The directory is also made again without a reload.
         fs::remove_dir_all(root.path().join("hotswap")).unwrap();
         attaches(&host);
         host.plugins.install("echo", 3);
@@ -97,7 +97,7 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
 }
 
 #[test]
-fn a_mount_without_execution_is_stepped_around() {
+fn artifacts_are_staged_in_memory_if_the_directory_is_noexec() {
     let script = "mount -t tmpfs -o noexec,mode=0700 none /mnt && export XDG_RUNTIME_DIR=/mnt";
     let end = in_own_mounts(script, || {
         log();
@@ -112,7 +112,7 @@ fn a_mount_without_execution_is_stepped_around() {
 }
 
 #[test]
-fn a_full_disk_is_stepped_around() {
+fn a_host_serves_if_the_disk_is_full() {
     let script = "mount -t tmpfs -o size=64k,mode=0700 none /mnt && export XDG_RUNTIME_DIR=/mnt";
     let end = in_own_mounts(script, || {
         log();
@@ -127,7 +127,7 @@ fn a_full_disk_is_stepped_around() {
 }
 
 #[test]
-fn a_read_only_file_system_is_stepped_around() {
+fn a_host_serves_on_a_read_only_file_system() {
     let script = "mount -t tmpfs -o ro,mode=0700 none /mnt && export XDG_RUNTIME_DIR=/mnt";
     let end = in_own_mounts(script, || {
         log();
@@ -173,7 +173,7 @@ fn without_any_place_the_message_says_what_to_do() {
 }
 
 #[test]
-fn a_directory_that_the_host_names_is_staged_in() {
+fn artifacts_are_staged_in_the_directory_that_the_host_sets() {
     let dir = tempfile::tempdir().unwrap();
     let stage = dir.path().join("copies");
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.stage_in(&stage));
@@ -288,7 +288,7 @@ fn with_no_descriptor_left_the_old_version_serves_on() {
         host.reload();
         host.plugins.install("echo", 2);
         let used = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        // One of these is the directory that was just read; some numbers may be free below.
+        // One of the descriptors was that of the directory just read, and lower numbers may be free.
         for most in (3..used + 4).rev() {
             limit_descriptors(most);
             let Err(error) = host.engine.reload() else {

@@ -28,7 +28,7 @@ fn in_words(changes: &[ArtifactChange]) -> String {
 }
 
 #[test]
-fn an_artifact_tells_what_it_declares() {
+fn a_probe_reads_the_declarations_of_an_artifact() {
     let dir = PluginDir::of(&["lives", "takes"]);
     let lives = contents(&dir, "lives").info();
     let functions = lives.functions.iter().map(|function| {
@@ -49,7 +49,7 @@ fn an_artifact_tells_what_it_declares() {
 
 /// A panic would end only the process that opens the artifact, and no host.
 #[test]
-fn an_artifact_of_another_panic_strategy_is_looked_into_all_the_same() {
+fn an_artifact_with_another_panic_strategy_can_be_probed() {
     let dir = PluginDir::of(&["gives"]);
     let mut aborting = std::fs::read(dir.file("gives")).unwrap();
     let magic = support::find(&aborting, b"HOTSWAP-PLUGIN\r\n").unwrap();

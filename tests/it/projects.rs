@@ -31,7 +31,7 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     let error = project.place().refusal(1, &["invoke", "two", "number"]);
     assert_eq!(error["kind"], "unknown_plugin");
 
-    // Artifacts that vanish unload nothing, and are built anew beside what is saved.
+    // Artifacts that vanish unload nothing. The next save also builds them again.
     let host = project.place().json(&["status"])["host"].clone();
     let plugin_dir = Path::new(host["plugin_dir"].as_str().unwrap());
     let name = plugin_dir.file_name().unwrap().to_str().unwrap();
@@ -47,7 +47,7 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     });
     assert_eq!((number(&project, "one"), number(&project, "three")), (10.into(), 3.into()));
 
-    // The host's own sources are told, once they differ from what it was compiled from.
+    // A change of the host's own sources is reported.
     project.edit("app/src/main.rs", "no more to read", "nothing to read");
     run.wait_for_event("host_outdated", |_| true);
     assert_eq!(project.place().json(&["status"])["host_outdated"], true);
@@ -56,14 +56,14 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     run.signal(Signal::INT);
     run.finish();
 
-    // What was taken off is not loaded by the next start either.
+    // The next start does not load the removed plugin either.
     let mut run = project.run(&["--no-watch"]);
     run.wait_for_event("connected", |_| true);
     run.wait_for_host("child=");
     let plugins = project.place().json(&["status"])["plugins"].clone();
     let names: Vec<_> = plugins.as_array().unwrap().iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["one", "three"]);
-    // Nor is told again what the compiler warned of in a plugin that is up to date.
+    // Warnings of a plugin that is up to date are not repeated.
     run.signal(Signal::INT);
     let said = run.finish().stdout;
     assert!(said.contains("up_to_date") && !said.contains("\"level\":\"warning\""), "{said}");
@@ -89,7 +89,7 @@ fn a_host_that_does_not_compile_is_built_again_by_the_next_save() {
 #[test]
 fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
     let project = Project::new(&["one"], &["one"]);
-    // A runner that does not make way for the host.
+    // A runner that stays as a process beside the host.
     let runner = project.root().join("runner");
     fs::write(&runner, "#!/bin/sh\nRUNNER=yes \"$@\"\nexit $?\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -99,7 +99,7 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
         &format!("[env]\nGREETING = \"hello\"\n\n[target.'cfg(unix)']\nrunner = {runner:?}\n"),
     );
     let mut run = project.run(&["--features", "loud"]);
-    // There is no host yet to read it.
+    // No host reads this line yet.
     run.type_line("early words");
     run.wait_for_event("connected", |_| true);
     assert_eq!(run.wait_for_host("CARGO_PKG_VERSION="), "1.2.3");
@@ -112,7 +112,7 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
     assert_eq!(run.wait_for_host("directory="), root.display().to_string());
     let child = run.wait_for_host("child=");
 
-    // The system tells only the runner that the host stops.
+    // Only the runner gets the system's notice that the host has stopped.
     let host = project.place().json(&["status"])["host"]["pid"].as_i64().unwrap();
     let host = Pid::from_raw(host.try_into().unwrap()).unwrap();
     for stop in [Signal::TTIN, Signal::STOP] {
@@ -132,7 +132,7 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
 }
 
 #[test]
-fn the_host_of_the_current_project_is_meant() {
+fn commands_use_the_host_of_the_current_project() {
     let project = Project::new(&["one"], &["one"]);
     let mut run = project.run(&[]);
     run.wait_for_host("child=");
@@ -153,12 +153,12 @@ fn the_host_of_the_current_project_is_meant() {
 }
 
 #[test]
-fn cargo_has_the_last_word_in_quiet_moments() {
+fn cargo_reviews_the_builds_when_no_save_follows() {
     let project = Project::new(&["one", "two"], &["one", "two"]);
     let plugins = [("one", 1), ("two", 2)];
     let out = tempfile::tempdir().unwrap();
     for (name, number) in plugins {
-        // The script reads more than it says, which no record can know.
+        // The script reads a file that it does not declare, so no record can know of it.
         let script = "fn main() {\n    println!(\"cargo::rerun-if-changed=when\");\n    \
              let number = std::fs::read_to_string(\"../number\").unwrap();\n    \
              println!(\"cargo::rustc-env=NUMBER={number}\");\n}\n";
@@ -172,7 +172,7 @@ fn cargo_has_the_last_word_in_quiet_moments() {
         build(&project, &["--offline", name, out.path().to_str().unwrap()]);
     }
 
-    // All is written before the host runs: cargo's look at it is not overtaken by a save.
+    // All files are written before the host runs, so no save interrupts the review by cargo.
     let change = |number: &str, from: &str, to: &str| {
         project.write("number", number);
         for (name, _) in plugins {
@@ -198,7 +198,7 @@ fn cargo_has_the_last_word_in_quiet_moments() {
     first.signal(Signal::INT);
     first.finish();
 
-    // What cargo cannot build any more is told as a build that fails.
+    // If cargo can no longer build the sources, the review is reported as a failed build.
     change("3", ".expect(\"a number\")", ".unwrap()");
     fs::remove_file(project.root().join("number")).unwrap();
     let mut second = run();
@@ -212,7 +212,7 @@ fn cargo_has_the_last_word_in_quiet_moments() {
 
 /// A host that provides a configuration, and a plugin that needs it.
 #[test]
-fn what_a_host_loads_its_plugins_with_is_there_at_each_reload_that_is_asked_for() {
+fn the_hosts_data_is_passed_to_plugins_at_each_requested_reload() {
     let project = Project::new(&["one"], &["one"]);
     project.edit("app/src/main.rs", "engine.load(())", "engine.load(vec![\"configuration\"])");
     project.edit(
@@ -269,7 +269,7 @@ mod tests {
 ";
 
 #[test]
-fn what_is_named_as_if_it_were_live_is_told_by_a_build_that_tells_all() {
+fn a_verbose_build_reports_items_with_a_live_name_that_are_not_live() {
     let project = Project::new(&["one"], &["one"]);
     let source = fs::read_to_string(project.root().join("one/src/lib.rs")).unwrap();
     project.write("one/src/lib.rs", &format!("{source}{LIVE}"));
@@ -326,7 +326,7 @@ const LINKED_HOST: &str = r#"fn main() {
 "#;
 
 #[test]
-fn a_live_prefix_counts_for_linked_plugins_too() {
+fn a_live_prefix_applies_to_linked_plugins_too() {
     let project = Project::new(&["one"], &["one"]);
     let source = fs::read_to_string(project.root().join("one/src/lib.rs")).unwrap();
     project.write("one/src/lib.rs", &format!("{source}{LIVE}"));
@@ -413,7 +413,7 @@ fn the_readme_works_word_for_word() {
 }
 
 #[test]
-fn a_host_of_the_profile_that_aborts_is_ended_by_a_panic_and_the_plugin_named() {
+fn a_panic_ends_a_host_with_panic_abort_and_the_plugin_is_named() {
     let project = Project::new(&["one"], &["one"]);
     let workspace = fs::read_to_string(project.root().join("Cargo.toml")).unwrap();
     project.write("Cargo.toml", &format!("{workspace}\n[profile.dev]\npanic = \"abort\"\n"));
@@ -425,7 +425,7 @@ fn a_host_of_the_profile_that_aborts_is_ended_by_a_panic_and_the_plugin_named() 
     run.wait_for_host("child=");
     assert_eq!(number(&project, "one"), 1);
 
-    // The artifact is of the host's kind, and is judged by it.
+    // The artifact has the panic strategy of the host, and `inspect` compares it with that host.
     let host = project.place().json(&["status"])["host"].clone();
     let artifact = Path::new(host["plugin_dir"].as_str().unwrap()).join("one.so");
     let inspected = project.place().json(&["inspect", artifact.to_str().unwrap()]);

@@ -24,7 +24,7 @@ fn reload(host: &Host, plugin: &str, state: VersionState, call: impl Fn()) {
 }
 
 #[test]
-fn a_pool_of_rayon_that_is_dropped_goes_with_its_version() {
+fn a_version_with_a_dropped_rayon_pool_is_freed() {
     let host = Host::with(&["uses-rayon"]);
     reload(&host, "uses-rayon", VersionState::Freed, || {
         let sum =
@@ -34,7 +34,7 @@ fn a_pool_of_rayon_that_is_dropped_goes_with_its_version() {
 }
 
 #[test]
-fn the_pool_of_all_of_rayon_holds_its_version_by_its_threads() {
+fn threads_of_the_global_rayon_pool_keep_their_version_in_use() {
     let host = Host::with(&["uses-rayon"]);
     reload(&host, "uses-rayon", VersionState::Retired, || {
         let sum = host.engine.invoke::<u64>("uses-rayon", "sum", args![vec![1_u64; 100]]);
@@ -48,7 +48,7 @@ fn the_pool_of_all_of_rayon_holds_its_version_by_its_threads() {
 }
 
 #[test]
-fn the_thread_of_ctrlc_is_named_with_what_to_do() {
+fn the_thread_of_ctrlc_is_reported_with_advice() {
     let end = in_own_process(|| {
         let host = Host::with(&["uses-ctrlc"]);
         let interrupts = || {
@@ -69,11 +69,11 @@ fn the_thread_of_ctrlc_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_global_of_cpp_is_constructed_and_destroyed_with_each_version() {
+fn a_global_in_cpp_is_constructed_and_destroyed_with_each_version() {
     let host = Host::with(&["uses-cpp"]);
     let answer = || host.engine.invoke::<Option<i32>>("uses-cpp", "answer", args![]).unwrap();
     if answer().is_none() {
-        // Past the harness, which hides what a test prints that does not fail.
+        // This bypasses the test harness, which hides the output of tests that pass.
         let _ = writeln!(std::io::stderr(), "skipped: this machine has no compiler of C++ (`c++`)");
         return;
     }
@@ -88,18 +88,18 @@ fn a_global_of_cpp_is_constructed_and_destroyed_with_each_version() {
 }
 
 #[test]
-fn rustls_with_ring_goes_with_its_version() {
+fn a_version_with_rustls_and_ring_is_freed() {
     let host = Host::with(&["uses-rustls"]);
     reload(&host, "uses-rustls", VersionState::Freed, || {
         let hello =
             host.engine.invoke::<Vec<u8>>("uses-rustls", "client_hello", args!["example.com"]);
-        // A record of the handshake.
+        // The record type of a TLS handshake.
         assert_eq!(hello.unwrap()[..2], [22, 3]);
     });
 }
 
 #[test]
-fn thread_locals_in_the_static_area_are_told_before_and_refused_where_there_is_no_room() {
+fn static_thread_locals_are_reported_and_refused_if_there_is_no_room() {
     const PLUGIN: &str = "uses-static-tls";
     assert!(artifact::inspect(&built(PLUGIN)).unwrap().has_static_tls);
     let end = in_own_process(|| {

@@ -32,7 +32,7 @@ impl Serving {
 }
 
 #[test]
-fn files_that_are_no_plugins() {
+fn files_that_are_no_plugins_are_refused() {
     let host = Serving::new();
     let garbage: Vec<u8> = (0..9999_u32).map(|n| (n * n % 251) as u8).collect();
     assert_snapshot!(host.refusal_of("bad", b""), @"bad.so: inspect: not a shared library for this machine: Invalid ELF header size or alignment");
@@ -43,7 +43,7 @@ fn files_that_are_no_plugins() {
 }
 
 #[test]
-fn files_of_another_machine_or_cut_short() {
+fn files_of_another_machine_or_cut_short_are_refused() {
     let host = Serving::new();
     let whole = artifact("by-hand");
     let mut foreign = whole.clone();
@@ -57,7 +57,7 @@ fn files_of_another_machine_or_cut_short() {
 }
 
 #[test]
-fn a_file_that_was_changed_after_its_build() {
+fn a_file_that_was_changed_after_its_build_is_refused() {
     let host = Serving::new();
     let whole = artifact("by-hand");
     for part in 1..20 {
@@ -102,7 +102,7 @@ fn another_abi_is_refused_before_anything_else_is_read() {
 }
 
 #[test]
-fn a_file_that_was_not_finished_by_a_build() {
+fn a_file_that_was_not_finished_by_a_build_is_refused() {
     let host = Serving::new();
     let mut unfinished = artifact("by-hand");
     let stamp = find(&unfinished, b"by-hand") + 96 + 32;
@@ -112,7 +112,7 @@ fn a_file_that_was_not_finished_by_a_build() {
 }
 
 #[test]
-fn things_that_cannot_be_read() {
+fn files_that_cannot_be_read_are_refused() {
     let host = Serving::new();
     let path = host.0.plugins.file("bad");
     fs::create_dir(&path).unwrap();
@@ -133,7 +133,7 @@ fn things_that_cannot_be_read() {
 }
 
 #[test]
-fn a_plugin_directory_that_is_not_there() {
+fn a_missing_plugin_directory_is_an_error() {
     let plugins = PluginDir::empty();
     let missing = plugins.path().join("missing");
     let engine = hotswap_engine::Engine::builder(&missing).build().unwrap();
@@ -146,7 +146,7 @@ fn a_plugin_directory_that_is_not_there() {
 }
 
 #[test]
-fn two_artifacts_of_one_name() {
+fn two_artifacts_with_the_same_name_are_refused() {
     let host = Serving::new();
     let refusal = host.refusal_of("copy-of-echo", &artifact("echo"));
     assert_snapshot!(refusal, @"echo: find: two artifacts have this name: copy-of-echo.so and echo.so; remove one");

@@ -38,7 +38,7 @@ fn a_changed_plugin_is_replaced_and_the_others_stay() {
 }
 
 #[test]
-fn the_first_call_of_each_version_is_told_once() {
+fn the_first_call_of_each_version_is_reported_once() {
     let host = Host::with(&["echo"]);
     let events = host.engine.subscribe();
     let echo = host.engine.plugin("echo").unwrap();
@@ -49,7 +49,7 @@ fn the_first_call_of_each_version_is_told_once() {
     host.reload();
     call("revision").unwrap();
     assert_eq!(revision(&host), 2);
-    // Told of before whatever comes after it.
+    // The event comes before all later events.
     host.engine.free("echo@1").unwrap();
     drop(echo);
     host.wait_for("echo", 1, VersionState::Freed);
@@ -65,7 +65,7 @@ fn the_first_call_of_each_version_is_told_once() {
 fn nothing_changed_means_no_new_generation() {
     let host = Host::with(&["echo"]);
     insta::assert_snapshot!(host.reload(), @"echo: unchanged");
-    // The same artifact, written anew.
+    // The same artifact is written again.
     host.plugins.install("echo", 1);
     let report = host.reload();
     insta::assert_snapshot!(report, @"echo: unchanged");
@@ -73,7 +73,7 @@ fn nothing_changed_means_no_new_generation() {
 }
 
 #[test]
-fn a_held_generation_has_its_own_code_and_the_newest_of_all_else() {
+fn a_held_generation_calls_its_own_code_and_shares_the_current_vault() {
     let host = Host::with(&["echo", "gives", "lives", "shares", "takes"]);
     let old = host.engine.current();
     for plugin in ["echo", "gives", "lives", "shares"] {
@@ -81,14 +81,14 @@ fn a_held_generation_has_its_own_code_and_the_newest_of_all_else() {
     }
     insta::assert_snapshot!(host.reload(), @"echo: ok, gives: ok, lives: ok, shares: ok, takes: rebound");
 
-    // What is called through it is what was loaded with it, by name and by imports.
+    // Calls through the old generation run its own versions, also through imports.
     let revision: u32 = old.plugin("echo").unwrap().invoke("revision", args![]).unwrap();
     let taken = |generation: &Generation| -> (u32, Option<u32>) {
         generation.plugin("takes").unwrap().invoke("taken", args![]).unwrap()
     };
     assert_eq!((revision, taken(&old).0, taken(&host.engine.current()).0), (1, 1, 2));
 
-    // What is of no generation is as it is now.
+    // The Vault belongs to no generation, so its content is the current one.
     let vault = old.vault();
     assert_eq!(vault.live().call("revision", args![]).unwrap().to::<u32>().unwrap(), 2);
     assert_eq!(old.registered::<dyn Animal>().unwrap()[0].owner, "shares v2");
@@ -130,7 +130,7 @@ fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
     assert_eq!(host.engine.snapshot().generation, 1);
     assert_eq!(revision(&host), 1);
 
-    // What is built anew takes the place of what served all the while.
+    // A new build replaces the version that has served all the time.
     host.plugins.install("echo", 2);
     insta::assert_snapshot!(host.reload(), @"by-hand: missing, echo: ok");
     assert_eq!(revision(&host), 2);
@@ -139,7 +139,7 @@ fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
 }
 
 #[test]
-fn a_plugin_that_is_asked_for_and_serves_may_lose_its_file() {
+fn a_chosen_plugin_that_serves_may_lose_its_file() {
     let host = Host::new(PluginDir::of(&["echo", "by-hand"]), |builder| builder.only(["echo"]));
     insta::assert_snapshot!(host.reload(), @"echo: added");
     host.plugins.lose("echo");
@@ -147,7 +147,7 @@ fn a_plugin_that_is_asked_for_and_serves_may_lose_its_file() {
 }
 
 #[test]
-fn a_missing_plugin_is_bound_anew_to_what_it_imports() {
+fn a_plugin_without_a_file_is_rebound_to_its_changed_import() {
     let host = Host::with(&["gives", "takes"]);
     host.plugins.lose("takes");
     host.plugins.install("gives", 2);
@@ -157,7 +157,7 @@ fn a_missing_plugin_is_bound_anew_to_what_it_imports() {
 }
 
 #[test]
-fn a_running_call_ends_on_the_version_that_it_began_on() {
+fn a_running_call_ends_on_the_version_on_which_it_began() {
     let host = Host::with(&["echo"]);
     let gate = Gate::new();
     thread::scope(|scope| {
@@ -178,7 +178,7 @@ fn a_running_call_ends_on_the_version_that_it_began_on() {
 }
 
 #[test]
-fn a_plugin_that_may_not_be_replaced_is_not() {
+fn a_plugin_that_is_not_reloadable_is_not_replaced() {
     let host = Host::with(&["not-reloadable"]);
     host.plugins.install("not-reloadable", 2);
     for _ in 0..2 {
@@ -201,7 +201,7 @@ fn the_host_may_choose_its_plugins() {
 }
 
 #[test]
-fn what_lies_beside_the_chosen_plugins_does_not_matter() {
+fn other_files_beside_the_chosen_plugins_are_ignored() {
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     plugins.write("broken", b"no library");
     plugins.write("empty", b"");
@@ -215,7 +215,7 @@ fn what_lies_beside_the_chosen_plugins_does_not_matter() {
     host.plugins.install("echo", 2);
     insta::assert_snapshot!(host.reload(), @"echo: ok");
 
-    // One that is asked for does.
+    // A broken file of a chosen plugin is an error.
     let plugins = PluginDir::of(&["echo"]);
     plugins.write("by-hand", b"no library");
     let host = Host::new(plugins, |builder| builder.only(["echo", "by-hand"]));
@@ -233,7 +233,7 @@ fn a_chosen_plugin_is_found_in_a_file_of_another_name() {
     insta::assert_snapshot!(host.reload(), @"echo: ok");
     insta::assert_snapshot!(host.reload(), @"echo: unchanged");
 
-    // What is named as it is another plugin.
+    // The file with its name is another plugin.
     let plugins = PluginDir::of(&["echo"]);
     plugins.write("ghost", &artifact("by-hand"));
     let host = Host::new(plugins, |builder| builder.only(["by-hand"]));
@@ -241,7 +241,7 @@ fn a_chosen_plugin_is_found_in_a_file_of_another_name() {
 }
 
 #[test]
-fn all_chosen_plugins_that_are_missing_are_told() {
+fn the_error_lists_all_missing_chosen_plugins() {
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     plugins.write("broken", b"no library");
     let host = Host::new(plugins, |builder| builder.only(["ghost", "echo", "spook"]));

@@ -79,7 +79,7 @@ fn a_newer_artifact_ends_the_hold() {
 }
 
 #[test]
-fn going_back_twice_holds_against_both() {
+fn two_rollbacks_hold_the_plugin_against_both_newer_builds() {
     let (store, _) = store_of(&[1, 2, 3]);
     let host = host_with_store(&store);
     for number in [2, 3] {
@@ -93,7 +93,7 @@ fn going_back_twice_holds_against_both() {
 }
 
 #[test]
-fn a_build_is_named_by_the_beginning_of_its_id() {
+fn a_build_can_be_named_by_the_beginning_of_its_id() {
     let (store, ids) = store_of(&[7]);
     let host = host_with_store(&store);
     host.engine.rollback(&format!("echo@{:.8}", ids[0].to_string())).unwrap();
@@ -112,7 +112,7 @@ fn a_version_that_is_still_mapped_needs_no_store() {
 }
 
 #[test]
-fn what_is_not_there_is_said() {
+fn a_rollback_to_a_missing_version_is_an_error_that_says_what_is_there() {
     let (store, ids) = store_of(&[1]);
     let host = host_with_store(&store);
     let refusal = |target: &str| host.engine.rollback(target).unwrap_err().to_string();
@@ -137,7 +137,7 @@ fn what_is_not_there_is_said() {
 }
 
 #[test]
-fn no_store_is_said() {
+fn a_rollback_to_a_stored_build_without_a_store_is_an_error() {
     let host = Host::with(&["echo"]);
     host.plugins.install("echo", 2);
     host.reload();

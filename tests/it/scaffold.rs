@@ -44,7 +44,7 @@ fn a_new_project_passes_its_test_and_serves_what_is_edited() {
     project.lock_as_the_repository("demo");
     project.passes_its_tests_in("demo");
 
-    // What takes long is done before an event is waited for.
+    // Slow builds end before the test waits for events.
     let plugins = project.root().join("artifacts").display().to_string();
     succeed(project.hotswap_in("demo", &["build", "plugins/greeter", &plugins]));
     let mut run = Process::start(project.hotswap_in("demo", &["run", "--json", "./host"]));
@@ -52,7 +52,7 @@ fn a_new_project_passes_its_test_and_serves_what_is_edited() {
     project.edit("demo/plugins/greeter/src/lib.rs", "Hello, {name}", "Hello again, {name}");
     run.wait_for_text("Hello again, Ada!");
 
-    // A further plugin is taken up while the program runs.
+    // A new plugin is loaded while the program runs.
     let second = project.hotswap_in("demo", &["new", "--plugin", "tower-defence", "--json"]);
     let answer = Process::start(second).finish().json();
     assert_eq!(
@@ -72,7 +72,7 @@ fn a_new_project_passes_its_test_and_serves_what_is_edited() {
     });
     let greeting = project.place().json(&["invoke", "tower-defence", "greet", "Bob"]);
     assert_eq!(greeting["value"], "Hello, Bob!");
-    // It has what the first one has: the types that are shared, and tests.
+    // Like the first plugin, it uses the shared types and has tests.
     assert_snapshot!(project.read("demo/plugins/tower-defence/Cargo.toml"), @r#"
     [package]
     name = "tower-defence"
@@ -116,7 +116,7 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
-fn a_workspace_with_a_style_of_its_own_keeps_it() {
+fn a_workspace_keeps_its_own_style() {
     let project = Project::empty();
     project.write(
         "Cargo.toml",
@@ -166,7 +166,7 @@ fn a_workspace_with_a_style_of_its_own_keeps_it() {
     "#);
     assert!(!project.root().join("rules").exists());
 
-    // A checkout in the project is named from there, however it was given.
+    // A checkout in the project is written relative to the project, however it was given.
     project.write("vendor/hotswap/engine/plugin/Cargo.toml", "");
     let beside = root.join("vendor/hotswap").display().to_string();
     let init_beside = ["init", "crates/app", "--plugin", "rules", "--path", &beside, "--dry-run"];
@@ -188,7 +188,7 @@ fn a_workspace_with_a_style_of_its_own_keeps_it() {
         assert_eq!(ended["code"], 0, "{ended}");
     };
     host_ends("Hello, Ada!");
-    // A plugin that fails at the start ends no program.
+    // A plugin that fails at the start does not end the program.
     let failing = "impl Plugin for Rules {\n    fn on_init(&self, _: &Vault) -> Result<()> {\n        \
                    Err(Error::msg(\"no rules\"))\n    }\n}";
     project.edit("rules/src/lib.rs", "impl Plugin for Rules {}", failing);
@@ -212,7 +212,7 @@ fn a_workspace_with_a_style_of_its_own_keeps_it() {
     [dev-dependencies]
     hotswap-engine.workspace = true
     "#);
-    // The second plugin takes over where the first one's crates come from.
+    // The second plugin uses the same sources of crates as the first one.
     succeed(project.hotswap_in(".", &["new", "--plugin", "more"]));
     assert!(project.read("crates/app/Cargo.toml").contains("plugins = [\"rules\", \"more\"]"));
 }

@@ -29,10 +29,10 @@ fn a_version_may_be_kept_for_a_while_and_freed_on_request() {
     host.reload();
     assert_eq!(host.info("echo", 1).unwrap().state, VersionState::Retired);
     assert_eq!(host.mapped().len(), 2);
-    // The answer tells what came of it.
+    // The answer has the new state.
     assert_eq!(host.engine.free("echo@1").unwrap().state, VersionState::Freed);
     assert_eq!(host.mapped().len(), 1);
-    // A version that is kept for a while can still be called; the end does not wait for it.
+    // A version that is kept for a while can still be called. The shutdown does not wait for it.
     host.plugins.install("echo", 3);
     host.reload();
     let kept = host.engine.plugin("echo@2").unwrap();
@@ -78,7 +78,7 @@ fn the_host_is_called_back_before_the_publish() {
 }
 
 #[test]
-fn a_reload_without_a_change_calls_nobody_back_and_does_not_count() {
+fn a_reload_without_a_change_runs_no_callback_and_is_not_counted() {
     let seen = Arc::new(AtomicU64::new(0));
     let count = seen.clone();
     let host = Host::new(PluginDir::of(&["echo"]), |builder| {
@@ -94,7 +94,7 @@ fn a_reload_without_a_change_calls_nobody_back_and_does_not_count() {
     }
     assert_eq!((seen.load(Ordering::Relaxed), host.engine.reload_count()), (1, 0));
 
-    // Nor does one that is undone.
+    // A load that is undone is not counted either.
     host.plugins.install("echo", 2);
     host.engine.reload_with((), refuse).unwrap_err();
     assert_eq!(host.engine.reload_count(), 0);
@@ -140,7 +140,7 @@ fn the_plugin_directory_may_change() {
 }
 
 #[test]
-fn a_handle_tells_of_its_version() {
+fn a_handle_describes_its_version() {
     let host = Host::with(&["echo", "not-reloadable"]);
     assert!(!host.engine.is_statically_linked());
     let echo = host.engine.plugin("echo").unwrap();

@@ -93,7 +93,7 @@ impl Client {
 }
 
 #[test]
-fn the_socket_is_this_users_alone() {
+fn only_this_user_can_use_the_socket() {
     let host = Listening::new();
     let path = host.host.engine.snapshot().host.socket;
     assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -113,7 +113,7 @@ fn a_function_is_called_through_the_socket() {
 }
 
 #[test]
-fn a_repeated_call_tells_how_long_each_took() {
+fn a_repeated_call_reports_the_time_of_each_call() {
     let host = Listening::new();
     let mut client = host.greet();
     let call = |function: &str, args: Value, repeat: u32| json!({"plugin": "echo", "function": function, "args": args, "repeat": repeat});
@@ -136,7 +136,7 @@ fn a_repeated_call_tells_how_long_each_took() {
 }
 
 #[test]
-fn a_call_of_an_async_function_is_cancelled_and_its_future_dropped() {
+fn a_cancelled_call_of_an_async_function_drops_its_future() {
     let host = Listening::with("waits");
     let mut client = host.greet();
     let gate = Gate::new();
@@ -152,7 +152,7 @@ fn a_call_of_an_async_function_is_cancelled_and_its_future_dropped() {
     lines.sort_by_key(|line| line["id"].as_u64());
     assert_eq!(lines[0]["error"]["data"]["kind"], "cancelled");
     assert_eq!(lines[1]["result"], json!({}));
-    // Nothing of the call is left that would hold the version.
+    // After the cancelled call, nothing holds the version.
     host.host.plugins.install("waits", 2);
     host.host.reload();
     waiting.release();
@@ -190,7 +190,7 @@ fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
     assert_eq!(client.ask(6, "release", json!({"target": "echo@1"}))["result"], json!({}));
     host.host.wait_for("echo", 1, VersionState::Freed);
 
-    // The end of the connection releases too.
+    // The end of the connection also releases the version.
     client.ask(7, "hold", json!({"target": "echo@2"}));
     host.host.plugins.install("echo", 3);
     host.host.reload();
@@ -202,7 +202,7 @@ fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
 fn two_versions_are_called_in_turn() {
     let host = Listening::with("shares");
     let mut client = host.greet();
-    // The host's, so that both versions count in it.
+    // The value belongs to the host, so both versions count in it.
     host.host.engine.vault().data_bag().set("count", 0_u64).unwrap();
     client.ask(2, "hold", json!({"target": "shares"}));
     host.host.plugins.install("shares", 2);
@@ -222,7 +222,7 @@ fn two_versions_are_called_in_turn() {
 }
 
 #[test]
-fn a_failure_beside_is_told_beside_the_result() {
+fn a_failure_of_the_compared_version_does_not_hide_the_result() {
     let host = Listening::new();
     host.host.plugins.install("shares", 1);
     host.host.reload();
@@ -235,7 +235,7 @@ fn a_failure_beside_is_told_beside_the_result() {
 }
 
 #[test]
-fn a_reload_through_the_socket_is_told_to_all_who_asked() {
+fn a_reload_through_the_socket_is_reported_to_all_subscribers() {
     let host = Listening::new();
     let (mut first, mut second) = (host.greet(), host.greet());
     second.ask(2, "subscribe", json!({"events": true}));
@@ -287,7 +287,7 @@ fn a_client_that_connects_at_once_hears_where_the_calls_are_noted() {
 }
 
 #[test]
-fn client_and_host_go_by_the_newest_protocol_that_both_speak() {
+fn client_and_host_use_the_newest_protocol_that_both_speak() {
     let host = Listening::new();
     let mut client = host.connect();
     let newer = json!({"protocol": 999, "oldest_protocol": PROTOCOL_VERSION, "client": "test"});
@@ -313,7 +313,7 @@ fn one_agent_at_a_time_is_connected_to_a_host() {
     let message = refused["error"]["data"]["message"].as_str().unwrap();
     assert!(message.contains("pid 7 for channel main of the fleet in /fleet"), "{message}");
     drop(first);
-    // The host may not have seen its end yet.
+    // The host may not have noticed the end of the connection yet.
     let accepted = (0..1000).any(|_| second.ask(4, "agent", agent(8))["result"].is_object());
     assert!(accepted);
 }
@@ -334,7 +334,7 @@ fn garbage_is_answered_with_an_error() {
 }
 
 #[test]
-fn an_endless_line_and_half_a_line_end_their_connection_only() {
+fn an_endless_line_and_half_a_line_end_only_their_connection() {
     let host = Listening::new();
     let mut client = host.greet();
     let line = vec![b'x'; MAX_LINE_BYTES + 1];
@@ -358,7 +358,7 @@ fn a_thousand_connections_do_not_disturb_the_host() {
     let echo = host.host.engine.plugin("echo").unwrap();
     assert_eq!(echo.invoke::<i32>("add", args![1, 2]).unwrap(), 3);
     drop(connections);
-    // There is room again as soon as the host has seen them go.
+    // New connections are accepted as soon as the host has noticed that the old ones have ended.
     loop {
         let mut client = host.connect();
         client.send(

@@ -52,7 +52,7 @@ fn a_plugin_lives_through_its_functions_in_order() {
     let host = Host::new(PluginDir::of(&["notes-steps"]), |builder| builder);
     host.plugins.write("notes", &revised(renamed("notes-steps", "notes"), 2));
     host.engine.load("hello").unwrap();
-    // `import` is asked once for what is wanted, and once where to put it.
+    // `import` is called twice: for the requests, and to store the objects.
     assert_snapshot!(steps.take(), @r"
     2 reloadable
     1 reloadable
@@ -112,7 +112,7 @@ fn a_step_may_block_anywhere() {
         let held = host.wait_for("stuck", 1, VersionState::Failed);
         assert_eq!(held.holders.len(), 1, "{step}: {:?}", held.holders);
         assert!(host.mapped().iter().any(|file| file.starts_with("stuck-v1-")), "{step}");
-        // The next load does not wait for it.
+        // The next load does not wait for the blocked step.
         allow_duplicates! { assert_snapshot!(host.reload(), @"echo: added, stuck: added"); }
         waiting.release();
         while host.mapped().iter().any(|file| file.starts_with("stuck-v1-")) {
@@ -130,7 +130,7 @@ fn a_step_may_block_anywhere() {
     stuck: on_init: did not return within 0.5 s; its thread stays behind, and keeps the version in use
     ");
 
-    // The version that serves may block too, when it is asked whether it may be replaced.
+    // `reloadable` of the serving version may block, too.
     let host = settings(PluginDir::of(&["echo", "stuck"]));
     host.reload();
     host.plugins.install("stuck", 2);
@@ -146,7 +146,7 @@ fn a_step_may_block_anywhere() {
 }
 
 #[test]
-fn an_end_that_blocks_is_told_and_loads_go_on() {
+fn a_version_that_blocks_at_its_end_is_reported_and_loads_go_on() {
     let stuck = Known::file("stuck");
     let steps = [("on_free", "its on_free"), ("drop", "the drop of the plugin")];
     for (step, holder) in steps {
@@ -180,7 +180,7 @@ fn a_value_that_gets_stuck_while_it_is_migrated_fails_the_reload() {
     let host = carrying(1);
     host.plugins.install("stuck-on-carry", 2);
     let gate = Gate::new();
-    // `on_init` has read the old value once by then; what changed since is read before the publish.
+    // By then, the value has been read once during `on_init`; later changes are read before the publish.
     let get_stuck = |_: &Generation, old: &Generation| {
         let old = old.plugin("stuck-on-carry").unwrap();
         old.invoke::<()>("touch", args![]).unwrap();
@@ -191,7 +191,7 @@ fn a_value_that_gets_stuck_while_it_is_migrated_fails_the_reload() {
     assert_snapshot!(error, @"stuck-on-carry: publish: `score`: did not return within 0.5 s; its thread stays behind, and keeps the version in use");
     let waiting = gate.arrival();
     stuck.say("");
-    // The old version serves on, and what it had was given back.
+    // The old version still serves, and has its values again.
     assert_eq!((revision(&host), points(&host)), (1, json!(7)));
     waiting.release();
     host.wait_for("stuck-on-carry", 2, VersionState::Failed);
@@ -214,7 +214,7 @@ fn a_value_that_gets_stuck_while_it_is_rehomed_fails_the_reload_and_is_lost() {
     assert_snapshot!(host.refused_reload(), @"stuck-on-carry: publish: `names` is lost: did not return within 0.5 s; its thread stays behind, and keeps the version in use");
     let waiting = gate.arrival();
     stuck.say("");
-    // Whoever is stuck has it, so the old version begins anew with that one.
+    // The stuck thread still has the value, so the old version starts with a new one.
     assert_eq!((revision(&host), points(&host), add_name(&host)), (2, json!(7), 1));
     host.reload();
     assert_eq!((revision(&host), points(&host)), (3, json!(7)));

@@ -74,7 +74,7 @@ fn use_once(engine: &Engine, round: u64, counted: &AtomicU64) {
             let error = engine.invoke::<()>("stressed", "explode", args![]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Panic);
         }
-        // Deeper than a thread has slots.
+        // Calls that are nested deeper than the slots of a thread.
         3 => {
             let dived = engine.invoke::<u32>("stressed", "live_dive", args![9]).unwrap();
             assert_eq!(dived, 9);

@@ -167,7 +167,7 @@ fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
         files.into_iter().filter(|file| file.starts_with("world-")).collect::<Vec<_>>()
     };
 
-    // The plugins have the keyboard at first; `world` is the last of them.
+    // The plugins have the focus at first; `world` is the last of them.
     terminal.press("Gi");
     terminal.wait_for_text("── world.greet");
     terminal.press("Ada\t2");
@@ -204,7 +204,7 @@ fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
 }
 
 #[test]
-fn a_mistake_is_mended_in_the_editor_and_reloaded() {
+fn a_mistake_is_corrected_in_the_editor_and_reloaded() {
     let workspace = Workspace::new();
     let mut console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
     let editors = tempfile::tempdir().expect("make a directory");
@@ -227,8 +227,8 @@ fn a_mistake_is_mended_in_the_editor_and_reloaded() {
     let screen = terminal.screen.screen();
     assert!(!screen.alternate_screen() && !screen.bracketed_paste());
 
-    // What is resized meanwhile, and what happens meanwhile, is seen afterwards; and no key that the
-    // editor is given does anything here.
+    // Resizes and events during the edit are shown afterwards. Keys that the editor gets have no effect in the
+    // console.
     terminal.resize(110, 34);
     terminal.press("q\n");
     terminal.wait_for("the console again", |screen| screen.alternate_screen().then_some(()));
@@ -244,7 +244,7 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
     let console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
     let mut terminal = Terminal::start(&console, (160, 40));
     terminal.wait_for_line(&["● world", "v1"]);
-    // The log keeps what is told; without a filter other lines may move it out of sight at once.
+    // The log is filtered, since other lines could scroll the expected one out of sight.
     terminal.press("3/was refused|not a shared library|reload failed\r");
     let restart = |terminal: &mut Terminal| {
         let before = terminal.wait_for("its pid", |screen| number_after(screen, "sample-host ● "));
@@ -254,18 +254,18 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
         });
     };
 
-    // What fails as it is loaded is refused by a reload, and stays in the plugin directory.
+    // A reload refuses the build that fails to load, but the file stays in the plugin directory.
     workspace.edit(WORLD, "tracing::info!(\"the world is ready\")", "panic!(\"no luck\")");
     terminal.wait_for_text("reload failed in on_init");
     restart(&mut terminal);
     terminal.wait_for_line(&["the artifact of world was refused", "is there instead"]);
-    // All failed with it, and all are loaded again.
+    // The whole load failed, and all plugins are loaded again.
     terminal.wait_for_line(&["● alpha", "v2"]);
 
     fs::write(workspace.plugin_dir.path().join("world.so"), "no artifact").expect("break it");
     restart(&mut terminal);
     terminal.wait_for_line(&["not a shared library for this machine"]);
-    // It is built again, from the sources that fail; so what served last is loaded once more.
+    // The failing sources are built again, so the builds that served last are loaded once more.
     terminal.wait_for_line(&["● alpha", "v2"]);
     terminal.quit("q");
 }
@@ -303,13 +303,13 @@ fn a_build_that_ended_the_host_as_it_was_loaded_is_not_loaded_again() {
     });
     terminal.wait_for_line(&["the artifact of world was refused", "is there instead"]);
     terminal.wait_for_line(&["● world", "v1"]);
-    // What mends it is another build.
+    // A corrected source makes another build.
     workspace.edit(WORLD, DEADLY, "");
     terminal.quit("q");
 }
 
 #[test]
-fn a_tiny_terminal_says_what_goes_on_and_loses_nothing() {
+fn a_tiny_terminal_shows_the_state_and_loses_nothing() {
     let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
     let mut console = place.command("hotswap-console");
     console.arg(program("sample-host")).arg("--plugins").arg(plugins.path());
@@ -324,7 +324,7 @@ fn a_tiny_terminal_says_what_goes_on_and_loses_nothing() {
     terminal.wait_for_line(&["● echo", "v2"]);
     terminal.wait_for_line(&["└", "v1", "freed"]);
     terminal.wait_for_text("── echo.");
-    // The form takes the keys, and so it is what the one line shows.
+    // The form has the focus, so the one line shows the form.
     terminal.resize(30, 8);
     terminal.wait_for_text("add a:");
     terminal.press("\u{1b}");
@@ -354,7 +354,7 @@ fn two_consoles_share_a_host_and_find_it_again_when_it_comes_back() {
         console.arg("attach").args(args);
         Terminal::start(&console, (120, 36))
     };
-    // The only one that runs is meant.
+    // Without a choice, the console attaches to the only host.
     let mut one = attach(&[]);
     let mut other = attach(&[&first_host.pid().to_string()]);
     for console in [&mut one, &mut other] {
@@ -382,7 +382,7 @@ fn two_consoles_share_a_host_and_find_it_again_when_it_comes_back() {
 }
 
 #[test]
-fn of_several_hosts_one_is_picked() {
+fn one_of_several_hosts_can_be_picked() {
     let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
     let hosts = [host(&place, &plugins), host(&place, &plugins)];
     let mut attach = place.command("hotswap-console");
@@ -399,14 +399,14 @@ fn of_several_hosts_one_is_picked() {
 }
 
 #[test]
-fn every_save_is_served_by_all_hosts_whoever_built_it() {
+fn every_save_is_served_by_all_hosts_whichever_console_built_it() {
     let project = Project::new(&["one"], &["one"]);
     let console = || {
         let mut console = project.command("hotswap-console");
         console.args(["./app", "--offline"]);
         Terminal::start(&console, (120, 36))
     };
-    // Both notice each save, and one of them is the first to build it; the third never looks at the sources.
+    // Both consoles notice each save, and one of them builds it first. The third one never reads the sources.
     let mut consoles = [console(), console()];
     let mut blind = project.run(&["--poll", "3600"]);
     let opened = blind.wait_for_event("opened", |_| true);
@@ -435,17 +435,17 @@ fn every_save_is_served_by_all_hosts_whoever_built_it() {
     save(&project, 1_234);
     expect_served(&mut consoles, 1_234);
     for console in &mut consoles {
-        // Whoever has not built it knows all the same when it was saved.
+        // A console that did not build it also knows the time of the save.
         console.wait_for_line(&["app ●", "│ live ", " s after save"]);
     }
-    // A shell may be the first to build.
+    // A build in a shell may come first.
     save(&project, 2_345);
     let mut build = project.command("hotswap");
     build.args(["build", "--offline", "one", &plugin_dir]);
     let built = Process::start(build).finish();
     assert_eq!(built.code, Some(0), "{built:?}");
     expect_served(&mut consoles, 2_345);
-    // And so it goes on.
+    // Later saves work in the same way.
     save(&project, 3_456);
     expect_served(&mut consoles, 3_456);
     for host in &hosts {
@@ -456,7 +456,7 @@ fn every_save_is_served_by_all_hosts_whoever_built_it() {
 }
 
 #[test]
-fn a_key_has_each_build_loaded_as_a_whole_or_as_a_patch_again() {
+fn a_key_switches_between_whole_builds_and_patches() {
     let project = Project::new(&["one"], &["one"]);
     let mut console = project.command("hotswap-console");
     console.args(["./app", "--offline"]).env_remove("HOTSWAP_NO_PATCH");

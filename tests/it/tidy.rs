@@ -97,7 +97,7 @@ const CONSOLE: House = House {
 
 const HOUSES: &[House] = &[ENGINE, CONSOLE];
 
-/// The crates except those of the tests, and the other crates that each may depend on.
+/// The crates except those of the tests, each with the other crates that it may depend on.
 const CRATES: &[Crate] = &[
     Crate { directory: "engine/protocol", may_depend_on: &[] },
     Crate { directory: "engine/macros", may_depend_on: &[] },
@@ -143,13 +143,13 @@ const SAMPLE: &[&str] = &["hotswap-plugin", "sample-api"];
 const UNSAFE: &[&str] = &[
     "engine/plugin",
     "engine/macros",
-    // What the system, the loader and the image are asked, and what they ask.
+    // Calls to and from the system, the loader and the image.
     "engine/core/src/os.rs",
     "engine/core/src/sync.rs",
     "engine/core/src/image.rs",
     "engine/core/src/image",
     "engine/core/src/load/stage.rs",
-    // What keeps a version in use, and lets go of it.
+    // Code that keeps a version in use and releases it.
     "engine/core/src/slots.rs",
     "engine/core/src/slots/file.rs",
     "engine/core/src/version.rs",
@@ -176,7 +176,7 @@ const WITHOUT_UNSAFE: &[&str] = &[
 ];
 
 #[test]
-fn modules_import_only_what_stands_below_them() {
+fn modules_import_only_lower_floors() {
     for house in HOUSES {
         let files = sources(repository(), house.root);
         assert_none(complaints(house, &files));
@@ -184,18 +184,18 @@ fn modules_import_only_what_stands_below_them() {
 }
 
 #[test]
-fn crates_depend_only_on_those_below_them() {
+fn crates_depend_only_on_lower_crates() {
     assert_none(dependency_complaints(repository(), CRATES));
 }
 
 #[test]
-fn the_lowest_versions_that_are_asked_for_are_tested() {
+fn the_lowest_versions_that_manifests_allow_are_tested() {
     assert_none(version_complaints(repository()));
 }
 
 /// Everybody who clones the repository builds both. See "Keep features equal" in CONTRIBUTING.md.
 #[test]
-fn what_the_console_and_the_sample_host_need_is_compiled_once() {
+fn dependencies_of_the_console_and_the_sample_host_are_compiled_once() {
     let repository = repository();
     let console = with_features(repository, "hotswap-console");
     let host = with_features(repository, "sample-host");
@@ -210,7 +210,7 @@ fn what_the_console_and_the_sample_host_need_is_compiled_once() {
 }
 
 #[test]
-fn unsafe_stands_only_where_it_may() {
+fn unsafe_stands_only_in_allowed_places() {
     assert_none(unsafe_complaints(repository(), UNSAFE));
     assert_none(missing_forbids(repository(), WITHOUT_UNSAFE));
 }
@@ -241,7 +241,7 @@ fn complaints_of(files: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn each_way_to_import_what_stands_above_is_seen() {
+fn every_kind_of_import_of_a_higher_floor_is_found() {
     let found = complaints_of(&[
         ("", "mod high; mod low; pub use high::Both; pub fn of_root() {}"),
         ("high", "mod left; mod right; use right::Right; pub struct Both;"),
@@ -273,7 +273,7 @@ fn each_way_to_import_what_stands_above_is_seen() {
 }
 
 #[test]
-fn what_stands_below_or_elsewhere_may_be_imported() {
+fn imports_of_lower_floors_and_other_crates_are_allowed() {
     let found = complaints_of(&[
         ("", "pub use other_crate as other;"),
         ("low", "use crate::other::Thing; use crate::of_root; use ::high::left; use std::fmt;"),
@@ -296,7 +296,7 @@ fn what_stands_below_or_elsewhere_may_be_imported() {
 }
 
 #[test]
-fn a_table_that_is_not_that_of_the_crate_is_seen() {
+fn a_table_that_does_not_match_the_crate_is_found() {
     const HOUSE: House = House {
         root: "src",
         floors: &[Floor::of("gone", &[]), Floor::of("low", &["high"]), Floor::of("high", &[])],

@@ -17,7 +17,7 @@ fn set(way: &str) {
 }
 
 #[test]
-fn what_could_do_harm_is_known_before() {
+fn artifacts_that_may_do_harm_when_opened_are_recognised() {
     let facts = |plugin: &str| artifact::inspect(&built(plugin)).unwrap();
     assert!(!facts("echo").may_harm_by_opening());
     assert!(!facts("statics").may_harm_by_opening());
@@ -41,7 +41,7 @@ fn a_constructor_that_crashes_leaves_the_host_as_it_is() {
             host.plugins.install("crashes-on-open", version);
             println!("{}", host.refused_reload());
             answer();
-            // The loader is free.
+            // The loader is not blocked.
             host.plugins.install("crashes-on-open", 1);
             host.plugins.install("echo", version);
             host.reload();
@@ -62,10 +62,10 @@ fn a_constructor_that_crashes_leaves_the_host_as_it_is() {
     }
 }
 
-/// A console reads this if a host has died in a constructor all the same; here the constructor does not return,
-/// only in the host.
+/// A console reads the record if a host has died in a constructor. In this test, the constructor does not return,
+/// but only in the host and not in the process that tries the artifact.
 #[test]
-fn what_is_being_opened_is_named() {
+fn an_artifact_is_recorded_while_it_is_being_opened() {
     let end = in_own_process(|| {
         let plugins = PluginDir::of(&["crashes-on-open"]);
         let console = Some(ConsoleSocket::at(plugins.path().join("socket")));
@@ -85,7 +85,7 @@ fn what_is_being_opened_is_named() {
             thread::yield_now();
         }
         println!("done");
-        // The loader's lock is held for good, which the end of a program takes.
+        // The stuck constructor holds the loader's lock for ever, and an ordinary exit would wait for that lock.
         // SAFETY: nothing is to be done at the end.
         unsafe { libc::_exit(0) };
     });

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use crate::support::{Host, PluginDir, renamed};
 
 #[test]
-fn a_typed_function_is_called_without_a_detour() {
+fn a_function_is_called_with_rust_types() {
     let host = Host::with(&["echo"]);
     let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
     assert_eq!(add.call(40, 2).unwrap(), 42);
@@ -20,7 +20,7 @@ fn a_typed_function_is_called_without_a_detour() {
 }
 
 #[test]
-fn its_errors_and_panics_are_told_as_those_of_any_call() {
+fn errors_and_panics_of_a_typed_call_are_those_of_any_call() {
     let host = Host::with(&["echo"]);
     let fail = host.engine.func::<fn() -> ()>("echo", "fail").unwrap();
     let error = fail.call().unwrap_err();
@@ -33,7 +33,7 @@ fn its_errors_and_panics_are_told_as_those_of_any_call() {
 }
 
 #[test]
-fn it_follows_every_reload() {
+fn a_typed_function_follows_every_reload() {
     let host = Host::with(&["echo"]);
     let revision = host.engine.func::<fn() -> u32>("echo", "revision").unwrap();
     for number in 1..=20 {
@@ -58,7 +58,7 @@ fn a_wrong_signature_is_refused_with_both() {
 }
 
 #[test]
-fn a_reload_that_changes_or_removes_the_function_is_told_at_the_call() {
+fn a_typed_call_fails_after_a_reload_that_changed_or_removed_the_function() {
     let plugins = PluginDir::of(&["echo"]);
     let host = Host::new(plugins, |builder| builder.publish_breaking(true));
     host.reload();

@@ -64,7 +64,7 @@ fn fixture() -> &'static Path {
 }
 
 #[test]
-fn it_is_unmapped_when_nothing_of_it_was_used() {
+fn an_unused_library_is_unmapped() {
     let dir = tempfile::tempdir().unwrap();
     let library = Library::open(&dir.path().join("it.so"));
     assert!(library.is_mapped());
@@ -72,7 +72,7 @@ fn it_is_unmapped_when_nothing_of_it_was_used() {
 }
 
 #[test]
-fn a_thread_local_pins_it_beyond_the_end_of_its_thread() {
+fn a_thread_local_keeps_the_library_mapped_beyond_the_end_of_its_thread() {
     let end = in_own_process(|| {
         let dir = tempfile::tempdir().unwrap();
         let (touched, (end, ended)) = (channel(), channel());
@@ -95,7 +95,7 @@ fn a_thread_local_pins_it_beyond_the_end_of_its_thread() {
 }
 
 #[test]
-fn a_key_does_not_pin_it_and_the_end_of_its_thread_is_a_crash() {
+fn a_key_does_not_keep_the_library_mapped_and_the_end_of_its_thread_crashes() {
     let end = in_own_process(|| {
         let dir = tempfile::tempdir().unwrap();
         let library = Library::open(&dir.path().join("it.so"));
@@ -123,7 +123,7 @@ fn a_thousand_loads_use_up_the_keys_of_a_process() {
         for number in 1..=1100 {
             let path = dir.path().join(format!("{number}.so"));
             let library = Library::open(&path);
-            // The main thread never ends, so nothing is called that is gone.
+            // The main thread never ends, so no destructor in an unmapped library is called.
             library.function("touch_current")();
             assert!(library.close());
             fs::remove_file(path).unwrap();
@@ -135,7 +135,7 @@ fn a_thousand_loads_use_up_the_keys_of_a_process() {
 }
 
 #[test]
-fn a_panic_that_reaches_another_std_is_the_end_of_the_process() {
+fn a_panic_that_reaches_another_std_ends_the_process() {
     let end = in_own_process(|| {
         let dir = tempfile::tempdir().unwrap();
         let library = Library::open(&dir.path().join("it.so"));

@@ -38,7 +38,7 @@ fn a_wrong_type_is_an_error_that_names_both() {
 }
 
 #[test]
-fn a_value_that_this_thread_uses_is_not_waited_for() {
+fn a_value_in_use_by_the_same_thread_is_an_error_instead_of_a_deadlock() {
     let host = Host::with(&["shares"]);
     let shares = host.engine.plugin("shares").unwrap();
     let error = shares.invoke::<Option<u64>>("nest", args![]).unwrap_err();
@@ -71,7 +71,7 @@ fn values_of_the_host_and_of_unchanged_plugins_survive_a_reload() {
 }
 
 #[test]
-fn values_of_a_replaced_version_go_with_it() {
+fn values_of_a_replaced_version_are_dropped_with_it() {
     let host = Host::with(&["shares"]);
     let old = host.engine.plugin("shares").unwrap();
     old.invoke::<u64>("count", args![]).unwrap();
@@ -108,7 +108,7 @@ fn an_empty_map_outlives_the_version_that_made_it() {
 }
 
 #[test]
-fn the_host_calls_what_plugins_registered() {
+fn the_host_calls_objects_that_plugins_registered() {
     let host = Host::with(&["shares"]);
     let animals = host.engine.current().registered::<dyn Animal>().unwrap();
     let parrot = &animals[0];
@@ -132,7 +132,7 @@ impl Animal for Bear {
 }
 
 #[test]
-fn a_plugin_calls_what_the_host_and_plugins_registered() {
+fn a_plugin_calls_objects_that_the_host_and_plugins_registered() {
     let host = Host::with(&["shares"]);
     let ask = |name: &str, times: u32| {
         let shares = host.engine.plugin("shares").unwrap();
@@ -147,7 +147,7 @@ fn a_plugin_calls_what_the_host_and_plugins_registered() {
         assert_eq!(ask("bear", 2).unwrap().as_deref(), Some("growl growl"));
         assert_eq!(ask("parrot", 1).unwrap().as_deref(), Some("squawk"));
         drop(shares);
-        // What the host registered stays.
+        // Registrations of the host stay.
         host.plugins.install("shares", number);
         host.reload();
         host.wait_for("shares", number - 1, VersionState::Freed);
@@ -208,7 +208,7 @@ fn the_host_replaces_and_unregisters_its_objects() {
     let first = extension.find::<dyn Animal>("wolf").unwrap().unwrap();
     extension.replace::<dyn Animal, _>("wolf", Wolf(2, dropped.clone())).unwrap();
     assert_eq!(ask().unwrap(), "howl 2");
-    // Whoever has the old one still has it.
+    // A handle to the old object still works.
     assert_eq!((first.speak(1).as_str(), dropped.load(Ordering::Relaxed)), ("howl 1", 0));
     drop(first);
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
@@ -220,7 +220,7 @@ fn the_host_replaces_and_unregisters_its_objects() {
     extension.register::<dyn Animal, _>("wolf", Wolf(3, dropped.clone())).unwrap();
     assert_eq!(ask().unwrap(), "howl 3");
 
-    // A plugin's object is its own.
+    // The host cannot replace or unregister an object of a plugin.
     let error = extension.unregister::<dyn Animal>("parrot").unwrap_err();
     insta::assert_snapshot!(error, @"`parrot` of `sample_api::Animal` belongs to shares v1");
     let error = extension.replace::<dyn Animal, _>("parrot", Wolf(4, dropped.clone())).unwrap_err();

@@ -59,7 +59,7 @@ fn names_with_spaces_and_letters_of_any_language_and_links_to_them() {
 }
 
 #[test]
-fn a_relative_target_directory_is_that_of_where_the_command_runs() {
+fn a_relative_target_directory_is_relative_to_the_working_directory() {
     let project = Project::new(&["one"], &["one"]);
     let dir = project.root().canonicalize().unwrap().join("deep/er");
     fs::create_dir_all(&dir).unwrap();
@@ -81,7 +81,7 @@ fn two_checkouts_may_share_a_target_directory() {
     let second = first.another(&["one"], &["one"]);
     second.edit("one/src/lib.rs", "    1\n", "    2\n");
     second.edit("app/src/main.rs", "child=", "child of the second=");
-    // What cargo compiles of this one is newer than the sources of the other.
+    // Libraries that cargo compiles for this checkout are newer than the sources of the other.
     first.edit("app/src/main.rs", "child=", "child of the first=");
     let mut run = first.run(&[]);
     run.wait_for_event("connected", |_| true);
@@ -160,7 +160,7 @@ fn the_toolchain_is_the_one_that_the_project_names() {
     let file = format!("[toolchain]\nchannel = {toolchain:?}\n");
     project.write("rust-toolchain.toml", &file);
     let mut command = project.command("hotswap");
-    // As in a shell: whoever runs this test has chosen a toolchain for everything below.
+    // The variables of the toolchain that runs this test are removed, as in a user's shell.
     command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
     command.args(["run", "--json", "./app", "--offline"]);
     let mut run = run_to_first_answer(&project, command);

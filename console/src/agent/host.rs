@@ -740,7 +740,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_refused_again_is_tried_again_after_twice_the_pause() {
+    fn each_refusal_doubles_the_pause_before_the_next_attempt() {
         let now = Instant::now();
         let mut last = None;
         let mut pauses = Vec::new();

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_is_told_by_its_own_bounds() {
+    fn a_histogram_is_converted_to_the_bounds_of_the_metrics() {
         let bucket = |up_to_ns, calls| LatencyBucket { up_to_ns, calls };
         let histogram = [bucket(90, 1), bucket(180, 3), bucket(400, 4)];
         let told = [100, 200, 300, 500].map(|bound| up_to(&histogram, bound));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_name_contains_ends_no_label() {
+    fn special_characters_in_a_name_are_escaped_in_labels() {
         let mut text = Text::default();
         text.metric("it", "gauge", "It.");
         text.sample(&[("name", "a\"b\\c\nd")], 3);

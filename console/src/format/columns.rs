@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_begin_with_words_where_there_are_some() {
+    fn rows_begin_with_whole_words_if_possible() {
         assert_eq!(row_starts("one two three", 7), [8]);
         assert_eq!(row_starts("one two three", 8), [8]);
         assert_eq!(row_starts("a longest word", 4), [2, 6, 10]);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn words_stay_whole_where_they_fit() {
+    fn words_stay_whole_if_they_fit() {
         assert_eq!(wrap_words("  one two three", 9), ["  one two", "  three"]);
         assert_eq!(wrap_words("one", 9), ["one"]);
         assert_eq!(wrap_words("", 9), [""]);

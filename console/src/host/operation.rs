@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_quotes_what_a_shell_would_take_apart() {
+    fn the_command_line_quotes_arguments_for_the_shell() {
         let args = vec!["Ada Lovelace".into(), "2".into(), "it's".into(), String::new()];
         let operation = Operation::invoke("world".into(), "greet".into(), args);
         assert_eq!(

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn editors_are_told_the_line_as_each_understands_it() {
+    fn each_editor_gets_the_line_in_its_own_form() {
         let place = Place { file: "src/lib.rs".into(), row: Some(12), column: Some(5) };
         for (editor, expected) in [
             ("vim", &["+12", "src/lib.rs"][..]),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_editor_that_says_where_it_wants_the_line_has_it_there() {
+    fn placeholders_in_an_editor_command_are_replaced() {
         let place = Place { file: "a file.rs".into(), row: Some(12), column: None };
         let run = |editor| {
             let (command, arguments) = command_line(editor, &place);

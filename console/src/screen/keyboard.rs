@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_is_told_as_it_is() {
+    fn typed_keys_are_passed_on_unchanged() {
         for typed in ["r", "q:", "\x1b", "\x1bq", "\x1b]", "\x1bP", "]11;r"] {
             assert_eq!(told(keys(typed)), keys(typed), "{typed:?}");
         }

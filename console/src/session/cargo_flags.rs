@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_chooses_in_the_hosts_package_is_not_for_plugins() {
+    fn flags_that_choose_within_the_hosts_package_are_not_used_for_plugins() {
         let words = "--release --features a,b -F c --bin=tool --locked --target-dir out \
                      --config net.offline=true --no-default-features --profile=fast";
         let flags = CargoFlags::of(words.split(' ').map(str::to_owned));

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reload_of_a_host_that_was_just_started_is_told_once() {
+    fn each_reload_of_a_new_host_is_reported_once() {
         let failed = |at_ms| PastReload {
             at_ms,
             end: ReloadEnd::Error(WireError::new(ErrorKind::Reload, "no such plugin")),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_is_slow_to_answer_is_told_once_and_tried_on() {
+    async fn a_slow_host_is_reported_once_and_tried_again() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
         let (report, mut events) = mpsc::channel(8);

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn of_a_flood_that_nobody_reads_the_last_lines_stay_and_the_others_are_counted() {
+    async fn of_an_unread_flood_the_last_lines_stay_and_the_others_are_counted() {
         let flood: String = (0..10_000).map(|number| format!("line {number}\n")).collect();
         let (logs, mut lines) = mpsc::channel(100);
         let drain = tokio::spawn(drain_text(flood + "the end", logs));

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_artifact_has_no_patch() {
+    fn a_file_that_is_no_artifact_has_no_patch() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(base(dir.path(), "world"), None);
         fs::write(dir.path().join(format!("world{DLL_SUFFIX}")), "no artifact").unwrap();

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stopped_process_is_told_by_its_state_and_signal() {
+    fn a_stopped_process_is_recognised_by_its_state_and_signal() {
         let line =
             |state: &str, code: i32| format!("7 (a ) b) {state} 1{} {code}\n", " 0".repeat(47));
         for (state, code, stopped, is_traced) in [

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_tells_the_age_of_a_process() {
+    fn the_age_of_a_process_is_read_from_proc() {
         let stat = "4125 (odd ) name) S 1 4125 4125 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12050 11";
         assert_eq!(
             age_in(&Stat::parse(stat), "130.75 99.01\n", 100),

@@ -91,7 +91,7 @@ async fn a_dry_run_that_cannot_open_an_artifact_says_which_and_fails() {
 }
 
 #[tokio::test]
-async fn reload_prints_what_became_of_each_plugin() {
+async fn reload_prints_the_outcome_of_each_plugin() {
     let runtime = tempfile::tempdir().unwrap();
     let _host = FakeHost::listen(runtime.path(), 41);
     let report = stdout_as_json(&output(&runtime, &["reload", "--json"]).await);
@@ -102,7 +102,7 @@ async fn reload_prints_what_became_of_each_plugin() {
 }
 
 #[tokio::test]
-async fn reload_takes_what_a_rollback_holds_only_when_told() {
+async fn reload_replaces_a_held_plugin_only_on_request() {
     let runtime = tempfile::tempdir().unwrap();
     let host = FakeHost::listen(runtime.path(), 41);
     output(&runtime, &["reload"]).await;
@@ -112,7 +112,7 @@ async fn reload_takes_what_a_rollback_holds_only_when_told() {
 }
 
 #[tokio::test]
-async fn rollback_answers_as_reload_does_and_says_why_it_was_refused() {
+async fn rollback_prints_the_same_as_reload_and_says_why_it_was_refused() {
     let runtime = tempfile::tempdir().unwrap();
     let host = FakeHost::listen(runtime.path(), 41);
     let done = output(&runtime, &["rollback", "world@1", "--json"]).await;
@@ -128,7 +128,7 @@ async fn rollback_answers_as_reload_does_and_says_why_it_was_refused() {
 }
 
 #[tokio::test]
-async fn invoke_leaves_the_arguments_types_to_the_host() {
+async fn invoke_sends_arguments_whose_types_the_host_checks() {
     let runtime = tempfile::tempdir().unwrap();
     let host = FakeHost::listen(runtime.path(), 41);
     let args = ["invoke", "world@3", "greet", "42", "-2", "--json"];
@@ -145,7 +145,7 @@ async fn invoke_leaves_the_arguments_types_to_the_host() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_in_words_or_as_json_and_by_the_exit_code() {
+async fn a_failure_is_reported_as_text_or_json_and_by_the_exit_code() {
     let runtime = tempfile::tempdir().unwrap();
     let _host = FakeHost::listen(runtime.path(), 41);
 
@@ -163,7 +163,7 @@ async fn a_failure_is_told_in_words_or_as_json_and_by_the_exit_code() {
 }
 
 #[tokio::test]
-async fn free_prints_what_the_version_is_in_now() {
+async fn free_prints_the_new_state_of_the_version() {
     let runtime = tempfile::tempdir().unwrap();
     let _host = FakeHost::listen(runtime.path(), 41);
     let result = stdout_as_json(&output(&runtime, &["free", "world@1", "--json"]).await);
@@ -206,7 +206,7 @@ async fn with_several_hosts_one_must_be_chosen() {
 }
 
 #[tokio::test]
-async fn hosts_lists_those_that_answer() {
+async fn hosts_lists_the_hosts_that_answer() {
     let runtime = tempfile::tempdir().unwrap();
     assert_eq!(stdout_as_json(&output(&runtime, &["hosts", "--json"]).await), json!([]));
     let _one = FakeHost::listen(runtime.path(), 41);
@@ -240,7 +240,7 @@ async fn logs_prints_the_backlog_and_ends() {
 }
 
 #[tokio::test]
-async fn the_host_to_talk_to_is_told_of_where_one_is_talked_to() {
+async fn the_option_host_is_offered_only_by_commands_that_connect_to_a_host() {
     let runtime = tempfile::tempdir().unwrap();
     for (args, is_told) in [
         (&["status", "--help"][..], true),
@@ -255,7 +255,7 @@ async fn the_host_to_talk_to_is_told_of_where_one_is_talked_to() {
         let help = stdout(&output(&runtime, args).await);
         assert_eq!(help.contains("--host"), is_told, "{args:?}: {help}");
     }
-    // It is taken all the same.
+    // The option is still accepted.
     let hosts = output(&runtime, &["hosts", "--host", "41", "--json"]).await;
     assert_eq!(stdout(&hosts), "[]\n", "{}", stderr(&hosts));
     assert!(stdout(&output(&runtime, &["--host", "41", "hosts", "--json"]).await) == "[]\n");
@@ -292,7 +292,7 @@ async fn all_plugins_of_a_host_are_linked_at_once() {
 }
 
 #[tokio::test]
-async fn inspect_tells_all_of_an_artifact_that_was_just_built() {
+async fn inspect_shows_everything_about_an_artifact() {
     let directory = tempfile::tempdir().unwrap();
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/world");
     let args = ["build", plugin.to_str().unwrap(), directory.path().to_str().unwrap()];
@@ -319,14 +319,14 @@ async fn inspect_tells_all_of_an_artifact_that_was_just_built() {
     let refused = output(&directory, &["inspect", broken.to_str().unwrap()]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("broken.so: "), "{}", stderr(&refused));
-    // It says what it can.
+    // It prints the facts that it could read.
     let words = stdout(&refused);
     assert!(words.contains("plugin    world "), "{words}");
     assert!(words.contains("unmaps    no: the file is broken\n"), "{words}");
 }
 
 #[tokio::test]
-async fn inspect_judges_by_the_host_that_is_meant() {
+async fn inspect_checks_the_artifact_against_the_chosen_host() {
     let directory = tempfile::tempdir().unwrap();
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/world");
     let args = ["build", plugin.to_str().unwrap(), directory.path().to_str().unwrap()];
@@ -341,7 +341,7 @@ async fn inspect_judges_by_the_host_that_is_meant() {
     assert_eq!(facts["judged_by"]["host"], json!(null));
     assert!(words.contains("judged by this program, since no host was chosen"), "{words}");
 
-    // The very toolchain of the artifact, but for what a panic does.
+    // The toolchain is that of the artifact, except for the panic strategy.
     let mut built_by = hotswap_artifact::own_toolchain();
     built_by.panic_strategy = "abort".into();
     let socket = directory.path().join("aborting.sock");
@@ -367,12 +367,12 @@ async fn inspect_judges_by_the_host_that_is_meant() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_what_only_this_program_cannot_open_and_goes_on() {
+async fn a_dry_run_reports_an_artifact_that_only_this_program_cannot_open() {
     let directory = tempfile::tempdir().unwrap();
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/world");
     let args = ["build", plugin.to_str().unwrap(), directory.path().to_str().unwrap()];
     let path = stdout(&output(&directory, &args).await).lines().last().unwrap().to_owned();
-    // As a compiler of another release would have built it, which the host has too.
+    // The artifact claims another compiler release, which the host has too.
     let mut artifact = std::fs::read(&path).unwrap();
     let magic = artifact.windows(14).position(|bytes| bytes == b"HOTSWAP-PLUGIN").unwrap();
     artifact[magic + 24..magic + 27].copy_from_slice(b"0.9");
@@ -397,7 +397,7 @@ async fn a_dry_run_tells_what_only_this_program_cannot_open_and_goes_on() {
 }
 
 #[tokio::test]
-async fn inspect_says_what_is_wrong_with_what_is_no_artifact() {
+async fn inspect_says_why_a_file_is_no_artifact() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("text.so");
     std::fs::write(&text, "this is no library").unwrap();
@@ -440,7 +440,7 @@ async fn a_wrong_command_line_exits_with_2() {
 }
 
 #[tokio::test]
-async fn running_what_is_no_host_says_what_it_is() {
+async fn running_a_path_that_is_no_host_says_what_it_is() {
     let runtime = tempfile::tempdir().unwrap();
     let path = runtime.path().to_str().unwrap();
     let no_package = output(&runtime, &["run", path]).await;
@@ -451,7 +451,7 @@ async fn running_what_is_no_host_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn a_run_tells_each_event_on_a_line_and_fails_with_its_host() {
+async fn a_run_prints_each_event_on_a_line_and_fails_with_its_host() {
     let runtime = tempfile::tempdir().unwrap();
     let host = runtime.path().join("host");
     std::fs::write(&host, "#!/bin/sh\necho \"got $*\"\nexit 7\n").unwrap();

@@ -1,4 +1,4 @@
-//! The client against hosts that behave and hosts that do not.
+//! The client with correct hosts and with faulty ones.
 
 use hotswap_console::host::client::Client;
 use hotswap_console::host::socket::{self, HostChoice};
@@ -13,7 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::support::fake_host::FakeHost;
 use crate::support::samples;
 
-/// The host's end of a connection, played by hand.
+/// The host's end of a connection, which the test plays.
 struct HostEnd {
     lines: tokio::io::Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
@@ -90,7 +90,7 @@ async fn a_host_of_another_protocol_is_refused_with_both_versions_named() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_waiting_hears_that_the_host_is_gone() {
+async fn a_waiting_request_fails_when_the_host_is_gone() {
     let (client, _notifications, mut host) = connected().await;
     let gone = async {
         host.next_request().await;
@@ -118,7 +118,7 @@ async fn an_endless_line_ends_the_conversation() {
     let flood = async move {
         let chunk = vec![b'x'; 64 * 1024];
         for _ in 0..=MAX_LINE_BYTES / chunk.len() + 1 {
-            // The client hangs up before all is written.
+            // The client closes the connection before everything is written.
             if write.write_all(&chunk).await.is_err() {
                 break;
             }
@@ -141,7 +141,7 @@ async fn a_request_that_no_host_would_accept_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_subscriber_is_told_of_records_and_of_gaps() {
+async fn a_subscriber_gets_records_and_gaps() {
     let directory = tempfile::tempdir().unwrap();
     let host = FakeHost::listen(directory.path(), 7);
     let choice = HostChoice::Socket(host.socket.clone());
@@ -152,7 +152,7 @@ async fn a_subscriber_is_told_of_records_and_of_gaps() {
     assert_eq!(notifications.recv().await, Some(Notification::Dropped { count: 4 }));
 }
 
-/// The number of a process that has ended.
+/// The id of a process that has ended.
 fn ended_process() -> u32 {
     let mut ended = std::process::Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
@@ -166,7 +166,7 @@ async fn a_stale_socket_of_a_host_is_removed() {
     hotswap_protocol::RuntimeDir::of(rustix::process::getuid().as_raw()).make(None).unwrap();
     drop(tokio::net::UnixListener::bind(&path).unwrap());
     let removed = async {
-        // A process that another test forks has the socket open until it is another program.
+        // A process that another test forks keeps the socket open until it executes another program.
         while path.exists() {
             let error = socket::connect(Some(&HostChoice::Process(pid)), "test").await.err();
             assert_eq!(error.unwrap().kind, ErrorKind::NoHost);
@@ -177,7 +177,7 @@ async fn a_stale_socket_of_a_host_is_removed() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_that_somebody_names_stays() {
+async fn a_stale_socket_that_the_user_names_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(format!("{}.sock", ended_process()));
     drop(tokio::net::UnixListener::bind(&path).unwrap());

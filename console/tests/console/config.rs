@@ -24,7 +24,7 @@ fn problem(text: &str) -> ConfigError {
 }
 
 #[test]
-fn a_command_has_the_keys_it_is_given_and_no_others() {
+fn a_command_has_only_its_configured_keys() {
     let mut console = with_keys("watch = [\"g w\", \"F5\"]\nzoom = \"b\"\nquit = []");
     let watch = [Effect::Order(Order::Watch(Watch::Ask))];
     assert_eq!(console.press("w"), []);
@@ -46,10 +46,10 @@ fn the_footer_and_the_help_show_the_keys_as_they_are() {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_line() {
+fn a_mistake_is_reported_with_its_line() {
     for (text, line, words) in [
         ("[keys]\nreload = \"r\"\nrelod = \"r\"", 3, "`relod` is not a command"),
-        // Of a list of keys, the line where it begins.
+        // For a list of keys, this is the line where the list begins.
         ("[keys]\nreload = [\"r\",\n \"Hyper-R\"]", 2, "`Hyper-R` is not a key"),
         ("[keys]\n\nreload = 1", 3, "a key such as"),
         ("[keys]\nreload = \"F5\"\nbuild = \"F5\"", 3, "F5"),
@@ -66,7 +66,7 @@ fn a_mistake_is_told_with_its_line() {
 }
 
 #[test]
-fn a_bad_file_is_shown_and_the_defaults_serve() {
+fn a_bad_file_is_reported_and_the_defaults_are_used() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("console.toml");
     assert_eq!(config::load(&path).1, None, "there need not be one");
@@ -83,7 +83,7 @@ fn a_bad_file_is_shown_and_the_defaults_serve() {
 }
 
 #[test]
-fn an_ascii_screen_has_nothing_else() {
+fn an_ascii_screen_has_only_ascii_characters() {
     let config: Config = "[theme]\nborders = \"ascii\"\ncolours = \"never\"".parse().unwrap();
     let mut console = Console::connected(120, 36);
     for keys in ["", "?", "Esc R", "Esc :", "Esc i", "Esc 2 ]", "]", "]", "q"] {
@@ -93,7 +93,7 @@ fn an_ascii_screen_has_nothing_else() {
     }
 }
 
-/// The schema that is shipped for editors.
+/// The published schema for editors.
 fn schema() -> Value {
     serde_json::from_str(include_str!("../../../assets/console.schema.json")).unwrap()
 }
@@ -103,7 +103,7 @@ fn names(properties: &Value) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_schema_names_what_the_parser_knows() {
+fn the_schema_has_the_names_that_the_parser_knows() {
     let schema = schema();
     let keys = &schema["properties"]["keys"]["properties"];
     assert_eq!(names(keys), COMMANDS.iter().map(|command| command.name).collect());
@@ -123,7 +123,7 @@ fn the_schema_names_what_the_parser_knows() {
 }
 
 #[test]
-fn what_the_schema_allows_the_parser_takes() {
+fn the_parser_accepts_what_the_schema_allows() {
     let schema = schema();
     let theme = &schema["properties"]["theme"]["properties"];
     for name in ["colours", "borders"] {

@@ -1,4 +1,4 @@
-//! A host that ended by itself, and what its card offers.
+//! Hosts that ended by themselves, and the actions that their card offers.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::screen::model::Phase;
@@ -31,7 +31,7 @@ fn crash_with(console: &mut Console, calls: Option<Vec<InFlightCall>>) {
 }
 
 #[test]
-fn a_crash_after_a_reload_is_mended_with_the_versions_before_it() {
+fn a_crash_after_a_reload_can_be_undone_by_the_earlier_versions() {
     let mut console = after_a_reload();
     console.now_ms += 9_000;
     crash(&mut console);
@@ -44,7 +44,7 @@ fn a_crash_after_a_reload_is_mended_with_the_versions_before_it() {
 }
 
 #[test]
-fn what_was_under_way_is_not_guessed() {
+fn running_calls_are_shown_only_if_they_are_known() {
     let shown = |calls| {
         let mut console = after_a_reload();
         crash_with(&mut console, calls);
@@ -57,7 +57,7 @@ fn what_was_under_way_is_not_guessed() {
 }
 
 #[test]
-fn a_signal_that_only_others_send_is_not_put_down_to_the_program() {
+fn a_signal_from_outside_is_not_blamed_on_the_program() {
     let mut console = after_a_reload();
     let exit = HostExit { code: None, signal: Some(9) };
     console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
@@ -70,7 +70,7 @@ fn a_signal_that_only_others_send_is_not_put_down_to_the_program() {
 }
 
 #[test]
-fn it_can_be_started_as_it_was_all_the_same() {
+fn the_host_can_also_be_started_with_the_same_builds() {
     let mut console = after_a_reload();
     crash(&mut console);
     assert_eq!(console.press("A"), [Effect::Order(Order::Restart)]);
@@ -102,7 +102,7 @@ fn a_host_that_ended_in_a_load_is_started_without_that_build() {
 }
 
 #[test]
-fn a_host_of_somebody_else_is_waited_for() {
+fn the_console_waits_for_a_host_that_it_did_not_start() {
     let mut console = Console::new(120, 36);
     console.session(SessionEvent::Opened {
         name: "sample-host".into(),
@@ -136,7 +136,7 @@ fn the_log_can_be_read_behind_the_card() {
 }
 
 #[test]
-fn what_was_put_back_is_told_until_somebody_is_there() {
+fn the_notice_of_a_restart_stays_until_a_key_is_pressed() {
     let mut console = Console::connected(120, 36);
     for plugin in ["cat", "world"] {
         console.session(SessionEvent::ArtifactRefused {
@@ -174,7 +174,7 @@ fn a_dead_host_looks_dead_behind_its_card() {
 }
 
 #[test]
-fn what_cannot_be_done_for_a_host_of_somebody_else_is_not_offered() {
+fn a_host_that_the_console_did_not_start_is_not_offered_for_a_restart() {
     let mut console = Console::new(120, 36);
     console.session(SessionEvent::Connected { host: samples::host(4121) });
     console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
@@ -187,7 +187,7 @@ fn what_cannot_be_done_for_a_host_of_somebody_else_is_not_offered() {
 }
 
 #[test]
-fn what_is_hidden_of_a_dead_host_is_not_selected() {
+fn hidden_rows_of_a_dead_host_are_not_selected() {
     let mut console = Console::connected(120, 36);
     let exit = HostExit { code: None, signal: Some(11) };
     console.session(SessionEvent::HostExited { exit, expected: false, calls: None });

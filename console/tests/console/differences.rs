@@ -41,7 +41,7 @@ fn a_preview_is_asked_for_shown_and_can_be_carried_out() {
 }
 
 #[test]
-fn what_would_do_nothing_or_be_refused_is_not_carried_out() {
+fn a_preview_of_a_reload_without_effect_or_refused_cannot_be_carried_out() {
     let mut console = Console::connected(120, 36);
     let mut nothing = samples::preview();
     nothing.plugins.iter_mut().for_each(|plugin| plugin.outcome = Outcome::Unchanged);
@@ -63,7 +63,7 @@ fn what_would_do_nothing_or_be_refused_is_not_carried_out() {
 }
 
 #[test]
-fn pinned_calls_are_made_in_what_would_be_loaded_when_that_is_asked_for() {
+fn pinned_calls_are_made_in_the_previewed_builds_on_request() {
     let mut console = Console::connected(120, 36);
     console.press("p");
     assert_eq!(console.press("a"), [], "nothing is known yet");
@@ -82,7 +82,7 @@ fn pinned_calls_are_made_in_what_would_be_loaded_when_that_is_asked_for() {
     assert!(text.contains("\n= world meet(\"Ada\")  \"Hi\"  48 µs\n"), "{text}");
     assert!(text.contains("an empty Vault"), "{text}");
 
-    // Another build is previewed anew, and its calls are others.
+    // Another build gets a new preview, with calls of its own.
     console.session(SessionEvent::Preview(Ok(samples::preview())));
     assert!(!card(&console).contains("≠"));
     assert_eq!(console.press("a"), [Effect::Order(Order::Replay)]);
@@ -92,7 +92,7 @@ fn pinned_calls_are_made_in_what_would_be_loaded_when_that_is_asked_for() {
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_any_more_is_not_shown() {
+fn an_answer_that_is_no_longer_awaited_is_not_shown() {
     let mut console = Console::connected(120, 36);
     console.press("p Esc");
     console.session(SessionEvent::Preview(Ok(samples::preview())));
@@ -100,7 +100,7 @@ fn an_answer_that_nobody_waits_for_any_more_is_not_shown() {
 }
 
 #[test]
-fn the_version_that_serves_is_compared_with_the_work_and_an_earlier_one_with_it() {
+fn the_serving_version_is_compared_with_the_work_tree_and_others_with_the_serving_one() {
     let mut console = Console::connected(120, 36);
     let request = console.compare().unwrap();
     assert_eq!((request.plugin.as_str(), request.from.version, &request.to), ("world", 3, &None));
@@ -131,7 +131,7 @@ fn any_two_versions_of_a_plugin_are_compared() {
 }
 
 #[test]
-fn what_was_built_meanwhile_is_compared_anew() {
+fn a_new_build_is_compared_anew() {
     let mut console = Console::connected(120, 36);
     let request = console.compare().unwrap();
     let changed = SessionEvent::SourcesChanged { plugins: vec!["world".into()], saved_at_ms: 5 };
@@ -141,7 +141,7 @@ fn what_was_built_meanwhile_is_compared_anew() {
 }
 
 #[test]
-fn between_two_versions_the_values_that_the_reload_took_over_are_told() {
+fn a_comparison_lists_the_values_that_the_reload_took_over() {
     let mut console = Console::connected(120, 36);
     let mut vault = samples::vault();
     let mut of_another = vault.data_bag[0].clone();

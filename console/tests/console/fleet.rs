@@ -151,7 +151,7 @@ fn a_console_of_a_fleet_alone() {
 }
 
 #[test]
-fn where_no_fleet_is_known_there_is_no_tab() {
+fn without_a_fleet_there_is_no_fleet_tab() {
     let mut console = Console::connected(120, 36);
     assert!(!console.screen().contains("Fleet"));
     for _ in Tab::ALL {
@@ -173,7 +173,7 @@ fn asked(console: &mut Console, key: &str, question: &str) -> Vec<Effect> {
 }
 
 #[test]
-fn keys_ask_the_fleet_for_something_after_a_question() {
+fn keys_order_changes_of_the_fleet_after_a_question() {
     let mut console = looking(120, 36);
     let rollout = |order| [Effect::Fleet(FleetOrder::Rollout(order))];
     assert_eq!(asked(&mut console, "P", "Promote r3?"), rollout(Order::Promote));
@@ -185,7 +185,7 @@ fn keys_ask_the_fleet_for_something_after_a_question() {
     assert_eq!(asked(&mut console, "r", "Why: ada asked for it"), rollout(Order::Resume));
     assert_eq!(console.press("p"), []);
 
-    // The first is the one before the base; what all run already is none of them.
+    // The first choice is the release before the base. The release that all hosts run is no choice.
     assert_eq!(console.press("R"), [Effect::Fleet(FleetOrder::ListReleases)]);
     let releases = ["r0", "r1", "r2"].map(id).to_vec();
     console.take_in(Input::Fleet(Box::new(FleetNews::Releases(releases))));
@@ -200,7 +200,7 @@ fn keys_ask_the_fleet_for_something_after_a_question() {
 }
 
 #[test]
-fn a_host_stays_selected_wherever_it_goes_and_is_pinned_and_opened() {
+fn a_host_stays_selected_when_rows_move_and_can_be_pinned_and_opened() {
     let mut console = looking(120, 36);
     let selected =
         |console: &Console| console.state.fleet.selected_host(NOW_MS).unwrap().host.id.to_string();
@@ -208,7 +208,7 @@ fn a_host_stays_selected_wherever_it_goes_and_is_pinned_and_opened() {
     console.press("j j j");
     let host = selected(&console);
     assert_eq!(console.press("Enter"), [Effect::Attach(host.clone())]);
-    // It is the worst now.
+    // Now this host is in the worst state.
     let mut worse = seen("baking", &Value::Null);
     let crashed = worse.hosts.iter_mut().find(|it| it.id.as_str() == host).unwrap();
     crashed.state = HostState::Crashed;
@@ -234,7 +234,7 @@ fn a_host_stays_selected_wherever_it_goes_and_is_pinned_and_opened() {
 }
 
 #[test]
-fn what_becomes_of_a_rollout_is_told_also_where_the_tab_is_not_in_front() {
+fn the_result_of_a_rollout_is_reported_even_if_another_tab_is_in_front() {
     let mut console = looking(120, 36);
     update::act(&mut console.state, Action::Show(Tab::Vault));
     assert!(!console.screen().contains("Fleet !"));
@@ -258,7 +258,7 @@ fn the_palette_has_the_commands_and_their_command_lines() {
     console.press("Enter");
     assert!(console.screen().contains("Abort the rollout of r3?"));
     console.press("Esc");
-    // A text is found among the hosts.
+    // The search finds a text among the hosts.
     console.press("/");
     console.write("4125");
     console.press("Enter");

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::console::Console;
 use crate::support::samples;
 
-/// A console whose plugin `world` has one function, `place`, with these parameters.
+/// A console whose plugin `world` has a function `place` with these parameters.
 fn with_parameters(width: u16, height: u16, parameters: Value) -> Console {
     let mut console = Console::connected(width, height);
     let mut snapshot = samples::snapshot(4121);
@@ -130,7 +130,7 @@ fn every_kind_of_value_can_be_typed_or_chosen() {
 }
 
 #[test]
-fn what_is_wrong_is_told_instead_of_called() {
+fn a_wrong_value_is_reported_and_nothing_is_called() {
     let mut console = with_parameters(120, 36, parameters());
     fill_in(&mut console);
     console.press("BackTab BackTab");
@@ -140,7 +140,7 @@ fn what_is_wrong_is_told_instead_of_called() {
 }
 
 #[test]
-fn what_a_call_gave_is_seen_below_a_long_form() {
+fn the_result_of_a_call_is_shown_below_a_long_form() {
     let mut console = with_parameters(80, 24, parameters());
     fill_in(&mut console);
     let call = ordered(&console.press("Enter"))[0].clone();
@@ -166,7 +166,7 @@ fn a_function_stays_selected_when_others_come_before_it() {
 fn optional_values_and_items_can_be_removed_again() {
     let mut console = with_parameters(120, 36, parameters());
     fill_in(&mut console);
-    // Up to the second tag, and to the note.
+    // The focus moves up to the second tag, and to the note.
     console.press("BackTab BackTab BackTab BackTab BackTab Ctrl-X");
     console.press("BackTab BackTab BackTab Ctrl-X");
     let mut expected = filled_in();
@@ -177,7 +177,7 @@ fn optional_values_and_items_can_be_removed_again() {
 }
 
 #[test]
-fn what_can_be_added_and_removed_is_offered_where_it_can() {
+fn adding_and_removing_items_is_offered_only_where_it_is_possible() {
     let mut console = with_parameters(120, 36, parameters());
     fill_in(&mut console);
     let mut offered = |keys: &str| {
@@ -189,7 +189,7 @@ fn what_can_be_added_and_removed_is_offered_where_it_can() {
         assert_eq!(keys.contains("add item"), help.contains("Add an item to the list."), "{help}");
         (keys.contains("add item"), help.contains("Remove the item, or the optional value."))
     };
-    // The colour; the second tag; the note, which is optional.
+    // The focus is on the colour, on the second tag, and on the optional note.
     assert_eq!(offered("Tab BackTab"), (false, false));
     assert_eq!(offered("BackTab BackTab BackTab BackTab BackTab"), (true, true));
     assert_eq!(offered("BackTab BackTab BackTab"), (false, true));
@@ -197,7 +197,7 @@ fn what_can_be_added_and_removed_is_offered_where_it_can() {
 }
 
 #[test]
-fn a_form_is_json_and_lines_again() {
+fn a_form_switches_between_json_and_lines() {
     let mut console = with_parameters(120, 36, parameters());
     fill_in(&mut console);
     console.press("F4");
@@ -228,7 +228,7 @@ fn json_is_edited_over_several_lines() {
     let pretty = serde_json::to_string_pretty(&filled_in()[0]).unwrap();
     assert_eq!(order_text(&console), pretty);
 
-    // In the text the arrows move, and at its ends they go through the history.
+    // Arrows move within the text; at its ends they go through the history.
     console.press("Down End Left Backspace");
     console.write("4");
     console.press("Alt-Enter");
@@ -242,7 +242,7 @@ fn json_is_edited_over_several_lines() {
 }
 
 #[test]
-fn enter_goes_on_with_json_that_is_not_complete() {
+fn enter_begins_a_new_line_while_json_is_incomplete() {
     let mut console = with_parameters(120, 36, json!([parameters()[0]]));
     console.press("i F4");
     console.write("{\"rounds\": 1,");
@@ -280,7 +280,7 @@ fn a_click_chooses_which_json_is_typed() {
 }
 
 #[test]
-fn nothing_is_sent_while_a_line_is_wrong_and_that_line_gets_the_keyboard() {
+fn while_a_line_is_wrong_nothing_is_sent_and_that_line_gets_the_focus() {
     let mut console = with_parameters(120, 36, parameters());
     fill_in(&mut console);
     for _ in 0..9 {
@@ -294,7 +294,7 @@ fn nothing_is_sent_while_a_line_is_wrong_and_that_line_gets_the_keyboard() {
 }
 
 #[test]
-fn what_was_called_is_kept_for_later_runs_and_offered_again() {
+fn earlier_calls_are_kept_and_offered_in_later_runs() {
     let mut console = with_parameters(120, 36, parameters());
     fill_in(&mut console);
     let effects = console.press("Enter");
@@ -312,7 +312,7 @@ fn what_was_called_is_kept_for_later_runs_and_offered_again() {
 }
 
 #[test]
-fn the_history_file_is_bounded_private_and_survives_what_is_broken() {
+fn the_history_file_is_bounded_and_private_and_broken_lines_are_skipped() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state/history.json");
@@ -390,13 +390,13 @@ fn compare_with_stored(console: &mut Console) {
     let answers = Box::new([Ok(answer(3, "new", 8_000)), Ok(answer(0, "old", 12_000))]);
     console.session(SessionEvent::InvokedInBoth { operation: call, answers });
     console.press("Esc");
-    // It is called again in the same way.
+    // The next call is made in the same way.
     assert_eq!(console.press("."), [order]);
     assert!(console.state.functions.results[0].runs());
 }
 
 #[test]
-fn a_build_that_is_only_stored_is_called_beside_what_serves() {
+fn a_stored_build_is_called_beside_the_serving_version() {
     let mut console = with_parameters(120, 36, json!([]));
     compare_with_stored(&mut console);
     let result = &console.state.functions.results[1];
@@ -417,7 +417,7 @@ fn the_screens_of_a_call_of_a_stored_build() {
 }
 
 #[test]
-fn where_one_version_fails_the_other_is_called_by_itself() {
+fn if_one_version_fails_the_other_is_called_alone() {
     let mut console = with_parameters(120, 36, json!([]));
     console.press("i F5");
     let both = call_of("world", json!([]), 1).beside(Some("world@2".into()));
@@ -445,7 +445,7 @@ fn without_another_version_the_way_to_keep_one_is_named() {
 }
 
 #[test]
-fn a_version_is_kept_loaded_and_let_go() {
+fn a_version_can_be_kept_loaded_and_released() {
     let mut console = Console::connected(120, 36);
     assert_eq!(console.press("K"), [Effect::Order(Order::Hold("world@3".into()))]);
     console.session(SessionEvent::Held { target: "world@3".into(), answer: Ok(true) });
@@ -457,7 +457,7 @@ fn a_version_is_kept_loaded_and_let_go() {
 }
 
 #[test]
-fn what_is_kept_loaded_is_asked_for_again_when_the_same_host_answers_again() {
+fn versions_are_kept_loaded_again_after_a_reconnect_to_the_same_host() {
     let mut console = Console::connected(120, 36);
     for target in ["world@2", "world@3"] {
         console.session(SessionEvent::Held { target: target.into(), answer: Ok(true) });
@@ -476,7 +476,7 @@ fn what_is_kept_loaded_is_asked_for_again_when_the_same_host_answers_again() {
     console.session(SessionEvent::Held { target: "world@3".into(), answer: Ok(true) });
     assert_eq!(console.press("K"), [Effect::Order(Order::Release("world@3".into()))]);
 
-    // Of another process nothing is asked that was of the one before.
+    // A new process gets no requests for versions of the earlier process.
     console.session(SessionEvent::Disconnected { reason: "it ended".into() });
     console.session(SessionEvent::HostStarted { pid: 4200 });
     let effects = console.session(SessionEvent::Connected { host: samples::host(4200) });
@@ -501,7 +501,7 @@ fn a_call_is_repeated_and_its_histogram_shown() {
 }
 
 #[test]
-fn a_form_is_left_while_its_call_goes_on_and_a_key_cancels_that() {
+fn a_form_can_be_left_while_its_call_runs_and_a_key_cancels_the_call() {
     let mut console = with_parameters(120, 36, json!([]));
     console.press("i Enter");
     assert!(console.state.is_working());
@@ -621,7 +621,7 @@ fn only_times_of_many_calls_are_compared() {
 }
 
 #[test]
-fn a_call_that_fails_says_of_which_version_it_was_and_when() {
+fn a_failed_call_names_its_version_and_time() {
     let mut console = with_parameters(120, 36, json!([]));
     console.press("i Enter");
     let error = WireError::new(ErrorKind::Panic, "world v3 panicked in place: boom");
@@ -631,7 +631,7 @@ fn a_call_that_fails_says_of_which_version_it_was_and_when() {
 }
 
 #[test]
-fn results_name_the_patch_that_gave_them() {
+fn results_name_the_patch_that_ran() {
     let mut console = with_parameters(120, 36, json!([]));
     console.press("i F5");
     let call = call_of("world", json!([]), 1).beside(Some("world@2".into()));

@@ -504,7 +504,7 @@ fn run_lines() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_page_shows_what_is_printed() {
+async fn the_page_shows_the_printed_output() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/json.md");
     let page = page().await;
     if std::env::var_os("UPDATE_ASSETS").is_some() {
@@ -519,7 +519,7 @@ fn fields(value: &Value, path: &str, all: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {
-                // A schema's fields are another standard's.
+                // The fields of a JSON Schema belong to another standard.
                 let path = format!("{path}.{name}");
                 if !matches!(name.as_str(), "schema" | "returns") {
                     fields(value, &path, all);

@@ -1,4 +1,4 @@
-//! Keys go in, and effects and state come out.
+//! Keys, and the effects and states that follow from them.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
@@ -37,7 +37,7 @@ fn end() -> Vec<Effect> {
 }
 
 #[test]
-fn quitting_asks_while_the_host_is_ours() {
+fn quitting_asks_if_it_would_end_the_host() {
     let mut console = connected();
     assert_eq!(console.press("q"), []);
     assert_eq!(console.press("Esc"), []);
@@ -49,7 +49,7 @@ fn quitting_asks_while_the_host_is_ours() {
 }
 
 #[test]
-fn what_cannot_be_called_says_why_and_what_can() {
+fn a_version_that_cannot_be_called_says_why_and_which_can() {
     for (keys, words) in [
         ("j j i", "world v1 is freed and cannot be called; select v3, which serves"),
         ("G i", "dog v1 never served and cannot be called; R loads another build"),
@@ -62,7 +62,7 @@ fn what_cannot_be_called_says_why_and_what_can() {
 }
 
 #[test]
-fn quitting_does_not_ask_where_nothing_would_end() {
+fn quitting_does_not_ask_if_no_host_would_end() {
     let mut console = Console::new(120, 36);
     assert_eq!(console.press("q"), end());
 }
@@ -74,7 +74,7 @@ fn a_signal_ends_the_session_without_a_question() {
 }
 
 #[test]
-fn the_keyboard_goes_round_the_panels() {
+fn tab_moves_the_focus_through_the_panels() {
     let mut console = connected();
     assert_eq!(console.state.focus, Panel::Plugins);
     console.press("Tab");
@@ -88,7 +88,7 @@ fn the_keyboard_goes_round_the_panels() {
 }
 
 #[test]
-fn reload_and_build_are_orders() {
+fn keys_order_a_reload_and_a_build() {
     let mut console = connected();
     let reload = Effect::Order(Order::Operate(Operation::Reload));
     assert_eq!(console.press("r"), [reload]);
@@ -97,7 +97,7 @@ fn reload_and_build_are_orders() {
 }
 
 #[test]
-fn a_save_is_reloaded_only_built_or_left_alone() {
+fn a_save_is_reloaded_only_built_or_ignored_as_set() {
     let mut console = connected();
     let twin = command_line(&console.state, &Action::NextWatch);
     assert_eq!(twin.unwrap(), "hotswap run /src/sample-host --watch=ask");
@@ -134,7 +134,7 @@ fn a_reload_that_would_break_something_asks_and_leaves_a_form_alone() {
 }
 
 #[test]
-fn a_build_that_nobody_reloads_is_offered_for_a_look() {
+fn a_build_that_is_not_reloaded_can_be_previewed() {
     let mut console = connected();
     let notice = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
     console.session(samples::built(BuildEffect::NewCode));
@@ -151,13 +151,13 @@ fn a_build_that_nobody_reloads_is_offered_for_a_look() {
     console.session(samples::built(BuildEffect::NewCode));
     assert_eq!(notice(&console), "world built (4c0ffee0); p preview, r reload");
     assert_eq!(console.press("p"), [Effect::Order(Order::Preview)]);
-    // What is looked at is the newest build.
+    // The preview shows the newest build.
     let effects = console.session(samples::built(BuildEffect::NewCode));
     assert!(effects.contains(&Effect::Order(Order::Preview)));
 }
 
 #[test]
-fn a_form_sends_what_its_types_say() {
+fn a_form_sends_values_of_its_parameter_types() {
     let mut console = connected();
     console.press("i");
     console.write("42");
@@ -179,7 +179,7 @@ fn a_form_sends_what_its_types_say() {
 }
 
 #[test]
-fn a_form_remembers_what_was_typed() {
+fn a_form_remembers_typed_values() {
     let mut console = connected();
     let typed = |console: &Console| console.state.functions.form.as_ref().unwrap().texts();
     for name in ["Ada", "Bob"] {
@@ -198,7 +198,7 @@ fn a_form_remembers_what_was_typed() {
 }
 
 #[test]
-fn a_form_takes_keys_that_mean_something_elsewhere_and_pasted_text() {
+fn a_form_accepts_pasted_text_and_keys_that_are_commands_elsewhere() {
     let mut console = connected();
     console.press("i");
     console.write("q r");
@@ -215,7 +215,7 @@ fn an_earlier_version_can_be_called_by_its_number() {
 }
 
 #[test]
-fn only_what_was_replaced_can_be_freed_and_only_when_confirmed() {
+fn only_a_replaced_version_can_be_freed_after_a_confirmation() {
     let mut console = connected();
     assert_eq!(console.press("D"), []);
     assert!(console.state.notice.as_ref().unwrap().text.contains("serves"));
@@ -306,7 +306,7 @@ fn the_palette_goes_to_plugins_functions_values_and_reloads() {
 }
 
 #[test]
-fn the_own_call_that_holds_a_version_is_cancelled_first_where_that_is_wanted() {
+fn a_call_of_this_console_that_holds_a_version_can_be_cancelled_before_the_free() {
     let mut console = connected();
     let mut snapshot = samples::snapshot(4121);
     snapshot.plugins[0].functions[0].is_async = true;
@@ -344,7 +344,7 @@ fn the_palette_copies_the_command_line_that_does_the_same() {
 }
 
 #[test]
-fn a_key_that_does_not_go_with_the_one_before_means_what_it_means_alone() {
+fn a_key_that_completes_no_combination_keeps_its_own_meaning() {
     let mut console = connected();
     console.press("G g 2");
     assert_eq!(console.state.focus, Panel::Tabs);
@@ -353,7 +353,7 @@ fn a_key_that_does_not_go_with_the_one_before_means_what_it_means_alone() {
 }
 
 #[test]
-fn a_reload_names_both_versions_also_when_the_snapshot_comes_first() {
+fn a_reload_names_both_versions_even_if_the_snapshot_comes_first() {
     let mut console = connected();
     let mut snapshot = samples::snapshot(4121);
     snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
@@ -366,7 +366,7 @@ fn a_reload_names_both_versions_also_when_the_snapshot_comes_first() {
 }
 
 #[test]
-fn a_reload_that_changes_nothing_is_said_but_not_kept() {
+fn a_reload_that_changes_nothing_is_reported_but_not_listed() {
     let mut console = connected();
     let mut report = samples::report();
     report.plugins[0].outcome = Outcome::Held;
@@ -393,14 +393,14 @@ fn a_snapshot_that_changes_nothing_is_not_drawn() {
     let same = || SessionEvent::Snapshot(Box::new(samples::snapshot(4121)));
     assert_eq!(console.session(same()), []);
     assert_eq!(console.session(SessionEvent::SameSnapshot), []);
-    // But for the minutes that the host is up.
+    // Only the uptime in minutes changes.
     console.now_ms += 60_000;
     assert_eq!(console.session(same()), [Effect::Draw]);
     assert_eq!(console.take_in(Input::Tick), []);
 }
 
 #[test]
-fn the_vault_is_asked_for_only_while_it_is_in_sight() {
+fn the_vault_is_requested_only_while_it_is_visible() {
     let mut console = connected();
     let ask = Effect::Order(Order::Operate(Operation::Vault));
     assert_eq!(console.press("2 ]"), std::slice::from_ref(&ask));
@@ -415,7 +415,7 @@ fn the_vault_is_asked_for_only_while_it_is_in_sight() {
 }
 
 #[test]
-fn scrolling_up_leaves_follow_and_the_end_returns_to_it() {
+fn scrolling_up_stops_following_and_the_end_resumes_it() {
     let mut console = connected();
     console.logs(lines(100));
     console.press("3 k k");
@@ -462,7 +462,7 @@ fn levels_and_errors_are_found() {
     assert!(console.state.notice.as_ref().unwrap().text.contains("no later error"));
     console.press("l l l l");
     assert_eq!(console.state.logs.level(), Some(LogLevel::Error));
-    // The marker of the start passes each level.
+    // The marker of the start is shown at each level.
     assert_eq!(console.state.logs.passing(), 11);
 }
 
@@ -484,12 +484,12 @@ fn the_ring_keeps_a_bounded_number_of_lines() {
     console.logs(lines(capacity + 5_000));
     assert_eq!(console.state.logs.len() as u64, capacity);
     assert_eq!(console.state.logs.passing() as u64, capacity);
-    // What was selected is gone; the oldest line takes its place.
+    // The selected line is gone, and the oldest line is selected instead.
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 5001"));
 }
 
 #[test]
-fn a_failed_build_comes_to_the_front_and_goes_again() {
+fn a_failed_build_comes_to_the_front_until_a_build_succeeds() {
     let mut console = connected();
     let job = Job::BuildPlugin("world".into());
     let build = |console: &mut Console, outcome| {
@@ -506,7 +506,7 @@ fn a_failed_build_comes_to_the_front_and_goes_again() {
 }
 
 #[test]
-fn unloading_what_has_no_artifact_is_asked_first() {
+fn unloading_plugins_without_an_artifact_needs_a_confirmation() {
     let mut console = connected();
     assert_eq!(console.press("P"), []);
     let Some(Overlay::Confirm { question, .. }) = &console.state.overlay else {
@@ -586,7 +586,7 @@ fn a_host_that_ended_can_be_started_again() {
 }
 
 #[test]
-fn on_the_smallest_screen_it_is_seen_what_takes_the_keys() {
+fn the_smallest_screen_shows_what_has_the_focus() {
     let mut console = Console::connected(30, 8);
     let mut shows = |keys: &str, text: &str, expected: &str| {
         console.press(keys);
@@ -603,7 +603,7 @@ fn on_the_smallest_screen_it_is_seen_what_takes_the_keys() {
 }
 
 #[test]
-fn a_rollback_says_that_it_was_one_and_what_it_holds_back_and_one_key_lets_go() {
+fn a_rollback_is_reported_with_what_it_holds_back_and_one_key_releases_it() {
     let mut console = connected();
     let mut report = samples::report();
     report.rolled_back = Some("world".into());
@@ -632,7 +632,7 @@ fn a_rollback_says_that_it_was_one_and_what_it_holds_back_and_one_key_lets_go() 
 }
 
 #[test]
-fn what_was_told_ends_by_itself_or_with_a_key_and_can_be_read_again() {
+fn a_notice_ends_by_itself_or_with_a_key_and_can_be_read_again() {
     let mut console = connected();
     console.press("T");
     assert!(console.screen().contains("· theme: light"), "{}", console.screen());
@@ -650,7 +650,7 @@ fn what_was_told_ends_by_itself_or_with_a_key_and_can_be_read_again() {
 }
 
 #[test]
-fn errors_are_offered_where_there_are_some() {
+fn keys_for_errors_are_offered_only_if_there_are_errors() {
     let mut console = connected();
     console.press("2 ] ] ]");
     assert!(!console.screen().contains("next error"), "{}", console.screen());
@@ -661,7 +661,7 @@ fn errors_are_offered_where_there_are_some() {
 }
 
 #[test]
-fn what_failed_is_shown_for_long_enough_to_be_read() {
+fn a_failure_is_shown_long_enough_to_be_read() {
     let mut console = connected();
     let failed = |console: &mut Console| {
         let (at_ms, error) = (console.now_ms, samples::refusal());
@@ -669,7 +669,7 @@ fn what_failed_is_shown_for_long_enough_to_be_read() {
     };
     let sorts = |console: &Console| console.state.notice.as_ref().map(|notice| notice.sort);
     failed(&mut console);
-    // All of this comes before the failure was drawn.
+    // All these events come before the failure is drawn.
     failed(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
     console.session(samples::built(BuildEffect::NewCode));
@@ -677,7 +677,7 @@ fn what_failed_is_shown_for_long_enough_to_be_read() {
     assert_eq!(sorts(&console), Some(NoticeSort::Failure));
     assert!(console.screen().contains("  +1: M"), "{}", console.screen());
     assert!(console.state.changes_by_itself());
-    // What a key asks for comes at once; the failure comes again.
+    // The answer to a key is shown at once, and then the failure again.
     console.press("T");
     assert_eq!(sorts(&console), Some(NoticeSort::Note));
     console.now_ms += 3001;
@@ -688,7 +688,7 @@ fn what_failed_is_shown_for_long_enough_to_be_read() {
     let screen = console.screen();
     assert!(screen.contains("✔ world built (") && !screen.contains(": M"), "{screen}");
     assert!(!console.state.changes_by_itself());
-    // A success takes the place of the failure that it mends.
+    // A success replaces the failure that it resolves.
     failed(&mut console);
     console.now_ms += 3001;
     console.session(samples::built(BuildEffect::UpToDate));
@@ -696,7 +696,7 @@ fn what_failed_is_shown_for_long_enough_to_be_read() {
 }
 
 #[test]
-fn programs_that_write_over_the_screen_are_told_once_each_and_all_is_drawn_anew() {
+fn each_program_that_writes_over_the_screen_is_reported_once_and_the_screen_is_redrawn() {
     let mut console = connected();
     let written_over = |console: &mut Console, names: &[&str]| {
         let programs = names.iter().map(|name| Program { name: (*name).into(), pid: 4711 });
@@ -716,7 +716,7 @@ fn programs_that_write_over_the_screen_are_told_once_each_and_all_is_drawn_anew(
 }
 
 #[test]
-fn tabs_have_keys_the_last_call_is_made_again_and_the_screen_is_drawn_anew() {
+fn keys_choose_tabs_repeat_the_last_call_and_redraw_the_screen() {
     let mut console = connected();
     console.press("Alt-5");
     assert_eq!((console.state.tab, console.state.focus), (Tab::Timeline, Panel::Tabs));
@@ -736,7 +736,7 @@ fn tabs_have_keys_the_last_call_is_made_again_and_the_screen_is_drawn_anew() {
 }
 
 #[test]
-fn the_help_tells_in_sentences_what_can_be_done_now() {
+fn the_help_lists_the_currently_possible_commands_in_sentences() {
     let help = |console: &mut Console, keys: &str| {
         console.press(keys);
         let screen = console.screen();
@@ -759,7 +759,7 @@ fn the_help_tells_in_sentences_what_can_be_done_now() {
 }
 
 #[test]
-fn the_panel_that_has_the_keyboard_is_filtered() {
+fn the_panel_with_the_focus_is_filtered() {
     let mut console = connected();
     console.press("/");
     console.write("CA");
@@ -789,7 +789,7 @@ fn the_panel_that_has_the_keyboard_is_filtered() {
 }
 
 #[test]
-fn a_slash_in_a_tab_of_lines_looks_there_and_n_goes_on() {
+fn a_slash_in_a_tab_of_lines_searches_it_and_n_finds_the_next() {
     let mut console = connected();
     console.press("2");
     for (generation, version) in [(4, 4), (5, 5), (6, 6)] {
@@ -800,7 +800,7 @@ fn a_slash_in_a_tab_of_lines_looks_there_and_n_goes_on() {
     }
     console.press("Alt-5 /");
     console.write("V4");
-    // It is in `v3 → v4` and in `v4 → v5`; the newest is selected, and the match after it is below.
+    // `v4` is in `v3 → v4` and in `v4 → v5`. The newest is selected, and the next match is below it.
     assert_eq!(console.state.timeline.selected(), 1);
     assert!(console.screen().contains("[Timeline]") && console.screen().contains("/V4"));
     assert_eq!(console.state.logs.pattern(), "", "the log is left alone");
@@ -836,7 +836,7 @@ fn a_slash_in_a_tab_of_lines_looks_there_and_n_goes_on() {
 }
 
 #[test]
-fn the_first_start_says_what_to_edit_and_selects_what_has_something_to_show() {
+fn the_first_start_says_what_to_edit_and_selects_a_plugin_with_functions() {
     let mut console = Console::connected(120, 36);
     let mut snapshot = samples::snapshot(4121);
     snapshot.generation = 1;
@@ -850,7 +850,7 @@ fn the_first_start_says_what_to_edit_and_selects_what_has_something_to_show() {
     let watch = |mode| SessionEvent::Watching { on: true, mode, error: None, file_system: None };
     console.session(watch(Watch::Build));
     assert!(console.screen().contains("world is built. p shows what"), "{}", console.screen());
-    // Whoever has called something knows.
+    // After the first call, the hints are not shown again.
     let operation = Operation::invoke("world".into(), "greet".into(), vec!["Ada".into()]);
     let answer = Ok(samples::greeting());
     console.session(SessionEvent::Invoked { operation, answer });

@@ -87,7 +87,7 @@ fn lines_are_filtered_by_plugin_version_target_and_stream() {
 }
 
 #[test]
-fn a_writer_is_completed_from_those_that_wrote() {
+fn a_writer_in_the_filter_is_completed_from_the_writers_of_lines() {
     let mut console = mixed(120, 36);
     console.press("t");
     console.write("wor");
@@ -101,7 +101,7 @@ fn a_writer_is_completed_from_those_that_wrote() {
 }
 
 #[test]
-fn a_filter_is_inverted_and_a_search_leaves_the_others_in_sight() {
+fn a_filter_can_be_inverted_and_a_search_keeps_other_lines_visible() {
     let mut console = mixed(120, 36);
     console.press("3 /");
     console.write("world");
@@ -144,7 +144,7 @@ fn a_filter_keeps_the_selected_line_or_the_next_that_passes() {
 }
 
 #[test]
-fn marked_lines_are_found_again_around_the_end() {
+fn keys_go_through_marked_lines_and_wrap_around() {
     let mut console = mixed(120, 36);
     assert_eq!(console.press("M"), []);
     assert!(console.state.notice.as_ref().unwrap().text.contains("no line is marked"));
@@ -171,7 +171,7 @@ fn several_lines_are_selected_and_copied_without_borders_and_colours() {
 }
 
 #[test]
-fn what_the_filter_shows_is_written_to_a_file_of_its_own() {
+fn the_filtered_log_is_written_to_a_new_file() {
     let mut console = mixed(120, 36);
     filter_writers(&mut console, "world@3");
     console.press("3 /");
@@ -190,7 +190,7 @@ fn what_the_filter_shows_is_written_to_a_file_of_its_own() {
 }
 
 #[test]
-fn too_much_for_a_clipboard_is_not_copied() {
+fn a_text_that_is_too_large_for_the_clipboard_is_not_copied() {
     let mut console = Console::connected(120, 36);
     let line = "x".repeat(1024);
     console.logs((0..1200).map(|_| plain(&line)).collect());
@@ -211,7 +211,7 @@ fn lost_lines_are_counted_where_they_were_lost() {
 }
 
 #[test]
-fn a_changed_filter_looks_at_the_newest_lines_first_and_yields_to_the_keyboard() {
+fn a_changed_filter_checks_the_newest_lines_first_and_lets_keys_interrupt_it() {
     let mut console = Console::connected(120, 36);
     let capacity = hotswap_console::screen::model::logs::CAPACITY;
     for chunk in 0..capacity / 1000 {
@@ -226,7 +226,7 @@ fn a_changed_filter_looks_at_the_newest_lines_first_and_yields_to_the_keyboard()
     assert!(seen > 0 && seen < 100, "{seen} so far");
     let newest = state.logs.row(seen - 1).unwrap().text.clone();
     assert_eq!(newest, "line 99 7");
-    // What comes meanwhile takes its place at the end, and nothing is found twice.
+    // New lines are appended at the end, and no line is found twice.
     press(state, Input::Logs(vec![plain("line 100 7")]));
     while state.logs.is_scanning() {
         press(state, Input::Scan);
@@ -269,7 +269,7 @@ fn the_screens_of_a_filtered_log() {
 }
 
 #[test]
-fn the_header_tells_how_far_the_log_is_behind() {
+fn the_header_shows_how_far_the_log_lags() {
     let mut console = Console::connected(120, 36);
     let written = |at_ms| {
         let record = samples::record(1, LogLevel::Info, "listening");
@@ -286,7 +286,7 @@ fn the_header_tells_how_far_the_log_is_behind() {
 }
 
 #[test]
-fn a_long_filter_leaves_the_counts_in_sight() {
+fn a_long_filter_does_not_hide_the_counts() {
     let mut console = mixed(120, 36);
     console.press("3 /");
     console.write(&"turns ".repeat(30));
@@ -311,7 +311,7 @@ fn lines_of_replaced_versions_are_dimmed_and_long_ones_wrap_at_words() {
 }
 
 #[test]
-fn a_line_with_more_rows_than_are_in_sight_is_scrolled_through() {
+fn a_line_that_is_taller_than_the_panel_can_be_scrolled() {
     let mut console = Console::connected(80, 24);
     let long: Vec<String> = (0..60).map(|number| format!("part-number-{number:02}")).collect();
     let lines = ["before", &long.join(" "), "after"];

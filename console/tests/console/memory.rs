@@ -1,4 +1,4 @@
-//! The state that a console remembers from the last one, and the choice of a host.
+//! The state that a console restores from an earlier console, and the choice of a host.
 
 use hotswap_console::screen::input::action::Motion;
 use hotswap_console::screen::layout::{Panel, Tab};
@@ -27,7 +27,7 @@ fn opened(name: &str) -> SessionEvent {
 }
 
 #[test]
-fn a_console_looks_as_it_did_when_its_host_was_left() {
+fn a_console_restores_its_state_for_the_same_host() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("below/screens.json");
     assert_eq!(screens::load(&file).unwrap(), Memory::default());
@@ -59,7 +59,7 @@ fn a_console_looks_as_it_did_when_its_host_was_left() {
 }
 
 #[test]
-fn the_first_build_stays_in_front_until_it_is_done() {
+fn the_build_tab_stays_in_front_until_the_first_build_is_done() {
     let mut console = Console::connected(120, 36);
     console.press("2 ]");
     let mut memory = Memory::default();
@@ -79,7 +79,7 @@ fn the_first_build_stays_in_front_until_it_is_done() {
 }
 
 #[test]
-fn a_console_that_builds_nothing_does_not_begin_with_the_builds() {
+fn a_console_that_builds_nothing_does_not_begin_with_the_build_tab() {
     let mut before = Console::connected(120, 36);
     before.press("2 ] ] ]");
     let mut memory = Memory::default();
@@ -114,7 +114,7 @@ fn a_broken_file_is_an_error_and_is_replaced() {
 }
 
 #[test]
-fn only_so_many_hosts_are_remembered() {
+fn a_limited_number_of_hosts_is_remembered() {
     let mut memory = Memory::default();
     for number in 0..200 {
         let mut console = Console::new(120, 36);

@@ -14,14 +14,14 @@ use crate::support::console::Console;
 use crate::support::samples;
 
 #[test]
-fn the_mouse_is_taken_and_left_to_the_terminal_again() {
+fn the_mouse_can_be_left_to_the_terminal() {
     let mut console = Console::connected(120, 36);
     assert_eq!(console.press("F2"), [Effect::CaptureMouse(true)]);
     assert_eq!(console.press("F2"), [Effect::CaptureMouse(false)]);
 }
 
 #[test]
-fn a_click_gives_the_keyboard_selects_and_opens() {
+fn a_click_moves_the_focus_selects_and_opens() {
     let mut console = Console::connected(120, 36);
     console.click("v2   retired");
     assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world@2"));
@@ -48,7 +48,7 @@ fn a_click_gives_the_keyboard_selects_and_opens() {
 }
 
 #[test]
-fn the_wheel_scrolls_what_is_under_it_without_giving_it_the_keyboard() {
+fn the_wheel_scrolls_the_panel_under_it_without_moving_the_focus() {
     let mut console = Console::connected(120, 36);
     let line =
         |number| LogLine::Output { stream: OutputStream::Stdout, text: format!("line {number}") };
@@ -68,7 +68,7 @@ fn the_wheel_scrolls_what_is_under_it_without_giving_it_the_keyboard() {
 }
 
 #[test]
-fn the_wheel_leaves_a_form_with_what_was_typed() {
+fn the_wheel_keeps_the_typed_values_of_a_form() {
     let mut console = Console::connected(120, 36);
     console.press("i");
     console.write("Ada");
@@ -77,7 +77,7 @@ fn the_wheel_leaves_a_form_with_what_was_typed() {
 }
 
 #[test]
-fn a_click_selects_a_wrapped_line_in_any_of_its_rows() {
+fn a_click_on_any_row_of_a_wrapped_line_selects_the_line() {
     let mut console = Console::connected(120, 36);
     let long = format!("{} the end of it", "word ".repeat(30));
     let text = |text: &str| LogLine::Output { stream: OutputStream::Stdout, text: text.into() };
@@ -149,7 +149,7 @@ fn a_click_selects_a_line_of_a_difference() {
 }
 
 #[test]
-fn clicks_on_nothing_and_at_every_place_are_harmless() {
+fn a_click_at_any_place_is_harmless() {
     for (width, height) in [(120, 36), (80, 24), (60, 15), (30, 8)] {
         for tab in 0..6 {
             let mut console = Console::connected(width, height);

@@ -1,4 +1,4 @@
-//! Pinned calls: pinning by a key, comparing after each reload, and pinning again in another process.
+//! Pinned calls: pinning by a key, comparing after each reload, and pinning again in a new process.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
@@ -47,7 +47,7 @@ fn call(console: &mut Console) {
 }
 
 #[test]
-fn the_call_that_was_made_last_is_pinned_and_unpinned_by_one_key() {
+fn one_key_pins_and_unpins_the_last_call() {
     let mut console = Console::connected(120, 36);
     assert_eq!(console.press("a"), []);
     assert!(console.screen().contains("there is no call to pin yet"));
@@ -63,7 +63,7 @@ fn the_call_that_was_made_last_is_pinned_and_unpinned_by_one_key() {
 }
 
 #[test]
-fn what_gives_something_else_comes_first_and_is_told() {
+fn pinned_calls_with_another_result_come_first_and_are_reported() {
     let mut console = Console::connected(120, 36);
     called(&mut console, samples::pin(1, "Hi", "Hi"));
     called(&mut console, samples::pin(2, "Hello, Ada!", "HELLO, ADA!"));
@@ -92,7 +92,7 @@ fn what_gives_something_else_comes_first_and_is_told() {
 }
 
 #[test]
-fn the_calls_are_pinned_again_in_another_process_once_their_plugin_serves() {
+fn calls_are_pinned_again_in_a_new_process_when_their_plugin_serves() {
     let mut console = Console::connected(120, 36);
     called(&mut console, samples::pin(1, "Hi", "Hi"));
     let exit = HostExit { code: Some(0), signal: None };

@@ -39,7 +39,7 @@ fn row_of_world(console: &Console) -> String {
 }
 
 #[test]
-fn the_rate_of_calls_is_drawn_as_a_sparkline_that_moves_on() {
+fn the_rate_of_calls_is_drawn_as_a_moving_sparkline() {
     let mut console = Console::connected(120, 36);
     for calls in [1_234, 1_234, 1_244, 1_274, 1_354, 1_354] {
         a_second_later(&mut console, with_calls(calls));
@@ -52,7 +52,7 @@ fn the_rate_of_calls_is_drawn_as_a_sparkline_that_moves_on() {
 }
 
 #[test]
-fn what_is_not_to_be_seen_is_not_drawn() {
+fn changes_that_are_not_visible_do_not_redraw_the_screen() {
     let mut console = Console::connected(120, 36);
     a_second_later(&mut console, with_calls(1_234));
     assert!(a_second_later(&mut console, with_calls(1_235)), "the sparkline is new");
@@ -61,7 +61,7 @@ fn what_is_not_to_be_seen_is_not_drawn() {
     }
     assert!(!a_second_later(&mut console, with_calls(1_235)));
     assert!(!a_second_later_the_same(&mut console));
-    // Between two samples 1.2k stays 1.2k.
+    // The shown rate, 1.2k, is the same for both samples.
     console.now_ms += 100;
     let event = SessionEvent::Snapshot(Box::new(with_calls(1_236)));
     assert_eq!(console.session(event), []);
@@ -71,7 +71,7 @@ fn what_is_not_to_be_seen_is_not_drawn() {
 }
 
 #[test]
-fn a_new_version_counts_anew() {
+fn a_new_version_starts_its_call_rate_at_zero() {
     let mut console = Console::connected(120, 36);
     a_second_later(&mut console, with_calls(1_234));
     let mut snapshot = with_calls(1_234);
@@ -97,7 +97,7 @@ fn build(console: &mut Console, package: &str, outcome: JobOutcome) {
 }
 
 #[test]
-fn each_plugin_says_whether_what_runs_is_what_is_on_disk() {
+fn each_plugin_shows_whether_the_running_build_is_the_one_on_disk() {
     let mut console = Console::connected(120, 36);
     let disk =
         |console: &Console| line_of(console, "world").chars().skip(14).take(16).collect::<String>();
@@ -152,7 +152,7 @@ fn with_many_versions() -> Snapshot {
 }
 
 #[test]
-fn the_version_that_serves_heads_its_plugin_and_those_that_are_gone_are_one_line() {
+fn the_serving_version_comes_first_and_freed_versions_share_one_line() {
     let mut console = Console::connected(120, 36);
     console.session(SessionEvent::Snapshot(Box::new(with_many_versions())));
     assert!(line_of(&console, "world").starts_with("● world  v5 "), "{}", console.screen());
@@ -165,7 +165,7 @@ fn the_version_that_serves_heads_its_plugin_and_those_that_are_gone_are_one_line
     assert!(screen.contains("└ v1   freed, 4.3 MiB back"), "{screen}");
     console.press("h");
     assert!(console.screen().contains(fold));
-    // The selection stays with the plugin while more of its versions go.
+    // The plugin stays selected while more of its versions are freed.
     let mut snapshot = with_many_versions();
     snapshot.plugins[0].versions[2].state = VersionState::Freed;
     console.session(SessionEvent::Snapshot(Box::new(snapshot)));
@@ -173,7 +173,7 @@ fn the_version_that_serves_heads_its_plugin_and_those_that_are_gone_are_one_line
 }
 
 #[test]
-fn failures_and_calls_that_take_long_are_seen_at_a_glance() {
+fn failures_and_long_calls_are_shown_in_the_panel() {
     let mut console = Console::connected(120, 36);
     let mut snapshot = samples::snapshot(4121);
     let world = &mut snapshot.plugins[0];
@@ -207,7 +207,7 @@ fn after_a_reload() -> Console {
 }
 
 #[test]
-fn what_changed_is_marked_until_somebody_has_seen_it() {
+fn changed_functions_are_marked_until_they_are_selected() {
     let mut console = after_a_reload();
     let marked = |console: &Console| {
         let screen = console.screen();
@@ -294,7 +294,7 @@ fn a_small_screen_has_all_plugins_beside_each_other() {
 }
 
 #[test]
-fn a_strip_that_is_too_small_says_how_many_rows_there_are() {
+fn a_strip_that_is_too_small_shows_the_number_of_rows() {
     let mut console = Console::connected(80, 24);
     let mut snapshot = samples::snapshot(4121);
     let world = snapshot.plugins[0].clone();
@@ -305,7 +305,7 @@ fn a_strip_that_is_too_small_says_how_many_rows_there_are() {
     let title = |console: &Console| console.screen().lines().nth(1).unwrap().to_owned();
     assert!(title(&console).contains("1 Plugins  6 of "), "{}", title(&console));
     assert!(!title(&console).contains("✖"), "{}", title(&console));
-    // What fails is named where its row is out of sight.
+    // A failing plugin whose row is not visible is named.
     snapshot.plugins.last_mut().unwrap().versions[0].failures.panics = 1;
     let failed = |number| samples::version(number, VersionState::Failed, "failed");
     snapshot.plugins[8].versions.insert(0, failed(4));
@@ -317,7 +317,7 @@ fn a_strip_that_is_too_small_says_how_many_rows_there_are() {
 }
 
 #[test]
-fn the_verdict_tells_what_became_of_the_values_of_a_plugin() {
+fn the_verdict_shows_the_outcome_of_a_plugins_values() {
     let mut console = Console::connected(120, 36);
     let mut before = samples::vault();
     before.data_bag.push(DataBagEntry { key: "scores".into(), ..before.data_bag[0].clone() });
@@ -353,7 +353,7 @@ fn after_calls(panics: u64, fast: u64, slow: u64, patch: Option<u32>) -> Snapsho
 }
 
 #[test]
-fn a_patch_is_judged_by_what_happened_since_it_serves() {
+fn a_patch_is_judged_only_by_calls_since_it_serves() {
     let mut console = Console::connected(120, 36);
     console.session(SessionEvent::Snapshot(Box::new(after_calls(5, 60, 0, None))));
     assert!(line_of(&console, "world").starts_with("✖ world  v3 "), "{}", console.screen());
@@ -371,7 +371,7 @@ fn a_patch_is_judged_by_what_happened_since_it_serves() {
     assert!(screen.contains("patch   1, other code for greet"), "{screen}");
     assert!(screen.contains("│ ~ greet ") && screen.contains("Δ v3"), "{screen}");
 
-    // The version counts on: what was there before is none of the patch's.
+    // The version's counters go on; earlier panics do not count for the patch.
     console.session(SessionEvent::Snapshot(Box::new(after_calls(7, 60, 40, Some(1)))));
     let screen = console.screen();
     assert!(line_of(&console, "world").starts_with("✖ world  v3+1 "), "{screen}");
@@ -417,13 +417,13 @@ fn a_key_turns_patches_off_and_on() {
     assert_eq!(console.press("B"), [Effect::Order(Order::Patch(true))]);
     console.session(SessionEvent::Patching { on: true });
     assert!(!header(&console).contains("no patches"), "{}", header(&console));
-    // It is among the commands and in the help.
+    // The palette and the help list the command.
     console.press("?");
     assert!(console.screen().contains("Patch versions that run, or load"), "{}", console.screen());
 }
 
 #[test]
-fn a_patched_version_can_be_rolled_back_to_what_was_loaded() {
+fn a_patched_version_can_be_rolled_back_to_its_original_code() {
     let mut console = Console::connected(120, 36);
     let mut snapshot = after_calls(0, 60, 0, Some(2));
     let version = &mut snapshot.plugins[0].versions[0];
@@ -444,7 +444,7 @@ fn notice(console: &Console) -> String {
 }
 
 #[test]
-fn a_key_goes_from_one_function_that_the_last_reload_changed_to_the_next() {
+fn a_key_goes_through_the_functions_that_the_last_reload_changed() {
     let mut console = Console::connected(120, 36);
     console.press("d");
     assert_eq!(notice(&console), "no reload since this console came has changed anything");
@@ -475,7 +475,7 @@ fn a_key_goes_from_one_function_that_the_last_reload_changed_to_the_next() {
 }
 
 #[test]
-fn a_key_goes_to_the_call_that_runs_longest_and_then_to_the_slowest_functions() {
+fn a_key_goes_to_the_longest_running_call_and_then_to_the_slowest_functions() {
     let mut console = Console::connected(120, 36);
     let mut snapshot = samples::snapshot(4121);
     let slow = |up_to_ns, calls| LatencyBucket { up_to_ns, calls };
@@ -512,7 +512,7 @@ fn a_key_goes_to_the_call_that_runs_longest_and_then_to_the_slowest_functions() 
 }
 
 #[test]
-fn what_99_of_100_calls_take_has_a_column_where_no_signature_is_cut_for_it() {
+fn the_99th_percentile_has_a_column_if_no_signature_is_cut_for_it() {
     let mut snapshot = samples::snapshot(4121);
     let greet = &mut snapshot.plugins[0].functions[0];
     greet.latency_buckets = vec![LatencyBucket { up_to_ns: 8_191, calls: 1_000 }];
@@ -558,7 +558,7 @@ fn the_build_of_a_patch_that_serves_already_changes_nothing_in_the_next_reload()
 }
 
 #[test]
-fn a_narrow_header_shortens_what_it_tells_before_it_leaves_anything_out() {
+fn a_narrow_header_shortens_its_texts_before_it_omits_any() {
     for (width, told) in [
         (60, "✖ 12 panics │ watch on │ ◌ greet 4s"),
         (50, "✖ 12 panics │ watch on"),
@@ -573,7 +573,7 @@ fn a_narrow_header_shortens_what_it_tells_before_it_leaves_anything_out() {
 }
 
 #[test]
-fn the_header_tells_which_agent_decides_what_the_host_runs() {
+fn the_header_names_the_agent_of_the_host() {
     let mut snapshot = samples::snapshot(4121);
     snapshot.host.agent = Some(Box::new(HostAgent {
         fleet: "nats://127.0.0.1:4222/games".to_owned(),
@@ -596,7 +596,7 @@ fn the_header_tells_which_agent_decides_what_the_host_runs() {
 }
 
 #[test]
-fn the_details_give_way_to_a_longer_tree() {
+fn the_details_shrink_for_a_longer_tree() {
     let mut console = Console::connected(100, 30);
     let mut snapshot = samples::snapshot(4121);
     let one = snapshot.plugins.pop().unwrap();

@@ -1,4 +1,4 @@
-//! What the screen shows, at each size.
+//! The content of the screen at each size.
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
@@ -17,10 +17,10 @@ use serde_json::json;
 use crate::support::console::Console;
 use crate::support::samples;
 
-/// The sizes; each layout has one.
+/// One size for each layout.
 pub const SIZES: [(u16, u16); 5] = [(120, 36), (80, 24), (60, 15), (30, 8), (200, 50)];
 
-/// The screens of all sizes after the same story. Every theme must show the same words.
+/// The screens of all sizes after the same events. Every theme must show the same words.
 fn at_all_sizes(story: impl Fn(&mut Console)) -> String {
     let screens = SIZES.map(|(width, height)| {
         let mut console = Console::connected(width, height);
@@ -103,7 +103,7 @@ fn log_lines(console: &Console) -> usize {
 }
 
 #[test]
-fn an_open_form_takes_the_room_of_the_log_until_that_has_the_keyboard() {
+fn an_open_form_takes_the_room_of_the_log_until_the_log_has_the_focus() {
     for ((width, height), kept) in [((120, 36), 3), ((80, 24), 1), ((200, 50), 3)] {
         let mut console = Console::connected(width, height);
         let mut snapshot = samples::snapshot(4121);
@@ -119,7 +119,7 @@ fn an_open_form_takes_the_room_of_the_log_until_that_has_the_keyboard() {
         console.press("Esc 3");
         assert_eq!(log_lines(&console), before, "{}", console.screen());
     }
-    // A form that has room leaves the log its own.
+    // If there is enough room, the log keeps its own.
     let mut console = Console::connected(120, 36);
     let before = log_lines(&console);
     console.press("i");
@@ -127,7 +127,7 @@ fn an_open_form_takes_the_room_of_the_log_until_that_has_the_keyboard() {
 }
 
 #[test]
-fn a_build_that_failed_takes_the_room_of_the_log_until_it_is_mended() {
+fn a_failed_build_takes_the_room_of_the_log_until_a_build_succeeds() {
     let mut console = Console::connected(120, 36);
     let before = log_lines(&console);
     let job = Job::BuildPlugin("world".into());
@@ -212,7 +212,7 @@ fn the_timeline() {
 }
 
 #[test]
-fn a_version_that_fails_does_not_look_well() {
+fn a_failing_version_is_not_shown_as_healthy() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         let at_ms = samples::NOON_MS;
         let mut snapshot = samples::snapshot(4121);
@@ -244,7 +244,7 @@ fn a_version_that_fails_does_not_look_well() {
 }
 
 #[test]
-fn a_wide_screen_shows_the_tab_of_before_beside_the_one_in_front() {
+fn a_wide_screen_shows_the_previous_tab_beside_the_current_one() {
     let mut console = Console::connected(170, 40);
     let (at_ms, report) = (console.now_ms, samples::report());
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
@@ -255,7 +255,7 @@ fn a_wide_screen_shows_the_tab_of_before_beside_the_one_in_front() {
 }
 
 #[test]
-fn a_second_tab_is_kept_up_to_date_and_comes_in_front_with_a_click() {
+fn a_second_tab_is_kept_up_to_date_and_becomes_current_by_a_click() {
     let mut console = Console::connected(170, 40);
     assert_eq!(console.state.second_tab(), Some(Tab::Build), "where the start was seen");
     console.press("2 ]");
@@ -282,7 +282,7 @@ fn what_a_reload_has_changed() {
 }
 
 #[test]
-fn the_reloads_of_before_a_console_came() {
+fn the_reloads_before_the_console_attached() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.press("2");
         console.session(SessionEvent::Reloads(samples::reloads()));
@@ -299,7 +299,7 @@ fn what_a_reload_would_change() {
 }
 
 #[test]
-fn what_pinned_calls_give_before_and_after_a_reload_that_was_not_done() {
+fn the_results_of_pinned_calls_in_a_preview() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.press("p");
         console.session(SessionEvent::Preview(Ok(samples::preview())));
@@ -462,13 +462,13 @@ fn a_log_that_is_filtered_and_paused() {
 }
 
 #[test]
-fn no_size_is_too_small_and_none_too_large() {
+fn every_size_of_the_screen_can_be_drawn() {
     for width in [1, 2, 3, 5, 8, 13, 21, 34, 39, 40, 41, 60, 79, 80, 99, 100, 300] {
         for height in [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 15, 19, 20, 21, 27, 28, 100] {
             let mut console = Console::connected(width, height);
             console.logs(some_logs());
             console.screen_in(&Theme::with_colours());
-            // Each panel, zoomed or not, with each tab, a form, and each overlay.
+            // This draws each panel, zoomed or not, with each tab, a form, and each overlay.
             for keys in [
                 "2", "]", "]", "]", "]", "]", "]", "i", "Esc", "z", "3", "W Up", "z", "1", "?",
                 "Esc", "Enter", "Esc", "j D", "Esc", "R", "Esc", "p", "Esc", ":", "Esc", "q",
@@ -484,7 +484,7 @@ fn no_size_is_too_small_and_none_too_large() {
 }
 
 #[test]
-fn what_versions_differ_by_is_shown_in_ascii_too() {
+fn differences_between_versions_are_shown_in_ascii_too() {
     let mut theme = Theme::without_colours();
     theme.is_ascii = true;
     for (width, height) in SIZES {

@@ -1,4 +1,4 @@
-//! Sessions with hosts that behave and hosts that do not.
+//! Sessions with correct hosts and with faulty ones.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -99,12 +99,12 @@ async fn a_running_host_is_attached_to_and_left_running() {
 }
 
 #[tokio::test]
-async fn a_host_that_comes_back_is_attached_to_again() {
+async fn the_session_attaches_again_to_a_host_that_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("host.sock");
     let start_process = || std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let mut process = start_process();
-    // Both say the same time, as if the clock had been set back: it does not count.
+    // Both hosts report the same time, as if the clock had been set back. The time must not matter.
     let info = |pid| HostInfo { socket: socket.clone(), ..samples::host(pid) };
     let host = FakeHost::listen_as(socket.clone(), info(process.id()));
     let mut session = start(Target::Running(HostChoice::Socket(socket.clone())));
@@ -129,7 +129,7 @@ async fn a_host_that_comes_back_is_attached_to_again() {
 }
 
 #[tokio::test]
-async fn what_lies_on_another_machine_is_not_compared_with_what_lies_here() {
+async fn files_of_a_host_on_another_machine_are_not_compared_with_local_files() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("host.sock");
     let info = HostInfo { socket: socket.clone(), ..samples::host(41) };
@@ -237,7 +237,7 @@ async fn a_start_that_is_cancelled_ends_the_host_and_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_stopped_host_is_told_with_its_signal_and_ends_all_the_same() {
+async fn a_stopped_host_is_reported_with_its_signal_and_still_ends() {
     let directory = tempfile::tempdir().unwrap();
     let text = "read line; kill -TTIN $$; read line; kill -STOP $$; while :; do sleep 0.05; done";
     let mut session = start(Target::Executable(script(directory.path(), text)));
@@ -275,7 +275,7 @@ async fn a_stopped_host_is_told_with_its_signal_and_ends_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_crash_is_told_with_its_signal() {
+async fn a_crash_is_reported_with_its_signal() {
     let directory = tempfile::tempdir().unwrap();
     let mut session = start(Target::Executable(script(directory.path(), "kill -SEGV $$")));
     let (exit, expected) = next(&mut session, |event| match event {
@@ -288,11 +288,11 @@ async fn a_crash_is_told_with_its_signal() {
 }
 
 #[tokio::test]
-async fn a_host_that_floods_its_output_is_drained_and_the_loss_is_counted() {
+async fn output_of_a_host_that_floods_is_drained_and_lost_lines_are_counted() {
     let directory = tempfile::tempdir().unwrap();
     let text = "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; echo last >&2";
     let mut session = start(Target::Executable(script(directory.path(), text)));
-    // Nobody reads the log before the host has ended: it must not have had to wait.
+    // The test reads no log before the host has ended, and the host must not have waited for it.
     next(&mut session, |event| matches!(event, SessionEvent::HostExited { .. }).then_some(()))
         .await;
     order(&session, Order::End).await;
@@ -308,7 +308,7 @@ async fn a_host_that_floods_its_output_is_drained_and_the_loss_is_counted() {
 }
 
 #[test]
-fn what_is_no_host_is_refused_in_words() {
+fn a_path_that_is_no_host_is_refused_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();
     let missing = Target::at(directory.path().join("missing")).unwrap_err();
     assert!(missing.message.contains("missing"), "{missing}");

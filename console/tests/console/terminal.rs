@@ -1,4 +1,4 @@
-//! The real program in a pseudo-terminal, which it always restores.
+//! The real program in a pseudo-terminal, which it must restore in every case.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -119,7 +119,7 @@ impl Terminal {
 }
 
 #[test]
-fn quitting_gives_the_terminal_back() {
+fn quitting_restores_the_terminal() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");
     assert!(terminal.screen.screen().alternate_screen());
@@ -131,7 +131,7 @@ fn quitting_gives_the_terminal_back() {
 }
 
 #[test]
-fn each_signal_that_ends_it_gives_the_terminal_back() {
+fn each_signal_that_ends_the_console_restores_the_terminal() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut terminal = Terminal::start();
         terminal.wait_for_text("the host waits");
@@ -141,10 +141,10 @@ fn each_signal_that_ends_it_gives_the_terminal_back() {
 }
 
 #[test]
-fn what_the_terminal_answers_late_is_no_key() {
+fn a_late_answer_of_the_terminal_is_not_taken_for_keys() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");
-    // Its `:` would open the palette, where the rest would be typed.
+    // As a key, its `:` would open the palette, and the rest would be typed there.
     terminal.press("\x1b]11;rgb:ffff/ffff/ffff\x1b\\q");
     terminal.wait_until("what is asked, or typed", |screen| {
         ["Quit?", "ffff"].iter().any(|text| screen.contents().contains(text))
@@ -168,12 +168,12 @@ fn a_host_cannot_write_over_the_screen() {
 }
 
 #[test]
-fn what_another_program_writes_over_the_screen_is_drawn_over_and_its_name_told() {
+fn output_of_another_program_on_the_screen_is_redrawn_and_the_program_named() {
     let directory = tempfile::tempdir().unwrap();
     let (host, go) = (directory.path().join("waiting-host"), directory.path().join("go"));
     std::fs::write(&host, format!("#!/bin/sh\n{WAITING}\n")).unwrap();
     std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
-    // In the background of the shell that starts the console; it ends with the terminal.
+    // The program runs in the background of the shell that starts the console, and ends with the terminal.
     let other = "(while [ ! -e \"$1\" ]; do sleep 0.05; done; echo painted over; \
                  while :; do sleep 0.05; done) & exec \"$2\" \"$3\"";
     let mut command = CommandBuilder::new("/bin/sh");
@@ -196,7 +196,7 @@ fn what_another_program_writes_over_the_screen_is_drawn_over_and_its_name_told()
 }
 
 #[test]
-fn it_draws_itself_anew_at_each_size() {
+fn the_screen_is_redrawn_after_each_resize() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");
     for (cols, rows, text) in
@@ -214,10 +214,10 @@ fn it_draws_itself_anew_at_each_size() {
 }
 
 #[test]
-fn suspending_gives_the_terminal_back_for_a_while() {
+fn suspending_restores_the_terminal_until_the_console_continues() {
     let mut terminal = Terminal::start();
     terminal.wait_for_text("the host waits");
-    // A session leader is not stopped by this, and so comes back by itself.
+    // The signal does not stop a session leader, so the console continues by itself.
     terminal.press("\u{1a}");
     terminal.wait_until("the ordinary screen", |screen| !screen.alternate_screen());
     terminal.wait_until("the console again", |screen| screen.alternate_screen());
@@ -227,7 +227,7 @@ fn suspending_gives_the_terminal_back_for_a_while() {
     terminal.assert_ends_and_gives_the_terminal_back();
 }
 
-/// Not a test on its own: the next test runs it in a terminal.
+/// Not a test by itself: the next test runs it in a terminal.
 #[test]
 #[ignore = "it takes the terminal, and panics"]
 fn a_panic_on_the_screen() {
@@ -240,15 +240,15 @@ fn a_panic_on_the_screen() {
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_and_is_told_on_the_ordinary_screen() {
+fn a_panic_restores_the_terminal_and_is_shown_on_the_ordinary_screen() {
     let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture", "terminal::a_panic_on_the_screen"]);
-    // A backtrace would push what is looked for from the screen.
+    // A backtrace would scroll the expected text off the screen.
     command.env("RUST_BACKTRACE", "0");
     let mut terminal = Terminal::run(command, tempfile::tempdir().unwrap());
     terminal.wait_until("the console's screen", |screen| screen.alternate_screen());
     terminal.wait_for_text("all is well");
-    // In raw mode only this ends a line.
+    // In raw mode, only this key ends a line.
     terminal.press("\n");
     let (status, screen) = terminal.end();
     assert!(!status.success());
@@ -275,7 +275,7 @@ fn a_crash_of_the_host_shows_its_card_and_leaves_the_console_usable() {
     terminal.press("\u{1b}");
     terminal.wait_until("the card's end", |screen| !screen.contents().contains("The host ended"));
     terminal.press("3z");
-    // The log has both lives of the host.
+    // The log has the lines of both processes of the host.
     terminal.wait_until("both starts", |screen| {
         screen.contents().matches("host ended: SIGSEGV").count() == 2
     });
@@ -284,7 +284,7 @@ fn a_crash_of_the_host_shows_its_card_and_leaves_the_console_usable() {
 }
 
 #[test]
-fn keys_are_obeyed_while_the_host_floods_its_output() {
+fn keys_work_while_the_host_floods_its_output() {
     let flood = "trap 'exit 0' TERM\nyes a line of many | head -n 50000\necho the flood is over\n\
                  while :; do sleep 0.05; done";
     let mut terminal = Terminal::with_host(flood);

@@ -1,4 +1,4 @@
-//! The timeline: what happened after each reload, and what holds a version.
+//! The timeline: the events after each reload, and the holders of a version.
 
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::timeline::Part;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::console::Console;
 use crate::support::samples;
 
-/// `world v4` was just loaded in place of v3.
+/// A console after a reload that replaced `world v3` by v4.
 fn after_a_reload() -> Console {
     let mut console = Console::connected(120, 36);
     let at_ms = console.now_ms;
@@ -22,7 +22,7 @@ fn after_a_reload() -> Console {
     console
 }
 
-/// The titles of the reloads and their results, the newest first.
+/// The titles of the reloads with their results, newest first.
 fn told(console: &Console) -> Vec<(String, &str)> {
     let reloads = console.state.timeline.reloads().iter();
     let told = reloads.map(|it| {
@@ -33,7 +33,7 @@ fn told(console: &Console) -> Vec<(String, &str)> {
 }
 
 #[test]
-fn what_the_host_remembers_of_reloads_is_told_to_a_console_that_comes_later() {
+fn a_console_that_attaches_later_lists_the_reloads_that_the_host_remembers() {
     let mut console = Console::connected(120, 36);
     console.press("2");
     console.session(SessionEvent::Reloads(samples::reloads()));
@@ -43,7 +43,7 @@ fn what_the_host_remembers_of_reloads_is_told_to_a_console_that_comes_later() {
         ("reload 2".to_owned(), "world v2"),
     ];
     assert_eq!(told(&console), earlier);
-    // The next one is after them, whether it is heard of once or twice.
+    // The next reload comes after them, whether it is reported once or twice.
     let (at_ms, report) = (console.now_ms, samples::report());
     let event = Event::ReloadFinished { at_ms, report: report.clone() };
     console.session(SessionEvent::Engine(event.clone()));
@@ -62,7 +62,7 @@ fn what_the_host_remembers_of_reloads_is_told_to_a_console_that_comes_later() {
 }
 
 #[test]
-fn the_selected_reload_stays_so_when_earlier_ones_come() {
+fn the_selected_reload_stays_selected_when_earlier_ones_arrive() {
     let mut console = after_a_reload();
     let at_ms = console.now_ms + 1000;
     let mut report = samples::report();
@@ -96,7 +96,7 @@ fn called(console: &mut Console, version: u32, elapsed_us: u64) {
     }));
 }
 
-/// What happened after the newest reload, each with its time after the reload in microseconds.
+/// The events after the newest reload, each with its time after the reload in microseconds.
 fn after(console: &Console) -> Vec<(&Part, &str, u64)> {
     let after = console.state.timeline.reloads()[0].after.iter();
     after.map(|it| (&it.kind, it.plugin.as_deref().unwrap(), it.elapsed_us)).collect()
@@ -125,7 +125,7 @@ fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
 }
 
 #[test]
-fn what_came_before_the_host_told_of_the_reload_belongs_to_it_too() {
+fn events_before_the_report_of_a_reload_belong_to_the_reload_too() {
     let mut console = Console::connected(120, 36);
     version_changed(&mut console, 4, VersionState::Active, "active");
     called(&mut console, 4, 730);
@@ -151,7 +151,7 @@ fn held_by(holders: Value) -> SessionEvent {
 }
 
 #[test]
-fn a_version_leads_to_what_holds_it_one_holder_after_the_other() {
+fn a_key_goes_from_a_version_to_each_of_its_holders() {
     let mut console = Console::connected(120, 36);
     console.session(held_by(json!([
         { "kind": "call", "function": "reset", "thread": "main", "since_ms": 0, "is_at_least": true },
@@ -212,7 +212,7 @@ fn a_call_leads_to_its_function_and_a_value_to_its_row_whatever_they_are_called(
 }
 
 #[test]
-fn what_an_older_host_says_of_a_holder_is_shown_and_not_read() {
+fn the_text_of_an_older_host_about_a_holder_is_shown_but_not_parsed() {
     let mut console = Console::connected(120, 36);
     let mut snapshot = held(json!([]));
     snapshot.plugins[0].versions[1].holders = vec!["value `greetings`".into()];
@@ -223,7 +223,7 @@ fn what_an_older_host_says_of_a_holder_is_shown_and_not_read() {
 }
 
 #[test]
-fn where_nothing_is_held_there_is_nowhere_to_go() {
+fn a_version_without_holders_leads_nowhere() {
     let mut console = Console::connected(120, 36);
     console.session(held_by(json!([])));
     for (keys, expected) in [
@@ -237,7 +237,7 @@ fn where_nothing_is_held_there_is_nowhere_to_go() {
 }
 
 #[test]
-fn a_version_that_is_freed_stays_so_whatever_is_heard_late() {
+fn a_freed_version_stays_freed_if_late_events_arrive() {
     let mut console = Console::connected(120, 36);
     let at_ms = console.now_ms;
     console.session(SessionEvent::Engine(Event::VersionChanged {
@@ -258,7 +258,7 @@ fn a_version_that_is_freed_stays_so_whatever_is_heard_late() {
 }
 
 #[test]
-fn the_log_tells_once_that_a_load_failed() {
+fn the_log_reports_a_failed_load_once() {
     let mut console = Console::connected(120, 36);
     let error = samples::refusal();
     let failed = "failed: world: on_init: no sun";
@@ -288,7 +288,7 @@ fn saved_and_reloaded(console: &mut Console, live_ms: u64) {
 }
 
 #[test]
-fn the_time_from_a_save_until_it_is_live_is_told_everywhere() {
+fn the_time_from_a_save_until_it_is_live_is_shown_everywhere() {
     let mut console = Console::connected(120, 36);
     for live_ms in [900, 400, 1_300] {
         saved_and_reloaded(&mut console, live_ms);
@@ -306,10 +306,10 @@ fn the_time_from_a_save_until_it_is_live_is_told_everywhere() {
 }
 
 #[test]
-fn only_what_a_save_led_to_is_live_after_it() {
+fn only_a_reload_that_a_save_caused_has_a_time_after_the_save() {
     let mut console = after_a_reload();
     assert_eq!(console.state.timeline.last_live_ms(), None, "somebody asked for it");
-    // A save that changes no code leads to nothing.
+    // A save that changes no code causes no reload.
     console.now_ms += 1_000;
     let saved_at_ms = console.now_ms;
     let plugins = vec!["world".to_owned()];
@@ -347,7 +347,7 @@ fn serving_what_is_built() -> SessionEvent {
 }
 
 #[test]
-fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
+fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     let saved = |console: &mut Console| {
         let (plugins, saved_at_ms) = (vec!["world".to_owned()], console.now_ms);
         console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
@@ -357,7 +357,7 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
         let (at_ms, report) = (console.now_ms, samples::report());
         console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     };
-    // It is built, and then reloaded; this console may have compiled it once more.
+    // The save is built, and then reloaded. This console may have compiled it as well.
     for effect in [BuildEffect::UpToDate, BuildEffect::SameCode] {
         let mut console = Console::connected(120, 36);
         saved(&mut console);
@@ -370,7 +370,7 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
         assert!(marker.contains("live 0.8 s after save"), "{marker}");
     }
 
-    // The state of the host with the build comes before the host's report of the reload.
+    // The host's state with the build arrives before its report of the reload.
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
@@ -378,7 +378,7 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
     reloaded(&mut console, 700);
     assert_eq!(console.state.timeline.last_live_ms(), Some(700));
 
-    // The save is noticed after all of it, on a busy machine.
+    // On a busy machine, the save is noticed last.
     let mut console = Console::connected(120, 36);
     let (plugins, saved_at_ms) = (vec!["world".to_owned()], console.now_ms);
     reloaded(&mut console, 500);
@@ -387,7 +387,7 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(console.state.timeline.last_live_ms(), Some(500));
 
-    // The reload is told only among those that the host remembers.
+    // The reload is only in the list of reloads that the host remembers.
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
@@ -395,7 +395,7 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
     console.session(SessionEvent::Reloads(Reloads { reloads: vec![PastReload { at_ms, end }] }));
     assert_eq!(console.state.timeline.last_live_ms(), Some(400));
 
-    // It was reloaded before this console came to build it.
+    // The reload came before this console built the save.
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     reloaded(&mut console, 600);
@@ -403,7 +403,7 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(console.state.timeline.last_live_ms(), Some(600));
     assert!(console.screen().lines().next().unwrap().contains("live 0.6 s after save"));
-    // To save the same again leads to nothing.
+    // Saving the same content again causes no reload.
     console.now_ms += 5_000;
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
@@ -412,7 +412,7 @@ fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
 }
 
 #[test]
-fn why_a_plugin_was_loaded_as_a_whole_comes_after_what_the_reload_did() {
+fn the_reason_for_a_whole_load_comes_after_the_outcome_of_the_reload() {
     let mut console = Console::connected(120, 36);
     let mut report = samples::report();
     let why =
@@ -430,7 +430,7 @@ fn why_a_plugin_was_loaded_as_a_whole_comes_after_what_the_reload_did() {
 }
 
 #[test]
-fn a_restart_divides_the_reloads_of_two_processes() {
+fn a_restart_separates_the_reloads_of_two_processes() {
     let mut console = after_a_reload();
     console.press("2 Alt-5");
     assert!(!console.screen().contains("host started at"), "there was one process");
@@ -451,7 +451,7 @@ fn a_restart_divides_the_reloads_of_two_processes() {
     let told = lines(&console);
     assert!(told[0].contains("12:06:01") && told[1].contains(divider), "{}", console.screen());
     assert!(told[2].contains("12:05:00"), "{}", console.screen());
-    // It is no reload: the selection goes over it, and a click on it selects nothing.
+    // The restart is no reload: the selection skips it, and a click on it selects nothing.
     console.press("j");
     assert_eq!(console.state.timeline.selected(), 1);
     console.click("host started at");

@@ -279,7 +279,7 @@ mod tests {
     use super::is_of_rust;
 
     #[test]
-    fn symbols_of_rust_are_told_from_those_of_c_and_cpp() {
+    fn symbols_of_rust_are_distinguished_from_those_of_c_and_cpp() {
         for symbol in [
             "_ZN3std2io5stdio6_print17h0123456789abcdefE",
             "_RNvCs5QJ_3foo3bar",

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_trust_openssl() {
+    fn the_advice_never_is_to_trust_openssl() {
         let advice = |library: &str| foreign_reason(&[library.to_owned()], &[]).unwrap().message;
         assert!(advice("libssl.so.3").contains("must not trust"));
         assert!(advice("libz.so.1").contains("`EngineBuilder::trust_library(\"libz.so.1\")`"));

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_out_of_a_patch_is_refused() {
+    fn a_fixup_outside_of_its_patch_is_refused() {
         let mut outside = patch();
         outside.header.fixups[0].at = 4998;
         assert_eq!(outside.to_bytes(), Err(PatchError::Nonsense("a fixup lies outside of it")));

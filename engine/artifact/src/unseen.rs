@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_is_named_once_and_told_with_advice() {
+    fn each_unseen_function_is_listed_once_and_has_advice() {
         let mut names: Vec<_> = all().map(|(name, _)| name).collect();
         assert_eq!(number("thrd_create"), Some(0));
         let reason = reason(number("timer_create").unwrap()).unwrap();

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn one_look_that_takes_long_goes_on_and_no_second_beside_it() {
+    fn a_slow_query_of_git_continues_and_no_second_one_starts() {
         let (dir, commit) = repository();
         let config = dir.path().join(".git/config");
         let contents = fs::read(&config).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_about_a_foreign_owner_is_told() {
+    fn the_error_for_a_foreign_owner_says_what_to_do() {
         let (dir, _) = repository();
         let nobody = Some(65534);
         // Only root may do this.

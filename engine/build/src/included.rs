@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_excluded_is_not_included() {
+    fn excluded_files_are_not_included() {
         let files = IncludedFiles::new(&texts(&["^assets/"]), &texts(&["secret"])).unwrap();
         assert!(files.has(Path::new("assets/deep/text")));
         assert!(

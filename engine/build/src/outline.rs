@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_told_from_all_else() {
+    fn changes_of_bodies_are_distinguished_from_all_others() {
         for (from, to, expected) in [
             ("Hello", "Bye", "true: greet"),
             ("points += 1", "points += 2", "true: Score::add"),
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rust_has_no_outline() {
+    fn a_text_that_is_no_rust_has_no_outline() {
         assert_eq!(Outline::of("fn greet("), None);
     }
 }

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_work_tree_differs_by_what_was_edited_added_and_removed_in_the_directory() {
+    fn edited_added_and_removed_files_of_the_directory_are_in_the_difference() {
         let work = Work::new();
         work.write(".gitignore", "target\n");
         work.write("cat/src/lib.rs", "one\ntwo\n");
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_says_why() {
+    fn a_comparison_that_fails_says_why() {
         let work = Work::new();
         work.write("lib.rs", "one\n");
         work.commit();

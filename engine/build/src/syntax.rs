@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_not_deep() {
+    fn a_long_source_is_not_taken_for_a_deep_one() {
         for text in [
             "fn f() {} ".repeat(5_000),
             "//! A line.\n".repeat(5_000),

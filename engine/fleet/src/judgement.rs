@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn hardly_any_candidate_that_is_alike_is_found_worse() {
+    fn hardly_any_equal_candidate_is_judged_worse() {
         for rate in [10, 100, 1000] {
             let (count, _) = found(400, 100, rate, rate);
             assert!(count < 4, "{count} of 400 at {rate} in 10,000");

@@ -23,7 +23,7 @@ fn id(text: &str) -> Id {
     text.parse().unwrap()
 }
 
-/// The behaviour of the candidate.
+/// The behaviour of the candidate release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Candidate {
     Good,
@@ -394,7 +394,7 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
             world.controller_goes_on(Some(Order::Abort));
             phase = world.run();
             if phase == Phase::Paused {
-                // Hosts that are cut off are waited for, and do not go back while nobody reaches them.
+                // The rollout waits for hosts that are cut off. They do not roll back while they are unreachable.
                 let reason = &world.rollout.reason;
                 assert!(matches!(reason, Some(Reason::NotBack { .. })), "{context}: {reason:?}");
                 assert!(
@@ -408,7 +408,7 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
             }
             assert_eq!(phase, Phase::RolledBack, "{context}");
         }
-        // All come to what is declared, once nothing goes wrong any more.
+        // When the faults end, all hosts reach the declared release.
         world.faults = Faults::default();
         world.candidate = Candidate::Good;
         world.hosts.iter_mut().for_each(|host| host.cut_off_until_ms = 0);
@@ -447,7 +447,7 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_by_another() {
 }
 
 #[test]
-fn two_hosts_that_end_while_they_run_it_pause_it() {
+fn two_hosts_that_end_with_the_candidate_pause_the_rollout() {
     let mut world = World::new(4, 20, Candidate::Good, Faults::default());
     while world.rollout.phase != Phase::Baking {
         world.tick();
@@ -465,7 +465,7 @@ fn two_hosts_that_end_while_they_run_it_pause_it() {
 }
 
 #[test]
-fn two_hosts_that_tell_nothing_while_they_run_it_pause_it() {
+fn two_hosts_that_fall_silent_with_the_candidate_pause_the_rollout() {
     let mut world = World::new(4, 20, Candidate::Good, Faults::default());
     while world.rollout.phase != Phase::Baking {
         world.tick();
@@ -481,7 +481,7 @@ fn two_hosts_that_tell_nothing_while_they_run_it_pause_it() {
 }
 
 #[test]
-fn without_hosts_or_calls_it_pauses_and_can_be_promoted_by_hand() {
+fn without_hosts_or_calls_a_rollout_pauses_and_can_be_promoted_by_hand() {
     let mut world = World::new(5, 0, Candidate::Good, Faults::default());
     assert_eq!(world.run(), Phase::Paused);
     assert_eq!(world.rollout.reason, Some(Reason::NoHosts));
@@ -495,7 +495,7 @@ fn without_hosts_or_calls_it_pauses_and_can_be_promoted_by_hand() {
 }
 
 #[test]
-fn a_paused_release_that_panics_is_taken_back() {
+fn a_paused_release_that_panics_is_rolled_back() {
     let mut world = World::new(7, 4, Candidate::IsNotCalled, Faults::default());
     while world.rollout.phase != Phase::Baking {
         world.tick();
@@ -549,8 +549,8 @@ fn an_unsound_release_goes_to_no_host() {
 }
 
 #[test]
-fn what_a_controller_declares_too_late_is_not_declared() {
-    // From each phase in which somebody may end the rollout while another one is about to declare something.
+fn a_declaration_that_comes_too_late_has_no_effect() {
+    // This covers each phase in which a user may end the rollout while a controller is about to declare something.
     let mut world = World::new(3, 3, Candidate::Good, Faults::default());
     let mut tried = 0;
     while !world.rollout.phase.is_over() {
@@ -561,7 +561,7 @@ fn what_a_controller_declares_too_late_is_not_declared() {
             for (to, from) in other.hosts.iter_mut().zip(&world.hosts) {
                 to.report = from.report.clone();
             }
-            // One reads the channel, writes the state, and stops before it declares what follows.
+            // The first controller reads the channel, writes the state, and stops before its declaration.
             let read = other.channel.clone();
             let before = other.rollout.clone();
             other.now_ms += TICK_MS;
@@ -571,11 +571,11 @@ fn what_a_controller_declares_too_late_is_not_declared() {
                 continue;
             }
             tried += 1;
-            // Another one goes on, is told to end it, and does.
+            // The second controller continues, gets the order to end the rollout, and ends it.
             other.controller_goes_on(Some(order));
             let ended = other.run();
             assert!(ended.is_over(), "{ended:?}");
-            // The first one goes on, and writes the channel if it is what it has read.
+            // The first controller continues, and writes the channel if the channel is unchanged.
             assert_ne!(other.channel, read, "{order:?} after {:?}", before.phase);
         }
         world.tick();
@@ -584,9 +584,9 @@ fn what_a_controller_declares_too_late_is_not_declared() {
 }
 
 #[test]
-fn what_is_declared_is_newer_than_what_any_host_has_seen() {
+fn a_declaration_is_newer_than_all_that_hosts_have_seen() {
     let mut world = World::new(9, 3, Candidate::Good, Faults::default());
-    // The store was put back to an older copy: hosts have seen more than it knows of.
+    // An older copy of the store was restored, so hosts have seen newer declarations than it has.
     world.hosts[1].report.seen = Mark { epoch: 1, seq: 40 };
     world.hosts[2].report.seen = Mark { epoch: 0, seq: 90 };
     world.controller_goes_on(None);
@@ -595,7 +595,7 @@ fn what_is_declared_is_newer_than_what_any_host_has_seen() {
 }
 
 #[test]
-fn of_releases_that_are_alike_hardly_any_is_rolled_back() {
+fn hardly_any_equal_release_is_rolled_back() {
     let mut rolled_back = Vec::new();
     let mut done = 0;
     for seed in 0..seeds() {
@@ -611,7 +611,7 @@ fn of_releases_that_are_alike_hardly_any_is_rolled_back() {
 }
 
 #[test]
-fn a_release_whose_calls_take_longer_is_taken_back() {
+fn a_release_with_slower_calls_is_rolled_back() {
     let mut world = World::new(11, 200, Candidate::IsSlow, Faults::default());
     assert_eq!(world.run(), Phase::RolledBack);
     let reason = world.rollout.reason.clone();
@@ -620,9 +620,9 @@ fn a_release_whose_calls_take_longer_is_taken_back() {
 }
 
 #[test]
-fn a_host_that_was_not_well_before_takes_nothing_back() {
+fn a_host_that_was_unhealthy_before_causes_no_rollback() {
     let mut world = World::new(12, 4, Candidate::IsUnwell, Faults::default());
-    // They are not well, whatever they run.
+    // These hosts are unhealthy with any release.
     for _ in 0..3 {
         let unwell = Some(HostHealth::unwell("made up"));
         world.tick();
@@ -643,7 +643,7 @@ fn a_host_that_was_not_well_before_takes_nothing_back() {
 }
 
 #[test]
-fn a_host_that_says_no_is_left_alone_and_one_that_says_later_is_waited_for() {
+fn a_host_that_refuses_is_skipped_and_one_that_postpones_is_waited_for() {
     let no = OfferAnswer::No { reason: "a tournament".to_owned() };
     let mut world = World::new(13, 6, Candidate::Good, Faults::default());
     world.hosts[0].says = Some(no);
@@ -668,14 +668,14 @@ fn a_host_that_says_no_is_left_alone_and_one_that_says_later_is_waited_for() {
 }
 
 #[test]
-fn hosts_whose_reports_the_store_has_lost_are_not_taken_for_gone() {
+fn hosts_whose_reports_the_store_has_lost_are_not_treated_as_gone() {
     let mut world = World::new(14, 40, Candidate::Good, Faults::default());
     while world.rollout.phase != Phase::Baking {
         world.tick();
     }
     let chosen = world.rollout.thresholds.clone();
     world.lose();
-    // Some have told anew, and the others are cut off.
+    // Some hosts have reported again, and the others are cut off.
     let until_ms = world.now_ms + 30_000;
     world.hosts.iter_mut().skip(10).for_each(|host| {
         (host.cut_off_until_ms, host.was_silent) = (until_ms, true);

@@ -223,21 +223,21 @@ macro_rules! on_each_store {
 }
 
 on_each_store!(
-    what_a_controller_was_killed_before_it_wrote_down_is_written_down,
-    a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none,
-    of_two_controllers_each_step_is_taken_by_one,
+    audit_entries_that_a_killed_controller_left_are_written,
+    a_release_without_an_artifact_for_some_host_goes_to_no_host,
+    each_step_is_taken_by_only_one_of_two_controllers,
     a_fleet_is_made_once_and_found_again,
-    a_fleet_that_was_made_anew_is_another_one,
-    of_many_writers_each_write_builds_on_the_one_before,
+    a_fleet_that_was_made_again_is_another_fleet,
+    the_writes_of_many_writers_build_on_one_another,
     a_release_is_written_once,
     an_artifact_of_many_pieces_is_fetched,
     an_artifact_that_was_altered_is_refused_by_name,
-    documents_of_somebody_else_are_refused_by_name,
-    hosts_are_those_that_report_and_are_not_forgotten,
-    keys_are_believed_along_a_chain_of_signed_changes,
-    of_many_keys_as_many_sign_a_release_as_have_to,
-    what_a_channel_declares_is_signed_for_it_and_does_not_go_back,
-    what_is_not_signed_by_a_key_of_the_fleet_is_refused,
+    documents_with_foreign_content_are_refused_by_name,
+    hosts_that_have_reported_are_listed_and_not_forgotten,
+    keys_are_trusted_along_a_chain_of_signed_changes,
+    a_release_needs_the_required_number_of_signatures,
+    a_declaration_is_signed_for_its_channel_and_does_not_go_back,
+    documents_that_no_key_of_the_fleet_signed_are_refused,
 );
 
 fn id(text: &str) -> Id {
@@ -296,7 +296,7 @@ fn a_fleet_is_made_once_and_found_again(place: &dyn Place) {
     assert_has(&told(place, opened.channel(&id("beta"))), "the fleet has no such channel");
 }
 
-fn a_fleet_that_was_made_anew_is_another_one(place: &dyn Place) {
+fn a_fleet_that_was_made_again_is_another_fleet(place: &dyn Place) {
     let fleet = fleet(place);
     let mut other = fleet.fleet().clone();
     other.made_at_ms = 8;
@@ -305,7 +305,7 @@ fn a_fleet_that_was_made_anew_is_another_one(place: &dyn Place) {
     assert_has(&error, "PLACE: the fleet here is now games, made at 8, and not games, made at 7");
 }
 
-fn of_many_writers_each_write_builds_on_the_one_before(place: &dyn Place) {
+fn the_writes_of_many_writers_build_on_one_another(place: &dyn Place) {
     let fleet = fleet(place);
     let main = id("main");
     thread::scope(|scope| {
@@ -407,12 +407,12 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
     let error = told(place, fetch());
     assert!(error.starts_with("world of release r1: PLACE"), "{error}");
     assert!(!to.exists());
-    // Pushed once more, it is right again.
+    // A second push repairs it.
     fleet.push_blob(b"what was built").unwrap();
     fetch().unwrap();
 }
 
-fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
+fn documents_with_foreign_content_are_refused_by_name(place: &dyn Place) {
     let fleet = fleet(place);
     let channel = || told(place, fleet.channel(&id("main")));
     let wrong = "it does not have the expected format:";
@@ -429,7 +429,7 @@ fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
     place.put("channels/main.json", &other);
     assert_has(&channel(), ": it is named other inside, and not main");
 
-    // What one report holds says nothing of the others.
+    // A broken report does not affect the others.
     let mut good = report("good");
     let mut took = Histogram::default();
     took.add(447, 3);
@@ -483,10 +483,10 @@ fn without_time(hosts: Vec<HostReport>) -> Vec<HostReport> {
     hosts.into_iter().map(|host| HostReport { at_ms: report("any").at_ms, ..host }).collect()
 }
 
-fn hosts_are_those_that_report_and_are_not_forgotten(place: &dyn Place) {
+fn hosts_that_have_reported_are_listed_and_not_forgotten(place: &dyn Place) {
     let fleet = fleet(place);
     assert_eq!(fleet.hosts(&id("main")).unwrap().0, []);
-    // More than what one question to a server brings.
+    // There are more hosts than one request to a server returns.
     let names: Vec<String> = (1000..1600).map(|number| format!("game.{number}")).collect();
     for name in &names {
         fleet.report(&report(name)).unwrap();
@@ -523,7 +523,7 @@ fn distrust<T: std::fmt::Debug>(result: Result<T, FleetError>) -> Distrust {
     error.distrust().unwrap_or_else(|| panic!("{error}")).clone()
 }
 
-fn of_many_keys_as_many_sign_a_release_as_have_to(place: &dyn Place) {
+fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
     let fleet = fleet(place);
     let [(one, one_key), (two, two_key), (three, three_key), (director, director_key)] = made();
     let keys = as_of(place, &[])
@@ -544,14 +544,14 @@ fn of_many_keys_as_many_sign_a_release_as_have_to(place: &dyn Place) {
     assert_eq!(distrust(read("r1")), Distrust::Unsigned);
     assert_eq!(push("r1", &[&one]), Pushed { is_new: false, signed: 1, needed: 2 });
     assert_eq!(distrust(read("r1")), Distrust::TooFew { signed: 1, needed: 2 });
-    // The same key once more is still one.
+    // Two signatures with the same key count once.
     assert_eq!(as_of(place, &[&one, &one]).sign_release(&id("r1")).unwrap().signed, 1);
     assert_eq!(as_of(place, &[&three]).sign_release(&id("r1")).unwrap().signed, 2);
     read("r1").unwrap();
     push("r2", &[&two, &three]);
     read("r2").unwrap();
 
-    // A director's key signs no release, and no change of the keys.
+    // A director's key can sign no release and no change of the keys.
     assert_eq!(push("r3", &[&director, &one]).signed, 1);
     assert_eq!(distrust(read("r3")), Distrust::TooFew { signed: 1, needed: 2 });
     let more = |keys: &mut Keys| {
@@ -566,7 +566,7 @@ fn of_many_keys_as_many_sign_a_release_as_have_to(place: &dyn Place) {
     fleet.release(&id("r3"), Some(&now)).unwrap();
 }
 
-fn what_is_not_signed_by_a_key_of_the_fleet_is_refused(place: &dyn Place) {
+fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     let fleet = fleet(place);
     let [(one, one_key), (two, two_key), (other, _)] = made();
     let set = |store: Store, keys: &[&String]| {
@@ -587,7 +587,7 @@ fn what_is_not_signed_by_a_key_of_the_fleet_is_refused(place: &dyn Place) {
     push("r2", &[&one]);
     read("r2", &first).unwrap();
 
-    // The signature of a release stands for no other one, and for none that was altered.
+    // The signature of a release is not valid for another release or for an altered one.
     let altered = |name: &str, from: &str| {
         let (json, signature) = place.get(&format!("releases/{from}.json"));
         let json =
@@ -605,17 +605,17 @@ fn what_is_not_signed_by_a_key_of_the_fleet_is_refused(place: &dyn Place) {
     as_of(place, &[&one]).sign_release(&id("r2")).unwrap();
     read("r2", &first).unwrap();
 
-    // A retired key signs nothing any more, and does not come back.
+    // A retired key can sign nothing any more, and cannot come back.
     set(as_of(place, &[&one]), &[&one_key, &two_key]).unwrap();
     let retired = as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
     assert_eq!(distrust(read("r2", &retired)), Distrust::Retired { key: one_key.clone() });
     let back = set(as_of(place, &[&two]), &[&one_key, &two_key]);
     assert_has(&told(place, back), "was retired, and cannot come back");
-    // Nobody else's is believed.
+    // A change that only a foreign key has signed is refused.
     assert_eq!(distrust(set(as_of(place, &[&other]), &[&two_key])), Distrust::Unsigned);
 }
 
-fn keys_are_believed_along_a_chain_of_signed_changes(place: &dyn Place) {
+fn keys_are_trusted_along_a_chain_of_signed_changes(place: &dyn Place) {
     let _fleet = fleet(place);
     let [(one, one_key), (two, two_key), (three, three_key), (_, evil)] = made();
     let add = |secrets: &[&SecretKey], key: &String| {
@@ -637,12 +637,12 @@ fn keys_are_believed_along_a_chain_of_signed_changes(place: &dyn Place) {
     assert_eq!(early.keys().unwrap(), Some(second.clone()));
     as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
     let fourth = add(&[&two], &three_key);
-    // Whoever was away for all of it follows from one change to the next.
+    // A reader that missed all changes follows them one by one.
     for store in [&early, &late, &pinned(&second)] {
         assert_eq!(store.keys().unwrap(), Some(fourth.clone()));
     }
 
-    // Older keys, others of the same age, and newer ones that nobody has signed who may.
+    // Older keys, other keys of the same age, and newer keys without a valid signature are refused.
     let (json, signature) = place.get("keys.json");
     let signature = signature.unwrap();
     let put = |keys: &Keys| place.put("keys.json", &serde_json::to_vec(keys).unwrap());
@@ -656,7 +656,7 @@ fn keys_are_believed_along_a_chain_of_signed_changes(place: &dyn Place) {
     evil_keys.serial = 5;
     place.put_signed("keys.json", &serde_json::to_vec(&evil_keys).unwrap(), &signature);
     assert!(matches!(distrust(early.keys()), Distrust::Altered { .. } | Distrust::Unknown));
-    // A change by a key that was retired before.
+    // The change is signed by a key that was retired before.
     let document = serde_json::to_vec(&evil_keys).unwrap();
     let by_retired = one.sign(&document, "hotswap fleet games keys").unwrap();
     place.put_signed("keys.json", &document, &by_retired);
@@ -665,16 +665,16 @@ fn keys_are_believed_along_a_chain_of_signed_changes(place: &dyn Place) {
     place.put_signed("keys.json", &document, &for_another);
     assert!(matches!(distrust(early.keys()), Distrust::OfAnother { .. }));
 
-    // One of the changes in between is another one.
+    // One of the changes in between was replaced.
     let (document, by) = place.get("keys.3.json");
     place.put_signed("keys.json", &json, &signature);
     place.put_signed("keys.2.json", &document, &by.unwrap());
     assert_eq!(distrust(pinned(&first).keys()), Distrust::Gap { serial: 2 });
-    // Whoever has seen it before does not look there again.
+    // A reader that has seen it before does not read it again.
     early.keys().unwrap();
 }
 
-fn what_a_channel_declares_is_signed_for_it_and_does_not_go_back(place: &dyn Place) {
+fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Place) {
     let fleet = fleet(place);
     let [(release_key, public), (director, director_public), (other, _)] = made();
     let read = fleet.channel(&id("main")).unwrap();
@@ -684,7 +684,7 @@ fn what_a_channel_declares_is_signed_for_it_and_does_not_go_back(place: &dyn Pla
             Ok(())
         })
         .unwrap();
-    // What was declared before there were keys is not believed, until somebody with a key has looked at it.
+    // A declaration from before the keys is not trusted until a holder of a key has signed it.
     let agent = as_of(place, &[]);
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unsigned);
     assert!(!agent.may_declare().unwrap());
@@ -709,7 +709,7 @@ fn what_a_channel_declares_is_signed_for_it_and_does_not_go_back(place: &dyn Pla
     declare(&as_of(place, &[&release_key]), "r2").unwrap();
     let newest = agent.channel(&id("main")).unwrap();
 
-    // An older declaration that was signed once.
+    // An older, signed declaration is refused.
     let put = |(json, signature): &(Vec<u8>, Option<String>)| {
         place.put_signed("channels/main.json", json, signature.as_deref().unwrap());
     };
@@ -717,11 +717,11 @@ fn what_a_channel_declares_is_signed_for_it_and_does_not_go_back(place: &dyn Pla
     put(&older);
     let went_back = Distrust::WentBack { from: newest.mark, to: first.mark };
     assert_eq!(distrust(agent.channel(&id("main"))), went_back);
-    // One that somebody has altered, with the signature that was there.
+    // An altered declaration with the old signature is refused.
     let altered = String::from_utf8(kept.0.clone()).unwrap().replace("r2", "r1");
     put(&(altered.into_bytes(), kept.1.clone()));
     assert!(matches!(distrust(agent.channel(&id("main"))), Distrust::Altered { .. }));
-    // That of another fleet, and of another channel, by the same key.
+    // The declarations of another fleet and of another channel, signed by the same key, are refused.
     for purpose in ["hotswap fleet other channel main", "hotswap fleet games channel beta"] {
         let signature = director.sign(&kept.0, purpose).unwrap();
         put(&(kept.0.clone(), Some(signature)));
@@ -729,12 +729,12 @@ fn what_a_channel_declares_is_signed_for_it_and_does_not_go_back(place: &dyn Pla
         let signed = purpose.to_owned();
         assert_eq!(distrust(agent.channel(&id("main"))), Distrust::OfAnother { signed, expected });
     }
-    // By somebody else altogether, and by nobody.
+    // Declarations with a foreign signature or without one are refused.
     put(&(kept.0.clone(), Some(other.sign(&kept.0, "hotswap fleet games channel main").unwrap())));
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unknown);
     place.put("channels/main.json", &kept.0);
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unsigned);
-    // By a director who was retired.
+    // A declaration by a retired director is refused.
     put(&kept);
     directing.channel(&id("main")).unwrap();
     as_of(place, &[&release_key])
@@ -758,7 +758,7 @@ fn rollout(release: &str, now_ms: u64) -> Rollout {
     serde_json::from_value(json).unwrap()
 }
 
-fn what_a_controller_was_killed_before_it_wrote_down_is_written_down(place: &dyn Place) {
+fn audit_entries_that_a_killed_controller_left_are_written(place: &dyn Place) {
     let fleet = fleet(place);
     let now_ms = fleet.now_ms().unwrap();
     let mut left = rollout("r1", now_ms);
@@ -804,7 +804,7 @@ fn hosts_follow(fleet: &Store, calls: u64) -> Result<(), FleetError> {
     Ok(())
 }
 
-fn a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none(place: &dyn Place) {
+fn a_release_without_an_artifact_for_some_host_goes_to_no_host(place: &dyn Place) {
     let fleet = fleet(place);
     fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
     let other = Toolchain { rustc_release: "1.96.0".to_owned(), ..built_by() };
@@ -824,7 +824,7 @@ fn a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none(place: &d
     assert_eq!(fleet.channel(&id("main")).unwrap().candidate, None);
 }
 
-fn of_two_controllers_each_step_is_taken_by_one(place: &dyn Place) {
+fn each_step_is_taken_by_only_one_of_two_controllers(place: &dyn Place) {
     let fleet = fleet(place);
     fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
     hosts_follow(&fleet, 0).unwrap();
@@ -857,7 +857,7 @@ fn of_two_controllers_each_step_is_taken_by_one(place: &dyn Place) {
     assert_eq!((channel.base, channel.candidate), (Some(id("r1")), None));
     let (audited, _) = fleet.audited().unwrap();
     let mut said: Vec<&str> = audited.iter().map(|entry| entry.what.as_str()).collect();
-    // Two that write at the same time are in either order.
+    // Entries that are written at the same time may be in either order.
     said.sort_unstable();
     let step = ["activating", "baking"];
     let mut expected = [&["staging", "promoting", "done"][..], &step, &step].concat();
@@ -902,7 +902,7 @@ fn a_nats_server_that_is_killed_in_each_phase_ends_no_rollout() {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn on_a_nats_server_no_clock_of_another_machine_counts() {
+fn on_a_nats_server_only_the_clock_of_the_server_counts() {
     let place = OnNats::new();
     let fleet = fleet(&place);
     let now_ms = fleet.now_ms().unwrap();
@@ -928,7 +928,7 @@ fn changes(fleet: &Store) -> impl Fn() -> hotswap_fleet::Change {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn what_a_nats_server_tells_is_believed_as_what_is_read() {
+fn announcements_of_a_nats_server_are_verified_like_read_documents() {
     use hotswap_fleet::{Change, Declaration};
     let place = OnNats::new();
     let dir = TempDir::new().unwrap();
@@ -965,7 +965,7 @@ fn what_a_nats_server_tells_is_believed_as_what_is_read() {
     add(one_public.clone());
     let (first, first_told) = go_on("r1");
     assert_has(&refused(&first_told), "the fleet has no keys");
-    // Whom it believes, it has to read.
+    // It has to read the keys that it trusts.
     agent.keys().unwrap();
     assert_has(&refused(&unsigned), "it is not signed");
     assert_eq!(agent.told(&main, &first_told).unwrap(), first);
@@ -975,7 +975,7 @@ fn what_a_nats_server_tells_is_believed_as_what_is_read() {
     assert_eq!(agent.told(&main, &second_told).unwrap(), second);
     assert_eq!(agent.channel(&main).unwrap(), second);
 
-    // A key that it has not read yet, and one that was retired.
+    // One key has not been read yet, and one was retired.
     add(two_public);
     let retired = fleet.change_keys(|keys| keys.retire(&one_public));
     retired.unwrap();
@@ -990,7 +990,7 @@ fn what_a_nats_server_tells_is_believed_as_what_is_read() {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
+fn the_return_of_a_nats_server_and_its_lost_data_are_reported() {
     use hotswap_fleet::Change;
     let mut place = OnNats::new();
     let fleet = fleet(&place);
@@ -1014,7 +1014,7 @@ fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
     fs::remove_dir_all(place.0.store_dir()).unwrap();
     place.0.start_again();
     assert_eq!(next(), Change::Connected);
-    // Whoever has made the streams makes them again.
+    // The operator who made the streams makes them again.
     let error = loop {
         let error = fleet.channel(&main).unwrap_err();
         if !error.is_unreachable() {
@@ -1027,13 +1027,13 @@ fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
 
 #[cfg(feature = "nats")]
 #[test]
-fn where_there_is_no_server_it_is_said() {
+fn a_missing_server_is_an_error_that_says_so() {
     use hotswap_fleet::Server;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = nobody.local_addr().unwrap();
     drop(nobody);
     let server = Server::at(&format!("nats://{address}/games")).unwrap();
-    // Whoever asks may be where nothing may be waited for.
+    // The caller may be in an asynchronous context, where blocking is not allowed.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let opened = runtime.block_on(async { Store::open(&Location::Nats(server)) });
     let error = opened.unwrap_err().to_string();
@@ -1052,7 +1052,7 @@ fn where_there_is_no_server_it_is_said() {
 }
 
 #[test]
-fn in_a_directory_nothing_but_files_of_a_size_is_read() {
+fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let place = InDirectory::new();
     let fleet = fleet(&place);
     let channel = || told(&place, fleet.channel(&id("main")));
@@ -1076,7 +1076,7 @@ fn in_a_directory_nothing_but_files_of_a_size_is_read() {
     place.put("audit.jsonl", b"no JSON\n{\"half\":\n");
     assert_eq!(fleet.audited().unwrap(), (Vec::new(), 2));
 
-    // The signature of another release.
+    // The document has the signature of another release.
     let [(secret, public)] = made();
     let fleet = fleet.signed_by(vec![secret]);
     fleet.push_release(&self::release(&fleet, "r2", b"two")).unwrap();
@@ -1103,7 +1103,7 @@ fn names_are_no_paths() {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn through_a_nats_server_a_host_is_reached_with_all_that_is_said() {
+fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -1119,7 +1119,7 @@ fn through_a_nats_server_a_host_is_reached_with_all_that_is_said() {
     drop(ours);
 
     let kept = agent.let_attach(&host, socket).unwrap();
-    // Asked before the server knows that somebody listens, it says that nobody does.
+    // A request that comes before the server knows the listener is answered with "no responders".
     let reached = || {
         for _ in 0..100 {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -1132,7 +1132,7 @@ fn through_a_nats_server_a_host_is_reached_with_all_that_is_said() {
     };
     let mut ours = reached();
     let (mut there, _) = listener.accept().unwrap();
-    // More than one side may send before the other has taken it, both ways at once.
+    // Both sides send more at once than the other side takes without reading.
     let sent: Vec<u8> = (0..5_000_000_u32).map(|number| (number % 251) as u8).collect();
     let (up, down) = (sent.clone(), sent.clone());
     let (mut ours_too, mut there_too) = (ours.try_clone().unwrap(), there.try_clone().unwrap());
@@ -1152,7 +1152,7 @@ fn through_a_nats_server_a_host_is_reached_with_all_that_is_said() {
     let (received, there) = received.join().unwrap();
     assert!(received == sent, "what came up is something else");
     senders.into_iter().for_each(|sender| sender.join().unwrap());
-    // Whoever goes is seen to go.
+    // The end of one side is noticed by the other.
     drop(there);
     assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
     drop(kept);

@@ -1,4 +1,4 @@
-//! Where generated code finds `hotswap_plugin`: under that name, or under the path that `crate = path` gives.
+//! The path by which generated code refers to `hotswap_plugin`: that name, or the path in `crate = path`.
 //!
 //! Each macro generates paths that begin with `::hotswap_plugin`. A path that the author gives replaces that
 //! beginning in all generated code, also in the arguments of attributes.
@@ -23,7 +23,7 @@ pub struct Api {
 impl Api {
     /// Takes `crate = path` out of the arguments of an attribute.
     pub fn take(args: TokenStream) -> Result<(Self, TokenStream)> {
-        // Anything else than a list of arguments is left to the macro, which says what it takes.
+        // If the arguments are not a list, the macro itself reports the error.
         let Ok(metas) = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(args.clone()) else {
             return Ok((Self::default(), args));
         };

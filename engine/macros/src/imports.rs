@@ -1,5 +1,5 @@
-//! `#[derive(Imports)]`: declares an import for each field of a struct and fills the struct. It also declares
-//! the plugins that `#[import(after = "…")]` on the struct names.
+//! `#[derive(Imports)]`: declares an import for each field of a struct, and fills the struct. It also declares
+//! the plugins in `#[import(after = "…")]` on the struct, which must load earlier.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -15,7 +15,7 @@ pub struct ImportSet {
     after: Vec<After>,
 }
 
-/// A plugin that loads earlier.
+/// A plugin that must load before this one.
 struct After {
     plugin: String,
     optional: bool,
@@ -34,7 +34,7 @@ impl ImportSet {
             let message = "a struct of imports cannot be generic";
             return Err(Error::new(item.generics.span(), message));
         }
-        let message = "imports are a struct with named fields, or without fields";
+        let message = "#[derive(Imports)] goes on a struct with named fields, or without fields";
         let Data::Struct(data) = item.data else {
             return Err(Error::new(item.ident.span(), message));
         };

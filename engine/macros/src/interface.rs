@@ -56,8 +56,8 @@ impl Interface {
         let clause = item.generics.where_clause.as_ref();
         let supertrait = item.supertraits.iter().find(|bound| !is_marker(bound));
         if let Some(place) = supertrait.map(Spanned::span).or_else(|| Some(clause?.span())) {
-            let message = "an interface cannot have supertraits: their methods do not cross, and would see the \
-                           handle in place of the object";
+            let message = "an interface cannot have supertraits: their methods do not cross, and would run on \
+                           the handle instead of the object";
             return Err(Error::new(place, message));
         }
         let mut methods = Vec::new();
@@ -152,7 +152,8 @@ pub(crate) fn boxed(signature: &mut Signature, body: Option<Block>) -> Option<Bl
         ReturnType::Type(_, ty) => Type::clone(ty),
     };
     signature.output = syn::parse_quote!(-> ::hotswap_plugin::__private::BoxFuture<'_, #returns>);
-    // The type of the block's result comes first, so that the result is coerced to it.
+    // The unreachable `return` comes first: it gives the block its result type, to which the result is then
+    // coerced.
     body.map(|body| {
         syn::parse_quote!({
             ::std::boxed::Box::pin(async move {
@@ -180,8 +181,8 @@ impl Method {
             return Err(Error::new(token.span(), message));
         }
         if !signature.generics.params.is_empty() {
-            let message = "a method of an interface cannot be generic, except one with a body and \
-                           `where Self: Sized`, which does not cross";
+            let message = "a method of an interface cannot be generic; only a helper with a body and \
+                           `where Self: Sized` can, because it does not cross";
             return Err(Error::new(signature.generics.span(), message));
         }
         let mut inputs = signature.inputs.iter();
@@ -401,7 +402,7 @@ impl Param {
             return Err(Error::new(input.ty.span(), message));
         }
         if let Some(lifetime) = reference.lifetime.as_ref().filter(|it| it.ident != "_") {
-            let message = "another image lends this only for the call: leave the lifetime out, or take \
+            let message = "this parameter is lent only for the call: leave the lifetime out, or take \
                            an owned value";
             return Err(Error::new(lifetime.span(), message));
         }
@@ -436,7 +437,7 @@ impl Param {
 }
 
 impl Crossing {
-    /// The form in which a type crosses that is not a reference.
+    /// The form in which a type that is not a reference crosses.
     pub(crate) fn of(ty: &Type) -> Result<Self> {
         let ty = bare(ty);
         Ok(match in_box(ty) {
@@ -501,7 +502,7 @@ impl Crossing {
         }
     }
 
-    /// The type that crosses, or the type to which a reference crosses, and whether it is a reference.
+    /// The type that crosses, and whether it crosses by reference. The type is without its `&`.
     fn lent(&self) -> (TokenStream, bool) {
         match self {
             Self::Owned(ty) => (quote!(#ty), false),
@@ -535,7 +536,7 @@ pub(crate) fn alone(object: Type) -> Result<Type> {
     }
 }
 
-/// Whether a supertrait is one that an interface has anyway.
+/// Whether a supertrait is `Send`, `Sync` or a lifetime, which every interface has anyway.
 fn is_marker(bound: &TypeParamBound) -> bool {
     match bound {
         TypeParamBound::Lifetime(_) => true,

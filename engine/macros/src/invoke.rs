@@ -181,7 +181,8 @@ impl Invoke {
             use #private::NotShared as _;
             let __hotswap_probe = #private::Probe::<#types, #value>(#private::PhantomData);
         };
-        // The address is that of a static: one that code makes at run time could not be told from others.
+        // The address of the function is in a static. An address that code computes at run time could not be
+        // told from other addresses.
         let typed = quote! {
             {
                 // SAFETY: the caller passes arguments of the types that the function declares.
@@ -238,7 +239,7 @@ impl Invoke {
         let params = params.map(|(name, ty, _)| format!("{}: {}", name.unraw(), type_text(ty)));
         let params = params.collect::<Vec<_>>().join(", ");
         let returns = type_text(&self.returns.value);
-        // For a box, the handle crosses, by the path that the generated code uses.
+        // For a box, the handle crosses. The generated code names it by its full path.
         format!("({params}) -> {returns}").replace("::hotswap_plugin::Leased<", "Leased<")
     }
 }
@@ -309,7 +310,7 @@ impl HandedIn {
         Self::of_type(bare(&reference.elem))
     }
 
-    /// What the engine passes for a reference to `ty`; `None` if it is text, which a caller passes.
+    /// What the engine passes for a reference to `ty`; `None` if `ty` is text, because the caller passes text.
     fn of_type(ty: &Type) -> Option<Self> {
         let Type::Path(path) = ty else { return None };
         let last = path.path.segments.last()?.ident.to_string();

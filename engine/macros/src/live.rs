@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_marked_in_a_module_is_not_marked_again() {
+    fn items_that_are_marked_in_a_module_are_not_marked_again() {
         let expanded = expand(
             TokenStream::new(),
             parse_quote!(
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_every_name_begins_with_is_refused() {
+    fn a_prefix_without_a_letter_is_refused() {
         for args in [quote!(prefix = ""), quote!(prefix = "_")] {
             let error = expand(
                 args,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_is_the_one_that_a_build_sets() {
+    fn the_variable_of_the_prefix_is_the_one_that_a_build_sets() {
         assert_eq!(PREFIX_ENV, hotswap_protocol::env::LIVE_PREFIX);
     }
 }

@@ -1,8 +1,8 @@
-//! The generic code of this crate for the types that most functions have.
+//! Instances of this crate's generic code for the types that most functions have.
 //!
-//! In a build without optimisation the compiler takes a generic function from a crate below that has it for the
-//! same types. What is named here is thus compiled once, with this crate, and not again in each build of each
-//! plugin.
+//! In a build without optimisation, the compiler does not compile a generic function for given types again if a
+//! dependency already contains it. So the functions named here are compiled once, with this crate, and not in
+//! each build of each plugin.
 
 use std::hint::black_box;
 
@@ -15,7 +15,7 @@ use crate::{
     vault::raw::{CarryTable, RawValue},
 };
 
-/// Has the generic code compiled. Nobody calls it.
+/// Names the functions, so that they are compiled with this crate. It is never called.
 #[doc(hidden)]
 pub fn compile_common() {
     for_type::<()>();

@@ -355,7 +355,7 @@ fn type_difference(old: &Json, new: &Json) -> Option<SchemaChangeKind> {
         let (old, new) = (text(old)?, text(new)?);
         (old != new).then_some((old, new))
     });
-    // A schema that was guessed from a value only gives the type.
+    // A schema that was guessed from a value has nothing but the type.
     let is_guessed = old.as_object().is_some_and(|schema| schema.len() <= 1);
     (types.is_some() || !is_guessed).then_some(SchemaChangeKind::Type { types })
 }
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_gained_and_lost_fit() {
+    fn data_fits_a_type_with_added_and_removed_fields() {
         let data = Data::wrap(&job()).unwrap();
         let later = later::Job { rounds: 3, note: String::new() };
         assert_eq!(data.unwrap::<later::Job>().unwrap(), later);
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn docs_and_defaults_are_no_difference_but_parts_are() {
+    fn docs_and_defaults_are_not_compared_but_parts_are() {
         let schema = |note: &str, part: &str| {
             json!({
                 "title": note,

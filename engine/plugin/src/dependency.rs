@@ -193,8 +193,8 @@ impl BoundObject {
 
     /// Converts the object to a handle of type `I`.
     ///
-    /// An author's [`ImportTarget`] is safe code that can confuse two imports. So this compares the object's
-    /// shape with the shape of `I`.
+    /// An [`ImportTarget`] of an author is safe code, and can confuse two imports. So this function compares
+    /// the object's shape with the shape of `I`.
     ///
     /// # Errors
     /// If the object's interface is not `I`, or differs from it; the message says how.
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_are_bound_as_what_they_are() {
+    fn an_import_is_bound_as_its_own_interface() {
         let mut objects = [bound::<dyn Number>(), bound::<dyn Text>()].into_iter();
         let needs = Needs::bind(&mut objects).unwrap();
         assert_eq!(needs.number.number(), 7);
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_that_are_confused_are_refused() {
+    fn an_import_is_not_bound_as_another_interface_of_the_struct() {
         let refused = |mut objects: [Option<BoundObject>; 2]| {
             Needs::bind(&mut objects.iter_mut().map(Option::take)).err().unwrap().to_string()
         };

@@ -33,8 +33,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Parts>);
 
-/// What an error consists of. It is behind a box, since results are moved about more often than they are
-/// errors: so they are hardly larger than their values.
+/// The content of an error. It is in a box, so that a `Result` is hardly larger than its value: results are moved
+/// often, and are seldom errors.
 #[derive(Clone, PartialEq, Eq)]
 struct Parts {
     kind: ErrorKind,
@@ -121,7 +121,8 @@ impl Error {
 
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
-        // Through a table, a patch could not reach how the error shows itself.
+        // The text is made here, where the type is known. Through a table of methods, the code would stay the
+        // old one after a patch.
         Self::with_causes(error.to_string(), error.source())
     }
 }

@@ -27,8 +27,8 @@ pub struct Function {
     pub call: Call,
     /// Its types; `None` if one of them is not `Shared`.
     pub types: fn() -> Option<FunctionTypes>,
-    /// How to call it with Rust types, if all of them are `Shared`. This is data, and no code computes the
-    /// address: a patch that replaces the function brings another description of it.
+    /// How to call it with Rust types, if all of them are `Shared`. The address is data, and no code computes
+    /// it: a patch that replaces the function contains another description of the function.
     pub typed: TypedCall,
 }
 

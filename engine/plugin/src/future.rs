@@ -86,7 +86,7 @@ unsafe extern "C" fn drop_future<F>(future: NonNull<()>) -> Answer<()> {
     })
 }
 
-/// A future of another image, as the image has it that polls it.
+/// A future of another image, on the side that polls it.
 pub struct ForeignFuture<T = Value> {
     raw: RawFuture<T>,
     /// The waker of the last poll. It is reused as long as it wakes the same task.
@@ -145,14 +145,14 @@ impl<T> Drop for ForeignFuture<T> {
 /// one of these functions would be foreign to that image, and a foreign panic ends the process. So shims take
 /// this type, which can only be made by wrapping the poller's waker in one that catches panics.
 ///
-/// Whoever is polled may keep a clone long after the future was dropped, as a channel does whose sender is
-/// still there. So the functions of an image's waker are the host's, and call the image only as long as this
-/// exists.
+/// The code that is polled may keep a clone long after the future was dropped: a channel keeps one until its
+/// sender is dropped. So the functions of an image's waker belong to the host, and they call the image only as
+/// long as this value exists.
 #[repr(C)]
 pub struct CaughtWaker {
     waker: Waker,
     inner: Arc<Caught>,
-    /// Until this is dropped, the waker wakes; `None` if the poller is the program, which stays.
+    /// The waker works until this is dropped. `None` if the poller is the program, which is never unmapped.
     _tie: Option<Lease>,
 }
 

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_to_do_is_told_once() {
+    fn advice_is_added_once() {
         let once = explained("there is no reactor running, must be called from …").into_owned();
         assert!(once.contains("(hint: a plugin has its own copy of tokio"), "{once}");
         assert_eq!(explained(&once), once);

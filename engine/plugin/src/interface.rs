@@ -62,8 +62,8 @@ pub unsafe trait ObjectOf<T>: Interface {
 #[diagnostic::on_unimplemented(
     message = "`&{Self}` cannot be lent to another image",
     label = "not `Shared`",
-    note = "a method can borrow `str` and whatever is `Shared`: numbers, `String`, std's containers, \
-            and types with `#[derive(Shared)]`"
+    note = "a method can borrow `str` and `Shared` types: numbers, `String`, std's containers, and types \
+            with `#[derive(Shared)]`"
 )]
 pub unsafe trait Lent: 'static {
     /// Adds the type to a schema, and returns its index there.

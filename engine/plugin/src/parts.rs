@@ -220,14 +220,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Makes room for what is wanted of so many parts.
+    /// Reserves room for the digests of the wanted parts. `len` is the announced number of all parts.
     fn begin(&mut self, len: Option<usize>) {
         let wanted = match self.wanted {
             Wanted::Keys => usize::MAX,
             Wanted::Digests(range) | Wanted::Range(range) => range.len(),
             Wanted::At(places) => places.len(),
         };
-        // What a value says of its length need not be true.
+        // The announced length may be wrong.
         self.parts.digests.reserve(wanted.min(len.unwrap_or(0)).min(1 << 20));
     }
 
@@ -363,20 +363,21 @@ impl SerializeMap for &mut Reader<'_> {
 }
 
 /// A serializer that makes a digest: of the kind and the bits of each scalar, of the length of each list
-/// and map, and of the name of each field and variant. Two values of a type with different JSON have
-/// different digests, but for chance; two with equal JSON have equal digests in one image. So have keys,
-/// which are texts, numbers and names of variants, in all images: the names of fields are told apart by
-/// where they lie.
+/// and map, and of the name of each field and variant.
 ///
-/// Callers wait while a migration makes the digests of up to 64,000 parts, in debug builds too, where the
-/// hasher of std would take most of the time. So a word costs one multiplication, as in wyhash and
-/// foldhash, by a number of its kind.
+/// Two values of a type with different JSON have different digests, except by chance. Two values with equal
+/// JSON have equal digests within one image. Across images, only keys have equal digests: they consist of
+/// texts, numbers and names of variants, while the name of a field enters the digest by its address.
+///
+/// Callers wait while a migration makes the digests of up to 64,000 parts, also in debug builds, where the
+/// hasher of std would take most of the time. So each word costs only one multiplication, as in wyhash and
+/// foldhash. The factor depends on the kind of the word.
 struct Digester(u64);
 
-/// What all digests of the process begin with; an image has it from its host.
+/// The seed of all digests of the process. An image gets it from its host.
 ///
-/// It is random: a value may be what somebody outside has sent. Whoever knew it could make two values with one
-/// digest, and a migration would not notice that one took the place of the other.
+/// The seed is random, because a value may come from outside. An attacker who knew the seed could make two values
+/// with the same digest, and a migration would not notice that one had replaced the other.
 pub fn digest_seed() -> u64 {
     static OF_PROGRAM: OnceLock<u64> = OnceLock::new();
     image_host().map_or_else(
@@ -394,12 +395,12 @@ impl Digester {
     }
 }
 
-/// What words of one kind are multiplied by: so the digest of `true` is not that of 1.
+/// The factor for words of one kind. Each kind has its own, so that `true` and 1 have different digests.
 #[derive(Clone, Copy)]
 struct Kinded(u64);
 
 impl Kinded {
-    /// Odd, and each another.
+    /// The factor is odd, and another for each kind.
     const fn new(kind: u64) -> Self {
         Self((2 * kind + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
@@ -430,7 +431,7 @@ impl Digester {
         let (words, rest) = bytes.as_chunks::<8>();
         words.iter().for_each(|word| self.word(WORD, u64::from_le_bytes(*word)));
         if !rest.is_empty() {
-            // With the length, which is in the digest, the last bytes say which these are.
+            // The last 8 bytes determine the rest, since the length is already in the digest.
             let last = match bytes.last_chunk::<8>() {
                 Some(last) => u64::from_le_bytes(*last),
                 None => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
@@ -439,7 +440,7 @@ impl Digester {
         }
     }
 
-    /// The name of a field, which differs from all others of one image by its place and its length.
+    /// Adds the name of a field by its address and its length. No two names in one image have both in common.
     #[inline]
     fn field(&mut self, name: &'static str) {
         self.word(FIELD, name.as_ptr().addr() as u64 ^ (name.len() as u64).rotate_right(16));
@@ -591,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_has_another_digest() {
+    fn values_that_differ_have_different_digests() {
         let digest = |value: &dyn Fn(&mut Digester) -> Step| {
             let mut digester = Digester(digest_seed());
             value(&mut digester).unwrap();
@@ -612,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_tells_apart_has_another_digest() {
+    fn values_with_different_json_have_different_digests() {
         #[derive(Serialize)]
         struct Sides {
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -647,8 +648,8 @@ mod tests {
         assert_ne!(digest(&Team::Red), digest(&Team::Blue));
     }
 
-    /// Texts of which a word is what a digest of this seed has come to before it: their digests forget what was
-    /// before that word.
+    /// Two different texts with the same digest for this seed. The second word of each equals the state of the
+    /// digester before that word, which cancels everything that came before.
     fn alike(seed: u64) -> [Vec<u8>; 2] {
         [1_u64, 2].map(|first| {
             let mut digester = Digester(seed);
@@ -659,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_have_one_digest_for_a_known_seed_have_others_for_that_of_the_process() {
+    fn digests_that_collide_for_a_known_seed_differ_for_the_seed_of_the_process() {
         struct Bytes(Vec<u8>);
         impl Serialize for Bytes {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -675,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_and_no_list_has_no_parts() {
+    fn a_value_that_is_no_map_and_no_list_has_no_parts() {
         assert_eq!(Parts::of(&7, &Wanted::ALL), Ok(None));
         assert_eq!(Parts::of(&Item { name: "x", score: None }, &Wanted::ALL), Ok(None));
         assert_eq!(Parts::of(&Some(vec![1]), &Wanted::ALL), Ok(None));

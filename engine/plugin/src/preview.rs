@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_small_is_there_as_a_whole() {
+    fn a_small_value_is_shown_as_a_whole() {
         let world = world(3, 1);
         assert_eq!(of(&world), (serde_json::to_string(&world).unwrap(), vec![]));
         assert_eq!(of(&"héllo"), ("\"héllo\"".into(), vec![]));
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_after_a_cut_is_there() {
+    fn elements_after_a_cut_are_shown() {
         let (json, cuts) = of(&world(7, 4));
         assert!(json.ends_with(r#""scores":{"0":7,"1":7,"2":7},"last":true}"#), "{json}");
         let expected = [("/items".into(), 3, Some(7)), ("/scores".into(), 3, Some(4))];
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_to_pass_over_ends_the_walk() {
+    fn a_list_that_is_too_long_to_skip_ends_the_walk() {
         let (json, cuts) = of(&world(3, 1_000_000));
         assert!(json.ends_with(r#""scores":{"0":7,"1":7,"2":7}}"#), "{json}");
         let expected = [("/scores".into(), 3, Some(1_000_000)), (String::new(), 3, Some(4))];
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_bytes_have_an_end() {
+    fn depth_and_bytes_are_bounded() {
         let wide: Vec<_> = (0..3).map(|_| "x".repeat(9)).collect();
         let deep: Vec<_> = (0..3).map(|_| vec![vec![wide.clone(); 3]; 3]).collect();
         #[derive(Serialize)]

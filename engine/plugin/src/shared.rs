@@ -80,8 +80,8 @@ use crate::parts::Patch;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot cross between images",
     label = "not `Shared`",
-    note = "what crosses is owned: numbers, `String`, std's containers, and types with \
-            `#[derive(Shared)]`; a type of somebody else's crosses as `BySerde<T>`, an object as \
+    note = "only owned values cross: numbers, `String`, std's containers, and types with \
+            `#[derive(Shared)]`; a type of another crate crosses as `BySerde<T>`, an object as \
             `Leased<dyn Interface>`",
     note = "`&'static` references, `Cow`, `Arc<str>`, function pointers and trait objects point into \
             the image that made them"
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_discriminant_is_told_by_its_integer() {
+    fn a_discriminant_is_described_by_its_integer() {
         enum Plain {
             First,
             Second,

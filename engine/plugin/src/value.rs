@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_parts_is_read_as_its_json_is() {
+    fn values_with_parts_are_read_as_their_json_is() {
         use std::collections::{BTreeMap, HashMap};
         #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         struct Part {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_has_no_word_for_arrives() {
+    fn numbers_that_json_cannot_represent_arrive() {
         let numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.5];
         let same = |read: [f64; 4]| read.map(f64::to_bits) == numbers.map(f64::to_bits);
         let value = Value::from_serialize(&numbers).unwrap();

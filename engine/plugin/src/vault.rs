@@ -254,19 +254,20 @@ impl DataBag<'_> {
     ///
     /// # What a migration costs
     /// A migration runs beside the calls of the old version. It reads a map, a set or a list of std in at
-    /// most 64 slices (of 256 elements at least), and a call that changes the value waits for one slice
-    /// at a time. It reads again what changed meanwhile. Where nobody changed the value for as long as
-    /// that takes, nothing is left to do. Else, when the new version begins to serve, its calls that use
-    /// the value wait once: at most 50 ms for running calls of the old version, and then until a digest
-    /// of each element has shown the last changes. Nobody can say what a change has touched, so this takes
-    /// time in proportion to the number of elements, however few changed. A value that is changed all the
-    /// time is taken over all the same, and its users wait no longer than that: what the old version would
-    /// change afterwards is an error. `cargo run --release -p hotswap-tests --example large_values` measures
-    /// it; `BENCHMARKS.md` has figures.
+    /// most 64 slices of at least 256 elements each, and a call that changes the value waits for one slice at
+    /// a time. Afterwards the migration reads the elements again that changed meanwhile. If nobody changes the
+    /// value during this second reading, the migration is complete.
+    ///
+    /// Otherwise, calls that use the value wait once, when the new version begins to serve: at most 50 ms for
+    /// running calls of the old version, and then while the migration makes a digest of each element to find
+    /// the last changes. The time for the digests grows with the number of elements, even if few have changed.
+    /// So the wait has a bound also for a value that is changed all the time. From then on, a call of the old
+    /// version gets an error if it changes the value. `cargo run --release -p hotswap-tests --example
+    /// large_values` measures the wait; `BENCHMARKS.md` has figures.
     ///
     /// A value of any other type, such as a struct that contains a map, is read as a whole. If it changed, it
-    /// is read again when the new version begins to serve. So give a large collection a key of its own. If a
-    /// call of the old version still runs after that, it gets an error when it changes the value.
+    /// is read as a whole again when the new version begins to serve. After that, too, a call of the old
+    /// version gets an error if it changes the value. So give a large collection a key of its own.
     ///
     /// # Errors
     /// If the value cannot be migrated; the message names the field. Then the load is undone. The load is
@@ -286,10 +287,9 @@ impl DataBag<'_> {
     /// Takes a value over like [`carry`](Self::carry), and migrates a value of the type `Old` by hand, where
     /// serde cannot.
     ///
-    /// `Old` stands for the type before the change: a copy of it, in a module for old types, whose serde must
-    /// read everything that the old value has. If it does not, the load is undone, so that nothing is lost
-    /// silently. Once no version with the old type can be replaced any more, change the call back to
-    /// [`carry`](Self::carry).
+    /// `Old` is a copy of the type as it was before the change, in a module for old types. Its serde must read
+    /// everything that the old value has; otherwise the load is undone, so that nothing is lost silently. When
+    /// no version with the old type can be running any more, change the call back to [`carry`](Self::carry).
     ///
     /// ```
     /// use hotswap_plugin::prelude::*;

@@ -2,10 +2,10 @@
 
 use hotswap_plugin::{Carried, Vault, interface};
 
-/// What rings.
+/// Something that rings.
 #[interface]
 pub trait Bell {
-    /// Rings so often.
+    /// Rings this many times.
     fn ring(&self, times: u32) -> String;
 }
 
@@ -28,7 +28,7 @@ fn values_are_kept_by_name_and_type() {
     assert!(error.message().starts_with("`visits` has another type: "), "{error}");
     assert_eq!(bag.keys().unwrap(), ["visits"]);
     assert!(bag.remove("visits").unwrap() && !bag.remove("visits").unwrap());
-    // Another Vault is another world; a clone is the same.
+    // Another Vault has other values; a clone has the same.
     vault.clone().data_bag().set("name", String::from("Ada")).unwrap();
     assert_eq!(vault.data_bag().get::<String>("name").unwrap().as_deref(), Some("Ada"));
     assert_eq!(Vault::for_tests().data_bag().keys().unwrap(), Vec::<String>::new());

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_about_a_thread_is_said_by_its_name() {
+    fn the_advice_about_a_thread_follows_from_its_name() {
         let thread = |name: &str| {
             let thread = Some(name.to_owned());
             let holder = Holder { thread, ..Holder::unnamed(HolderKind::Thread, 1) };
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_host_tells_is_read_as_far_as_it_is_known() {
+    fn known_fields_of_a_newer_host_are_read() {
         let newer = r#"{"kind":"fibre","activity":"on_pause","priority":3}"#;
         let holder: Holder = serde_json::from_str(newer).unwrap();
         assert_eq!((holder.kind, holder.activity), (HolderKind::Other, Some(Activity::Other)));

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_told_by_thread_and_the_outermost_first() {
+    fn calls_are_listed_by_thread_with_the_outermost_first() {
         let file = Written::new();
         file.entry(0, 0x1000, 4, 17, b"world\ngreet\nreset");
         file.entry(LEGEND_ENTRIES - 1, 0x2000, 1, 8, b"cat\nmeow");
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_nobodys_and_an_address_of_no_version_tell_nothing() {
+    fn a_row_without_a_thread_and_an_unknown_address_give_no_call() {
         let file = Written::new();
         file.entry(0, 0x1000, 4, 11, b"world\ngreet");
         file.thread(1, 0, b"has ended");

@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_notifications_are_told_apart() {
+    fn answers_and_notifications_are_distinguished() {
         let answer = ResponseLine::new(Some(1), Err(WireError::new(ErrorKind::Panic, "boom")));
         let text = serde_json::to_string(&answer).unwrap();
         assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), Line::Response(answer));

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_is_told_by_its_kind() {
+    fn an_owner_is_identified_by_its_kind() {
         let read = |json: &str| serde_json::from_str::<Owner>(json).unwrap();
         let json = r#"{"kind":"version","plugin":"world","version":3}"#;
         let world = read(json);

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_somebody_elses_is_passed_over() {
+    fn a_directory_of_another_user_is_skipped() {
         let place = Place::new("other");
         let dir = place.named(place.1 + 1);
         assert_eq!(dir.path(), env::temp_dir().join(format!("hotswap-{}", place.1 + 1)));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_made_before_is_refused() {
+    fn a_path_that_another_user_made_before_is_refused() {
         let place = Place::new("made");
         let dir = place.temporary(place.1);
         let elsewhere = place.0.join("elsewhere");

@@ -1,6 +1,6 @@
-//! What a call of a plugin costs: `cargo bench -p hotswap-benchmarks --bench calls`.
+//! The cost of a call of a plugin: `cargo bench -p hotswap-benchmarks --bench calls`.
 //!
-//! With `-- instructions` it counts instructions, below valgrind: where the machine is too busy to time calls.
+//! With `-- instructions` it counts instructions with valgrind, for machines that are too busy to time calls.
 
 #[path = "../../it/support/plugins.rs"]
 #[allow(dead_code, reason = "the benchmarks use a part of it")]
@@ -27,7 +27,7 @@ use plugins::PluginDir;
 
 type Add = fn(u64, u64) -> u64;
 
-/// Where hot-lib-reloader finds the library.
+/// The directory in which hot-lib-reloader finds the library.
 fn hot_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -93,13 +93,13 @@ fn main() {
     let _ = std::fs::remove_dir_all(hot_dir());
 }
 
-/// The library by itself, outside the engine, for its plain function.
+/// The library, opened without the engine, to call its plain function.
 fn raw_library(dir: &PluginDir) -> libloading::Library {
     // SAFETY: the library's constructors are std's, and its plain function needs no host.
     unsafe { libloading::Library::new(dir.file("measured")) }.expect("open the library")
 }
 
-/// What handing over 64 KiB costs, which each call makes anew.
+/// Calls that pass 64 KiB, which each call allocates.
 fn large_arguments(engine: &Engine) -> [Case<'_>; 3] {
     let bytes = || black_box(vec![7_u8; 64 << 10]);
     let take = engine.func::<fn(Vec<u8>) -> u64>("measured", "take").expect("the function");
@@ -118,8 +118,8 @@ fn large_arguments(engine: &Engine) -> [Case<'_>; 3] {
     ]
 }
 
-/// Tells how many instructions each case takes, which does not depend on what else the machine does: this
-/// program runs itself below valgrind with one case alone, some times and then some more.
+/// Prints the number of instructions of each case, which does not depend on the load of the machine. This program
+/// runs itself in valgrind with one case alone, first a few times and then more often.
 fn instructions<'a>(cases: impl Iterator<Item = &'a Case<'a>>) {
     println!("| one call | instructions |\n|---|---|");
     for (at, case) in cases.enumerate() {
@@ -128,7 +128,7 @@ fn instructions<'a>(cases: impl Iterator<Item = &'a Case<'a>>) {
     }
 }
 
-/// How many instructions this program takes with one case alone, so many times.
+/// The number of instructions of this program with this number of runs of one case.
 fn instructions_of(case: usize, times: u64) -> u64 {
     let program = env::current_exe().expect("the path of this program");
     let run = Command::new("valgrind")
@@ -150,7 +150,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Whether two threads that call do twice what one does.
+/// Compares the calls of two threads with those of one.
 fn threads(engine: &Engine) {
     let rate = |threads: usize| {
         let stop = AtomicBool::new(false);
@@ -183,7 +183,7 @@ fn threads(engine: &Engine) {
     println!("| {cores} threads | {:.0} million | {:.2} × |", all / 1e6, all / one);
 }
 
-/// How long single calls take while another thread reloads without pause.
+/// The time of single calls while another thread reloads without pause.
 fn reloads(engine: &Engine, dir: &PluginDir) {
     let artifacts = [plugins::revision("measured", 2), plugins::revision("measured", 1)];
     let add = engine.func::<Add>("measured", "add").expect("the function");

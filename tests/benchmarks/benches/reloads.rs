@@ -1,4 +1,4 @@
-//! What a reload costs: `cargo bench -p hotswap-benchmarks --bench reloads`.
+//! The cost of a reload: `cargo bench -p hotswap-benchmarks --bench reloads`.
 
 #[path = "../../it/support/plugins.rs"]
 #[allow(dead_code, reason = "the benchmarks use a part of it")]
@@ -23,8 +23,8 @@ fn main() {
     }
 }
 
-/// Reloads a plugin with a constructor, which is opened in a process of its own first, against one without, in a
-/// host that has so much memory besides: a fork of that takes the longer, the more there is.
+/// Compares reloads of a plugin with a constructor, which is opened in a process of its own first, and of one
+/// without. The host has this much other memory: the more there is, the longer a fork takes.
 fn tried_first(mebibytes: usize) {
     let memory = vec![1_u8; mebibytes << 20];
     let plugins = ["measured", "crashes-on-open"].map(|plugin| {
@@ -57,7 +57,7 @@ fn tried_first(mebibytes: usize) {
     black_box(memory);
 }
 
-/// Reloads one changed plugin beside so many unchanged ones, against a bare copy, open and close of
+/// Compares a reload of one changed plugin beside this many unchanged ones with a bare copy, open and close of
 /// the same file.
 fn beside(unchanged: usize) {
     let dir = PluginDir::of(&["measured"]);
@@ -104,7 +104,7 @@ fn beside(unchanged: usize) {
     phases.into_inner().print();
 }
 
-/// How long each phase of the reloads took, and how long none of them did.
+/// The time of each phase of the reloads, and the time outside of the phases.
 #[derive(Default)]
 struct Phases(Vec<(String, Vec<f64>)>);
 

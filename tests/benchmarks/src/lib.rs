@@ -1,17 +1,17 @@
-//! Two things, measured in turn in one run, and told as a ratio.
+//! Compares cases: measures them in turn in one run, and prints their ratios.
 
 use std::{
     hint::black_box,
     time::{Duration, Instant},
 };
 
-/// How often each thing is measured.
+/// The number of measurements of each case.
 const ROUNDS: usize = 41;
 
-/// How long one measurement takes at least.
+/// The shortest duration of a measurement.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// Something that is measured: does it so many times, and tells how long that took.
+/// A measured operation.
 pub struct Case<'a> {
     name: String,
     run: Box<dyn FnMut(u64) -> Duration + 'a>,
@@ -20,7 +20,7 @@ pub struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// `once` is done over and over; what it answers is not optimised away.
+    /// Measures repeated calls of `once`. Its result is not optimised away.
     pub fn new<T>(name: &str, mut once: impl FnMut() -> T + 'a) -> Self {
         let run = move |times| {
             let begun = Instant::now();
@@ -32,7 +32,7 @@ impl<'a> Case<'a> {
         Self { name: name.to_owned(), run: Box::new(run), times: 1, nanos: Vec::new() }
     }
 
-    /// As `new`, with something that is done before each time and is not measured.
+    /// Like `new`, with a preparation before each call that is not measured.
     pub fn prepared<T>(
         name: &str,
         mut prepare: impl FnMut() + 'a,
@@ -50,17 +50,17 @@ impl<'a> Case<'a> {
         Self { name: name.to_owned(), run: Box::new(run), times: 1, nanos: Vec::new() }
     }
 
-    /// What is measured.
+    /// The name of the case.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Does it so many times.
+    /// Runs the operation this many times.
     pub fn run(&mut self, times: u64) {
         (self.run)(times);
     }
 
-    /// How often it is to be done for one measurement.
+    /// Finds the number of runs for one measurement.
     fn calibrate(&mut self) {
         loop {
             if (self.run)(self.times) >= ROUND {
@@ -75,7 +75,7 @@ impl<'a> Case<'a> {
         self.nanos.push(took.as_nanos() as f64 / self.times as f64);
     }
 
-    /// The middle one of the measurements, in nanoseconds.
+    /// The median of the measurements, in nanoseconds.
     pub fn median(&self) -> f64 {
         quantile(&self.nanos, 500)
     }
@@ -101,7 +101,7 @@ fn table(title: &str, cases: &[Case<'_>]) {
     }
 }
 
-/// The value that so many thousandths of all do not exceed.
+/// The quantile of the values, in thousandths: 500 is the median.
 pub fn quantile(values: &[f64], per_mille: u16) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

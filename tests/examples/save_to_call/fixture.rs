@@ -1,12 +1,11 @@
-//! The plugins that are changed: copies in workspaces of their own, each with a target directory
-//! of its own.
+//! The plugins that are changed: copies in workspaces of their own, each with its own target directory.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// What in a source stands for the text that changes.
+/// The mark in a source for the text that changes.
 const MARK: &str = "@TEXT@";
 
 /// A plugin to be changed.
@@ -15,7 +14,7 @@ pub struct Fixture {
     pub name: &'static str,
     /// Its source, with the mark.
     source: String,
-    /// The same as a library of hot-lib-reloader.
+    /// The source as a library for hot-lib-reloader.
     pub library: String,
     /// Its dependencies besides `hotswap-plugin`.
     pub dependencies: &'static str,
@@ -96,7 +95,7 @@ impl Fixture {
         }
     }
 
-    /// Lays the plugin out in a place of its own.
+    /// Writes the plugin to a workspace of its own.
     pub fn copy(&self, way: &str) -> Copy {
         let dir = place().join(format!("{}-{way}", self.name));
         let plugin = repository().join("engine/plugin");
@@ -118,7 +117,7 @@ impl Fixture {
         copy
     }
 
-    /// Lays the path dependencies out below a directory.
+    /// Writes the path dependencies below a directory.
     pub fn lay_packages(&self, dir: &Path) {
         for (name, source) in &self.packages {
             let needs = |other: &str| source.contains(&format!("{other}::"));
@@ -141,7 +140,7 @@ impl Fixture {
 }
 
 impl Copy {
-    /// The source that says this text.
+    /// The source with this text.
     pub fn source(&self, text: &str) -> String {
         with_text(&self.source, text)
     }
@@ -163,13 +162,13 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
 }
 
-/// Where everything lies, from run to run.
+/// The directory of all workspaces, which outlives a run.
 pub fn place() -> PathBuf {
     let program = std::env::current_exe().expect("the path of this program");
     program.ancestors().nth(3).expect("a target directory").join("save-to-call")
 }
 
-/// Writes a file that is not like this already.
+/// Writes a file unless it already has this content.
 pub fn write(path: &Path, content: &str) {
     if fs::read_to_string(path).ok().as_deref() != Some(content) {
         fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");

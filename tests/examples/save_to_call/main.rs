@@ -1,10 +1,10 @@
-//! From save to new code: benchmark 7.
+//! The time from a save to the first answer of the new code: benchmark 7.
 //!
 //! `cargo run --release -p hotswap-tests --example save_to_call [ROUNDS] [world|rich|profiles]`
 //!
 //! A one-line change of a plugin is saved, and the clock stops when the new code has answered a
-//! call. The ways take turns in each round, on the same machine at the same time. With `profiles` it
-//! is the build alone, with other profiles than the one of plugins.
+//! call. The compared ways take turns in each round. With `profiles`, only the build is timed, with
+//! other profiles than that of plugins.
 
 mod fixture;
 mod profiles;
@@ -16,7 +16,7 @@ use fixture::Fixture;
 use hotswap_engine::protocol::quantile;
 use way::{Cargo, HotLibReloader, Ours, Reloading, Way};
 
-/// The first rounds of each way are not counted: caches and incremental state are made there.
+/// The number of first rounds that are not counted, because they fill caches and incremental state.
 const WARM_UP: usize = 2;
 
 fn main() {
@@ -68,7 +68,7 @@ fn measure(fixture: &Fixture, rounds: usize) {
     }
 }
 
-/// How long each way took in each round that counts.
+/// The time of each way in each counted round.
 fn take_turns(mut ways: Vec<&mut (dyn Way + 'static)>, rounds: usize) -> Vec<Vec<Duration>> {
     let mut times = vec![Vec::new(); ways.len()];
     for round in 0..rounds + WARM_UP {

@@ -1,4 +1,4 @@
-//! What else the profile of plugins and their linker could be.
+//! Other possible profiles and linkers for plugins.
 
 use crate::{
     fixture::Fixture,
@@ -6,8 +6,8 @@ use crate::{
     way::{Cargo, Way},
 };
 
-/// What of cargo's configuration each differs in from what plugins are built with. The linkers are the
-/// system's; where it has none of that name, take its row out.
+/// The settings of cargo in which each row differs from builds of plugins. The linkers must be installed; remove the
+/// row of one that is not.
 const VARIANTS: [(&str, &[&str]); 12] = [
     ("`hotswap`", &[]),
     ("debug information made, and left out by the linker", &["profile.hotswap.debug=2"]),
@@ -33,7 +33,7 @@ const VARIANTS: [(&str, &[&str]); 12] = [
     ("linked by GNU gold", &["build.rustflags=[\"-Clink-arg=-fuse-ld=gold\"]"]),
 ];
 
-/// Builds a changed plugin with each in turn.
+/// Builds a changed plugin with each row in turn.
 pub fn measure(fixture: &Fixture, rounds: usize) {
     let copy = |number| fixture.copy(&format!("profile-{number}"));
     let variants = VARIANTS.iter().enumerate();

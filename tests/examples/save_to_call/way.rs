@@ -1,4 +1,4 @@
-//! The ways from a saved source to an answer of the new code.
+//! The compared ways from a saved source to an answer of the new code.
 
 use std::{
     env::consts::DLL_SUFFIX,
@@ -25,7 +25,7 @@ use hotswap_engine::{
 
 use crate::fixture::{Copy, Fixture, place, with_text, write};
 
-/// How long the slowest change may take before the benchmark gives up.
+/// The longest wait for a change; after it the benchmark fails.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A way from a saved source to an answer of the new code.
@@ -35,17 +35,17 @@ pub trait Way {
     fn prepare(&mut self, text: &str);
     /// Saves it.
     fn save(&mut self, now: Instant);
-    /// Waits for an answer that has the text.
+    /// Waits for an answer with the text.
     fn wait_for(&mut self, text: &str);
-    /// Waits until what goes on after the answer is done.
+    /// Waits until the work that continues after the answer is done.
     fn rest(&mut self) {}
-    /// How long each phase took in each round, the first `skipped` left out.
+    /// The time of each phase in each round, without the first `skipped` rounds.
     fn phases(&self, _skipped: usize) -> Vec<(String, Vec<Duration>)> {
         Vec::new()
     }
 }
 
-/// A source that is saved as an editor does: as a new file, renamed into place.
+/// A source that is saved as editors do: as a new file that is renamed into place.
 struct Source {
     path: PathBuf,
     next: String,
@@ -75,14 +75,14 @@ fn add(phases: &mut Phases, more: impl Iterator<Item = PhaseTiming>) {
     }
 }
 
-/// How a changed plugin comes to new code.
+/// How the new code of a changed plugin is loaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reloading {
-    /// The version that serves is patched.
+    /// The serving version is patched.
     Patch,
     /// A new version is loaded.
     Whole,
-    /// A new version is loaded, which cargo built.
+    /// A new version that cargo built is loaded.
     NoReplay,
 }
 
@@ -219,11 +219,11 @@ impl Way for Ours {
     }
 }
 
-/// The identical command of cargo, and nothing else: no watching, no loading, no call.
+/// Only the same command of cargo, without watching, loading and calling.
 pub struct Cargo {
     copy: Copy,
     source: Source,
-    /// What of cargo's configuration differs from what plugins are built with.
+    /// The settings of cargo that differ from builds of plugins.
     settings: &'static [&'static str],
 }
 
@@ -235,7 +235,7 @@ impl Cargo {
         way
     }
 
-    /// How large the library is that it made.
+    /// The size of the built library.
     pub fn size_bytes(&self) -> u64 {
         let name = format!("target/alone/hotswap/lib{}{DLL_SUFFIX}", self.copy.name);
         fs::metadata(self.copy.dir.join(name)).expect("a library").len()
@@ -272,8 +272,8 @@ impl Way for Cargo {
     }
 }
 
-/// hot-lib-reloader as its README sets it up, with its own watcher of the library. Its README has
-/// `cargo watch` start the build; here that starts with the save, as if watching took no time.
+/// hot-lib-reloader as its README sets it up, with its own watcher of the library. In its README,
+/// `cargo watch` starts the build; here the build starts at the save, as if watching took no time.
 pub struct HotLibReloader {
     dir: PathBuf,
     library: String,
@@ -368,7 +368,7 @@ impl Drop for HotLibReloader {
     }
 }
 
-/// The cargo of a shell, as a person runs it, wherever this program was started from.
+/// Cargo with the environment of a user's shell, however this program was started.
 fn cargo() -> Command {
     let mut command = Command::new("cargo");
     for variable in ["CARGO", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH"] {

@@ -14,7 +14,7 @@ fn a_build_prints_the_path_of_the_artifact_last() {
     let place = Place::new();
     let out = tempfile::tempdir().unwrap();
     let out_dir = out.path().join("made/by/the/build");
-    // The first build in a while takes longer than a test has patience.
+    // A first build can take longer than a test waits.
     sample("world");
     let answer = place.hotswap(&["build", "sample-plugins/world", out_dir.to_str().unwrap()]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -24,7 +24,7 @@ fn a_build_prints_the_path_of_the_artifact_last() {
 }
 
 #[test]
-fn a_build_tells_all_about_itself_and_keeps_what_it_is_asked_to() {
+fn a_verbose_build_reports_each_step_and_keeps_temporary_files_on_request() {
     let place = Place::new();
     let out_dir = tempfile::tempdir().unwrap();
     let shown = out_dir.path().to_str().unwrap();
@@ -42,7 +42,7 @@ fn a_build_tells_all_about_itself_and_keeps_what_it_is_asked_to() {
     {
         assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning}: {answer:?}");
     }
-    // Somebody may have built the same before.
+    // Another test may have built the same sources before.
     let notes = "the notes of compiler calls are in ";
     let kept = [notes, "the compiler calls of this build are in ", "nothing was compiled, so "];
     let is_kept = |line: &&&str| kept.iter().any(|text| line.starts_with(text));
@@ -87,7 +87,7 @@ fn a_plugin_is_linked_into_a_crate_for_its_host_and_taken_out_again() {
 }
 
 #[test]
-fn status_tells_the_host_and_its_plugins() {
+fn status_shows_the_host_and_its_plugins() {
     let serving = Serving::samples();
     let status = serving.json(&["status"]);
     let host = &status["host"];
@@ -135,7 +135,7 @@ fn a_panic_on_a_thread_of_a_plugin_is_logged_with_its_place() {
 }
 
 #[test]
-fn numbers_that_json_has_no_word_for_are_given_and_shown() {
+fn numbers_that_json_cannot_represent_can_be_passed_and_are_shown() {
     let serving = Serving::of(PluginDir::of(&["foreign-ways"]));
     let value = |args: &[&str]| {
         serving.json(&[&["invoke", "foreign-ways"], args].concat())["value"].clone()
@@ -202,7 +202,7 @@ fn plugins_are_added_and_removed() {
 }
 
 #[test]
-fn a_version_in_use_can_be_named_and_its_holders_are_told() {
+fn a_version_in_use_can_be_named_and_its_holders_are_shown() {
     let plugins = PluginDir::of(&["echo"]);
     let mut serving = Serving::of(plugins);
     let gate = Gate::new();
@@ -235,7 +235,7 @@ fn a_version_in_use_can_be_named_and_its_holders_are_told() {
 }
 
 #[test]
-fn the_last_reloads_are_told_to_whoever_comes_later() {
+fn the_last_reloads_can_be_read_later() {
     let serving = Serving::samples();
     serving.plugins.write("cat", &sample("cat")[..100_000]);
     let refused = serving.refusal(&["reload"]);
@@ -270,7 +270,7 @@ fn the_vault_shows_values_the_extension_and_registrations() {
 }
 
 #[test]
-fn a_job_is_made_by_the_name_of_its_type_and_done_by_the_function_of_that_name() {
+fn a_job_is_made_from_the_name_of_a_live_type_and_run_by_its_live_function() {
     let plugins = PluginDir::empty();
     plugins.write("guardian", &sample("guardian"));
     let serving = Serving::of(plugins);

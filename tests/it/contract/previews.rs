@@ -19,7 +19,7 @@ fn changes(plugin: &Value) -> Vec<String> {
 }
 
 #[test]
-fn inspect_opens_an_artifact_elsewhere_and_tells_what_it_declares() {
+fn inspect_opens_an_artifact_in_another_process_and_shows_its_declarations() {
     let (place, plugins) = (Place::new(), PluginDir::of(&["lives"]));
     let file = plugins.file("lives");
     let file = file.to_str().unwrap();
@@ -42,7 +42,7 @@ fn inspect_opens_an_artifact_elsewhere_and_tells_what_it_declares() {
 }
 
 #[test]
-fn an_artifact_that_crashes_takes_nothing_with_it() {
+fn an_artifact_that_crashes_ends_only_the_process_that_opens_it() {
     let (place, plugins) = (Place::new(), PluginDir::of(&["aborts"]));
     let file = plugins.file("aborts");
     let error = place.refusal(1, &["inspect", "--open", file.to_str().unwrap()]);
@@ -60,7 +60,7 @@ fn an_artifact_that_crashes_takes_nothing_with_it() {
 }
 
 #[test]
-fn a_dry_run_tells_what_a_reload_would_change_and_changes_nothing() {
+fn a_dry_run_shows_what_a_reload_would_change_and_changes_nothing() {
     let serving = Serving::samples();
     let nothing = serving.json(&["reload", "--dry-run"]);
     assert_eq!(nothing["is_breaking"], false);
@@ -96,7 +96,7 @@ fn a_dry_run_tells_what_a_reload_would_change_and_changes_nothing() {
 }
 
 #[test]
-fn a_dry_run_knows_what_a_rollback_holds() {
+fn a_dry_run_shows_that_a_rolled_back_plugin_stays_held() {
     let serving = Serving::samples();
     serving.plugins.write("world", &world(7));
     serving.json(&["reload"]);
@@ -149,7 +149,7 @@ fn pinned_calls_are_made_in_the_new_build_before_it_is_loaded() {
     assert_eq!((is_same, &new["ended"]["signal"]), (json!(false), &json!(6)));
     let (is_same, _, new) = replayed(&preview, "hold");
     assert_eq!((is_same, new), (json!(false), json!({"runs_on": 5000})));
-    // The Vault of the host has one call more, and is not there.
+    // The host's Vault has counted one more call, but the calls of a preview have an empty Vault.
     let (is_same, old, new) = replayed(&preview, "count");
     assert_eq!((is_same, &old["value"], &new["value"]), (json!(true), &json!(1), &json!(1)));
     let calls = preview["replay"]["calls"].as_array().unwrap();
@@ -180,7 +180,7 @@ fn pinned_calls_are_made_in_the_new_build_before_it_is_loaded() {
 }
 
 #[test]
-fn what_the_new_build_says_has_effects_is_not_called_in_it() {
+fn a_function_with_effects_is_not_called_in_the_new_build() {
     let plugins = PluginDir::of(&["echo"]);
     plugins.write("world", &sample("world"));
     let serving = Serving::of(plugins);
@@ -193,7 +193,7 @@ fn what_the_new_build_says_has_effects_is_not_called_in_it() {
 }
 
 #[test]
-fn what_cannot_be_loaded_without_its_host_is_not_called() {
+fn no_pinned_call_is_made_if_the_builds_cannot_be_loaded_without_the_host() {
     let serving = Serving::samples();
     serving.json(&["pin", "add", "world", "greet", "Ada", "2"]);
     serving.plugins.write("fail-on-init", &fixture("fail-on-init"));
@@ -207,7 +207,7 @@ fn what_cannot_be_loaded_without_its_host_is_not_called() {
 }
 
 #[test]
-fn an_artifact_that_no_host_has_loaded_is_called_beside_what_serves() {
+fn an_artifact_that_is_not_loaded_is_called_beside_the_serving_build() {
     let serving = Serving::samples();
     serving.plugins.write("replays", &fixture("replays"));
     serving.json(&["reload"]);

@@ -17,7 +17,7 @@ use super::{Serving, host_command, outcomes, run_command, sample, world};
 use crate::support::{Answer, Gate, Place, PluginDir, Process, Session, get, mapped_files};
 
 #[test]
-fn a_session_prints_one_line_an_event_and_ends_its_host() {
+fn a_session_prints_one_line_per_event_and_ends_its_host() {
     let place = Place::new();
     let plugins = PluginDir::empty();
     plugins.write("world", &sample("world"));
@@ -76,7 +76,7 @@ fn a_host_that_is_killed_ends_the_session_with_an_error() {
 }
 
 #[test]
-fn a_host_that_dies_leaves_word_of_what_was_under_way() {
+fn a_host_that_dies_leaves_a_record_of_its_running_calls() {
     let Serving { mut session, place, plugins } =
         Serving::of(PluginDir::of(&["echo", "waits", "stuck"]));
     let host = place.json(&["status"])["host"].clone();
@@ -161,7 +161,7 @@ fn the_host_runs_without_a_console_and_ends_cleanly() {
 }
 
 #[test]
-fn what_a_killed_host_left_is_cleaned_away() {
+fn the_files_of_a_killed_host_are_removed() {
     let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
     let mut killed = Process::start(host_command(&place, &plugins));
     killed.wait_for_text("listening on");

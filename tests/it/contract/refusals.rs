@@ -64,7 +64,7 @@ fn a_plugin_that_panics_in_on_load_is_refused() {
 }
 
 #[test]
-fn a_host_without_loadable_plugins_serves_and_is_mended() {
+fn a_host_without_loadable_plugins_serves_and_loads_a_fixed_plugin() {
     let plugins = PluginDir::empty();
     plugins.write("world", &sample("world")[..50_000]);
     let mut serving = Serving::of(plugins);
@@ -81,7 +81,7 @@ fn a_host_without_loadable_plugins_serves_and_is_mended() {
 }
 
 #[test]
-fn what_is_no_host_and_no_plugin_is_said() {
+fn a_path_that_is_no_host_or_no_plugin_is_an_error_that_says_so() {
     let place = Place::new();
     let empty = tempfile::tempdir().unwrap();
     let shown = empty.path().to_str().unwrap();
@@ -137,7 +137,7 @@ fn without_a_host_the_exit_code_is_3() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_said() {
+fn a_port_in_use_is_an_error_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));

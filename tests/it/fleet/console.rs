@@ -1,4 +1,4 @@
-//! What an agent offers of its hosts to others: metrics and consoles.
+//! The services of an agent for its hosts: metrics and consoles.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ fn sum(samples: &BTreeMap<String, f64>, beginning: &str, containing: &str) -> f6
 }
 
 #[test]
-fn an_agent_tells_metrics() {
+fn an_agent_serves_metrics() {
     let fleet = Elsewhere::new();
     let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
     let mut hosts = Hosts::with_agent(fleet, named, &["--metrics", "0"]);
@@ -63,7 +63,7 @@ fn an_agent_tells_metrics() {
     assert_eq!(sum(&first, "hotswap_version_info{", "plugin=\"echo\""), 3.0);
     assert_eq!(sum(&first, "hotswap_rollout_state{", ""), 0.0, "there was no rollout yet");
 
-    // While a release is tried, hosts are asked more often.
+    // While a release is tried, the agent asks hosts more often.
     let r2 = hosts.push(2);
     let rollout = hosts.roll_out(&r2);
     let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
@@ -75,7 +75,7 @@ fn an_agent_tells_metrics() {
     let state = "state=\"rolled_back\"";
     assert_eq!(sum(&now, "hotswap_rollout_state{", state), 1.0, "{now:?}");
     assert_eq!(sum(&now, "hotswap_rollout_steps{", "release=\"r2\""), 4.0);
-    // It runs what it ran before, in a version of its own.
+    // It runs the earlier build again, as a new version.
     let host = format!("host=\"{tries}\"");
     assert_eq!(sum(&now, "hotswap_panics_total{", &host), 0.0);
     for pid in hosts.hosts.iter().map(Process::pid) {
@@ -119,7 +119,7 @@ fn a_console_attaches_to_a_host_by_its_name_in_the_fleet() {
     console.args(["attach", host["id"].as_str().unwrap(), "--plain"]).args(&hosts.named);
     let pid = host["pid"].to_string();
     Process::start(console).wait_for_text(&pid);
-    // What is no host of the fleet may be one of this machine.
+    // A name that no host of the fleet has can be a host of this machine.
     let mut console = hosts.place.command("hotswap-console");
     console.args(["attach", "nobody", "--plain"]).args(&hosts.named);
     let answer = Process::start(console).finish();
@@ -159,7 +159,7 @@ fn through_nats_a_console_attaches_to_a_host_of_another_machine() {
     let answer = greet(&fleet, &host);
     assert_eq!(answer["result"]["host"]["pid"], *pid, "{answer}");
 
-    // One of another machine, whose agent is this test.
+    // A host of another machine; this test acts as its agent.
     let (reports, _) = fleet.hosts(&"main".parse().unwrap()).unwrap();
     let real = reports.into_iter().find(|report| report.id == host).unwrap();
     let far: Id = "far-away".parse().unwrap();
@@ -181,7 +181,7 @@ fn through_nats_a_console_attaches_to_a_host_of_another_machine() {
     assert!(kept.is_some());
     let mut attached = Process::start(console());
     attached.wait_for_text(&pid.to_string());
-    // It sees what happens there.
+    // The console gets the events of that host.
     hosts.call(u32::try_from(pid.as_u64().unwrap()).unwrap(), &["explode", "seen from afar"]);
     attached.wait_for_text("seen from afar");
     drop(kept);

@@ -84,7 +84,7 @@ fn a_host_that_is_killed_while_its_agent_fetches_for_it_is_left_out() {
     let fetches = pipe.reader();
     let killed = &hosts.hosts[0];
     killed.signal(Signal::KILL);
-    // It is told of while the others are still being fetched for.
+    // Its end is reported while the agent still fetches for the other hosts.
     let has_died = |status: &Value| {
         let host = status["hosts"].as_array().unwrap().iter().find(|it| it["pid"] == killed.pid());
         status["rollout"]["state"] == "staging" && host.is_some_and(|it| it["state"] == "died")
@@ -97,7 +97,7 @@ fn a_host_that_is_killed_while_its_agent_fetches_for_it_is_left_out() {
 }
 
 #[test]
-fn a_host_that_is_killed_while_it_loads_takes_the_release_back() {
+fn a_host_that_is_killed_while_it_loads_causes_a_rollback() {
     let gate = Gate::new();
     let hosts = gated(Some(&gate));
     hosts.push_gated("r2", 2, 1, &[]);
@@ -116,7 +116,7 @@ fn a_host_that_is_killed_while_it_loads_takes_the_release_back() {
     assert_eq!(hosts.revisions().iter().filter(|revision| *revision == "1").count(), 2);
     drop(loads);
 
-    // Nobody else loads that build, also of another release.
+    // No other host loads that build, even as a part of another release.
     hosts.push_gated("r3", 3, 1, &[]);
     let answer = hosts.roll_out("r3").join().unwrap();
     assert_eq!(answer.code, Some(5), "{answer:?}");
@@ -129,7 +129,7 @@ fn a_host_that_is_killed_while_it_loads_takes_the_release_back() {
 }
 
 #[test]
-fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_taken_back() {
+fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_rolled_back() {
     let gate = Gate::new();
     let hosts = gated(Some(&gate));
     hosts.push_gated("r2", 2, 1, &[]);
@@ -146,14 +146,14 @@ fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_taken_back() {
     let message = cause["message"].as_str().unwrap();
     assert!(message.contains("on_init: did not return within"), "{message}");
     assert!(!gate.has_arrivals(), "another host was given it, too");
-    // Also that one goes on with what it had.
+    // That host, too, goes on with the build that it had.
     assert_eq!(hosts.revisions(), ["1", "1", "1"]);
     let status = hosts.json(&["status"]);
     assert!(running(&status, "r2").is_empty(), "{status}");
 }
 
 #[test]
-fn a_release_that_becomes_slow_is_taken_back() {
+fn a_release_that_becomes_slow_is_rolled_back() {
     let hosts = gated(None);
     hosts.push_gated("r2", 2, 1, &[]);
     let answer = hosts.call_until_end_of(hosts.roll_out("r2"));
@@ -168,7 +168,7 @@ fn a_release_that_becomes_slow_is_taken_back() {
     hosts.push_gated("r3", 2, 2, &[]);
     hosts.json(&["rollout", "r3", "--fast"]);
     let status = hosts.wait_for("a host that tries r3", |status| is_baking(status, "r3"));
-    // The first calls are enough for the pace of a test, and too few to see that they are slow.
+    // In a test, the first calls suffice to go on, but they are too few to show that the release is slow.
     hosts.json(&["pause"]);
     let tries = u32::try_from(running(&status, "r3")[0]["pid"].as_u64().unwrap()).unwrap();
     work(tries);
@@ -180,7 +180,7 @@ fn a_release_that_becomes_slow_is_taken_back() {
 }
 
 #[test]
-fn an_agent_that_is_killed_as_it_fetches_stages_and_loads_goes_on_where_it_was() {
+fn an_agent_that_is_killed_while_it_fetches_stages_or_loads_continues_afterwards() {
     let (init, open) = (Gate::new(), Gate::new());
     let mut hosts = gated(Some(&init));
     let sha256 = hosts.push_gated("r2", 2, 1, &[]);
@@ -220,7 +220,7 @@ fn an_agent_that_is_killed_as_it_fetches_stages_and_loads_goes_on_where_it_was()
 }
 
 #[test]
-fn a_host_that_is_killed_is_told_of_whatever_cleans_up_after_it() {
+fn a_killed_host_is_reported_even_if_its_files_are_removed() {
     let mut hosts = Hosts::start();
     let r2 = hosts.push(2);
     hosts.json(&["rollback", &r2]);
@@ -234,7 +234,7 @@ fn a_host_that_is_killed_is_told_of_whatever_cleans_up_after_it() {
         }
         !is_killed
     });
-    // It removes the socket of a host that has gone.
+    // `hotswap hosts` removes the socket of the host that has ended.
     let listed = hosts.place.json(&["hosts"]);
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
     hosts.wait_for("a host that died", |status| {
@@ -244,13 +244,13 @@ fn a_host_that_is_killed_is_told_of_whatever_cleans_up_after_it() {
 }
 
 #[test]
-fn a_host_that_ends_while_there_is_no_agent_is_told_of_by_the_next_one() {
+fn a_host_that_ends_while_no_agent_runs_is_reported_by_the_next_agent() {
     let mut hosts = Hosts::start();
     let r2 = hosts.push(2);
     hosts.json(&["rollout", &r2, "--fast"]);
     let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
     let tries = running(&status, "r2")[0].clone();
-    // Whoever loads something in a host is told how to keep it.
+    // A reload by hand is answered with advice on how to keep its result.
     let other = status["hosts"].as_array().unwrap().iter().find(|host| host["id"] != tries["id"]);
     let (id, pid) = (other.unwrap()["id"].as_str().unwrap(), other.unwrap()["pid"].to_string());
     let reloaded = hosts.place.hotswap(&["reload", "--host", &pid]);
@@ -261,7 +261,7 @@ fn a_host_that_ends_while_there_is_no_agent_is_told_of_by_the_next_one() {
     hosts.agent.end();
     hosts.host(&tries["pid"]).signal(Signal::KILL);
     hosts.agent = Process::start(agent_command(&hosts.place, &hosts.named, &[]));
-    // As when an agent sees it: another host tries the release.
+    // The result is the same as if an agent had seen it: another host tries the release.
     let is_replaced = |status: &Value| {
         let mut states =
             running(status, "r2").into_iter().map(|host| (&host["id"], &host["state"]));
@@ -272,13 +272,13 @@ fn a_host_that_ends_while_there_is_no_agent_is_told_of_by_the_next_one() {
 }
 
 #[test]
-fn controllers_that_are_killed_in_each_phase_are_followed_by_others() {
+fn controllers_that_are_killed_in_each_phase_are_replaced_by_others() {
     let (init, open) = (Gate::new(), Gate::new());
     let mut hosts = gated(Some(&init));
     let keys = Elsewhere::new();
     let key = |name: &str| keys.0.path().join(name).to_str().unwrap().to_owned();
     let (release_key, director) = (key("release.key"), key("director.key"));
-    // With a director, agents decide nothing.
+    // If there is a director, agents decide nothing.
     hosts.json(&["keys", "--new", &release_key]);
     hosts.json(&["keys", "--new-director", &director, "--sign", &release_key]);
     hosts.agent.signal(Signal::KILL);

@@ -8,7 +8,7 @@ use super::{Elsewhere, Hosts};
 use crate::support::{Place, Process};
 
 #[test]
-fn a_fleet_is_meant_by_the_name_that_this_user_has_given_it() {
+fn a_fleet_is_found_by_the_name_that_this_user_gave_it() {
     let (place, dir) = (Place::new(), Elsewhere::new());
     let dir = dir.0.path().join("fleet of mine").to_str().unwrap().to_owned();
     let file = place.state_dir().join("hotswap/fleets.toml");
@@ -24,7 +24,7 @@ fn a_fleet_is_meant_by_the_name_that_this_user_has_given_it() {
     by_environment.args(["fleet", "status", "--json"]).env("HOTSWAP_FLEET", "prod");
     assert_eq!(Process::start(by_environment).finish().json()["fleet"], made["fleet"]);
 
-    // Without a name, the one that was chosen is meant.
+    // Without a name, the command uses the fleet that was chosen.
     let error = place.refusal(1, &["fleet", "status"]);
     assert!(error["message"].as_str().unwrap().contains("there is no fleet"), "{error}");
     assert_eq!(place.json(&["fleet", "use", "prod"])["use"], "prod");
@@ -39,7 +39,7 @@ fn a_fleet_is_meant_by_the_name_that_this_user_has_given_it() {
     let error = place.refusal(1, &["fleet", "use", "prodd"]);
     assert!(error["message"].as_str().unwrap().contains("no fleet is named prodd"), "{error}");
 
-    // How this user gets in is a part of it.
+    // The credentials of this user are stored with the name.
     let url = "nats://127.0.0.1:1/games";
     let far = ["fleet", "name", "far", "--store", url, "--creds", "/somewhere/creds"];
     let names = place.json(&far);
@@ -57,7 +57,7 @@ fn a_fleet_is_meant_by_the_name_that_this_user_has_given_it() {
 }
 
 #[test]
-fn a_host_says_which_agent_it_has_and_takes_no_second_one() {
+fn a_host_names_its_agent_and_accepts_no_second_one() {
     let hosts = Hosts::start();
     let dir = hosts.fleet.0.path().to_str().unwrap();
     hosts.json(&["name", "prod"]);
@@ -66,7 +66,7 @@ fn a_host_says_which_agent_it_has_and_takes_no_second_one() {
     let told = hosts.place.json(&["status", "--host", &pid]);
     let agent = json!({ "fleet": dir, "channel": "main", "host": host, "pid": hosts.agent.pid() });
     assert_eq!(told["host"]["agent"], agent);
-    // Whoever loads something else there is told what will come of it.
+    // A reload by hand is answered with what the agent will do about it.
     let answer = hosts.place.hotswap(&["reload", "--host", &pid]);
     let name = format!("the agent with pid {} for channel main", hosts.agent.pid());
     assert!(answer.stderr.contains(&name), "{answer:?}");
@@ -81,7 +81,7 @@ fn a_host_says_which_agent_it_has_and_takes_no_second_one() {
     let trouble = second.wait_for_text("trouble");
     assert!(trouble.contains(&name) && trouble.contains(dir), "{trouble}");
 
-    // By its name in a fleet that has a name.
+    // The host is chosen by its name in a named fleet.
     let mut console = hosts.place.command("hotswap-console");
     console.args(["attach", "--fleet", "prod", host.as_str().unwrap(), "--plain"]);
     Process::start(console).wait_for_text(&pid);

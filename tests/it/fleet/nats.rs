@@ -35,8 +35,7 @@ fn a_release_goes_from_one_host_to_all_and_a_bad_one_back() {
     one_goes_to_all_and_one_that_panics_back(&hosts);
     assert_eq!(hosts.json(&["status"])["fleet"], "games");
 
-    // Without somebody who follows it, a controller brings a rollout on.
-    // Any number of them may run, and each be killed at any time.
+    // Controllers advance a rollout that no command follows. Several may run, and each may be killed at any time.
     let start = || {
         let mut controller = hosts.place.command("hotswap");
         controller.args(hosts.args(&["controller", "--json"]));
@@ -83,13 +82,13 @@ fn an_agent_that_is_started_before_its_server_waits_for_it() {
 
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn a_rollout_goes_on_when_the_server_is_back() {
+fn a_rollout_continues_when_the_server_is_back() {
     let (mut server, hosts) = hosts();
     let r2 = hosts.push(2);
     let rollout = hosts.roll_out(&r2);
     hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
     server.kill();
-    // Nobody is asked anything: what runs goes on.
+    // The hosts go on without the server.
     let mut revisions = hosts.revisions();
     revisions.sort();
     assert_eq!(revisions, ["1", "1", "2"]);
@@ -101,7 +100,7 @@ fn a_rollout_goes_on_when_the_server_is_back() {
 
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn a_server_that_has_lost_or_turned_back_all_takes_no_host_back() {
+fn a_server_that_lost_its_data_or_has_an_old_copy_rolls_no_host_back() {
     let (mut server, mut hosts) = hosts();
     server.kill();
     let older = hosts.fleet.0.path().join("older");
@@ -111,7 +110,7 @@ fn a_server_that_has_lost_or_turned_back_all_takes_no_host_back() {
     let answer = hosts.call_until_end_of(hosts.roll_out(&r2));
     assert_eq!(answer.code, Some(0), "{answer:?}");
 
-    // A copy in which no release is declared yet.
+    // The server starts with an old copy, in which no release is declared.
     server.kill();
     let store = server.store_dir();
     fs::remove_dir_all(&store).unwrap();
@@ -122,7 +121,7 @@ fn a_server_that_has_lost_or_turned_back_all_takes_no_host_back() {
     let status = hosts.wait_for("what the hosts tell anew", has_seen_more);
     assert_eq!(status["release"], Value::Null, "{status}");
     assert_eq!(hosts.revisions(), ["2", "2", "2"]);
-    // What is declared next is newer than what any of them has seen.
+    // The next declaration is newer than all that any host has seen.
     let r3 = hosts.push(3);
     let pinned = status["hosts"][0]["id"].as_str().unwrap().to_owned();
     let release = hosts.push(2);
@@ -133,7 +132,7 @@ fn a_server_that_has_lost_or_turned_back_all_takes_no_host_back() {
     revisions.sort();
     assert_eq!(revisions, ["2", "2", "3"]);
 
-    // Nothing at all.
+    // The server starts without data.
     server.kill();
     fs::remove_dir_all(server.store_dir()).unwrap();
     server.start_again();
@@ -164,7 +163,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
-fn each_role_of_the_guide_may_do_what_is_its_own() {
+fn each_role_of_the_guide_has_only_its_own_permissions() {
     let guide = fs::read_to_string(repository().join("GUIDE.md")).unwrap();
     let (_, config) = guide.split_once("```text\n# nats-server -c FILE\n").unwrap();
     let (config, _) = config.split_once("```").unwrap();
@@ -211,7 +210,7 @@ fn each_role_of_the_guide_may_do_what_is_its_own() {
         may_not(user, &pin);
     }
     may("operator", &pin);
-    // An agent lets consoles in, but not those of whoever only looks.
+    // An agent accepts consoles, but not those of users who may only read.
     let fleet_of = |user: &str| {
         let creds = dir.put(user, format!("{user}:secret-of-{user}\n").as_bytes());
         let mut server = Server::at(&url).unwrap();
@@ -226,7 +225,7 @@ fn each_role_of_the_guide_may_do_what_is_its_own() {
         let (_ours, theirs) = UnixStream::pair().unwrap();
         fleet_of(user).attach(&host, theirs)
     };
-    // The server may not know yet that somebody listens.
+    // The server may not know yet that the agent listens.
     assert!((0..100).any(|_| attach("operator").is_ok()));
     for user in ["viewer", "publisher"] {
         assert!(attach(user).unwrap_err().to_string().contains("this user has no permission"));
@@ -239,13 +238,13 @@ fn each_role_of_the_guide_may_do_what_is_its_own() {
     assert!(error["message"].as_str().unwrap().contains("`--store nats://HOST:PORT`"), "{error}");
 }
 
-/// The same as the example `fleet_thousand`, with fewer hosts: nothing of it fails.
+/// The same steps as in the example `fleet_thousand`, with fewer hosts. No step may fail.
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn many_hosts_fetch_and_follow_and_outlive_their_server() {
     let (mut many, _) = ManyHosts::connect(50, 2 << 20);
     println!("all have fetched after {:?}", many.fetch(Duration::ZERO).worst());
-    // All they have fetched is 100 MiB, which the server keeps nowhere but in its files.
+    // Together they have fetched 100 MiB. The server keeps this only in its files, and not in memory.
     let memory = most_memory_mib(many.server.pid());
     assert!(memory < 150, "{memory} MiB");
     for release in ["r2", "r1"] {

@@ -55,7 +55,7 @@ pub fn without_code(file: &[u8]) -> Vec<u8> {
     for section in &mut sections {
         let (offset, size) = (number(section, OFFSET_AT), number(section, SIZE_AT));
         if !is_read(section) {
-            // A place in the table, and nothing else.
+            // The section keeps its entry in the table, but has no content.
             section.fill(0);
             continue;
         }
@@ -69,7 +69,7 @@ pub fn without_code(file: &[u8]) -> Vec<u8> {
     small.resize(at, 0);
     small.extend(sections.concat());
     small[SECTIONS_AT..SECTIONS_AT + 8].copy_from_slice(&(at as u64).to_le_bytes());
-    // No segments.
+    // The file has no segments.
     small[32..40].fill(0);
     small[56..58].fill(0);
     artifact::stamp(&mut small, None).expect("stamp what is left");
@@ -196,7 +196,7 @@ fn notes() -> Inputs {
     vec![
         ("dep-info".into(), dep_info.into()),
         ("noted".into(), b"/bin/sh\0note-compilers.sh\0rustc\0--crate-name\0world\0".to_vec()),
-        // Units that need each other in a circle, as a broken record may say.
+        // Units that depend on each other in a circle, which a broken record may contain.
         ("record".into(), record.into_bytes()),
         ("build-script".into(), script.into()),
     ]

@@ -41,13 +41,13 @@ fn much(host: &Host) {
     assert_eq!(error.unwrap_err(), "bombs v1: resume: expected 0 arguments, found 1: () -> ()");
     let error = host.engine.invoke::<()>("bombs", "resume", args![]).unwrap_err();
     assert!(error.message().starts_with("panicked at an unknown place: "), "{error}");
-    // A caller gets the whole text; whoever asks for the state of the host does not get it each time.
+    // A caller gets the whole text. The state of the host has only the beginning.
     assert!(call("throw_much", 6_000_000).unwrap_err().len() > 6_000_000);
     let error = call("name_much", 2_000_000).unwrap_err();
     assert!(error.contains("a name can have at most 1024 bytes: `xxx"), "{error}");
     let told = serde_json::to_string(&host.engine.snapshot()).unwrap();
     assert!(told.len() < 100_000 && told.contains("… (6000"), "{} bytes", told.len());
-    // What is too deep for a stack is refused before it can end the process.
+    // A value that is nested too deeply for the stack is refused before it can end the process.
     call("nest", 90).unwrap();
     let error = call("nest", 1_000_000).unwrap_err();
     assert_eq!(error, "bombs v1: nest: it is nested more than 100 levels deep");

@@ -52,7 +52,7 @@ fn an_artifact_with_a_damaged_byte_is_refused() {
             file[at] ^= 0x41;
         }
         artifact::inspect(&file).unwrap();
-        // What it says of itself is only shown.
+        // Parts of the stamp are only shown to people.
         for length in [0, PAGE, file.len() / 2, file.len()] {
             let _ = artifact::claims(&file[..length]);
         }

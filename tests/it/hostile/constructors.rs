@@ -9,7 +9,7 @@ use crate::support::{Host, PluginDir, in_own_process};
 #[test]
 fn a_constructor_may_allocate_start_a_thread_and_leave_a_thread_local() {
     let end = in_own_process(|| {
-        // SAFETY: nobody else runs yet that reads the environment.
+        // SAFETY: no other thread reads the environment yet.
         unsafe { std::env::set_var("CONSTRUCTS", "a variable") };
         let host = Host::with(&["constructs"]);
         println!("{}", host.engine.invoke::<String>("constructs", "ask", args![]).unwrap());
@@ -39,7 +39,7 @@ fn a_constructor_leaves_nothing_on_the_thread_that_loads() {
         let loaded = engine.load(()).map(drop);
         drop(engine);
         done.send(loaded.map_err(|error| error.to_string())).unwrap();
-        // Idle, and never at a checkpoint.
+        // The thread is idle, and never reaches a checkpoint.
         released.recv()
     });
     is_done.recv().unwrap().unwrap();

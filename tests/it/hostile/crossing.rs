@@ -15,7 +15,7 @@ use sample_api::Alpha;
 use crate::support::{Ear, Host, PluginDir, chat, renamed};
 
 #[test]
-fn a_panic_of_a_listener_is_the_callers_and_harms_nobody() {
+fn a_panic_of_a_listener_reaches_its_caller_and_nobody_else() {
     let host = Host::with(&["chats"]);
     let ada = Ear::new("Ada");
     let session = chat(&host).join(Box::new(ada.another()));
@@ -44,7 +44,7 @@ fn a_panic_in_the_drop_of_an_object_ends_where_the_object_was_made() {
     let host = Host::with(&["chats"]);
     let bomb = host.engine.func::<fn() -> Leased<dyn Listener>>("chats", "bomb").unwrap();
     drop(bomb.call().unwrap());
-    // The other way around: the plugin drops what the host has made.
+    // In the other direction, the plugin drops an object of the host.
     drop(chat(&host).join(Box::new(Bomb)));
     assert_eq!(host.engine.invoke::<usize>("chats", "listening", &[]).unwrap(), 0);
     host.plugins.install("chats", 2);
@@ -53,7 +53,7 @@ fn a_panic_in_the_drop_of_an_object_ends_where_the_object_was_made() {
 }
 
 #[test]
-fn a_version_at_its_end_gives_out_nothing_and_lets_go_of_what_it_was_given() {
+fn a_version_that_ends_gives_out_nothing_and_releases_what_it_was_given() {
     let host = Host::with(&["chats"]);
     let keep = host.engine.func::<fn(Leased<dyn Listener>) -> ()>("chats", "keep_last").unwrap();
     let ada = Ear::new("Ada");

@@ -17,7 +17,7 @@ macro_rules! schema {
 }
 
 #[test]
-fn a_discriminant_that_is_a_constant_is_told_by_its_value() {
+fn a_discriminant_that_is_a_constant_is_described_by_its_value() {
     let one = schema!([const TAG: u8 = 1;] repr(u8) { A(u32) = TAG, B(String) });
     let three = schema!([const TAG: u8 = 3;] repr(u8) { A(u32) = TAG, B(String) });
     let sum = schema!([const ONE: u8 = 1;] repr(u8) { A(u32) = ONE + 2, B(String) });
@@ -27,7 +27,7 @@ fn a_discriminant_that_is_a_constant_is_told_by_its_value() {
 }
 
 #[test]
-fn discriminants_of_any_kind_are_told() {
+fn discriminants_of_any_kind_are_described() {
     let below = schema!([const TAG: i64 = -9;] repr(i64) { A(u32) = TAG, B = 1 });
     let above = schema!([const TAG: i64 = 9;] repr(i64) { A(u32) = TAG, B = 1 });
     assert_ne!(below, above);
@@ -42,14 +42,14 @@ fn discriminants_of_any_kind_are_told() {
 }
 
 #[test]
-fn a_layout_is_told_whatever_the_order_of_its_words() {
+fn a_layout_does_not_depend_on_the_order_of_its_attributes() {
     let one = schema!([] repr(u8, C) { A(u64), B });
     assert_eq!(one, schema!([] repr(C, u8) { A(u64), B }));
     assert_ne!(one, schema!([] repr(u8) { A(u64), B }));
 }
 
 #[test]
-fn lengths_and_names_of_types_are_told_by_value() {
+fn lengths_and_names_of_types_are_described_by_value() {
     macro_rules! schema {
         ($($setup:item)*) => {{
             $($setup)*
@@ -89,7 +89,7 @@ fn lengths_and_names_of_types_are_told_by_value() {
     );
 }
 
-/// The derive macro saw another discriminant than the compiler.
+/// The derive macro sees another discriminant than the compiler.
 #[test]
 fn an_attribute_that_changes_a_discriminant_afterwards_is_found() {
     #[derive(Shared)]

@@ -21,7 +21,7 @@ fn a_step_may_take_for_ever() {
     let host =
         Host::new(PluginDir::of(&["carries"]), |builder| builder.step_timeout(Duration::MAX));
     host.reload();
-    // A value that changes hands is waited for as long.
+    // A value that the new version takes over may also take for ever.
     host.plugins.install("carries", 2);
     host.reload();
     assert_eq!(host.engine.plugin("carries").unwrap().version(), 2);
@@ -34,7 +34,7 @@ fn a_shutdown_waits_for_ever() {
 }
 
 #[test]
-fn a_free_that_is_waited_for_from_many_threads_is_answered_to_each() {
+fn each_of_many_threads_that_wait_for_a_free_gets_an_answer() {
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.free_delay(Duration::MAX));
     host.reload();
     host.plugins.install("echo", 2);

@@ -49,9 +49,9 @@ fn a_plugin_may_read_variables_while_its_host_sets_them() {
         let garbage = RefCell::new(Vec::new());
         let set = move || {
             let count = garbage.borrow().len() % 2000;
-            // SAFETY: whoever reads the environment meanwhile does so under the lock of `std`.
+            // SAFETY: all code that reads the environment meanwhile holds the lock of `std`.
             unsafe { env::set_var(format!("OF_HOST_{count}"), "y") };
-            // What the list of variables lay in is used for something else.
+            // Other data takes the memory of the old list of variables.
             garbage.borrow_mut().push(vec![0x41_usize; env::vars_os().count()]);
             if count == 1999 {
                 garbage.borrow_mut().clear();
@@ -60,7 +60,7 @@ fn a_plugin_may_read_variables_while_its_host_sets_them() {
             }
         };
         beside(set, || {
-            // One that is not there is looked for among all.
+            // The search for a missing variable reads the whole list.
             let read = args!["VARIABLES", 50_000_u32];
             println!("{} found", host.engine.invoke::<u32>("variables", "read", read).unwrap());
         });
@@ -70,7 +70,7 @@ fn a_plugin_may_read_variables_while_its_host_sets_them() {
 }
 
 #[test]
-fn what_getenv_answers_stays_as_long_as_the_image() {
+fn a_result_of_getenv_stays_valid_as_long_as_the_image() {
     let end = in_own_process(|| {
         let host = Host::with(&["variables"]);
         // SAFETY: nobody else reads the environment meanwhile.

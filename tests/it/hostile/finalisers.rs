@@ -9,7 +9,7 @@ use crate::support::{Host, PluginDir, in_own_process};
 #[test]
 fn a_finaliser_can_leave_nothing_behind() {
     let end = in_own_process(|| {
-        // SAFETY: nobody else runs yet that reads the environment.
+        // SAFETY: no other thread reads the environment yet.
         unsafe { std::env::set_var("FINALISES", "is read") };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -23,8 +23,8 @@ fn a_finaliser_can_leave_nothing_behind() {
         host.plugins.install("finalises", 2);
         host.reload();
         println!("{}", host.wait_for("finalises", 1, Freed).detail);
-        // Whatever was left is called now.
-        // SAFETY: nobody handles the signal, and then nothing happens.
+        // If the finaliser had left something behind, it would be called now.
+        // SAFETY: a signal without a handler does nothing here.
         unsafe { libc::raise(libc::SIGWINCH) };
         host.plugins.remove("finalises");
         host.plugins.install("shares", 2);

@@ -23,7 +23,7 @@ fn each_version_with_a_library_is_kept_and_for_the_same_reason() {
 }
 
 #[test]
-fn a_version_is_kept_too_whose_library_the_host_has_loaded_itself() {
+fn a_version_is_kept_even_if_the_host_has_loaded_its_library() {
     let end = in_own_process(|| {
         let host = Host::new(PluginDir::of(&["foreign-thread"]), |builder| builder);
         load_helper(&host.plugins.file("foreign-thread"));
@@ -35,7 +35,7 @@ fn a_version_is_kept_too_whose_library_the_host_has_loaded_itself() {
 
 /// The host can declare that a library keeps no pointers.
 #[test]
-fn a_host_may_vouch_for_a_library() {
+fn a_host_may_declare_a_library_as_trusted() {
     let plugins = PluginDir::of(&["foreign"]);
     let host = Host::new(plugins, |builder| builder.trust_library("libresolv.so.2"));
     host.reload();
@@ -59,7 +59,7 @@ fn runs_and_is_kept(host: &Host) {
     }
     println!("{}", reasons[0]);
     assert_eq!(reasons[0], reasons[1]);
-    // All this while the library's threads have run code of both.
+    // The library's threads have run code of both versions all the time.
     host.engine.invoke::<()>("foreign-thread", "start", args![]).unwrap();
     wait_for_a_run(host);
 }

@@ -39,21 +39,21 @@ fn no_change_is_lost_and_no_call_fails_while_a_type_changes() {
     let sums: Vec<u64> = host.engine.invoke("grows", "sums", args![]).unwrap();
     let [map, players, log, _, world, tick, _, names] = sums[..] else { panic!("{sums:?}") };
     assert!(hits > 0);
-    // The map's and the world's hits never leave; the log's last ones may be popped.
+    // Hits of the map and of the world always stay, but the last hits of the log may be popped.
     assert_eq!((map, world, tick), (hits, hits, hits));
     assert_eq!((players, names), (5_000 + hits.min(7), hits.min(7)));
     assert!(log <= hits);
 }
 
 #[test]
-fn what_changes_once_while_a_type_changes_is_there_afterwards() {
+fn a_single_change_during_a_migration_is_not_lost() {
     let host = Host::with(&["grows"]);
     let hit = |number: u64| host.engine.invoke::<()>("grows", "hit", args![number]).unwrap();
     host.engine.invoke::<()>("grows", "fill", args![1_000_u64]).unwrap();
     hit(2);
     host.plugins.write("grows", &renamed("grows-more", "grows"));
     let reload = host.engine.reload_with((), |_, old| {
-        // It takes away what the first one added, and shortens the list.
+        // This call removes what the first one added, and shortens the list.
         old.plugin("grows").unwrap().invoke::<()>("hit", args![9_u64])
     });
     reload.unwrap();

@@ -28,7 +28,7 @@ fn maps(host: &Host) -> Leased<dyn Maps> {
 }
 
 #[test]
-fn what_crosses_within_other_values_outlives_its_maker() {
+fn a_value_that_crosses_inside_another_outlives_its_maker() {
     let end = in_own_process(|| {
         let host = Host::with(&["fickle"]);
         let mut made = host.engine.func::<fn() -> Map>("fickle", "make").unwrap().call().unwrap();
@@ -86,7 +86,7 @@ fn an_argument_that_cannot_be_used_there_is_an_error() {
 }
 
 #[test]
-fn a_map_keeps_its_room() {
+fn a_map_keeps_its_capacity() {
     let mut map: HashMap<String, u32> = HashMap::with_capacity(100);
     let room = map.capacity();
     hotswap_plugin::Shared::rehome(&mut map);

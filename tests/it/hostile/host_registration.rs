@@ -1,4 +1,4 @@
-//! What the host gives to the engine is dropped with the engine: registrations, values, the Extension.
+//! Everything that the host gives to the engine is dropped with the engine: registrations, values, the Extension.
 
 use std::sync::mpsc::{Sender, TryRecvError, channel};
 
@@ -7,7 +7,7 @@ use sample_api::Animal;
 
 use crate::support::{Host, PluginDir};
 
-/// Tells when it is dropped.
+/// Reports its drop.
 #[derive(serde::Serialize)]
 struct Tells(&'static str, #[serde(skip)] Sender<&'static str>);
 
@@ -24,7 +24,7 @@ impl Drop for Tells {
 }
 
 #[test]
-fn what_the_host_registered_is_dropped_with_the_engine() {
+fn registrations_of_the_host_are_dropped_with_the_engine() {
     let plugins = PluginDir::of(&["echo"]);
     let (tell, told) = channel();
     let extension = tell.clone();
@@ -32,7 +32,7 @@ fn what_the_host_registered_is_dropped_with_the_engine() {
     let builder = builder.extension(move |_: Option<&Tells>| Tells("extension", extension.clone()));
     let engine = builder.build().unwrap();
     engine.load(()).unwrap();
-    // Those of the generations before have gone.
+    // Registrations of earlier generations have been dropped.
     let _ = told.try_iter().count();
     let bear = Tells("bear", tell);
     engine.vault().extension().register::<dyn Animal, _>("bear", bear).unwrap();
@@ -43,7 +43,7 @@ fn what_the_host_registered_is_dropped_with_the_engine() {
 }
 
 #[test]
-fn what_a_callback_registered_is_there_as_long_as_somebody_holds_it() {
+fn a_registration_of_a_callback_lives_as_long_as_it_is_in_use() {
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder);
     let (tell, told) = channel();
     let mut held = None;
@@ -55,7 +55,7 @@ fn what_a_callback_registered_is_there_as_long_as_somebody_holds_it() {
         Err::<(), _>(Error::msg("not now"))
     });
     assert_eq!(refused.unwrap_err().to_string(), "callback: not now");
-    // What the load wrote goes with its last version.
+    // The values of the load are dropped with its last version.
     while !host.mapped().is_empty() {
         hotswap_engine::checkpoint();
         std::thread::yield_now();

@@ -55,13 +55,13 @@ fn many_values_are_listed_up_to_a_bound() {
     let vault = host.engine.vault_snapshot();
     assert_eq!((vault.data_bag.len(), vault.data_bag_len), (MAX_LISTED, 5_000));
     assert!(answer_bytes(&host) < 1 << 20, "{} bytes", answer_bytes(&host));
-    // What did not fit any more is there without its content, and says so.
+    // Values that exceed the bound are listed without their content, with a note.
     let last = vault.data_bag.last().unwrap();
     assert!(last.value.is_none() || !last.cuts.is_empty(), "{last:?}");
 }
 
 #[test]
-fn what_holds_a_version_is_told_in_part() {
+fn of_many_holders_of_a_version_only_some_are_listed() {
     const SESSIONS: u64 = 300;
     let host = Host::with(&["chats"]);
     let chat = chat(&host);
@@ -85,7 +85,7 @@ fn what_holds_a_version_is_told_in_part() {
 }
 
 #[test]
-fn changes_are_counted_so_that_nobody_looks_in_vain() {
+fn changes_of_the_vault_are_counted_so_that_consoles_read_it_only_after_a_change() {
     let host = Host::with(&["shares"]);
     let changes = || host.engine.vault_snapshot().changes;
     // The other tests of this process change Vaults too, so each count is one between two others.

@@ -28,7 +28,7 @@ fn a_library_that_runs_code_of_the_image_keeps_it() {
         host.plugins.install("opens-library", 2);
         host.reload();
         println!("{}", host.wait_for("opens-library", 1, Kept).detail);
-        // Its thread runs on meanwhile.
+        // The library's thread runs on meanwhile.
         host.engine.invoke::<()>("opens-library", "start", args![]).unwrap();
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
@@ -40,7 +40,7 @@ fn a_library_that_runs_code_of_the_image_keeps_it() {
 }
 
 #[test]
-fn opening_a_library_is_told_with_advice() {
+fn opening_a_library_is_reported_with_advice() {
     let host = Host::with(&["opens-library"]);
     let kept = after(&host, "open", args![]);
     assert_eq!(kept.state, Kept);
@@ -48,16 +48,16 @@ fn opening_a_library_is_told_with_advice() {
     let reason = kept_for(&kept);
     let about = (reason.kind, reason.library.as_deref());
     assert_eq!(about, (KeepKind::OpenedLibrary, Some("libopened.so")));
-    // Each time for the same reason, and also by the other way.
+    // The reason is the same each time, and also for the other function.
     assert_eq!(after(&host, "open", args![]).detail, kept.detail);
     assert_eq!(after(&host, "open_in", args![]).detail, kept.detail);
-    // One that imports the loader's functions and does not open anything is free to go.
+    // A version that imports the loader's functions but opens nothing is freed.
     let unused = args!["getpid"];
     assert_eq!(after(&host, "look_up", unused).state, Freed);
 }
 
 #[test]
-fn a_library_that_the_host_vouches_for_may_be_opened() {
+fn a_library_that_the_host_trusts_may_be_opened() {
     let plugins = PluginDir::of(&["opens-library"]);
     let host = Host::new(plugins, |builder| builder.trust_library("libopened.so"));
     host.reload();
@@ -73,20 +73,20 @@ fn an_image_that_opens_itself_is_kept() {
 }
 
 #[test]
-fn an_unseen_way_that_is_looked_up_keeps_the_image() {
+fn a_lookup_of_a_function_that_no_hook_sees_keeps_the_image() {
     let host = Host::with(&["opens-library"]);
     let kept = after(&host, "look_up", args!["timer_create"]);
     assert_eq!(kept_for(&kept).symbol.as_deref(), Some("timer_create"));
     let kept = after(&host, "look_up_version", args!["on_exit", "GLIBC_2.2.5"]);
     assert_eq!(kept_for(&kept).symbol.as_deref(), Some("on_exit"));
-    // What crates look up on their own keeps nothing.
+    // Functions that common crates look up do not keep the image.
     for harmless in ["getrandom", "__pthread_get_minstack", "gnu_get_libc_version"] {
         assert_eq!(after(&host, "look_up", args![harmless]).state, Freed, "{harmless}");
     }
 }
 
 #[test]
-fn a_hook_is_found_where_it_is_looked_up() {
+fn a_lookup_of_a_hooked_function_finds_the_hook() {
     let host = Host::with(&["opens-library"]);
     let (reader, writer) = std::io::pipe().expect("make a pipe");
     let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
@@ -99,7 +99,7 @@ fn a_hook_is_found_where_it_is_looked_up() {
 }
 
 #[test]
-fn memory_that_libc_keeps_keeps_the_image() {
+fn an_image_whose_memory_libc_keeps_is_kept() {
     let end = in_own_process(|| {
         let host = Host::with(&["opens-library"]);
         host.engine.invoke::<()>("opens-library", "take_buffer", args![]).unwrap();

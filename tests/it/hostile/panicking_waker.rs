@@ -105,7 +105,7 @@ fn a_hosts_waker_that_panics_does_not_end_the_plugins_thread() {
             assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
             gate.arrival().release();
             assert_eq!(told.recv().unwrap(), "woken");
-            // The last but the call's own.
+            // All clones but the call's own are dropped.
             assert!(catch_unwind(std::panic::AssertUnwindSafe(|| drop(waker))).is_ok());
         }
         assert_eq!(told.recv().unwrap(), "dropped");

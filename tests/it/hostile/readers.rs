@@ -28,7 +28,7 @@ impl Reading {
         let thread = thread::spawn(move || {
             let read = engine.vault().data_bag().read(key, |_: &T| {
                 reads.send(()).unwrap();
-                // Until the other end is dropped.
+                // This blocks until the other end is dropped.
                 let _ = stopped.recv();
             });
             assert_eq!(read, Ok(Some(())));
@@ -65,7 +65,7 @@ fn a_displaced_value_is_dropped_by_its_last_reader() {
     host.engine.invoke::<()>("puts", "put", args!["text", "the plugin's"]).unwrap();
     let reading = Reading::begin::<String>(&host.engine, "text");
     host.engine.vault().data_bag().set("text", String::from("the host's")).unwrap();
-    // The value is its version's, which so is held until it is dropped.
+    // The value belongs to its version, so the version is held until the value is dropped.
     host.plugins.install("puts", 2);
     host.reload();
     let held = host.wait_until("puts", 1, |info| !info.holders.is_empty());
@@ -129,7 +129,7 @@ fn a_drop_that_never_ends_does_not_keep_the_reload_that_displaces_the_value() {
             is_done.store(true, Ordering::Release);
         });
         let waiting = gate.arrival();
-        // The reload ends, and others after it, while the drop has not.
+        // This reload ends, and so do later ones, although the drop has not ended.
         while !is_done.load(Ordering::Acquire) {
             thread::yield_now();
         }

@@ -16,7 +16,7 @@ use hotswap_engine::{Engine, EngineError, args, protocol::VersionState};
 
 use crate::support::{End, Host, PATIENCE, PluginDir, in_own_process, revision};
 
-/// The places where code of the plugin runs, and with it the host's.
+/// The places where code of the plugin runs, and lets the host act.
 const PLACES: [&str; 21] = [
     "constructor",
     "create",
@@ -196,7 +196,7 @@ fn expect_its_end(end: &End) {
 }
 
 #[test]
-fn a_reload_that_is_asked_for_anywhere_is_answered() {
+fn a_reload_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         let answers = asked(|engine| word(engine.reload()));
         assert_eq!(others(&answers, is_inside_load), [""; 0]);
@@ -206,7 +206,7 @@ fn a_reload_that_is_asked_for_anywhere_is_answered() {
 }
 
 #[test]
-fn a_plan_that_is_asked_for_anywhere_is_answered() {
+fn a_plan_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         let answers = asked(|engine| word(engine.plan(false)));
         assert_eq!(others(&answers, is_inside_load), [""; 0]);
@@ -216,9 +216,9 @@ fn a_plan_that_is_asked_for_anywhere_is_answered() {
 }
 
 #[test]
-fn a_rollback_that_is_asked_for_anywhere_is_answered() {
+fn a_rollback_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
-        // There is no such version, which is found out where it can be.
+        // There is no such version. The engine says so wherever it gets as far as looking for the version.
         let answers = asked(|engine| word(engine.rollback("echo@77")));
         let expected = |place: &str| match is_inside_load(place) {
             "works" => "is refused",
@@ -231,7 +231,7 @@ fn a_rollback_that_is_asked_for_anywhere_is_answered() {
 }
 
 #[test]
-fn freeing_that_is_asked_for_anywhere_is_answered() {
+fn a_free_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         let answers = asked(|engine| match engine.free("acts@1") {
             Ok(_) | Err(EngineError::NotFreeable { .. } | EngineError::UnknownPlugin { .. }) => {
@@ -246,7 +246,7 @@ fn freeing_that_is_asked_for_anywhere_is_answered() {
 }
 
 #[test]
-fn a_shutdown_that_is_asked_for_anywhere_is_answered() {
+fn a_shutdown_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         static NOW: Mutex<Option<(&str, Engine)>> = Mutex::new(None);
         let now = || NOW.lock().unwrap_or_else(PoisonError::into_inner);
@@ -298,7 +298,7 @@ fn never_leaves(place: &'static str) {
     thread::spawn(move || {
         host.plugins.install("echo", 2);
         loop {
-            // What is there of it may have to wait there again.
+            // Another load of this plugin could have to wait at that place again.
             let _ = fs::remove_file(host.plugins.file("acts"));
             if host.engine.reload().is_ok() && host.info("echo", 2).is_some() {
                 break;
@@ -323,7 +323,7 @@ fn a_load_whose_constructor_never_returns_is_refused_and_calls_go_on() {
             }
         });
         let host = host();
-        // It is opened in a process of its own first: the host's loader is free for the second one.
+        // The artifact is opened in a process of its own first, so the host's loader is free for the second load.
         for _ in 0..2 {
             let refused = host.refused_reload();
             let expected = "; a constructor did not return within 0.5 s";

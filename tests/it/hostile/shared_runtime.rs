@@ -23,7 +23,7 @@ fn a_plugin_that_is_built_with_prefer_dynamic_is_refused() {
     succeed(build);
     let built = target_dir().join("hotswap/hotswap/libshares_std.so");
     let mut file = fs::read(built).expect("read what was built");
-    // As `hotswap build` does last.
+    // This is the last step of `hotswap build`.
     expect_advice(&artifact::stamp(&mut file, None).unwrap_err().to_string());
     expect_advice(&artifact::inspect(&file).unwrap_err().to_string());
 }

@@ -44,14 +44,14 @@ fn a_version_whose_handler_another_one_may_call_is_kept() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let host = Host::with(&["handles-signal"]);
         call(&host, "handle");
-        // Tokio's handler calls the one that it has found.
+        // Tokio's handler calls the previous handler.
         let _inside = runtime.enter();
         let changes = tokio::signal::unix::SignalKind::window_change();
         let _changes = tokio::signal::unix::signal(changes).unwrap();
         println!("{}", replaced(&host).detail);
-        // SAFETY: it is handled.
+        // SAFETY: the signal has a handler.
         unsafe { libc::raise(libc::SIGWINCH) };
-        // Also where the version gives the signal back to the system.
+        // The same holds if the version restores the system's default action.
         call(&host, "handle");
         let before = set(host_handler());
         call(&host, "reset");
@@ -67,7 +67,7 @@ fn a_version_whose_handler_another_one_may_call_is_kept() {
 }
 
 #[test]
-fn a_version_that_puts_back_what_it_has_found_is_freed() {
+fn a_version_that_restores_the_previous_handler_is_freed() {
     let end = in_own_process(|| {
         set(host_handler());
         let host = Host::with(&["handles-signal"]);
@@ -85,7 +85,7 @@ fn a_version_that_puts_back_what_it_has_found_is_freed() {
 }
 
 #[test]
-fn a_handler_that_is_set_past_libc_is_found_at_the_end() {
+fn a_handler_that_is_set_without_libc_is_found_at_the_end() {
     let end = in_own_process(|| {
         let host = Host::with(&["handles-signal"]);
         call(&host, "handle_by_itself");

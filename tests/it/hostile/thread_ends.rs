@@ -7,7 +7,7 @@ use hotswap_engine::{args, protocol::VersionState::Freed};
 use crate::support::{Host, in_own_process};
 
 #[test]
-fn a_thread_that_ends_with_pthread_exit_lets_its_version_go() {
+fn a_thread_that_ends_with_pthread_exit_releases_its_version() {
     let end = in_own_process(|| {
         let host = Host::with(&["exits-thread"]);
         assert_eq!(host.engine.invoke::<i32>("exits-thread", "start", args![]).unwrap(), 0);

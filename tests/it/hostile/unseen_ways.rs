@@ -43,7 +43,7 @@ fn a_timer_with_a_thread_keeps_its_version() {
 
 /// The artifact is changed as if it had been built so: `echo` imports a weak symbol.
 #[test]
-fn each_of_them_is_told_by_name() {
+fn each_such_function_is_reported_by_name() {
     for function in [
         "timer_create",
         "tss_create",
@@ -76,7 +76,7 @@ fn each_of_them_is_told_by_name() {
 
 /// Ordinary code uses none of these functions: a plugin with plain `std`, one with threads, and one with tokio.
 #[test]
-fn an_ordinary_plugin_has_none_of_them() {
+fn an_ordinary_plugin_uses_no_such_function() {
     for plugin in ["echo", "threads", "own-tokio", "shares", "tasks"] {
         let facts = artifact::inspect(&revision(plugin, 1)).unwrap();
         assert_eq!((plugin, facts.keep_reason), (plugin, None));

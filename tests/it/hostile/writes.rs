@@ -58,19 +58,19 @@ fn refused(old: &LoadedPlugin, call: &str, args: &[Value]) -> String {
 }
 
 #[test]
-fn a_replaced_version_sets_a_value_of_the_hosts_for_everybody() {
+fn a_value_of_the_host_that_a_replaced_version_sets_is_seen_by_all() {
     let (host, old) = replaced();
     old.invoke::<()>("put", args!["text", "after"]).unwrap();
     old.invoke::<()>("add", args!["text", "+"]).unwrap();
     assert_eq!(text(&host, "text").as_deref(), Some("after+"));
-    // It is still the host's, and outlives the version.
+    // The value still belongs to the host, and outlives the version.
     drop(old);
     host.wait_for("puts", 1, hotswap_engine::protocol::VersionState::Freed);
     assert_eq!(text(&host, "text").as_deref(), Some("after+"));
 }
 
 #[test]
-fn a_replaced_version_takes_nothing_from_others() {
+fn a_replaced_version_cannot_remove_or_retype_values_of_others() {
     let (host, old) = replaced();
     assert_snapshot!(refused(&old, "remove", args!["text"]), @"puts v1: remove: `text` belongs to host; a version that was replaced can remove only its own values");
     assert_snapshot!(refused(&old, "put", args!["number", "text"]), @"puts v1: put: `number` of host has another type: found `u64`, expected `alloc::string::String`");
@@ -78,7 +78,7 @@ fn a_replaced_version_takes_nothing_from_others() {
 }
 
 #[test]
-fn a_replaced_version_has_what_was_its_own() {
+fn a_replaced_version_keeps_its_own_values() {
     let (host, old) = replaced();
     assert_eq!(text(&host, "own"), None);
     old.invoke::<()>("add", args!["own", "+"]).unwrap();
@@ -86,7 +86,7 @@ fn a_replaced_version_has_what_was_its_own() {
     old.invoke::<()>("put", args!["own", "after"]).unwrap();
     assert_eq!(old.invoke::<Option<String>>("get", args!["own"]).unwrap().unwrap(), "after");
     assert!(old.invoke::<bool>("remove", args!["own"]).unwrap());
-    // A call that is under way does not fail for a key that nobody else has.
+    // A running call can also set a key that nobody else has.
     old.invoke::<()>("put", args!["new", "value"]).unwrap();
     assert_eq!(old.invoke::<Option<String>>("get", args!["new"]).unwrap().unwrap(), "value");
 }

@@ -68,8 +68,8 @@ impl Host {
         self.wait_until(plugin, version, |info| info.state == state)
     }
 
-    /// Waits until a version is as expected. It looks at each event, and also now and then: a holder that goes
-    /// while others stay causes no event.
+    /// Waits until a version is as expected. It checks at each event and also from time to time, because a holder
+    /// that ends while others stay causes no event.
     pub fn wait_until(
         &self,
         plugin: &str,

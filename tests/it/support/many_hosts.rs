@@ -123,7 +123,7 @@ impl SimulatedHost {
         let store = Store::open(&location(server)).expect("open the fleet");
         let told = Arc::clone(&news);
         store.watch(&channel_name(), Box::new(move |change| told.note(change))).expect("watch");
-        // Whom it believes.
+        // This reads the keys that it trusts.
         store.channel(&channel_name()).expect("read the channel");
         Self { store, id: id(&format!("game-{number}")), news }
     }
@@ -227,7 +227,7 @@ impl ManyHosts {
         let fetched = at_once(&starts, |(number, host)| {
             thread::sleep(spread * *number / count.max(1));
             let began = Instant::now();
-            // What an agent writes to its disk is left out.
+            // Unlike an agent, this writes nothing to the disk.
             surely(|| host.store.verify(&release, host.store.keys()?.as_ref()));
             began.elapsed()
         });
@@ -294,7 +294,7 @@ impl ManyHosts {
 
     /// The number of hosts that report this release, as an operator reads it.
     pub fn running(&self, release: &str) -> usize {
-        // The server may just have come back.
+        // The server may just have started again.
         let (hosts, unreadable) = surely(|| self.operator.hosts(&channel_name()));
         assert!(unreadable.is_empty(), "{unreadable:?}");
         let release = Some(id(release));
@@ -302,7 +302,7 @@ impl ManyHosts {
     }
 }
 
-/// Does something for each of them on a thread of its own, and measures each duration.
+/// Runs `work` for each item on a thread of its own, and measures each duration.
 fn at_once<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<(R, Duration)> {
     let work = &work;
     thread::scope(|scope| {

@@ -21,7 +21,7 @@ pub struct End {
 
 /// Runs the rest of a test, `rest`, in a process of its own.
 pub fn in_own_process<F: FnOnce()>(rest: F) -> End {
-    // What it leaves behind, since it may end without dropping anything, goes with this.
+    // The process may end without dropping anything. Its files are removed with this directory.
     let scratch = tempfile::tempdir().expect("make a directory");
     let mut command = Command::new(own_program());
     command.env("TMPDIR", scratch.path());
@@ -36,7 +36,7 @@ pub fn in_own_mounts<F: FnOnce()>(script: &str, rest: F) -> Option<End> {
     if env::var_os(IS_OWN).is_none() {
         let tried = command.arg(script).output();
         if !tried.as_ref().is_ok_and(|output| output.status.success()) {
-            // Past the harness, which hides what a test prints that does not fail.
+            // This bypasses the test harness, which hides the output of tests that pass.
             let why =
                 format!("skipped: this machine does not let the test do `{script}`: {tried:?}");
             let _ = writeln!(std::io::stderr(), "{why}");
@@ -52,7 +52,7 @@ pub fn in_own_mounts<F: FnOnce()>(script: &str, rest: F) -> Option<End> {
 
 /// The path of this test.
 fn own_program() -> PathBuf {
-    // Without `/proc`, it is only known as it was started.
+    // Without `/proc`, only the path by which it was started is known.
     let started_as = || env::args_os().next().map(PathBuf::from);
     env::current_exe().ok().or_else(started_as).expect("the path of this test")
 }

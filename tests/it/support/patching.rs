@@ -1,5 +1,5 @@
-//! Patches that are made by hand. The description of a function is copied from the artifact. It leads to code of
-//! the patch, which calls another function of the artifact.
+//! Patches that are made by hand. The description of a function is copied from the artifact, and points to code of
+//! the patch. This code calls another function of the artifact.
 
 use std::{fs, ops::Range};
 
@@ -68,7 +68,7 @@ pub fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
         data.extend(&described.content);
         for (at, own) in &described.pointers {
             let mut target = Target::Base(*own);
-            // A list that is empty has no address.
+            // An empty list has no address.
             let others = other.pointers.iter().find(|(place, _)| place == at);
             if let Some((_, others)) = others.filter(|_| text.contains(own)) {
                 target = Target::Own(code.len() as u32);

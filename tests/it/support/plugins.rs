@@ -113,7 +113,7 @@ fn make_kept_dir() -> PathBuf {
         }
     }
     let own = all.join(process::id().to_string());
-    // One of an earlier process of the same number is not this run's.
+    // A directory of an earlier process with the same id does not belong to this run.
     let _ = fs::remove_dir_all(&own);
     fs::create_dir_all(&own).expect("make a directory");
     own
@@ -129,7 +129,7 @@ pub fn built_with(plugin: &str, cargo_flags: Vec<String>) -> Vec<u8> {
     let fixtures = above.map(|dir| dir.join("fixtures")).find(|dir| dir.is_dir());
     let package = fixtures.expect("the fixtures").join(plugin);
     let package = PluginPackage::open(&package).expect("a fixture's package");
-    // As the program that asks was built.
+    // The profile is that of this test program.
     let release = !cfg!(debug_assertions);
     let options = BuildOptions { release, cargo_flags, ..BuildOptions::default() };
     let mut output = String::new();

@@ -103,7 +103,7 @@ impl Place {
             command.env_remove(variable);
         }
         command.envs(PROFILE);
-        // A test of reloads is one of whole versions, unless it says otherwise.
+        // Tests load whole versions, unless they turn patches on.
         command.env("HOTSWAP_NO_PATCH", "1");
         command
     }
@@ -290,8 +290,7 @@ fn forward(stream: impl Read + Send + 'static, is_error: bool, sender: Sender<Li
     });
 }
 
-/// Ends a child that is not reaped yet, like a user would. If it does not end, kills it and the processes that
-/// only it could have ended.
+/// Ends a child that is not reaped yet, as a user would. If it does not end, kills it and its child processes.
 pub fn end(pid: Pid) {
     let _ = kill_process(pid, Signal::TERM);
     if !ends_within(pid, GRACE) {

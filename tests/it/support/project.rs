@@ -15,8 +15,8 @@ use super::{
     slot::Slot,
 };
 
-/// A workspace in a directory of its own. What it shares with others is the target directory, so that
-/// the engine is compiled once.
+/// A workspace in a directory of its own. It shares only the target directory with others, so that the engine is
+/// compiled once.
 pub struct Project {
     place: Place,
     root: PathBuf,
@@ -25,12 +25,12 @@ pub struct Project {
 }
 
 impl Project {
-    /// Nothing but the engine's lock file, so that it is compiled as in other projects.
+    /// A workspace with only the engine's lock file, so that the engine is compiled as in other projects.
     pub fn empty() -> Self {
         Self::empty_called("project")
     }
 
-    /// The same in a directory with this name.
+    /// Like [`empty`](Self::empty), in a directory with this name.
     fn empty_called(name: &str) -> Self {
         Self::in_slot(name, Arc::new(Slot::of("project")))
     }
@@ -50,12 +50,12 @@ impl Project {
         self.write(&format!("{dir}/Cargo.lock"), &lock);
     }
 
-    /// A host `app` whose manifest names these plugins, of which each is a package of its own.
+    /// A host `app` whose manifest names the plugins `listed`, and a package for each of `packages`.
     pub fn new(listed: &[&str], packages: &[&str]) -> Self {
         Self::empty().with_packages(listed, packages)
     }
 
-    /// The same in a directory with this name.
+    /// Like [`new`](Self::new), in a directory with this name.
     pub fn called(name: &str, listed: &[&str], packages: &[&str]) -> Self {
         Self::empty_called(name).with_packages(listed, packages)
     }
@@ -87,7 +87,7 @@ impl Project {
         project
     }
 
-    /// The first build takes as long as it takes; what a test waits for afterwards does not.
+    /// Makes the first build, which may take long, before the test waits for anything.
     pub fn build_once(&self, plugin: &str) {
         self.build_host(&[]);
         let out = tempfile::tempdir().expect("make a directory");
@@ -113,7 +113,7 @@ impl Project {
         self.write("app/Cargo.toml", &format!("{manifest}{features}{list}"));
     }
 
-    /// Where its host listens and stages.
+    /// The directories in which its host listens and stages.
     pub fn place(&self) -> &Place {
         &self.place
     }
@@ -142,7 +142,7 @@ impl Project {
         Process::start_reading(command)
     }
 
-    /// The same, which patches versions that run.
+    /// Like [`run`](Self::run), with patches of running versions.
     pub fn run_patching(&self, args: &[&str]) -> Process {
         let mut command = self.command("hotswap");
         command.args(["run", "--json", "./app", "--offline"]).args(args);
@@ -175,7 +175,7 @@ fn plugin(number: usize) -> String {
     )
 }
 
-/// Prints what it was started with, and what it reads.
+/// Prints its environment, its working directory and its features, and the lines that it reads.
 const HOST: &str = r#"use hotswap_engine::{ConsoleSocket, Engine};
 
 fn main() {

@@ -1,4 +1,4 @@
-//! What is compiled already is taken over into another target directory.
+//! Copies compiled dependencies into another target directory.
 
 use std::{
     collections::HashSet,
@@ -10,7 +10,7 @@ use std::{
 
 use super::process::{repository, target_dir};
 
-/// The packages from a registry: no two target directories have different sources of them.
+/// The packages from a registry, whose sources are the same for all target directories.
 static FOREIGN: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let lock = fs::read_to_string(repository().join("Cargo.lock")).expect("a lock file");
     let lock: toml::Table = lock.parse().expect("a lock file in TOML");
@@ -32,7 +32,7 @@ pub fn seed(new: &Path) {
 
 fn take_over(from: &Path, to: &Path) -> io::Result<()> {
     let mut libraries = HashSet::new();
-    // What says that a unit is complete comes first: then its files are there.
+    // The files that mark a unit as complete are copied first, since the unit's other files were written earlier.
     for dir in [".fingerprint", "build"] {
         for unit in fs::read_dir(from.join(dir))? {
             let unit = unit?;
@@ -54,7 +54,7 @@ fn take_over(from: &Path, to: &Path) -> io::Result<()> {
         let stem = without_hash(&stem);
         if libraries.contains(stem.strip_prefix("lib").unwrap_or(stem)) || libraries.contains(stem)
         {
-            // Cargo writes none of them again.
+            // Cargo does not write these files again.
             fs::hard_link(file.path(), to.join("deps").join(name))?;
         }
     }

@@ -59,7 +59,7 @@ impl Workspace {
         command
     }
 
-    /// A source as it is now.
+    /// The present text of a source.
     pub fn read(&self, file: &str) -> String {
         fs::read_to_string(self.root.join(file)).expect("read a source")
     }

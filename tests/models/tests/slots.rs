@@ -43,25 +43,25 @@ use loom::{
 use protocol::{ThreadSlots, is_held};
 use sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, WITHOUT_BARRIERS};
 
-/// Set when nobody can enter a version any more, as `LeaseCounts` has it.
+/// The flag in the count of entries that closes a version, as in `LeaseCounts`: nobody can enter it any more.
 const CLOSED: usize = 1 << 20;
 
-/// Two generations, each with a version of its own. Nothing is really freed: freeing writes what using
-/// reads, so a model sees who uses what is gone, and who frees what is not known to be left.
+/// Two generations, each with a version of its own. Nothing is really freed: freeing writes a cell that using
+/// reads. So loom finds a use after the free, and a free that is not ordered after all uses.
 struct World {
     threads: [ThreadSlots; 2],
     published: AtomicPtr<Generation>,
     /// The number of the published generation, changed after the pointer.
     number: AtomicUsize,
     generations: [Generation; 2],
-    /// How many leases of each version there are: its generation's first of all.
+    /// The number of leases of each version. The first lease is that of its generation.
     entries: [AtomicUsize; 2],
     /// Whether the first version drains: nobody can enter it, and destructors may run.
     is_draining: AtomicBool,
     /// How many threads have destructors of the first version to run.
     pinned: Mutex<usize>,
-    /// Told when a slot that somebody waits for was left, the last lease ended, or the last destructor
-    /// has run.
+    /// Notified when a thread leaves a slot for which another one waits, when the last lease ends, and when the
+    /// last destructor has run.
     told: Notify,
 }
 
@@ -71,7 +71,7 @@ struct Generation {
     version: Memory,
 }
 
-/// What may be freed.
+/// Memory that may be freed.
 struct Memory(UnsafeCell<bool>);
 
 impl Memory {
@@ -79,13 +79,13 @@ impl Memory {
         Self(UnsafeCell::new(false))
     }
 
-    /// Uses it; loom sees if it is freed at the same time.
+    /// Uses it. Loom reports a free at the same time.
     fn read(&self) {
         // SAFETY: loom checks that nobody writes meanwhile.
         self.0.with(|is_freed| assert!(!unsafe { *is_freed }, "used what was freed"));
     }
 
-    /// Frees it; loom sees if it is used at the same time.
+    /// Frees it. Loom reports a use at the same time.
     fn free(&self) {
         // SAFETY: loom checks that nobody reads or writes meanwhile.
         self.0.with_mut(|is_freed| unsafe { *is_freed = true });
@@ -93,7 +93,7 @@ impl Memory {
 
     /// Whether it was freed, as seen when all threads have ended.
     fn is_freed(&self) -> bool {
-        // SAFETY: nobody is left to write.
+        // SAFETY: all threads that write have ended.
         self.0.with(|is_freed| unsafe { *is_freed })
     }
 }
@@ -156,8 +156,8 @@ impl World {
         }
     }
 
-    /// A call of a version that was found in the first generation before, as `Known::enter` makes it;
-    /// says whether the generation still served.
+    /// A call of a version that was found in the first generation earlier, as `Known::enter` makes it. Returns
+    /// whether the generation still served.
     fn call_known(&self, thread: usize) -> bool {
         let slots = &self.threads[thread];
         slots.slot(0).try_hold(self.address_of_version(0), 0, slots.must_fence());
@@ -179,14 +179,14 @@ impl World {
         self.number.store(2, Ordering::Release);
         self.wait_until_left(self.address(0) as usize);
         self.generations[0].memory.free();
-        // With the generation its lease of the version ends.
+        // The generation's lease of the version ends with the generation.
         self.entries[0].fetch_sub(1, Ordering::Release);
         while !self.try_free_version() {
             self.told.wait();
         }
     }
 
-    /// No lease, no slot, closed: in this order, as in `Reaper::advance`.
+    /// Checks in the same order as `Reaper::advance`: no lease, no slot, closed.
     fn try_free_version(&self) -> bool {
         let entries = &self.entries[0];
         if entries.load(Ordering::Acquire) != 0 || self.is_held(self.address_of_version(0)) {
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// Runs the destructor, which is code of the version, and tells if it was the last.
+    /// Runs the destructor, which is code of the version, and notifies if it was the last.
     fn unpin(&self) {
         self.version(0).read();
         *self.pinned.lock().unwrap() -= 1;
@@ -240,7 +240,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn a_call_beside_a_reload_runs_what_is_mapped_and_the_version_is_freed() {
+fn a_call_during_a_reload_runs_mapped_code_and_the_version_is_freed() {
     check(|| {
         let world = World::new();
         let caller = world.clone();
@@ -252,7 +252,7 @@ fn a_call_beside_a_reload_runs_what_is_mapped_and_the_version_is_freed() {
 }
 
 #[test]
-fn a_nested_call_holds_its_own_slot_and_the_outer_one_its() {
+fn a_nested_call_and_the_outer_call_each_hold_their_own_slot() {
     check(|| {
         let world = World::new();
         let caller = world.clone();
@@ -264,7 +264,7 @@ fn a_nested_call_holds_its_own_slot_and_the_outer_one_its() {
 }
 
 #[test]
-fn a_call_of_a_function_that_is_known_runs_only_while_its_generation_serves() {
+fn a_call_of_a_known_function_runs_only_while_its_generation_serves() {
     check(|| {
         let world = World::new();
         let caller = world.clone();
@@ -303,7 +303,7 @@ fn a_lease_taken_in_a_call_keeps_the_version_until_it_ends() {
         let (caller, taken) = (world.clone(), leased.clone());
         let caller = thread::spawn(move || {
             caller.call(0, 0, || {
-                // Only the first version is of interest; the other is never freed here.
+                // Only the first version is modelled here; the other one is never freed.
                 if caller.published.load(Ordering::Relaxed) == caller.address(0) {
                     caller.entries[0].fetch_add(1, Ordering::Relaxed);
                     *taken.lock().unwrap() = true;
@@ -335,7 +335,7 @@ fn a_destructor_runs_on_its_thread_before_the_version_is_freed() {
                     has_destructor = true;
                 }
             });
-            // A checkpoint, and then the thread's end.
+            // The thread reaches a checkpoint, and then ends.
             for is_end in [false, true] {
                 let may_run = is_end || caller.threads[0].take_wish_for_checkpoint();
                 if has_destructor && may_run {

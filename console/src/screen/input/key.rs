@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn a_text_that_names_no_key_is_refused() {
         for text in ["", " ", "F25", "Ctrl-", "Hyper-X", "ab"] {
             assert!(text.parse::<KeySequence>().is_err(), "{text}");
         }

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_called_again_comes_last_and_only_so_much_is_kept() {
+    fn a_repeated_call_becomes_the_last_and_the_history_is_bounded() {
         let mut history = History::default();
         let key = History::key("host", "world@2", "greet");
         for number in 0..CALLS_KEPT + 5 {

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_is_in_sight() {
+    fn two_texts_are_cut_so_that_their_difference_is_visible() {
         let [a, b] = ["one", "two"].map(|end| format!("the same long beginning, {end}"));
         assert_eq!(apart(&a, &b, 14), ("…inning, one".to_owned(), "…inning, two".to_owned()));
         assert_eq!(apart("short", "shore", 14), ("short".to_owned(), "shore".to_owned()));

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_built_is_reloaded_once() {
+    fn a_build_of_another_console_is_reloaded_once() {
         let serving = [plugin(false)];
         let none = BTreeMap::new();
         assert_eq!(foreign(&builds("new"), &serving, &none), builds("new"));

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_down_with_another_plugin_keeps_its_build() {
+    fn a_plugin_that_failed_with_another_one_keeps_its_build() {
         let failure = failure(Some("world"), Step::OnInit, CauseKind::Plugin);
         let plugins = [failed("cat", &failure), failed("world", &failure)];
         let good = [("cat", "cat old"), ("world", "world old")];
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_is_blamed_all_are_replaced() {
+    fn if_no_plugin_is_blamed_all_builds_are_replaced() {
         let failure = failure(None, Step::Publish, CauseKind::Refused);
         let plugins = [failed("cat", &failure), failed("world", &failure)];
         let good = [("cat", "cat old"), ("world", "world old")];

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cargo_finds_in_one_plugin_is_looked_for_in_all_of_them_at_once() {
+    fn after_a_disagreement_in_one_plugin_all_are_reviewed_at_once() {
         let mut reviews = Reviews::new();
         reviews.quiet = Some(Duration::from_secs(1000));
         let all = || ["a", "b", "c"].into_iter().map(str::to_owned);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cargo_could_not_build_is_built_once() {
+    fn a_failed_review_is_followed_by_one_build() {
         let mut reviews = Reviews::new();
         reviews.failed.insert("a".into());
         reviews.built("a");

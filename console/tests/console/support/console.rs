@@ -1,4 +1,4 @@
-//! The console without a terminal: events go in, effects and screens come out.
+//! A console without a terminal, which tests feed with events.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use hotswap_console::compare::difference::DiffRequest;
@@ -51,7 +51,7 @@ impl Console {
 
     pub fn take_in(&mut self, input: Input) -> Vec<Effect> {
         let effects = update::update(&mut self.state, Event { at_ms: self.now_ms, input });
-        // Until nothing is left to do, as the program's loop would.
+        // This runs until nothing is left to do, as in the program's loop.
         while self.state.logs.is_scanning() {
             update::update(&mut self.state, Event { at_ms: self.now_ms, input: Input::Scan });
         }

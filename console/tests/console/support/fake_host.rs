@@ -33,7 +33,7 @@ impl FakeHost {
         Self::listen_planning(socket, host, samples::plan())
     }
 
-    /// The same, and answers this plan of a reload.
+    /// Like [`listen_as`](Self::listen_as); answers requests for a plan with this one.
     pub fn listen_planning(socket: PathBuf, host: HostInfo, plan: ReloadPlan) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));

@@ -134,7 +134,7 @@ pub fn calls() -> Vec<InFlightCall> {
     vec![call("world", 3, Some("greet")), call("cat", 1, None)]
 }
 
-/// A pinned call of `greet` with these results in v2 and in v3.
+/// A pinned call of `greet` with these results in v2 and v3.
 pub fn pin(id: u64, was: &str, is: &str) -> PinnedCall {
     let answer = |version: u32, value: &str| json!({ "version": version, "at_ms": NOON_MS, "elapsed_ns": 49_000, "value": value });
     read(json!({

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_build_script_asks_for_is_found() {
+    fn the_inputs_that_a_build_script_declares_are_found() {
         let output = "cargo:rerun-if-changed=build.rs\ncargo::rerun-if-env-changed=CC\n\
                       cargo:rustc-cfg=fast\nchatter\ncargo::rerun-if-changed=/usr/lib\n";
         let asked = BuildScript::parse(output, Path::new("/w/api"), Some(Path::new("/w/api")));

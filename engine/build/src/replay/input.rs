@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_was_set_back_says_nothing_of_what_came_since() {
+    fn times_before_a_change_of_the_clock_are_not_trusted() {
         let (hour, now) = (Duration::from_secs(3600), Moment::now());
         assert_eq!(now.at(), now.at);
         assert_eq!(now.if_steady(now.at + hour), now.at + hour);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_back_is_the_same() {
+    fn a_file_with_its_earlier_content_counts_as_unchanged() {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("lib.rs");
         fs::write(&file, "one").unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_changed_while_it_was_read_is_unknown() {
+    fn a_file_that_may_have_changed_during_a_read_has_unknown_content() {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("lib.rs");
         fs::write(&file, "one").unwrap();

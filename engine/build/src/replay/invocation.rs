@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_notes_what_it_is_called_with() {
+    fn the_shell_script_records_its_arguments_and_environment() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(dir.path().join("note-compilers.sh"));
         let notes = Notes::attach(&mut command, dir.path(), BTreeMap::new(), false, false).unwrap();

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_editors_leave_is_no_source() {
+    fn temporary_files_of_editors_are_no_sources() {
         for name in [
             "lib.rs~",
             ".#lib.rs",

@@ -72,7 +72,7 @@ fn the_build_id_follows_the_code_and_not_the_commit() {
 }
 
 #[test]
-fn what_is_built_side_by_side_is_installed() {
+fn plugins_that_are_built_side_by_side_are_installed() {
     let workspaces = [Workspace::new(), Workspace::new()];
     let plugins = [workspaces[0].real_plugin("one"), workspaces[1].real_plugin("another")];
     let plugin_dir = workspaces[0].path("plugins");
@@ -92,7 +92,7 @@ fn what_is_built_side_by_side_is_installed() {
     let places = ["one.so", "another.so"].map(|file| plugin_dir.join(file));
     assert_eq!(build(), places.clone().map(|place| (place, true)));
     assert_eq!(build(), places.clone().map(|place| (place, false)));
-    // The same code is news to a directory that has something else.
+    // Unchanged code is new for a directory whose file differs.
     fs::write(&places[0], "damaged").unwrap();
     let is_new: Vec<_> = build().into_iter().map(|(_, is_new)| is_new).collect();
     assert_eq!(is_new, [true, false]);
@@ -117,7 +117,7 @@ fn installing_replaces_the_file_as_a_whole() {
     built.install(&plugin_dir).unwrap();
     assert_eq!(inode(), before, "a file that is the same stays");
 
-    // Another name for the file keeps it, so that its inode is not given to the next one.
+    // A hard link keeps the file, so that the next file gets another inode.
     fs::hard_link(&path, out_dir.path().join("mapped")).unwrap();
     fs::write(&path, "damaged").unwrap();
     built.install(&plugin_dir).unwrap();
@@ -148,7 +148,7 @@ fn a_damaged_artifact_is_noticed() {
 }
 
 #[test]
-fn an_error_keeps_what_another_library_or_the_system_refused() {
+fn an_error_keeps_its_cause_from_another_library_or_the_system() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
     let refused = store.put(b"no artifact").unwrap_err();
@@ -184,7 +184,7 @@ fn an_artifact_under_another_name_is_not_taken_for_it() {
 }
 
 #[test]
-fn what_was_never_stored_is_not_there() {
+fn a_build_that_was_never_stored_is_not_found() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(&dir.path().join("new")).unwrap();
     let build_id = "0123456789abcdef0123456789abcdef".parse().unwrap();
@@ -193,7 +193,7 @@ fn what_was_never_stored_is_not_there() {
 }
 
 #[test]
-fn a_name_leads_nowhere_else() {
+fn a_name_cannot_lead_out_of_the_store() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).unwrap();
     for name in ["", "..", "../world", "a/b", "a\0b"] {
@@ -219,7 +219,7 @@ fn only_artifacts_are_listed() {
 }
 
 #[test]
-fn the_oldest_builds_make_room_but_for_those_that_are_loaded() {
+fn the_oldest_builds_are_removed_except_loaded_ones() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let plugin_dir = dir.path().join("world");
@@ -242,7 +242,7 @@ fn the_oldest_builds_make_room_but_for_those_that_are_loaded() {
     store.prune("world", StoreLimits { count: 9, size_bytes: 250 }).unwrap();
     assert_eq!(there(), [0, 4, 5]);
     drop(loaded);
-    // A process that another test forks has the lock too, until it is another program.
+    // A process that another test forks also holds the lock, until it executes another program.
     let patience = Instant::now() + Duration::from_secs(600);
     while there() != [5] && Instant::now() < patience {
         store.prune("world", StoreLimits { count: 0, size_bytes: 0 }).unwrap();
@@ -265,7 +265,7 @@ fn debug_lines_and_names(artifact: &Path) -> (bool, bool) {
 }
 
 #[test]
-fn the_profile_leaves_debug_information_out_unless_the_workspace_has_one_of_its_own() {
+fn the_profile_omits_debug_information_unless_the_workspace_sets_it() {
     let workspace = Workspace::new();
     let plugin = workspace.real_plugin("profiled");
     assert_eq!(debug_lines_and_names(&build(&plugin).artifact), (false, true));

@@ -21,7 +21,7 @@ fn items(changes: &SourceChanges) -> Vec<(&str, ItemChange)> {
 }
 
 #[test]
-fn a_build_tells_which_functions_changed_and_what_else() {
+fn a_build_reports_which_functions_and_other_items_changed() {
     let fixture = Fixture::new("changes");
     assert_eq!(build(&fixture), None, "there is nothing to compare it with");
 
@@ -31,7 +31,7 @@ fn a_build_tells_which_functions_changed_and_what_else() {
     assert!(changes.is_bodies_only(), "{changes:?}");
     assert_eq!(changes.functions[0].file, fixture.workspace.path("changes/src/lib.rs"));
 
-    // Of another package that it is compiled from; and both at once.
+    // The change is in a package that the plugin is compiled from, and then in both packages at once.
     fixture.write_leaf("leaf-2");
     assert_eq!(names(&build(&fixture).unwrap()), ["text"]);
     fixture.write_leaf("leaf-3");
@@ -46,7 +46,7 @@ fn a_build_tells_which_functions_changed_and_what_else() {
     assert_eq!(items(&changes), [("struct Echo", ItemChange::Changed)]);
     assert!(!changes.is_bodies_only());
 
-    // A file that is no Rust, and a module of its own.
+    // The changes are in a file that is not Rust, and in a new module.
     fixture.write("src/text.txt", "text-1");
     fixture.write("src/deep.rs", "pub fn deep() -> &'static str { include_str!(\"text.txt\") }\n");
     fixture.write(
@@ -66,7 +66,7 @@ fn a_build_tells_which_functions_changed_and_what_else() {
         (vec![("the file", ItemChange::Changed)], vec![])
     );
 
-    // Space and comments make no other code; what cargo compiles is not compared.
+    // Space and comments do not change the code. Builds by cargo are not compared.
     let text = fs::read_to_string(&lib).unwrap();
     fixture.write("src/lib.rs", &format!("// A remark.\n{text}"));
     assert_eq!(build(&fixture), Some(SourceChanges::default()));

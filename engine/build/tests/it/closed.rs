@@ -42,7 +42,7 @@ fn write_counting_script(fixture: &Fixture, when: &str) {
 }
 
 #[test]
-fn an_optional_dependency_is_a_part_of_what_is_built_with_it() {
+fn an_optional_dependency_is_an_input_of_a_build_that_uses_it() {
     let fixture = Fixture::new("optional");
     append(&fixture, "leaf/Cargo.toml", "more = { path = \"../more\", optional = true }\n");
     let manifest = "[package]\nname = \"more\"\nedition = \"2024\"\n";
@@ -69,7 +69,7 @@ fn an_optional_dependency_is_a_part_of_what_is_built_with_it() {
 }
 
 #[test]
-fn a_library_that_only_a_macro_uses_is_a_part_of_what_the_macro_makes() {
+fn a_library_that_only_a_macro_uses_is_an_input_of_the_build() {
     let fixture = Fixture::new("macro-library");
     let manifest = |name: &str, more: &str| {
         format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}")
@@ -109,7 +109,7 @@ fn a_build_script_that_appears_is_run() {
 
 /// Cargo always runs a script that asks for a missing file.
 #[test]
-fn a_workspace_that_a_manifest_names_counts() {
+fn a_workspace_that_a_manifest_names_is_an_input() {
     let fixture = Fixture::new("named-workspace");
     let root = |lint: &str| {
         format!(
@@ -149,7 +149,7 @@ fn a_script_that_waits_for_a_file_that_never_comes_runs_each_time() {
 }
 
 #[test]
-fn what_cargo_made_by_itself_replaces_the_record() {
+fn a_build_by_cargo_alone_replaces_the_record() {
     let fixture = Fixture::new("replaced-record");
     fixture.write("count", "1");
     fixture.write("leaf/when", "");
@@ -177,9 +177,9 @@ fn what_cargo_made_by_itself_replaces_the_record() {
 }
 
 #[test]
-fn a_restored_target_directory_is_taken_over() {
+fn a_restored_target_directory_is_used() {
     let mut fixture = Fixture::new("restored");
-    // The directory belongs to this test, since no other one may see it go. It outlives the run, so that the
+    // The directory belongs to this test, because the test removes it meanwhile. It outlives the run, so that the
     // dependencies are compiled only once.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("restored");
     fs::create_dir_all(&target).unwrap();
@@ -216,7 +216,7 @@ fn review(fixture: &Fixture) -> Option<Review> {
 }
 
 #[test]
-fn cargo_has_the_last_word() {
+fn a_review_by_cargo_finds_what_the_record_missed() {
     let fixture = Fixture::new("reviewed");
     fixture.write("count", "1");
     fixture.write("leaf/when", "");
@@ -245,7 +245,7 @@ fn cargo_has_the_last_word() {
     assert_eq!(plain.built.build_id, healed.built.build_id);
     assert!(fixture.build().says("count-2"));
 
-    // What cargo cannot build is not up to date either.
+    // Sources that cargo cannot build are not up to date either.
     fs::remove_file(fixture.plugin.dir.join("count")).unwrap();
     let when = fixture.plugin.dir.join("leaf/when");
     File::options().write(true).open(when).unwrap().set_modified(SystemTime::now()).unwrap();
@@ -257,9 +257,9 @@ fn cargo_has_the_last_word() {
     built.expect_err("cargo tells that the build script fails");
 }
 
-/// The library has the same name in each way to build, so cargo takes another way's library for its own.
+/// The library has the same name for each set of flags, so cargo takes the library of other flags for its own.
 #[test]
-fn what_another_way_made_is_not_taken_over() {
+fn a_library_of_another_way_to_build_is_not_used() {
     let fixture = Fixture::new("two-ways");
     let first = fixture.build();
     let flags = ["--config", "profile.dev.package.leaf.overflow-checks=false"];

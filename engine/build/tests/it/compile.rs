@@ -53,7 +53,7 @@ fn a_library_without_a_descriptor_compiles_and_is_refused() {
 }
 
 #[test]
-fn the_cdylib_is_told_that_it_is_one() {
+fn the_cdylib_is_compiled_with_its_cfg() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
     workspace.write(
@@ -66,7 +66,7 @@ fn the_cdylib_is_told_that_it_is_one() {
 }
 
 #[test]
-fn errors_come_as_data() {
+fn compiler_errors_are_returned_as_data() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
     workspace.write("world/src/lib.rs", "pub fn answer() -> u32 {\n    \"42\"\n}\n");
@@ -86,7 +86,7 @@ fn errors_come_as_data() {
 }
 
 #[test]
-fn what_cargo_refuses_is_repeated() {
+fn an_error_of_cargo_is_passed_on() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
     let options = BuildOptions { cargo_flags: vec!["--no-such-flag".into()], ..Default::default() };
@@ -97,7 +97,7 @@ fn what_cargo_refuses_is_repeated() {
 }
 
 #[test]
-fn a_host_is_built_to_run() {
+fn a_host_is_built_as_a_program() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
     workspace.host("sample", "plugins = [\"world\"]");
@@ -129,7 +129,7 @@ fn several_consoles_build_a_host_at_once_in_a_target_directory_of_many_workspace
 }
 
 #[test]
-fn what_was_cancelled_before_does_not_start() {
+fn a_build_that_was_cancelled_before_does_not_start() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
     let cancel = Cancel::default();
@@ -140,7 +140,7 @@ fn what_was_cancelled_before_does_not_start() {
 }
 
 #[test]
-fn cancelling_ends_whatever_cargo_runs() {
+fn cancelling_ends_all_processes_of_cargo() {
     let workspace = Workspace::new();
     let endless = EndlessBuild::in_package(&workspace, "world");
     let plugin = workspace.open_plugin("world");
@@ -179,7 +179,7 @@ fn a_caller_that_panics_leaves_nothing_running() {
 }
 
 #[test]
-fn a_plugin_is_built_once_at_a_time() {
+fn a_plugin_has_only_one_build_at_a_time() {
     let workspace = Workspace::new();
     let endless = EndlessBuild::in_package(&workspace, "world");
     let plugin = workspace.open_plugin("world");

@@ -27,7 +27,7 @@ fn in_lines(dir: &Path, Declarations { items, unread }: &Declarations) -> String
 }
 
 #[test]
-fn what_is_marked_is_found_and_what_only_has_the_name_is_told() {
+fn marked_items_are_found_and_unmarked_ones_with_a_live_name_are_reported() {
     let root = "
 use hotswap_plugin::prelude::*;
 
@@ -149,7 +149,7 @@ fn the_library_may_be_in_another_file() {
 }
 
 #[test]
-fn what_is_nested_too_deeply_is_told_and_nothing_else_is_lost() {
+fn items_that_are_nested_too_deeply_are_reported_and_the_others_are_read() {
     let deep = format!(
         "#[cfg(any())]\nconst DEEP: u32 = {}1{};\n",
         "(".repeat(20_000),

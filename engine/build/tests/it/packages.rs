@@ -45,7 +45,7 @@ fn a_host_names_its_plugins_by_package_or_path() {
     assert_eq!(names, ["world", "cat"]);
 }
 
-/// The program looks in this directory by default, although it knows only its own name.
+/// The program uses this directory by default, although it knows only its own name.
 #[test]
 fn the_plugin_dir_is_named_by_the_hosts_program() {
     let workspace = Workspace::new();
@@ -128,7 +128,7 @@ fn a_virtual_workspace_lists_its_hosts() {
 }
 
 #[test]
-fn a_package_that_names_no_plugins_is_told_which_there_are() {
+fn the_error_for_a_host_without_plugins_lists_the_plugins_of_the_workspace() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
     workspace.package("plain", "", "");
@@ -166,7 +166,7 @@ fn unknown_keys_and_wrong_types_are_named() {
 }
 
 #[test]
-fn a_wrong_host_keeps_no_plugin_from_being_built() {
+fn a_plugin_can_be_built_in_a_workspace_with_a_wrong_host() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
     workspace.host("sample", "plugin = [\"world\"]");
@@ -231,7 +231,7 @@ fn nothing_depends_on_a_plugin() {
 
 /// Another member of the workspace turns on the feature that links the plugin.
 #[test]
-fn what_other_members_turn_on_is_not_the_hosts() {
+fn features_that_other_members_turn_on_do_not_concern_the_host() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
     workspace.package(
@@ -251,7 +251,7 @@ fn what_other_members_turn_on_is_not_the_hosts() {
 
 /// Reading cargo's metadata would otherwise update the lock file.
 #[test]
-fn a_lock_file_that_is_to_be_as_it_is_stays_so() {
+fn a_locked_lock_file_is_not_changed() {
     let workspace = Workspace::new();
     workspace.host("sample", "plugins = [\"world\"]");
     workspace.plugin("world", "");

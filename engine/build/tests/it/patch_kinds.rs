@@ -127,16 +127,16 @@ fn patched(running: &Running, text: &str, by: &str) -> Vec<String> {
 fn bodies_of_many_kinds_are_patched() {
     let running = Running::of("kinds", KINDS, BuildOptions::default(), |_| ());
     let patched = |text, by| patched(&running, text, by);
-    // What calls itself, what is compiled into its callers, and what drops a value of a call.
+    // Functions that call themselves, that are inlined, and that drop a value of a call.
     assert_eq!(patched("deep(n - 1) + 11", "deep(n - 1) + 21"), ["deep"]);
     assert_eq!(patched("n + 12", "n + 22"), ["quick"]);
     assert_eq!(patched("fetch_add(*self.0", "fetch_add(*self.0 + 1"), ["<Drop for Counted>::drop"]);
-    // What is generic, with another type of the plugin's, or of another crate, for the first time.
+    // A generic function, and new uses of it with other types of the plugin or of another crate.
     assert_eq!(patched("{value:?}", "{value:#?}"), ["pick"]);
     assert_eq!(patched("pick(n) +", "pick(NonZero::new(n)) + pick((n, \"text\")) +"), ["picked"]);
     let value = "pick(hotswap_plugin::Value::from(n)) +";
     assert_eq!(patched("pick(n) +", value), ["picked"]);
-    // Its names are there for backtraces.
+    // The patch has symbol names for backtraces.
     let patch = running.with("deep(n - 1) + 11", "deep(n - 1) + 31").unwrap();
     let names = String::from_utf8_lossy(&patch.symbols);
     assert!(names.contains("4deep") && names.contains("3sum") && !names.contains("6picked"));
@@ -144,7 +144,7 @@ fn bodies_of_many_kinds_are_patched() {
 }
 
 #[test]
-fn whatever_holds_an_address_or_defines_an_item_is_loaded_as_a_whole() {
+fn edits_that_hold_an_address_or_define_an_item_are_loaded_as_a_whole() {
     let running = Running::of("refused", KINDS, BuildOptions::default(), |_| ());
     let stored = |text, by, name: &str| match running.with(text, by) {
         Err(NotPatched::Objects(Unpatchable::AddressStored { function })) => {
@@ -187,7 +187,7 @@ fn whatever_holds_an_address_or_defines_an_item_is_loaded_as_a_whole() {
         }
         other => panic!("{other:?}"),
     }
-    // What only another library could have, and what no library has.
+    // Symbols that only another library could have, and symbols that no library has.
     for name in ["getppid", "not_there"] {
         match running.with("    14\n", &format!("    {name}() as u64\n")) {
             Err(NotPatched::Objects(Unpatchable::Missing(missing))) => assert_eq!(missing, name),
@@ -197,7 +197,7 @@ fn whatever_holds_an_address_or_defines_an_item_is_loaded_as_a_whole() {
 }
 
 #[test]
-fn what_else_a_build_is_made_of_is_loaded_as_a_whole() {
+fn edits_of_other_inputs_are_loaded_as_a_whole() {
     const WITH_C: &str = r#"
         use hotswap_plugin::prelude::*;
 
@@ -236,7 +236,7 @@ fn what_else_a_build_is_made_of_is_loaded_as_a_whole() {
         workspace.write("with_c/of_c.c", "long of_c(void) { return 1; }\n");
         workspace.write("with_c/src/text", "text");
     });
-    // The code of C is the base's.
+    // The C code is that of the base.
     running.with("of_c() +", "of_c() + 1 +").expect("a patch");
     running.workspace.write("with_c/src/text", "another text");
     match running.with("of_c() +", "of_c() + 2 +") {
@@ -260,7 +260,7 @@ fn set(name: &str, setting: &str) -> Running {
 #[test]
 fn builds_with_merged_functions_or_without_objects_are_loaded_as_a_whole() {
     let running = set("optimised", "package.optimised.opt-level=2");
-    // There, the compiler makes one function of several that do the same, and who calls one calls all.
+    // There, the compiler merges functions with the same code, so a caller of one may call another.
     let refused = running.with("n + 12", "n + 22");
     assert!(matches!(refused, Err(NotPatched::Objects(Unpatchable::Alias(_)))), "{refused:?}");
     let running = set("without_objects", "package.without_objects.incremental=false");

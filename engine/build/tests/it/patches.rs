@@ -260,7 +260,7 @@ impl Running {
 }
 
 #[test]
-fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
+fn a_change_of_bodies_makes_a_patch_of_the_changed_functions_and_their_callers() {
     let running = Running::new("patched");
     let patch = running.with("Hello", "Good evening").expect("a patch");
     assert_eq!(patch.header.base, running.base);
@@ -268,38 +268,38 @@ fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
     assert_eq!(patch.header.functions.len(), 1, "only `greet` leads there");
     assert_eq!(Patch::read(&patch.to_bytes().unwrap()).as_ref(), Ok(&patch));
 
-    // One that goes on by a table.
+    // A function that uses a jump table.
     let patch = running.with("\"{word}!\"", "\"{word}?\"").expect("a patch");
     assert_eq!(patch.header.changed, ["in_words"]);
 
-    // A constant is no place in the source, though it looks like one.
+    // A constant that looks like a source location is not treated as one.
     let patch = running.with("(\"src/lib.rs\", 5)", "(\"src/lib.rs\", 6)").expect("a patch");
     assert_eq!((patch.header.changed, patch.header.functions.len()), (vec!["rule".to_owned()], 1));
 
-    // The text of an error is made where the error becomes one of the engine's.
+    // The text of an error is made where the error is converted to the engine's type.
     let patch = running.with("not this one", "any but this").expect("a patch");
     assert_eq!(patch.header.changed, ["<fmt::Display for Refused>::fmt"]);
 
-    // The engine calls a closure on a value before it returns, and keeps no address of it.
+    // The engine calls a closure on a value before it returns, and does not keep the closure's address.
     let patch = running.with("*count += 10", "*count += 20").expect("a patch");
     assert_eq!(patch.header.changed, ["count"]);
 
-    // It is always made for the version that runs, not for the build before.
+    // A patch is always made for the running version, and not for the previous build.
     let patch = running.with("value.into() + 1", "value.into() + 2").expect("a patch");
     assert_eq!(patch.header.changed, ["each"]);
     let patch = running.with("text.len());", "text.to_uppercase());").expect("a patch");
     assert_eq!(patch.header.changed, ["sorted"]);
-    // What is new to the plugin is brought along, also from the standard library.
+    // The patch includes functions that are new to the plugin, also from the standard library.
     let map =
         "let map: std::collections::BTreeMap<usize, char> = name.chars().enumerate().collect();";
     let body = format!("{map}\n    format!(\"{{map:?}} Hello");
     let patch = running.with("format!(\"Hello", &body).expect("a patch");
     assert_eq!(patch.header.changed, ["decorate"]);
 
-    // Lines that moved alone make no other code.
+    // Code whose lines only moved is not changed.
     let patch = running.with("fn decorate", "\n\n\nfn decorate").expect("a patch");
     assert_eq!((patch.header.functions.len(), patch.content.len()), (0, 0));
-    // The build that runs needs none; what makes the same code of another manifest is it too.
+    // The running build needs no patch. Another manifest with the same code is also the running build.
     assert_eq!(running.build(SOURCE).patch, None);
     let manifest = running.workspace.path("patched/Cargo.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
@@ -309,7 +309,7 @@ fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
 }
 
 #[test]
-fn whatever_is_more_than_a_body_makes_no_patch_and_says_why() {
+fn a_change_of_more_than_bodies_makes_no_patch_and_says_why() {
     let running = Running::new("unpatched");
     let source = |text, by: &str, item: &str| match running.with(text, by) {
         Err(NotPatched::Sources(changes)) => {
@@ -335,24 +335,24 @@ fn whatever_is_more_than_a_body_makes_no_patch_and_says_why() {
         Err(NotPatched::Objects(reason)) => reason,
         other => panic!("{text}: {other:?}"),
     };
-    // Lifecycle functions, and what they call, are reached through the plugin's table.
+    // Lifecycle functions and their callees are called through the plugin's table.
     let reason = object("fetch_add(begin(), ", "fetch_add(begin() + 0, ");
     assert!(matches!(reason, Unpatchable::AddressStored { .. }), "{reason}");
     let reason = object("u64::from(u8::MIN)", "u64::from(u8::MAX)");
     assert!(matches!(reason, Unpatchable::AddressStored { .. }), "{reason}");
-    // A formatter gets the address of how to show a value.
+    // A formatter gets the address of a function that formats a value.
     let reason = object("f.write_str(&self.0)", "f.write_str(&self.0.to_uppercase())");
     assert!(
         matches!(&reason, Unpatchable::AddressTaken { .. } | Unpatchable::AddressStored { .. }),
         "{reason}"
     );
-    // What keeps its own address would call itself as it was.
+    // A function that keeps its own address would call its old code.
     let reason = object("push(again);\n    3", "push(again);\n    4");
     assert!(matches!(&reason, Unpatchable::AddressTaken { .. }), "{reason}");
-    // Whoever calls it by its name has its address.
+    // Callers by name use its address.
     let reason = object("    8\n", "    9\n");
     assert!(matches!(&reason, Unpatchable::CalledFromOutside { .. }), "{reason}");
-    // A macro may make items of what it is given.
+    // A macro may make items from its arguments.
     source("FIRST: u64 = 1", "FIRST: u64 = 2", "items in fn kept");
     // The body of a future.
     match running.with("    number()\n", "    number() + 1\n") {
@@ -362,7 +362,7 @@ fn whatever_is_more_than_a_body_makes_no_patch_and_says_why() {
 }
 
 #[test]
-fn a_body_in_a_package_that_it_is_compiled_from_makes_a_patch_too() {
+fn a_change_of_a_body_in_a_dependency_makes_a_patch_too() {
     let fixture = Fixture::new("patches_leaf");
     fixture.workspace.let_age();
     let plugin = fixture.plugin.clone();
@@ -375,7 +375,7 @@ fn a_body_in_a_package_that_it_is_compiled_from_makes_a_patch_too() {
 }
 
 #[test]
-fn of_a_build_that_is_not_known_there_is_no_patch() {
+fn an_unknown_base_build_gets_no_patch() {
     let running = Running::new("patches_nothing");
     running.workspace.write("patches_nothing/src/lib.rs", &SOURCE.replace("Hello", "Bye"));
     running.workspace.let_age();
@@ -407,7 +407,7 @@ fn the_patch_is_there_before_the_library() {
     let phases: Vec<_> = phases.iter().map(|phase| phase.phase.as_str().to_owned()).collect();
     assert_eq!(phases, ["check", "compile", "patch"]);
 
-    // What is undone is the build that runs, and what is no patch in the end is none before.
+    // An undone edit is the running build. A build that is no patch in the end gets no early patch.
     build(SOURCE);
     let built = build(&SOURCE.replacen("row: [u8; WIDTH],", "row: [u8; WIDTH],\n    more: u8,", 1));
     assert!(built.patch.expect("another build").is_err());

@@ -11,14 +11,14 @@ use crate::support::REAL_PLUGIN;
 
 fn watch(fixture: &Fixture) -> (Watcher, Receiver<Vec<String>>) {
     let (sender, receiver) = channel();
-    // The test may have ended, with its end of the channel, when the last change is told.
+    // The test may have ended and dropped the receiver when the last change is reported.
     let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
     let plugins = std::slice::from_ref(&fixture.plugin);
     (Watcher::new(plugins, Quiet::default(), on_change).unwrap(), receiver)
 }
 
 #[test]
-fn what_the_compiler_and_build_scripts_read_is_watched() {
+fn files_that_the_compiler_and_build_scripts_read_are_watched() {
     let fixture = Fixture::new("reads-much");
     let name = [fixture.plugin.name.clone()];
     fixture.workspace.write("texts/one.txt", "text-1");
@@ -49,7 +49,7 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
     let _ = changes.recv().unwrap();
     let made = fixture.build();
     assert!(made.says("text-1"), "{}", output(&made.messages));
-    // The list of what the build has read is taken up before what is written after it.
+    // The watcher gets the list of read files before it sees later writes.
     for (path, text) in [
         ("texts/one.txt", "text-2"),
         ("kept/linked.txt", "link-2"),
@@ -63,7 +63,7 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
         assert_eq!(changes.recv().unwrap(), name, "{path}");
     }
     assert!(fixture.build().says("text-2link-2"));
-    // Nothing that the build wrote asks for another one.
+    // Files that the build wrote do not cause another build.
     fixture.workspace.write("texts/one.txt", "text-3");
     assert_eq!(changes.recv().unwrap(), name);
     assert!(changes.try_recv().is_err());
@@ -71,7 +71,7 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
 
 /// A failed build has no list of the files that the compiler has read.
 #[test]
-fn what_an_error_is_about_is_watched() {
+fn files_in_compiler_errors_are_watched() {
     let fixture = Fixture::new("reads-in-vain");
     let name = [fixture.plugin.name.clone()];
     fixture.build();

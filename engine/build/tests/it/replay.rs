@@ -126,7 +126,7 @@ fn contains(file: &Path, text: &str) -> bool {
 }
 
 #[test]
-fn what_is_left_of_a_build_is_told_whoever_compiles() {
+fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
     let fixture = Fixture::new("leaves-temps");
     let options = BuildOptions { leave_temps: true, ..BuildOptions::default() };
     let said = |made: &Made, text: &str| {
@@ -174,7 +174,7 @@ fn what_is_left_of_a_build_is_told_whoever_compiles() {
 }
 
 #[test]
-fn while_only_sources_change_cargo_is_not_needed() {
+fn if_only_sources_change_cargo_does_not_run() {
     let fixture = Fixture::new("only-sources");
     let first = fixture.build();
     assert_eq!((first.maker(), first.built.effect), (Maker::Cargo, BuildEffect::NewCode));
@@ -197,7 +197,7 @@ fn while_only_sources_change_cargo_is_not_needed() {
 }
 
 #[test]
-fn an_edit_that_does_not_reach_the_artifact_is_told_from_one_that_does() {
+fn edits_that_do_not_change_the_artifact_are_recognised() {
     let fixture = Fixture::new("no-effect");
     let first = fixture.build();
     let source = fixture.plugin.dir.join("src/lib.rs");
@@ -233,7 +233,7 @@ fn dependencies_are_compiled_in_their_order() {
     assert_eq!(middle.maker(), Maker::Replay);
     assert!(middle.says("leaf-2") && middle.says("middle-2") && !middle.says("middle-1"));
 
-    // What one crate takes from the other changes with it.
+    // Code that one crate takes from the other changes with that crate.
     fixture.write("leaf/src/lib.rs", "pub fn text() -> &'static str { \"leaf-3\" }\n");
     let signature = fixture.build();
     assert_eq!(signature.maker(), Maker::Replay);
@@ -242,7 +242,7 @@ fn dependencies_are_compiled_in_their_order() {
 }
 
 #[test]
-fn both_ways_in_turn_never_give_something_stale() {
+fn alternating_between_cargo_and_replay_never_gives_a_stale_artifact() {
     let fixture = Fixture::new("in-turn");
     fixture.build();
     for round in 1..=3 {
@@ -260,7 +260,7 @@ fn both_ways_in_turn_never_give_something_stale() {
         fixture.write_leaf(&format!("leaf-b{round}"));
         let by_cargo = fixture.build_by_cargo();
         assert!(by_cargo.says(&format!("leaf-b{round}")) && by_cargo.says(&own));
-        // Back to what a replay made before cargo made something else.
+        // Back to the source that a replay built before cargo built another one.
         fixture.write_leaf(&leaf);
         assert_eq!(fixture.build().built.build_id, replayed.built.build_id);
     }
@@ -282,7 +282,7 @@ fn a_source_that_comes_back_with_its_old_time_is_noticed() {
 }
 
 #[test]
-fn what_cargo_goes_by_makes_cargo_run() {
+fn a_change_of_cargos_inputs_makes_cargo_run() {
     let fixture = Fixture::new("guards");
     fixture.build();
     let maker_after = |path: &str, contents: &str| {
@@ -309,13 +309,13 @@ fn what_cargo_goes_by_makes_cargo_run() {
     let made = maker_after(".cargo/config.toml", "[env]\nMOOD = \"bad\"\n");
     assert_eq!(made.maker(), Maker::Cargo);
     assert!(made.says("the-mood-bad"));
-    // Another way to build is a thing of its own, and so is coming back from it.
+    // Builds with other flags are separate: a return to the earlier flags gives the earlier build.
     let flags = ["--config", "profile.dev.package.leaf.overflow-checks=false"];
     let flags = flags.map(str::to_owned).to_vec();
     let options = BuildOptions { cargo_flags: flags, ..BuildOptions::default() };
     assert_eq!(fixture.build_with(&options).maker(), Maker::Cargo);
     assert_eq!(fixture.build().built.build_id, made.built.build_id);
-    // Nor does cargo, left to itself, see a source that came back with its old time.
+    // Cargo alone does not notice a source that came back with its old time.
     let source = fixture.plugin.dir.join("leaf/src/lib.rs");
     let kept = source.with_file_name("kept");
     fs::rename(&source, &kept).unwrap();
@@ -327,7 +327,7 @@ fn what_cargo_goes_by_makes_cargo_run() {
 }
 
 #[test]
-fn what_a_record_would_miss_makes_cargo_run_each_time() {
+fn builds_that_no_record_can_describe_make_cargo_run_each_time() {
     let fixture = Fixture::new("unrecorded");
     fixture.write("more.toml", "[env]\nMOOD = \"good\"\n");
     let given = vec!["--config".to_owned(), "more.toml".to_owned()];
@@ -356,7 +356,7 @@ fn what_a_record_would_miss_makes_cargo_run_each_time() {
 }
 
 #[test]
-fn what_a_build_script_watches_makes_cargo_run() {
+fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
     let fixture = Fixture::new("generates");
     fixture.write(
         "leaf/build.rs",
@@ -388,7 +388,7 @@ fn what_a_build_script_watches_makes_cargo_run() {
     let scripted = fixture.build();
     assert_eq!(scripted.maker(), Maker::Cargo);
     assert!(scripted.says("scripted-"));
-    // What a source includes needs no cargo.
+    // A file that a source includes needs no run of cargo.
     fixture.write("src/note.txt", "note-1");
     let include = "\npub static NOTE: &str = include_str!(\"note.txt\");\n\
                    #[invoke]\nfn note() -> Result<String> { Ok(NOTE.into()) }\n";
@@ -401,7 +401,7 @@ fn what_a_build_script_watches_makes_cargo_run() {
 }
 
 #[test]
-fn a_variable_that_a_build_script_told_another_build_is_not_missed() {
+fn a_variable_that_a_build_script_set_for_another_build_is_not_missed() {
     told_another_build(
         "told-variable",
         |word| format!("cargo::rustc-env=WORD={word}"),
@@ -410,7 +410,7 @@ fn a_variable_that_a_build_script_told_another_build_is_not_missed() {
 }
 
 #[test]
-fn a_cfg_that_a_build_script_told_another_build_is_not_missed() {
+fn a_cfg_that_a_build_script_set_for_another_build_is_not_missed() {
     told_another_build(
         "told-cfg",
         |word| format!("cargo::rustc-cfg=word=\\\"{word}\\\""),
@@ -452,13 +452,13 @@ fn told_another_build(name: &str, directive: fn(&str) -> String, leaf: &str) {
 }
 
 #[test]
-fn another_checkouts_crate_is_not_taken_for_ones_own() {
+fn the_crate_of_another_checkout_is_not_used() {
     let (one, two) = (Fixture::new("checkouts"), Fixture::new("checkouts"));
     for (checkout, text) in [(&one, "leaf-of-one"), (&two, "leaf-of-two")] {
         let leaf = format!("pub fn text() -> String {{ \"{text}\".into() }}\n");
         checkout.write("leaf/src/lib.rs", &leaf);
     }
-    // Whatever cargo compiles of the one is newer than the sources of the other.
+    // Libraries that cargo compiles for one checkout are newer than the sources of the other.
     for (checkout, text) in [(&one, "leaf-of-one"), (&two, "leaf-of-two"), (&one, "leaf-of-one")] {
         assert!(checkout.build().says(text), "{text}");
         checkout.write_own("own-2");
@@ -470,7 +470,7 @@ fn another_checkouts_crate_is_not_taken_for_ones_own() {
 }
 
 #[test]
-fn the_compiler_says_the_same_both_ways() {
+fn the_compiler_reports_the_same_with_and_without_cargo() {
     let fixture = Fixture::new("says-the-same");
     fixture.write("middle/src/lib.rs", "pub fn text() -> String { leaf::text() }\nfn idle() {}\n");
     fixture.build();
@@ -493,7 +493,7 @@ fn the_compiler_says_the_same_both_ways() {
 }
 
 #[test]
-fn errors_are_cargos_own() {
+fn errors_are_those_of_cargo() {
     let fixture = Fixture::new("does-not-compile");
     fixture.build();
     fixture.write_own("own-2");
@@ -519,7 +519,7 @@ fn errors_are_cargos_own() {
 }
 
 #[test]
-fn an_edit_during_a_build_is_in_what_it_gives() {
+fn an_edit_during_a_build_is_in_its_artifact() {
     let fixture = Fixture::new("edited-meanwhile");
     let mut edits = 0;
     let (built, messages) = fixture.try_build(&BuildOptions::default(), &mut |message| {
@@ -535,7 +535,7 @@ fn an_edit_during_a_build_is_in_what_it_gives() {
 }
 
 #[test]
-fn two_builders_at_once_give_the_same() {
+fn two_builders_at_once_make_the_same_artifact() {
     let fixture = Fixture::new("two-builders");
     fixture.build();
     for round in 1..=3 {
@@ -552,12 +552,12 @@ fn two_builders_at_once_give_the_same() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_as_none() {
+fn a_record_that_cannot_be_read_is_ignored() {
     let fixture = Fixture::new("lost-record");
     let first = fixture.build();
     for way in fs::read_dir(fixture.plugin.target_dir.join("hotswap/replay")).unwrap() {
         let record = way.unwrap().path().join("record.json");
-        // Those of other tests are read while they build.
+        // Records of other tests are left alone, because those tests read them while they build.
         let text = fs::read_to_string(&record).unwrap_or_default();
         if text.contains("lost-record") {
             fs::write(record, &text[..text.len() / 2]).unwrap();
@@ -571,7 +571,7 @@ fn a_record_that_cannot_be_read_is_as_none() {
 }
 
 #[test]
-fn included_files_are_part_of_what_a_build_is() {
+fn included_files_are_inputs_of_a_build() {
     let mut fixture = Fixture::new("includes");
     let plain = fixture.build();
     fixture.plugin.included = IncludedFiles::new(&["^assets/".to_owned()], &[]).unwrap();
@@ -593,7 +593,7 @@ fn included_files_are_part_of_what_a_build_is() {
 }
 
 #[test]
-fn a_build_may_say_which_names_are_live() {
+fn a_build_may_choose_the_prefix_of_live_names() {
     let fixture = Fixture::new("prefixed");
     let jobs = "\n#[live]\nmod jobs {\n    use super::*;\n    /// Reports for duty.\n    \
                 fn duty_call(name: String) -> Result<String> { Ok(name) }\n}\n";
@@ -609,7 +609,7 @@ fn a_build_may_say_which_names_are_live() {
 
 /// The size, the inode, the times and the name stay the same.
 #[test]
-fn a_library_that_was_changed_behind_the_builds_is_made_anew() {
+fn a_library_that_something_else_changed_is_built_again() {
     const TEXT: &[u8] = b"said behind-2";
     let fixture = Fixture::new("changed-behind");
     fixture.build();

@@ -69,7 +69,7 @@ fn a_crate_links_one_plugin_after_the_other() {
     ");
 
     unlink_statically(&workspace.path("cat"), &out).unwrap();
-    // Its sources may be gone.
+    // Its sources may be missing.
     fs::remove_dir_all(workspace.path("big-dog")).unwrap();
     unlink_statically(&workspace.path("big-dog"), &out).unwrap();
     assert_eq!(read(&workspace, "host/static-plugins/src/lib.rs"), only_world);
@@ -84,7 +84,7 @@ fn a_live_prefix_is_written_where_cargo_finds_it() {
     let out = workspace.path("host/static-plugins");
     let config = workspace.path(".cargo/config.toml");
     let (world, dog) = (workspace.path("world"), workspace.path("big-dog"));
-    // Each directory is a member of this workspace, that of cargo's configuration too.
+    // Each directory is a member of this workspace, also the one with cargo's configuration.
     let error = link_statically_with(&world, &out, Some("job_")).unwrap_err().to_string();
     assert!(error.contains("add \".cargo\" to its `exclude` first"), "{error}");
     assert!(!workspace.path(".cargo").exists());
@@ -102,7 +102,7 @@ fn a_live_prefix_is_written_where_cargo_finds_it() {
     HOTSWAP_LIVE_PREFIX = "job_"
     "#);
 
-    // It is that of all plugins which are linked, and no other one can be chosen for one of them.
+    // The prefix applies to all linked plugins, and no plugin can have another one.
     assert_eq!(link_statically(&dog, &out).unwrap().live_prefix, prefix());
     let error = link_statically_with(&dog, &out, Some("live_")).unwrap_err().to_string();
     assert!(error.contains("links world with the live prefix `job_`"), "{error}");
@@ -110,7 +110,7 @@ fn a_live_prefix_is_written_where_cargo_finds_it() {
     link_statically_with(&world, &out, Some("task_")).unwrap();
     assert!(read(&workspace, ".cargo/config.toml").contains("= \"task_\""));
 
-    // It goes with the crate, unless somebody has changed it.
+    // The setting is removed with the crate, unless somebody has changed it.
     unlink_statically(&world, &out).unwrap();
     assert_eq!(read(&workspace, ".cargo/config.toml"), "[alias]\nb = \"build\" # short\n");
     fs::remove_file(&config).unwrap();
@@ -135,7 +135,7 @@ fn linking_once_more_changes_nothing() {
 }
 
 #[test]
-fn what_was_not_generated_is_left_alone() {
+fn a_crate_that_was_not_generated_is_left_alone() {
     let workspace = workspace();
     workspace.package("mine", "", "");
     let out = workspace.path("mine");
@@ -153,7 +153,7 @@ fn what_was_not_generated_is_left_alone() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn static_linking_that_is_impossible_is_an_error_with_a_reason() {
     let workspace = workspace();
     let out = workspace.path("static-plugins");
     workspace.package("no-plugin", "", "");
@@ -177,12 +177,12 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
-fn the_samples_crate_is_what_is_generated() {
+fn the_crate_of_the_samples_is_up_to_date() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sample-host");
     let out = samples.join("static-plugins");
     let text = |file: &str| fs::read_to_string(out.join(file)).unwrap();
     let before = (text("Cargo.toml"), text("src/lib.rs"));
-    // It holds these already, so nothing is written.
+    // The crate links these plugins already, so nothing is written.
     for plugin in ["world", "dog", "guardian"] {
         link_statically(&samples.join("../sample-plugins").join(plugin), &out).unwrap();
     }

@@ -20,7 +20,7 @@ type Results = Vec<(String, Result<Built, BuildError>)>;
 impl Plugins {
     fn new(names: &[&str]) -> Self {
         let workspace = Workspace::new();
-        // Tests share a target directory, in which cargo would take one's crate for that of another.
+        // Tests share a target directory, in which cargo would confuse crates of the same name.
         let package = format!("together-{}", names[0]);
         for name in names {
             workspace.real_plugin(name);
@@ -88,7 +88,7 @@ fn with_errors(messages: &[(String, BuildMessage)]) -> Vec<&str> {
 }
 
 #[test]
-fn a_change_that_plugins_share_is_in_all_of_them() {
+fn a_change_in_a_shared_crate_reaches_all_its_plugins() {
     let plugins = Plugins::new(&["side-a", "side-b", "side-c"]);
     let (first, _) = plugins.build();
     assert!(first.iter().all(|(_, built)| built.is_ok()), "{first:?}");
@@ -111,7 +111,7 @@ fn a_change_that_plugins_share_is_in_all_of_them() {
 }
 
 #[test]
-fn what_cargo_has_to_look_at_is_compiled_side_by_side_too() {
+fn builds_that_need_cargo_are_compiled_side_by_side_too() {
     let plugins = Plugins::new(&["cargo-a", "cargo-b", "cargo-c"]);
     plugins.workspace.write(
         "cargo-b/src/lib.rs",
@@ -138,7 +138,7 @@ fn what_cargo_has_to_look_at_is_compiled_side_by_side_too() {
     let (again, _) = plugins.build();
     assert!(again.iter().all(|(_, built)| built.as_ref().unwrap().effect == BuildEffect::UpToDate));
 
-    // A manifest that means the same: cargo looks, and nothing is compiled.
+    // The manifest changes without effect: cargo checks it, and nothing is compiled.
     let manifest = fs::read_to_string(plugins.workspace.path("Cargo.toml")).unwrap();
     plugins.workspace.write("Cargo.toml", &format!("{manifest}# a comment\n"));
     let (same, _) = plugins.build();
@@ -147,7 +147,7 @@ fn what_cargo_has_to_look_at_is_compiled_side_by_side_too() {
         assert_eq!(built.as_ref().unwrap().effect, BuildEffect::UpToDate);
     }
 
-    // Cargo makes the same code of all of them.
+    // Cargo's review gives the same code for all of them.
     for (plugin, (name, built)) in plugins.plugins.iter().zip(&first) {
         let review =
             review_plugin(plugin, &BuildOptions::default(), &Cancel::default(), &mut |_| ());
@@ -159,7 +159,7 @@ fn what_cargo_has_to_look_at_is_compiled_side_by_side_too() {
     let (after, _) = plugins.build();
     assert!(after.iter().all(|(_, built)| by(built) == "check cargo stamp store"), "{after:?}");
 
-    // An error is told once, and fails nobody else.
+    // An error is reported once, and fails no other plugin.
     plugins.workspace.write("Cargo.toml", &format!("{manifest}# one more comment\n"));
     plugins.save_shared("shared-2");
     plugins.save("cargo-b", "own-2\" no rust \"");
@@ -171,7 +171,7 @@ fn what_cargo_has_to_look_at_is_compiled_side_by_side_too() {
 }
 
 #[test]
-fn what_fails_keeps_no_other_plugin_from_being_built() {
+fn a_plugin_that_fails_does_not_stop_the_other_builds() {
     let plugins = Plugins::new(&["fails-a", "fails-b", "fails-c"]);
     plugins.build();
     plugins.save_shared("shared-2");
@@ -188,7 +188,7 @@ fn what_fails_keeps_no_other_plugin_from_being_built() {
     }
     assert_eq!(results.iter().filter(|(_, built)| built.is_ok()).count(), 2);
 
-    // An error in what they share is told once, and fails all of them.
+    // An error in the shared crate is reported once, and fails all its plugins.
     plugins.save("fails-b", "own-3");
     plugins.save_shared("shared-3\" no rust \"");
     let (results, messages) = plugins.build();

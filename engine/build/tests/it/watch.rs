@@ -38,7 +38,7 @@ impl Fixture {
 
     fn watch_with(&self, quiet: Quiet) -> (Watcher, Receiver<Vec<String>>) {
         let (sender, receiver) = channel();
-        // The test may have ended, with its end of the channel, when the last change is told.
+        // The test may have ended and dropped the receiver when the last change is reported.
         let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
         (Watcher::new(&self.plugins, quiet, on_change).unwrap(), receiver)
     }
@@ -58,7 +58,7 @@ fn write(path: &Path, contents: &str) {
 }
 
 #[test]
-fn without_being_told_a_watcher_can_look() {
+fn a_watcher_can_poll_if_the_system_sends_no_events() {
     let fixture = Fixture::new();
     let (sender, receiver) = channel();
     let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
@@ -73,9 +73,9 @@ fn without_being_told_a_watcher_can_look() {
 }
 
 #[test]
-fn what_goes_from_an_old_directory_is_seen_by_looking() {
+fn a_file_that_leaves_an_old_directory_is_noticed_by_polling() {
     let fixture = Fixture::new();
-    // Whole seconds of its time are compared.
+    // Only whole seconds of the directory's time are compared.
     let dir = fs::File::open(fixture.path("cat/src")).unwrap();
     dir.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
     let (sender, receiver) = channel();
@@ -87,7 +87,7 @@ fn what_goes_from_an_old_directory_is_seen_by_looking() {
 }
 
 #[test]
-fn a_save_tells_its_plugin() {
+fn a_save_is_reported_for_its_plugin() {
     let fixture = Fixture::new();
     let (_watcher, changes) = fixture.watch();
     fixture.write("cat/src/lib.rs", "// new");
@@ -95,7 +95,7 @@ fn a_save_tells_its_plugin() {
 }
 
 #[test]
-fn a_shared_package_tells_all_its_plugins() {
+fn a_save_of_a_shared_package_is_reported_for_all_its_plugins() {
     let fixture = Fixture::new();
     let (_watcher, changes) = fixture.watch();
     fixture.write("api/src/lib.rs", "// new");
@@ -103,7 +103,7 @@ fn a_shared_package_tells_all_its_plugins() {
 }
 
 #[test]
-fn the_lock_file_tells_all_plugins() {
+fn a_change_of_the_lock_file_is_reported_for_all_plugins() {
     let fixture = Fixture::new();
     let (_watcher, changes) = fixture.watch();
     fixture.write("Cargo.lock", "version = 4");
@@ -128,7 +128,7 @@ fn a_removed_file_is_a_change() {
 }
 
 #[test]
-fn a_burst_is_told_once() {
+fn a_burst_of_saves_is_reported_once() {
     let fixture = Fixture::new();
     let (_watcher, changes) = fixture.watch_with(Quiet {
         after_saves: Duration::from_millis(400),
@@ -144,7 +144,7 @@ fn a_burst_is_told_once() {
 }
 
 #[test]
-fn a_file_that_is_being_written_is_waited_for() {
+fn the_watcher_waits_for_a_file_that_is_being_written() {
     let fixture = Fixture::new();
     let hour = Duration::from_secs(3600);
     let quiet = Quiet { within_saves: hour, ..Quiet::default() };
@@ -158,7 +158,7 @@ fn a_file_that_is_being_written_is_waited_for() {
 }
 
 #[test]
-fn a_file_that_is_moved_away_is_waited_for() {
+fn the_watcher_waits_for_a_file_that_was_moved_away() {
     let fixture = Fixture::new();
     let hour = Duration::from_secs(3600);
     let quiet = Quiet { within_saves: hour, ..Quiet::default() };
@@ -171,7 +171,7 @@ fn a_file_that_is_moved_away_is_waited_for() {
 }
 
 #[test]
-fn what_is_no_source_is_not_told() {
+fn files_that_are_no_sources_are_not_reported() {
     let fixture = Fixture::new();
     for path in ["cat/target/debug/build.rs", "cat/.git/lib.rs", "cat/out/CACHEDIR.TAG"] {
         fixture.write(path, "");
@@ -222,10 +222,10 @@ fn a_module_may_be_called_target() {
 }
 
 #[test]
-fn a_new_directory_is_watched_with_what_it_holds() {
+fn a_new_directory_is_watched_with_its_files() {
     let fixture = Fixture::new();
     let (_watcher, changes) = fixture.watch();
-    // It appears with a source in it, which is therefore never told by itself.
+    // The directory appears with a source in it, so there is no event for the source.
     fixture.write("outside/deep/er.rs", "");
     fs::rename(fixture.path("outside"), fixture.path("cat/src/inside")).unwrap();
     assert_eq!(changes.recv().unwrap(), ["cat"]);
@@ -234,7 +234,7 @@ fn a_new_directory_is_watched_with_what_it_holds() {
 }
 
 #[test]
-fn a_package_that_goes_and_comes_back_is_told_both_times() {
+fn a_package_that_disappears_and_returns_is_reported_both_times() {
     let fixture = Fixture::new();
     let (_watcher, changes) = fixture.watch();
     fs::rename(fixture.path("cat"), fixture.path("away")).unwrap();

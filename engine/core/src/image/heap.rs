@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_large_with_its_owner_is_refused() {
+    fn an_allocation_that_is_too_large_with_its_header_is_refused() {
         let allocator = Allocator::new();
         let most = isize::MAX as usize;
         let aligned = |size| Layout::from_size_align(size, 32).unwrap();

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixup_writes_where_its_target_is_or_how_far_away() {
+    fn a_fixup_writes_the_address_of_its_target_or_the_distance_to_it() {
         let bound: [usize; 2] = [0x1234, 0x5678];
         let at = bound.as_ptr().expose_provenance();
         let readable = (at..at + 16, libc::PF_R);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_readable_is_not_read_and_no_thread_locals_have_no_number() {
+    fn unreadable_memory_and_missing_thread_locals_are_errors() {
         let unreadable = (0x1000..0x2000, 0);
         let base = Loaded { bias: 0, segments: vec![unreadable], thread_locals: 0 };
         let filled = |target| filled(0x3000, &base, (Form::Absolute, target, 0));

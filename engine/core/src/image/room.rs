@@ -254,7 +254,7 @@ mod tests {
     const BASE: Range<usize> = 0x7f00_0002_0000..0x7f00_0004_0000;
 
     #[test]
-    fn a_place_is_the_nearest_where_nothing_is_mapped() {
+    fn the_nearest_unmapped_places_are_found() {
         assert_eq!(
             places(MAPS, &BASE, 0x1000),
             [0x7f00_0001_f000, 0x7f00_0004_0000, 0x7f00_0005_0000]
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_place_where_a_patch_could_not_reach_its_base() {
+    fn no_place_is_out_of_reach_of_the_base() {
         assert!(places(MAPS, &BASE, REACH).is_empty());
         assert!(places("nonsense\n", &BASE, 0x1000).is_empty());
     }

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_plugin_makes_up_is_kept_in_part() {
+    fn long_texts_in_the_log_events_of_a_plugin_are_cut() {
         let long = "ö".repeat(500_000);
         let event = LogEvent {
             level: 3,

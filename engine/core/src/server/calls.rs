@@ -315,7 +315,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_argument_from_a_command_line_becomes_what_its_parameter_wants() {
+    fn an_argument_from_a_command_line_is_converted_to_the_type_of_its_parameter() {
         let text = json!({"type": "string"});
         let maybe = json!({"type": ["string", "null"]});
         let number = json!({"type": "integer"});

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_what_was_recorded() {
+    fn quantiles_match_the_recorded_times() {
         let latencies = Latencies::default();
         assert!(latencies.cumulative().is_empty());
         latencies.record(Duration::from_micros(8), 99);

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_is_what_consoles_call_the_stage() {
+    fn each_stage_has_the_state_that_consoles_show() {
         let mut life = Life::new();
         assert_eq!(life.state(), VersionState::Loading);
         life.serve("");

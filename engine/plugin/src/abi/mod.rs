@@ -210,8 +210,8 @@ pub struct HostTable {
     pub signal_handler: unsafe extern "C" fn(HostContext, signal: c_int, handler: usize) -> usize,
     /// The functions of the loader.
     pub loader: LoaderTable,
-    /// Calls back with each patch that the image has or may get, as `dl_iterate_phdr` does with images. Code that
-    /// resolves backtraces asks once, so a patch must be told before it is there.
+    /// Calls the callback with each patch that the image has or may get, as `dl_iterate_phdr` does with images.
+    /// Code that resolves backtraces asks only once, so the list also has the patches that may come later.
     pub each_patch:
         unsafe extern "C" fn(HostContext, callback: ImageCallback, data: *mut c_void) -> c_int,
     /// Notes that the image has opened a library, or itself. Returns false if the image must not use it.
@@ -261,7 +261,7 @@ pub struct HostTable {
     pub max_log_level: unsafe extern "C" fn() -> u8,
     /// Writes to the host's log.
     pub log: unsafe extern "C" fn(HostContext, event: LogEvent),
-    /// What the digests of values begin with, in the whole process.
+    /// The seed of the digests of values. It is the same in the whole process.
     pub digest_seed: u64,
 }
 

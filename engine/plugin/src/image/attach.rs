@@ -131,7 +131,7 @@ impl Instance {
     pub(super) unsafe fn empty(&self) {
         // SAFETY: the caller's promise.
         unsafe {
-            // They are dropped in reverse, and each also if the drop of the plugin panics.
+            // These are dropped in reverse order, and all of them even if the drop of the plugin panics.
             let _table = self.table.take();
             let _vault = self.vault.take();
             let _plugin = self.plugin.take();

@@ -410,9 +410,9 @@ fn libc_function(name: &CStr) -> *mut c_void {
     host().map_or(null_mut(), |host| unsafe { (host.loader.find)(null_mut(), name.as_ptr()) })
 }
 
-/// `dl_iterate_phdr`, reduced to this image and its patches. The image's symboliser would keep the file of every
-/// reported image mapped forever, except that its own are unmapped with it. The unwinder does not need this
-/// function.
+/// `dl_iterate_phdr`, reduced to this image and its patches. The image's symboliser maps the file of every image
+/// that is reported, and never unmaps it; only files of the image itself are unmapped together with the image.
+/// The unwinder does not need this function.
 ///
 /// # Safety
 /// As glibc says of its arguments.
@@ -606,7 +606,7 @@ opening! {
     watch_files() => INOTIFY_INIT1[0, 0, 0, 0];
     /// `inotify_init1`
     watch_files_with(flags: c_int) => INOTIFY_INIT1[flags, 0, 0, 0];
-    /// `signalfd`, with the size of a set of signals for the system
+    /// `signalfd`. The system call also takes the size of the set of signals.
     receive_signals(descriptor: c_int, signals: *const c_void, flags: c_int) =>
         SIGNALFD4[descriptor, signals, 8, flags];
     /// `pidfd_open`
@@ -622,7 +622,8 @@ opening! {
         OPEN_BY_HANDLE_AT[mount, handle, flags, 0];
 }
 
-/// Tells the host of a descriptor that a function of libc has opened; a negative one was not opened.
+/// Notifies the host of a descriptor that a function of libc has opened. A negative number is no descriptor: the
+/// function failed.
 fn opened_by_libc(descriptor: c_int) {
     if let Some(host) = host().filter(|_| descriptor >= 0) {
         // SAFETY: the context is the host's own.
@@ -630,8 +631,8 @@ fn opened_by_libc(descriptor: c_int) {
     }
 }
 
-/// Functions of libc that open descriptors by themselves: the function of libc is called, and the host told what
-/// it opened.
+/// Functions of libc that open descriptors by themselves. The hook calls the function of libc, and then notifies
+/// the host of the descriptor.
 macro_rules! opening_in_libc {
     ($(
         $(#[doc = $doc:literal])* $symbol:literal
@@ -776,7 +777,7 @@ pub unsafe extern "C" fn duplicate_to(descriptor: c_int, to: c_int) -> c_int {
         if descriptor != to {
             return duplicate_to_with(descriptor, to, 0);
         }
-        // `dup3` refuses this.
+        // `dup3` refuses two equal descriptors.
         if control_descriptor(descriptor, F_GETFD, 0) < 0 { -1 } else { to }
     }
 }

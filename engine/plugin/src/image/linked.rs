@@ -70,7 +70,7 @@ impl fmt::Debug for StaticPlugin {
     }
 }
 
-/// Set where a plugin is linked into this program.
+/// Whether a plugin that is linked into this program was attached.
 static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
 
 /// Whether this is a program into which plugins are linked, and not an image.

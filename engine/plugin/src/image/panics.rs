@@ -50,7 +50,8 @@ pub(crate) fn catch_in_call<T>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
 fn report(payload: Box<dyn Any + Send>) -> PanicReport {
     let location = location();
     let message = explained(&end_payload(payload)).into_owned();
-    // The end of the payload may have panicked, at a place that is not that of the next panic.
+    // The drop of the payload may have panicked too. The place of that panic is forgotten, so that it is not
+    // reported for the next one.
     let _ = LOCATION.try_with(|place| place.borrow_mut().clear());
     PanicReport { message, location }
 }
@@ -79,8 +80,8 @@ fn end_payload(payload: Box<dyn Any + Send>) -> String {
     message
 }
 
-/// The place of the last panic. At a thread's end, when the thread-local is gone, and for `resume_unwind`,
-/// which tells no hook, it is not known.
+/// The place of the last panic. It is not known after `resume_unwind`, which runs no hook, and at the end of a
+/// thread, when the thread-local has been dropped.
 fn location() -> String {
     let place = LOCATION.try_with(RefCell::take).unwrap_or_default();
     if place.is_empty() { "an unknown place".into() } else { place }
@@ -122,16 +123,17 @@ pub(super) fn note_before_hook() {
     }));
 }
 
-/// Remembers the place of a panic if it will be caught, and logs it otherwise. Also logs its backtrace, where the
-/// environment asks for one.
+/// Remembers the place of a panic if it will be caught, and logs the panic otherwise. Also logs the backtrace of
+/// the panic if the environment asks for one.
 fn note(info: &PanicHookInfo<'_>, is_caught: bool) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
-    // It is resolved only if it is wanted: what std's symboliser keeps for it is never freed.
+    // It is captured only if the environment asks for it: std's symboliser never frees what it allocates to
+    // resolve a backtrace.
     let backtrace = Backtrace::capture();
     if let Some(host) = host()
         && backtrace.status() == BacktraceStatus::Captured
     {
-        let message = format!("the panic at {location} came about so:\n{backtrace}");
+        let message = format!("backtrace of the panic at {location}:\n{backtrace}");
         log::error(host, message, info.location());
     }
     if is_caught {
@@ -162,7 +164,7 @@ pub(super) fn note_locations() {
     });
 }
 
-/// The message of a panic whose payload says nothing.
+/// The message of a panic whose payload has no text.
 const NOT_TEXT: &str = "a panic whose payload is not text";
 
 /// The message of a panic. By convention its payload is a string, but `panic_any` accepts anything; errors

@@ -14,8 +14,8 @@ use crate::{
 /// A value of a type from another crate, which crosses between images through serde.
 ///
 /// [`new`](Self::new) writes the value, and [`get`](Self::get) reads it, with whatever version of the type's
-/// crate the image has. Use it for types that cannot derive [`Shared`](derive@crate::Shared). A type that can
-/// derive it is handed over without that work.
+/// crate the image has. Use it for types that cannot derive [`Shared`](derive@crate::Shared): a value of a type
+/// that derives it crosses without being written and read.
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_as_json_what_the_value_is() {
+    fn its_json_is_that_of_the_value() {
         let word = BySerde::new(&Cow::Borrowed("tea")).unwrap();
         let json = serde_json::to_string(&word).unwrap();
         assert_eq!(json, "\"tea\"");

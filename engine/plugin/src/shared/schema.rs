@@ -115,7 +115,7 @@ impl TypeSchema {
         Self::described(T::describe_lent)
     }
 
-    /// The schema of the type that is described so.
+    /// The schema of the type that `describe` adds.
     pub(crate) fn described(describe: fn(&mut SchemaBuilder) -> usize) -> Self {
         let mut builder = SchemaBuilder::default();
         describe(&mut builder);
@@ -188,7 +188,7 @@ impl TypeSchema {
         let (found, wanted) = (self.nodes.get(at)?, expected.nodes.get(expected_at)?);
         let mut deeper = |a, b| self.difference_at(a, expected, b, visited);
         match (&found.shape, &wanted.shape) {
-            // Types in which containers of one kind differ are told below.
+            // Two containers of the same kind are compared by their type parameters below.
             _ if found.name != wanted.name
                 && !(found.is_container() && is_same_kind(found, wanted)) =>
             {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_told_from_what_is_none_and_from_another_one() {
+    fn a_container_differs_from_other_types_and_from_other_containers() {
         let told = difference::<Vec<String>, String>().unwrap();
         assert_eq!(
             told,

@@ -1,5 +1,4 @@
-//! JSON of a value of any type that loses nothing: numbers that JSON cannot represent are written as by
-//! [`Value`].
+//! JSON that loses nothing of a value: numbers that JSON cannot represent are written as [`Value`] writes them.
 
 use std::io;
 
@@ -20,7 +19,7 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error>
     let mut saw_null = false;
     let formatter = NullSeer { saw_null: &mut saw_null, depth: 0 };
     value.serialize(&mut Serializer::with_formatter(&mut text, formatter))?;
-    // JSON without `null` contains no number that JSON would have turned into one.
+    // A number that JSON cannot represent becomes `null`. So JSON without `null` has lost no number.
     if saw_null { text_of(&value_of(value)?) } else { utf8(text) }
 }
 
@@ -53,7 +52,7 @@ fn without_place(error: Error) -> crate::Error {
     crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
 }
 
-/// Formats as usual, notes whether there was a `null`, and refuses what is nested too deeply.
+/// A formatter that notes whether it wrote a `null`, and refuses values that are nested too deeply.
 struct NullSeer<'a> {
     saw_null: &'a mut bool,
     depth: usize,

@@ -1,5 +1,4 @@
-//! Migrations by hand: the old value is read as a type that stands for its old type, and nothing of it may be
-//! lost.
+//! Migrations by hand: the old value is read as a copy of its old type, and this reading must lose nothing.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_read_is_told_with_its_place() {
+    fn an_unread_part_is_reported_with_its_place() {
         let told = |before, read| difference(&before, &read);
         let old = json!({ "name": "Ada", "places": [{ "x": 1, "y": 2.5 }] });
         assert_eq!(told(old.clone(), old.clone()), None);

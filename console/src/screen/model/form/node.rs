@@ -742,7 +742,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_has_no_word_for_is_text() {
+    fn numbers_that_json_cannot_represent_are_sent_as_text() {
         let number = json!({"type": "number", "format": "double"});
         for (typed, sent) in [("nan", "NaN"), ("inf", "Infinity"), ("-Infinity", "-Infinity")] {
             assert_eq!(check(&number, typed), Ok(json!(sent)));
@@ -771,7 +771,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_schema_does_not_tell_is_json_of_the_right_sort() {
+    fn a_value_with_a_mixed_type_is_typed_as_json_of_an_allowed_kind() {
         let either = json!({"type": ["number", "array"]});
         assert_eq!(check(&either, "[1, 2]"), Ok(json!([1, 2])));
         assert_eq!(check(&either, "{}"), Err("expected number or array, found object".into()));
