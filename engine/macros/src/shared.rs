@@ -48,6 +48,7 @@ impl SharedType {
             // SAFETY: every field is `Shared`, is described with its offset, and is rehomed. If a field were
             // missing here, the code would not compile.
             #[automatically_derived]
+            #[allow(deprecated)]
             unsafe impl #generics ::hotswap_plugin::Shared for #name #arguments #conditions {
                 fn describe(schema: &mut ::hotswap_plugin::SchemaBuilder) -> usize {
                     schema.add::<Self>(|schema| #shape)
@@ -66,6 +67,7 @@ impl SharedType {
 fn listed(name: &Ident) -> TokenStream {
     let private = quote!(::hotswap_plugin::__private);
     quote! {
+        #[allow(deprecated)]
         const _: () = {
             #[#private::linkme::distributed_slice(#private::SHARED_TYPES)]
             #[linkme(crate = #private::linkme)]
@@ -173,7 +175,7 @@ fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
         });
         quote! {
             ::hotswap_plugin::Variant {
-                name: ::std::string::String::from(#name),
+                name: ::std::borrow::ToOwned::to_owned(#name),
                 discriminant: #discriminant,
                 fields: ::std::vec![#(#fields),*],
             }
@@ -183,7 +185,7 @@ fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
     let text = &layout.text;
     quote! {
         ::hotswap_plugin::Shape::Enum {
-            layout: ::std::string::String::from(#text),
+            layout: ::std::borrow::ToOwned::to_owned(#text),
             variants: ::std::vec![#(#variants),*],
         }
     }
