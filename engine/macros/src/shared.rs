@@ -36,6 +36,16 @@ impl SharedType {
         let name = &self.item.ident;
         let listed = self.item.generics.params.is_empty().then(|| listed(name));
         let (generics, arguments, conditions) = self.item.generics.split_for_impl();
+        let private = quote!(::hotswap_plugin::__private);
+        // A static in generic code would be one for all types.
+        let check = self.item.generics.params.is_empty().then(|| {
+            quote! {
+                static POINTS_HOME: #private::PointsHome = #private::PointsHome::new();
+                if !POINTS_HOME.of::<Self>() {
+                    return;
+                }
+            }
+        });
         let (shape, rehome) = match &self.item.data {
             Data::Struct(data) => (struct_shape(&data.fields), struct_rehome(&data.fields)),
             Data::Enum(data) => {
@@ -50,11 +60,14 @@ impl SharedType {
             #[automatically_derived]
             #[allow(deprecated)]
             unsafe impl #generics ::hotswap_plugin::Shared for #name #arguments #conditions {
+                const POINTS_HOME_ITSELF: bool = false;
+
                 fn describe(schema: &mut ::hotswap_plugin::SchemaBuilder) -> usize {
                     schema.add::<Self>(|schema| #shape)
                 }
 
                 fn rehome(&mut self) {
+                    #check
                     #rehome
                 }
             }
