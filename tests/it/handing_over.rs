@@ -160,6 +160,55 @@ fn if_the_new_version_fails_the_old_one_takes_its_resource_back() {
     assert!(end.output.contains("has-database: on_init: the test refuses"), "{}", end.output);
 }
 
+/// As long as nobody knows what a version has released, no other version takes it.
+#[test]
+fn what_is_released_too_late_is_taken_back_all_the_same() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.db");
+        set(DATABASE, &path);
+        let host = host(Duration::from_secs(1));
+        let (releases, has_taken_back) = (Gate::new(), Gate::new());
+        set("HOTSWAP_TEST_HAND_OVER_WAITS", Path::new(releases.path()));
+        set("HOTSWAP_TEST_TAKE_BACK_WAITS", Path::new(has_taken_back.path()));
+        host.plugins.install("has-database", 2);
+        println!("{}", host.refused_reload());
+        releases.arrival().release();
+        let has_taken_back = has_taken_back.arrival();
+        assert_eq!(add(&host, 1), 1);
+        println!("{}", host.refused_reload());
+        has_taken_back.release();
+        unset("HOTSWAP_TEST_HAND_OVER_WAITS");
+        unset("HOTSWAP_TEST_TAKE_BACK_WAITS");
+        host.reload();
+        assert_eq!(add(&host, 2), 2);
+        drop(host);
+        assert_eq!(rows(&path, "plugin"), 2);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    for refused in ["did not return within 1 s", "its calls did not end within 1 s"] {
+        let refused = format!("has-database: hand_over: {refused}");
+        assert!(end.output.contains(&refused), "{refused}: {}", end.output);
+    }
+}
+
+#[test]
+fn a_version_takes_back_however_long_a_step_may_take() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.db");
+        set(DATABASE, &path);
+        let host = host(Duration::MAX);
+        set(REFUSE, &path);
+        host.plugins.install("has-database", 2);
+        host.refused_reload();
+        assert_eq!(add(&host, 1), 1);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+}
+
 #[test]
 fn a_call_that_does_not_end_keeps_a_version_from_handing_over() {
     let end = in_own_process(|| {

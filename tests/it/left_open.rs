@@ -106,6 +106,31 @@ fn memory_that_a_version_has_mapped_is_counted() {
     assert_eq!(replaced(&host).0.mapped_bytes, 6 << 20);
     call(&host, "read_dir", args!["/"]);
     assert_eq!(replaced(&host).0.mapped_bytes, 0);
+    call(&host, "remap", args![vec![2 * MIB, 16 * MIB, 6 * MIB]]);
+    assert_eq!(replaced(&host).0.mapped_bytes, 6 << 20);
+}
+
+/// What a version has mapped of its own file is unmapped with it, and nothing that has come in its place.
+#[test]
+fn memory_at_a_place_that_a_version_has_left_stays() {
+    const PAGE: usize = 4096;
+    let end = in_own_process(|| {
+        let host = Host::with(&["leaves-open"]);
+        let left: usize = host.engine.invoke("leaves-open", "map_own_file", args![]).unwrap();
+        // SAFETY: nothing is at the place.
+        let own = unsafe {
+            let place = std::ptr::with_exposed_provenance_mut(left);
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+            libc::mmap(place, PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0).cast::<u8>()
+        };
+        assert_eq!(own.addr(), left);
+        // SAFETY: the page is writable.
+        unsafe { own.write(7) };
+        replaced(&host);
+        // SAFETY: nobody has unmapped the page.
+        println!("read {}", unsafe { own.read_volatile() });
+    });
+    assert!(end.output.contains("read 7"), "{:?} {}", end.status, end.output);
 }
 
 extern "C" fn of_host(_: std::ffi::c_int) {}

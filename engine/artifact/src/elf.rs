@@ -1,6 +1,6 @@
 //! Reads the ELF file around a descriptor.
 
-use std::ops::Range;
+use std::{cell::Cell, collections::HashSet, ops::Range};
 
 use hotswap_plugin::__private::{Descriptor, HOST_SECTION, hooks};
 use hotswap_plugin::abi::descriptor::SECTION;
@@ -70,22 +70,31 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
         return Err(ArtifactError::NotALibrary(why));
     }
     let sections = header.sections(endian, file).map_err(not_a_library)?;
-    let section_named = |name: &str| sections.section_by_name(endian, name.as_bytes());
-    let (_, section) = section_named(SECTION).ok_or(ArtifactError::NotAPlugin)?;
-    let (start, len) = section.file_range(endian).ok_or(ArtifactError::NotAPlugin)?;
+    let names = Names::of(file);
+    let section_named = |wanted: &str| -> Result<_, ArtifactError> {
+        for section in sections.iter() {
+            let name = names.read(sections.section_name(endian, section))?;
+            if name == wanted.as_bytes() {
+                return Ok(section.file_range(endian));
+            }
+        }
+        Ok(None)
+    };
+    let (start, len) = section_named(SECTION)?.ok_or(ArtifactError::NotAPlugin)?;
     let descriptor = checked_range(start, len, file.len())?;
-    let host = section_named(HOST_SECTION).and_then(|(_, section)| section.file_range(endian));
+    let host = section_named(HOST_SECTION)?;
 
     let symbols = sections.symbols(endian, file, elf::SHT_DYNSYM).map_err(not_a_library)?;
-    let taken = taken(&sections, &symbols, endian, file)?;
+    let taken = taken(&sections, &symbols, endian, (file, &names))?;
     if let Some(symbol) = taken.iter().find(|symbol| is_of_rust(symbol.name)) {
         return Err(ArtifactError::SharedRuntime { symbol: symbol.name.to_owned() });
     }
     let hooked = taken.iter().find(|symbol| hooks::NAMES.contains(&symbol.name));
-    let mut defined = symbols.iter().filter(|symbol| symbol.st_bind() == elf::STB_GNU_UNIQUE);
-    let unique_symbol = defined.find_map(|symbol| symbols.symbol_name(endian, symbol).ok());
+    let unique = symbols.iter().find(|symbol| symbol.st_bind() == elf::STB_GNU_UNIQUE);
+    let unique =
+        unique.map(|symbol| names.read(symbols.symbol_name(endian, symbol))).transpose()?;
     let Dynamic { is_no_delete, has_static_tls, foreign: foreign_libraries } =
-        dynamic(&sections, endian, file)?;
+        dynamic(&sections, endian, (file, &names))?;
     let unnamed = taken.iter().find(|symbol| symbol.is_unnamed && foreign_libraries.is_empty());
     Ok(ElfFacts {
         descriptor,
@@ -95,14 +104,40 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
         unnamed: unnamed.map(|symbol| symbol.name.to_owned()),
         is_no_delete,
         foreign_libraries,
-        has_constructors: has_constructors(&sections, endian, file),
+        has_constructors: has_constructors(&sections, endian, (file, &names))?,
         has_static_tls,
-        unique_symbol: unique_symbol.map(|name| String::from_utf8_lossy(name).into_owned()),
+        unique_symbol: unique.map(|name| String::from_utf8_lossy(name).into_owned()),
     })
 }
 
 type Sections<'data> = object::read::elf::SectionTable<'data, elf::FileHeader64<LittleEndian>>;
 type Symbols<'data> = SymbolTable<'data, elf::FileHeader64<LittleEndian>>;
+
+/// Reads names in the file, until it has read more than a file of this length has.
+///
+/// In a damaged file, all names may begin in one long text. Then all names together are longer than the file by
+/// the number of names, and so are the time and the memory that they take.
+struct Names {
+    /// How many bytes may still be read.
+    left: Cell<usize>,
+}
+
+/// How many times as long as the file all names in it may be. Names of symbols share their ends, and some of them
+/// are read twice.
+const NAMES_PER_FILE: usize = 16;
+
+impl Names {
+    fn of(file: &[u8]) -> Self {
+        Self { left: Cell::new(file.len().saturating_mul(NAMES_PER_FILE)) }
+    }
+
+    fn read<'data>(&self, name: object::Result<&'data [u8]>) -> Result<&'data [u8], ArtifactError> {
+        let name = name.map_err(not_a_library)?;
+        let left = self.left.get().checked_sub(name.len());
+        self.left.set(left.ok_or_else(|| not_a_library("its names overlap"))?);
+        Ok(name)
+    }
+}
 
 /// A symbol that the file imports.
 struct Taken<'data> {
@@ -117,20 +152,24 @@ fn taken<'data>(
     sections: &Sections<'data>,
     symbols: &Symbols<'data>,
     endian: LittleEndian,
-    file: &'data [u8],
+    (file, names): (&'data [u8], &Names),
 ) -> Result<Vec<Taken<'data>>, ArtifactError> {
     let versions = sections.versions(endian, file).map_err(not_a_library)?;
     let undefined =
         symbols.enumerate().filter(|(_, symbol)| symbol.st_shndx.get(endian) == elf::SHN_UNDEF);
-    let taken = undefined.filter_map(|(at, symbol)| {
-        let name = std::str::from_utf8(symbols.symbol_name(endian, symbol).ok()?).ok()?;
+    let mut taken = Vec::new();
+    for (at, symbol) in undefined {
+        let name = names.read(symbols.symbol_name(endian, symbol))?;
+        let Ok(name) = std::str::from_utf8(name) else { continue };
         let version = versions.as_ref().map(|versions| versions.version_index(endian, at));
         let has_version = version.is_some_and(|version| version.index() > elf::VER_NDX_GLOBAL);
         let is_unnamed =
             symbol.st_bind() == elf::STB_GLOBAL && !has_version && !is_of_sanitizer(name);
-        (!name.is_empty()).then_some(Taken { name, is_unnamed })
-    });
-    Ok(taken.collect())
+        if !name.is_empty() {
+            taken.push(Taken { name, is_unnamed });
+        }
+    }
+    Ok(taken)
 }
 
 /// Whether a symbol belongs to a sanitizer's runtime, which is part of a host that was built with a sanitizer.
@@ -161,43 +200,64 @@ fn is_of_rust(symbol: &str) -> bool {
 
 /// Whether the file has constructors besides those of every Rust library: the one in which `std` keeps the
 /// arguments, and the one of the C library's start files.
-fn has_constructors(sections: &Sections<'_>, endian: LittleEndian, file: &[u8]) -> bool {
+fn has_constructors(
+    sections: &Sections<'_>,
+    endian: LittleEndian,
+    (file, names): (&[u8], &Names),
+) -> Result<bool, ArtifactError> {
     const USUAL: [&str; 2] = ["frame_dummy", "ARGV_INIT_ARRAY"];
     let is_array = |kind| [elf::SHT_INIT_ARRAY, elf::SHT_PREINIT_ARRAY].contains(&kind);
-    let arrays: Vec<Range<u64>> = sections
-        .iter()
-        .filter(|section| is_array(section.sh_type(endian)))
-        .map(|section| {
-            let start = section.sh_addr(endian);
-            start..start.saturating_add(section.sh_size(endian))
-        })
-        .collect();
+    let arrays = sections.iter().filter(|section| is_array(section.sh_type(endian)));
+    let arrays = merged(arrays.map(|section| {
+        let start = section.sh_addr(endian);
+        start..start.saturating_add(section.sh_size(endian))
+    }));
     let count: u64 = arrays.iter().map(|array| (array.end - array.start) / 8).sum();
+    let is_in_array = |address: u64| {
+        let after = arrays.partition_point(|array| array.start <= address);
+        after.checked_sub(1).is_some_and(|at| arrays[at].contains(&address))
+    };
     // The relocations that fill the array say where its entries lead.
-    let relocations = sections.iter().filter_map(|section| section.rela(endian, file).ok()?);
-    let entries: Vec<u64> = relocations
-        .flat_map(|(relocations, _)| relocations)
-        .filter(|it| arrays.iter().any(|array| array.contains(&it.r_offset.get(endian))))
-        .map(|it| it.r_addend.get(endian).cast_unsigned())
-        .collect();
-    let symbols = sections.symbols(endian, file, elf::SHT_SYMTAB).ok();
-    let names: Vec<&[u8]> = symbols
-        .iter()
-        .flat_map(|symbols| {
-            let at_entry = symbols.iter().filter(|it| entries.contains(&it.st_value.get(endian)));
-            at_entry.filter_map(|symbol| symbols.symbol_name(endian, symbol).ok())
-        })
-        .collect();
-    let is_usual = |name: &&[u8]| {
+    let mut entries = HashSet::new();
+    let mut left = file.len();
+    for section in sections.iter() {
+        let Ok(Some((relocations, _))) = section.rela(endian, file) else { continue };
+        left = left
+            .checked_sub(size_of_val(relocations))
+            .ok_or_else(|| not_a_library("its relocations overlap"))?;
+        let filling = relocations.iter().filter(|it| is_in_array(it.r_offset.get(endian)));
+        entries.extend(filling.map(|it| it.r_addend.get(endian).cast_unsigned()));
+    }
+    let is_usual = |name: &[u8]| {
         let name = String::from_utf8_lossy(name);
         USUAL.iter().any(|usual| name.contains(usual))
     };
+    let (mut named, mut usual) = (0_u64, 0_u64);
+    let symbols = sections.symbols(endian, file, elf::SHT_SYMTAB).ok();
+    let symbols = symbols.as_ref().into_iter().flat_map(|symbols| {
+        let all = symbols.iter().filter(|symbol| entries.contains(&symbol.st_value.get(endian)));
+        all.map(|symbol| symbols.symbol_name(endian, symbol))
+    });
+    for name in symbols {
+        named += 1;
+        usual += u64::from(is_usual(names.read(name)?));
+    }
     // Without names, only the number of constructors says anything.
-    let usual = match names.is_empty() {
-        true => USUAL.len() as u64,
-        false => names.iter().filter(|name| is_usual(name)).count() as u64,
-    };
-    count > usual
+    Ok(count > if named == 0 { USUAL.len() as u64 } else { usual })
+}
+
+/// The ranges in order, as ranges that do not overlap.
+fn merged(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let mut all: Vec<_> = ranges.collect();
+    all.sort_by_key(|range| range.start);
+    all.dedup_by(|next, range| {
+        let overlaps = next.start < range.end;
+        if overlaps {
+            range.end = range.end.max(next.end);
+        }
+        overlaps
+    });
+    all
 }
 
 /// What the dynamic section says.
@@ -213,7 +273,7 @@ struct Dynamic {
 fn dynamic(
     sections: &Sections<'_>,
     endian: LittleEndian,
-    file: &[u8],
+    (file, names): (&[u8], &Names),
 ) -> Result<Dynamic, ArtifactError> {
     let Some((entries, link)) = sections.dynamic(endian, file).map_err(not_a_library)? else {
         return Err(ArtifactError::NotALibrary("it has no dynamic section".into()));
@@ -229,7 +289,7 @@ fn dynamic(
             found.has_static_tls = true;
         }
         if NAMES_LIBRARY.contains(&tag) {
-            let name = entry.string(endian, strings).map_err(not_a_library)?;
+            let name = names.read(entry.string(endian, strings))?;
             let name = String::from_utf8_lossy(name);
             if name.starts_with("libstd-") {
                 return Err(ArtifactError::SharedRuntime { symbol: name.into_owned() });

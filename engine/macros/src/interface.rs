@@ -10,7 +10,7 @@ use syn::{
 };
 
 use crate::{
-    invoke::{bare, type_text},
+    invoke::{bare, expect_no_cfg, type_text},
     no_arguments,
 };
 
@@ -97,6 +97,7 @@ impl Interface {
         quote! {
             #item
 
+            #[allow(deprecated)]
             const _: () = {
                 // SAFETY: the shape lists the methods of the shims below, in the same order.
                 unsafe impl ::hotswap_plugin::Interface for dyn #name {
@@ -115,12 +116,15 @@ impl Interface {
                     }
                 }
 
-                // SAFETY: the shims take a `T`, and belong to the shape's methods, in the same order.
-                unsafe impl<T: #name + ::core::marker::Send + ::core::marker::Sync + 'static>
-                    ::hotswap_plugin::ObjectOf<T> for dyn #name
+                // SAFETY: the shims take such an object, and belong to the shape's methods, in the same order.
+                unsafe impl<
+                    __HotswapObject: #name + ::core::marker::Send + ::core::marker::Sync + 'static,
+                > ::hotswap_plugin::ObjectOf<__HotswapObject> for dyn #name
                 {
                     const TABLE: &'static #private::ObjectTable =
-                        &#private::ObjectTable::new::<dyn #name, T>(&[#(#shim_names::<T>),*]);
+                        &#private::ObjectTable::new::<dyn #name, __HotswapObject>(
+                            &[#(#shim_names::<__HotswapObject>),*],
+                        );
                 }
 
                 #(#shims)*
@@ -175,6 +179,7 @@ impl Method {
     fn parse(method: &TraitItemFn) -> Result<Self> {
         let signature = &method.sig;
         let is_async = signature.asyncness.is_some();
+        expect_no_cfg(&method.attrs)?;
         if let Safety::Unsafe(token) = &signature.safety {
             let message =
                 "a method of an interface cannot be unsafe: its caller does not know its contract";
@@ -230,8 +235,8 @@ impl Method {
         let schemas = schemas.map(Crossing::schema);
         quote! {
             ::hotswap_plugin::MethodShape {
-                name: ::std::string::String::from(#name),
-                signature: ::std::string::String::from(#signature),
+                name: ::std::borrow::ToOwned::to_owned(#name),
+                signature: ::std::borrow::ToOwned::to_owned(#signature),
                 types: ::std::vec![#(#schemas),*],
             }
         }
@@ -243,8 +248,8 @@ impl Method {
         let places = places.map(Crossing::described);
         quote! {
             ::hotswap_plugin::ObjectMethod {
-                name: ::std::string::String::from(#name),
-                signature: ::std::string::String::from(#signature),
+                name: ::std::borrow::ToOwned::to_owned(#name),
+                signature: ::std::borrow::ToOwned::to_owned(#signature),
                 types: ::std::vec![#(#places),*],
             }
         }
@@ -267,29 +272,30 @@ impl Method {
             let result = quote!(#private::BoxFuture<'static, #crossed>);
             let sent = returns.sent(quote!(__hotswap_future.await));
             let call = quote! {
-                let __hotswap_future = <T as #interface>::#name(__hotswap_object #(, #names)*);
+                let __hotswap_future = <__HotswapObject as #interface>::#name(__hotswap_object #(, #names)*);
                 ::std::boxed::Box::pin(async move { #sent })
             };
-            (result, quote!(dispatch_async::<T, (#(#types,)*), #crossed>), call)
+            (result, quote!(dispatch_async::<__HotswapObject, (#(#types,)*), #crossed>), call)
         } else {
-            let sent =
-                returns.sent(quote!(<T as #interface>::#name(__hotswap_object #(, #names)*)));
+            let sent = returns.sent(
+                quote!(<__HotswapObject as #interface>::#name(__hotswap_object #(, #names)*)),
+            );
             let call = quote!(::hotswap_plugin::Result::Ok(#sent));
             (
                 quote!(::hotswap_plugin::Result<#crossed>),
-                quote!(dispatch::<T, (#(#types,)*), #crossed>),
+                quote!(dispatch::<__HotswapObject, (#(#types,)*), #crossed>),
                 call,
             )
         };
         let lifetime = is_async.then(|| quote!('static));
         quote! {
-            unsafe extern "C" fn #shim<T: #interface + 'static>(
+            unsafe extern "C" fn #shim<__HotswapObject: #interface + 'static>(
                 __hotswap_object: ::core::ptr::NonNull<()>,
                 __hotswap_args: *mut (),
                 __hotswap_out: *mut (),
             ) {
-                fn __hotswap_call<T: #interface + 'static>(
-                    __hotswap_object: &#lifetime T,
+                fn __hotswap_call<__HotswapObject: #interface + 'static>(
+                    __hotswap_object: &#lifetime __HotswapObject,
                     (#(#names,)*): (#(#types,)*),
                 ) -> #result {
                     #(#received)*
@@ -302,7 +308,7 @@ impl Method {
                         __hotswap_args,
                         __hotswap_out,
                         #method,
-                        __hotswap_call::<T>,
+                        __hotswap_call::<__HotswapObject>,
                     )
                 }
             }
@@ -389,6 +395,7 @@ impl Method {
 
 impl Param {
     fn parse(input: &PatType) -> Result<Self> {
+        expect_no_cfg(&input.attrs)?;
         let Pat::Ident(name) = input.pat.as_ref() else {
             return Err(Error::new(input.pat.span(), "a parameter needs a name"));
         };

@@ -81,6 +81,11 @@ impl Invoke {
         });
         let handed_in = handed_in.collect();
         expect_no_lifetimes(&signature.inputs)?;
+        for input in &signature.inputs {
+            if let FnArg::Typed(input) = input {
+                expect_no_cfg(&input.attrs)?;
+            }
+        }
         let is_async = signature.asyncness.is_some();
         let params = inputs.map(|input| parameter(input, is_async)).collect::<Result<_>>()?;
         let returns = Returns::of(&signature.output);
@@ -93,7 +98,7 @@ impl Invoke {
         let name = &item.sig.ident;
         let text = name.unraw().to_string();
         let (doc, signature) = (doc(&item.attrs), self.signature());
-        let static_name = format_ident!("__HOTSWAP_INVOKE_{}", text.to_uppercase());
+        let static_name = format_ident!("__HOTSWAP_INVOKE_{text}");
 
         let schemas = params.iter().map(|(name, ty, _)| {
             let (name, type_name) = (name.unraw().to_string(), type_text(ty));
@@ -214,6 +219,7 @@ impl Invoke {
             #[#private::linkme::distributed_slice(#private::FUNCTIONS)]
             #[linkme(crate = #private::linkme)]
             #[doc(hidden)]
+            #[allow(deprecated, non_upper_case_globals)]
             static #static_name: #private::Function = #private::Function {
                 module: ::core::module_path!(),
                 is_live: #is_live,
@@ -241,6 +247,18 @@ impl Invoke {
         let returns = type_text(&self.returns.value);
         // For a box, the handle crosses. The generated code names it by its full path.
         format!("({params}) -> {returns}").replace("::hotswap_plugin::Leased<", "Leased<")
+    }
+}
+
+/// Refuses what exists only under a condition. A macro sees it in any case, and would generate code for it.
+pub(crate) fn expect_no_cfg(attributes: &[Attribute]) -> Result<()> {
+    match attributes.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+        None => Ok(()),
+        Some(cfg) => {
+            let message = "both sides of a call must have the same signatures: put the `cfg` on the whole item, \
+                           and write the item once for each case";
+            Err(Error::new(cfg.span(), message))
+        }
     }
 }
 

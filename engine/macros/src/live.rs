@@ -216,7 +216,7 @@ fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Res
     let private = quote!(::hotswap_plugin::__private);
     let text = name.unraw().to_string();
     let doc = doc(attributes);
-    let static_name = format_ident!("__HOTSWAP_LIVE_{}", text.to_uppercase());
+    let static_name = format_ident!("__HOTSWAP_LIVE_{text}");
     let once = once_in_a_crate("live_type", name);
     Ok(quote! {
         #once
@@ -224,6 +224,7 @@ fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Res
         #[#private::linkme::distributed_slice(#private::LIVE_TYPES)]
         #[linkme(crate = #private::linkme)]
         #[doc(hidden)]
+        #[allow(deprecated, non_upper_case_globals)]
         static #static_name: #private::LiveType = #private::LiveType {
             module: ::core::module_path!(),
             name: #text,

@@ -36,6 +36,16 @@ impl SharedType {
         let name = &self.item.ident;
         let listed = self.item.generics.params.is_empty().then(|| listed(name));
         let (generics, arguments, conditions) = self.item.generics.split_for_impl();
+        let private = quote!(::hotswap_plugin::__private);
+        // A static in generic code would be one for all types.
+        let check = self.item.generics.params.is_empty().then(|| {
+            quote! {
+                static POINTS_HOME: #private::PointsHome = #private::PointsHome::new();
+                if !POINTS_HOME.of::<Self>() {
+                    return;
+                }
+            }
+        });
         let (shape, rehome) = match &self.item.data {
             Data::Struct(data) => (struct_shape(&data.fields), struct_rehome(&data.fields)),
             Data::Enum(data) => {
@@ -48,12 +58,16 @@ impl SharedType {
             // SAFETY: every field is `Shared`, is described with its offset, and is rehomed. If a field were
             // missing here, the code would not compile.
             #[automatically_derived]
+            #[allow(deprecated)]
             unsafe impl #generics ::hotswap_plugin::Shared for #name #arguments #conditions {
+                const POINTS_HOME_ITSELF: bool = false;
+
                 fn describe(schema: &mut ::hotswap_plugin::SchemaBuilder) -> usize {
                     schema.add::<Self>(|schema| #shape)
                 }
 
                 fn rehome(&mut self) {
+                    #check
                     #rehome
                 }
             }
@@ -66,6 +80,7 @@ impl SharedType {
 fn listed(name: &Ident) -> TokenStream {
     let private = quote!(::hotswap_plugin::__private);
     quote! {
+        #[allow(deprecated)]
         const _: () = {
             #[#private::linkme::distributed_slice(#private::SHARED_TYPES)]
             #[linkme(crate = #private::linkme)]
@@ -173,7 +188,7 @@ fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
         });
         quote! {
             ::hotswap_plugin::Variant {
-                name: ::std::string::String::from(#name),
+                name: ::std::borrow::ToOwned::to_owned(#name),
                 discriminant: #discriminant,
                 fields: ::std::vec![#(#fields),*],
             }
@@ -183,7 +198,7 @@ fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
     let text = &layout.text;
     quote! {
         ::hotswap_plugin::Shape::Enum {
-            layout: ::std::string::String::from(#text),
+            layout: ::std::borrow::ToOwned::to_owned(#text),
             variants: ::std::vec![#(#variants),*],
         }
     }

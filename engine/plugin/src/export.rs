@@ -173,6 +173,7 @@ macro_rules! __each_hook {
             "mmap" map_memory,
             "mmap64" map_memory,
             "munmap" unmap_memory,
+            "mremap" remap_memory,
             "exit" end_process,
             "_exit" end_process_at_once,
             "_Exit" end_process_at_once,

@@ -236,7 +236,7 @@ pub mod __private {
     };
     pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted, digest_seed};
     pub use crate::preview::{Bounds, Cut, Preview, look};
-    pub use crate::shared::{SHARED_TYPES, discriminant, expect_tag, rehome_field};
+    pub use crate::shared::{PointsHome, SHARED_TYPES, discriminant, expect_tag, rehome_field};
     pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};
     pub use crate::vault::table::VaultServices;
     pub use linkme;

@@ -17,7 +17,10 @@ use std::{
     hash::{Hash, Hasher},
     marker::PhantomData,
     mem::{self, ManuallyDrop, MaybeUninit},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use crate::parts::Patch;
@@ -92,6 +95,10 @@ pub unsafe trait Shared: Sized + Send + Sync + 'static {
     #[doc(hidden)]
     const MAY_POINT_HOME: bool = true;
 
+    /// Whether a value may contain such a pointer besides those of the parts that it describes.
+    #[doc(hidden)]
+    const POINTS_HOME_ITSELF: bool = Self::MAY_POINT_HOME;
+
     /// Adds this type to a schema, and returns its index there.
     fn describe(schema: &mut SchemaBuilder) -> usize;
 
@@ -116,6 +123,40 @@ pub unsafe trait Shared: Sized + Send + Sync + 'static {
 #[doc(hidden)]
 pub fn rehome_field<T: Shared>(field: &mut T, _: PhantomData<T>) {
     field.rehome();
+}
+
+/// Whether values of a derived type contain pointers that must be replaced, once that is known.
+///
+/// If not, no value is visited. So a list whose nodes own each other may be as long as memory allows: visiting
+/// it would take stack for each node.
+#[doc(hidden)]
+pub struct PointsHome(AtomicU8);
+
+impl PointsHome {
+    const NOT_KNOWN: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+
+    #[allow(clippy::new_without_default, reason = "only for statics")]
+    pub const fn new() -> Self {
+        Self(AtomicU8::new(Self::NOT_KNOWN))
+    }
+
+    /// The answer for `T`, which is the same type in all calls.
+    #[inline]
+    pub fn of<T: Shared>(&self) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            Self::NOT_KNOWN => self.ask::<T>(),
+            known => known == Self::YES,
+        }
+    }
+
+    #[cold]
+    fn ask<T: Shared>(&self) -> bool {
+        let answer = SchemaBuilder::any_points_home::<T>();
+        self.0.store(if answer { Self::YES } else { Self::NO }, Ordering::Relaxed);
+        answer
+    }
 }
 
 /// The discriminant of an enum's value, as text.

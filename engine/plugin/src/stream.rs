@@ -195,7 +195,7 @@ impl<T> fmt::Debug for LeasedStream<T> {
 // has the type of its items.
 unsafe impl<T: Shared> Shared for LeasedStream<T> {
     fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+        schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<T>()]))
     }
 
     /// Drops the waker of the image that polled it last.

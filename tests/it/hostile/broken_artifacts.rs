@@ -90,6 +90,114 @@ fn an_artifact_that_was_damaged_before_it_was_stamped_is_read_to_the_end() {
     }
 }
 
+/// An artifact with other section headers, and with more content, than the linker wrote.
+struct Forged {
+    file: Vec<u8>,
+    headers: Vec<Vec<u8>>,
+}
+
+impl Forged {
+    const NAMES: usize = 62;
+    const HEADER: usize = 64;
+
+    fn of(plugin: &str) -> Self {
+        let file = built(plugin);
+        let start = u64::from_le_bytes(file[40..48].try_into().unwrap()) as usize;
+        let count = usize::from(u16::from_le_bytes([file[60], file[61]]));
+        let headers = file[start..start + count * Self::HEADER].chunks(Self::HEADER);
+        Self { headers: headers.map(<[u8]>::to_vec).collect(), file }
+    }
+
+    /// Adds content for sections, aligned as the loader wants it. Returns its place.
+    fn add(&mut self, content: &[u8]) -> (u64, u64) {
+        self.file.resize(self.file.len().next_multiple_of(16), 0);
+        let start = self.file.len() as u64;
+        self.file.extend(content);
+        (start, content.len() as u64)
+    }
+
+    /// Adds a section. Returns its number.
+    fn section(&mut self, kind: u32, (start, len): (u64, u64), (link, entry): (u32, u64)) -> u32 {
+        let mut header = vec![0; Self::HEADER];
+        header[4..8].copy_from_slice(&kind.to_le_bytes());
+        header[24..32].copy_from_slice(&start.to_le_bytes());
+        header[32..40].copy_from_slice(&len.to_le_bytes());
+        header[40..44].copy_from_slice(&link.to_le_bytes());
+        header[48..56].copy_from_slice(&8_u64.to_le_bytes());
+        header[56..64].copy_from_slice(&entry.to_le_bytes());
+        self.headers.push(header);
+        self.headers.len() as u32 - 1
+    }
+
+    /// The file with the new section headers.
+    fn finish(mut self) -> Vec<u8> {
+        let (start, _) = self.add(&self.headers.concat());
+        self.file[40..48].copy_from_slice(&start.to_le_bytes());
+        self.file[60..62].copy_from_slice(&(self.headers.len() as u16).to_le_bytes());
+        self.file
+    }
+}
+
+const STRINGS: u32 = 3;
+const RELOCATIONS: u32 = 4;
+const DYNAMIC: u32 = 6;
+const CONSTRUCTORS: u32 = 14;
+
+#[test]
+fn lists_of_constructors_that_fill_all_memory_are_read_to_the_end() {
+    let mut forged = Forged::of("by-hand");
+    for _ in 0..9 {
+        forged.section(CONSTRUCTORS, (0, u64::MAX), (0, 8));
+    }
+    let mut file = forged.finish();
+    artifact::stamp(&mut file, None).unwrap();
+    assert!(artifact::inspect(&file).unwrap().has_constructors);
+}
+
+/// Ten thousand sections with the same relocations, each of which seems to make a constructor.
+#[test]
+fn relocations_that_overlap_are_refused() {
+    let mut forged = Forged::of("by-hand");
+    let len = forged.file.len() as u64;
+    forged.section(CONSTRUCTORS, (0, u64::MAX), (0, 8));
+    for _ in 0..10_000 {
+        forged.section(RELOCATIONS, (0, len / 24 * 24), (0, 24));
+    }
+    let refused = refused(&forged.finish()).to_string();
+    assert!(refused.contains("its relocations overlap"), "{refused}");
+}
+
+#[test]
+fn names_that_overlap_are_refused() {
+    let mut forged = Forged::of("by-hand");
+    let text = [&vec![b'a'; forged.file.len()][..], &[0]].concat();
+    let place = forged.add(&text);
+    let names = forged.section(STRINGS, place, (0, 0));
+    forged.file[Forged::NAMES..Forged::NAMES + 2].copy_from_slice(&(names as u16).to_le_bytes());
+    for _ in 0..100 {
+        forged.section(0, (0, 0), (0, 0));
+    }
+    let refused = refused(&forged.finish()).to_string();
+    assert!(refused.contains("its names overlap"), "{refused}");
+}
+
+/// A copy of each name would take hundreds of times as much memory as the file.
+#[test]
+fn libraries_whose_names_overlap_are_refused() {
+    let mut forged = Forged::of("by-hand");
+    let text = [&vec![b'a'; forged.file.len()][..], &[0]].concat();
+    let place = forged.add(&text);
+    let names = forged.section(STRINGS, place, (0, 0));
+    let needed = [1_u64.to_le_bytes(), 0_u64.to_le_bytes()].concat().repeat(200);
+    let place = forged.add(&needed);
+    for header in forged.headers.iter_mut().filter(|it| it[4..8] == DYNAMIC.to_le_bytes()) {
+        header[4..8].fill(0);
+    }
+    forged.section(DYNAMIC, place, (names, 16));
+    let refused = refused(&forged.finish()).to_string();
+    assert!(refused.contains("its names overlap"), "{refused}");
+}
+
 /// The whole way: a host loads nothing of such a file, and keeps serving.
 #[test]
 fn a_host_that_finds_a_broken_artifact_keeps_what_it_has() {

@@ -32,7 +32,7 @@ struct Described {
 
 fn described(file: &[u8], function: &str) -> Described {
     let elf = ElfFile64::<object::Endianness>::parse(file).unwrap();
-    let name = format!("__HOTSWAP_INVOKE_{}", function.to_uppercase());
+    let name = format!("__HOTSWAP_INVOKE_{function}");
     let is_it = |symbol: &object::read::elf::ElfSymbol64<'_, '_, _>| {
         symbol.kind() == SymbolKind::Data && symbol.name().is_ok_and(|found| found.contains(&name))
     };

@@ -116,6 +116,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         descriptor_opened: descriptor_opened::<H>,
         map: map::<H>,
         unmap: unmap::<H>,
+        remap: remap::<H>,
         spawn: spawn::<H>,
         lend: lend::<H>,
         tie_waker: tie_waker::<H>,
@@ -463,6 +464,21 @@ unsafe extern "C" fn unmap<H: HostServices>(
 ) -> c_int {
     // SAFETY: the image passes its own context, and its caller's promise on.
     unsafe { owner::<H>(context).outside().unmap(address, size) }
+}
+
+unsafe extern "C" fn remap<H: HostServices>(
+    context: HostContext,
+    address: *mut c_void,
+    size: usize,
+    new_size: usize,
+    flags: c_int,
+    new_address: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: the image passes its own context, and its caller's promise on.
+    unsafe {
+        let owner = owner::<H>(context);
+        owner.outside().remap((address, size), new_size, flags, new_address)
+    }
 }
 
 unsafe extern "C" fn spawn<H: HostServices>(

@@ -1,8 +1,8 @@
 //! The memory that the code of an image has mapped, and how much of it is still there.
 
-use std::{fs, ops::Range, sync::Mutex};
+use std::{fs, mem, ops::Range, sync::Mutex};
 
-use super::mapping::resident;
+use super::mapping::{page_size, resident};
 use crate::lock::Lock as _;
 
 /// The address ranges that an image has mapped and not unmapped.
@@ -22,6 +22,16 @@ impl LeftMapped {
         cut_out(&mut self.0.locked(), range);
     }
 
+    /// Whether one of the ranges has an address.
+    pub fn has(&self, address: usize) -> bool {
+        self.0.locked().iter().any(|range| range.contains(&address))
+    }
+
+    /// Takes all ranges out.
+    pub fn take(&self) -> Vec<Range<usize>> {
+        mem::take(&mut *self.0.locked())
+    }
+
     /// The number of bytes in these ranges that are in memory now. Allocators reserve much more than they use.
     pub fn bytes(&self) -> u64 {
         let all = self.0.locked();
@@ -34,6 +44,11 @@ impl LeftMapped {
         let left = usable.flat_map(|usable| all.iter().map(move |range| common(range, &usable)));
         left.map(|range| resident(&range)).sum::<usize>() as u64
     }
+}
+
+/// The pages that have a byte of these: the system maps and unmaps whole pages.
+pub(super) fn pages(start: usize, size: usize) -> Range<usize> {
+    start..start.saturating_add(size.checked_next_multiple_of(page_size()).unwrap_or(size))
 }
 
 /// Takes a range out of others.

@@ -103,8 +103,7 @@ pub(super) fn handled_signal(mapping: &Range<usize>) -> Option<c_int> {
 pub(super) fn resident(range: &Range<usize>) -> usize {
     /// How many bytes to ask for at a time.
     const STEP: usize = 64 << 20;
-    // SAFETY: the call has no precondition.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let page = page_size();
     let end = range.end.min(range.start.saturating_add(MOST_LOOKED_AT));
     let mut pages = vec![0_u8; STEP / page];
     let mut bytes = 0;
@@ -119,6 +118,12 @@ pub(super) fn resident(range: &Range<usize>) -> usize {
         }
     }
     bytes.min(range.len())
+}
+
+/// The size of a page, in bytes.
+pub(super) fn page_size() -> usize {
+    // SAFETY: the call has no precondition.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// The largest number of bytes of a range that [`resident`] checks. Some programs reserve a terabyte.

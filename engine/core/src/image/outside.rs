@@ -21,7 +21,7 @@ use hotswap_protocol::{KeepKind, KeepReason, OpenDescriptor};
 
 use super::{
     descriptors::{self, OpenerId},
-    left_mapped::LeftMapped,
+    left_mapped::{LeftMapped, pages},
     mapping::handled_signal,
     patch::NotMapped,
     room::Room,
@@ -38,9 +38,9 @@ pub(crate) struct Outside {
     file: OnceLock<PathBuf>,
     /// The id by which its descriptors are found.
     opener: OpenerId,
-    /// The addresses and sizes at which the image has mapped its own file, or the symbols of its patches. Code
-    /// that resolves backtraces does this.
-    own_mappings: Mutex<Vec<(usize, usize)>>,
+    /// The ranges at which the image has mapped its own file, or the symbols of its patches. Code that resolves
+    /// backtraces does this.
+    own_mapped: LeftMapped,
     /// The other ranges that the image has mapped.
     left_mapped: LeftMapped,
     /// The address range of the image; not known while its constructors run.
@@ -67,7 +67,7 @@ impl Outside {
         Self {
             file: OnceLock::new(),
             opener: OpenerId::new(),
-            own_mappings: Mutex::default(),
+            own_mapped: LeftMapped::default(),
             left_mapped: LeftMapped::default(),
             mapping: OnceLock::new(),
             room: OnceLock::new(),
@@ -296,12 +296,11 @@ impl Outside {
         if mapped == libc::MAP_FAILED {
             return mapped;
         }
-        let start = mapped.expose_provenance();
-        if descriptor >= 0 && descriptors::file_of(descriptor).is_some_and(is_own) {
-            self.own_mappings.locked().push((start, size));
-        } else {
-            self.left_mapped.add(start..start + size);
-        }
+        let range = pages(mapped.expose_provenance(), size);
+        self.note_mapped(
+            range,
+            descriptor >= 0 && descriptors::file_of(descriptor).is_some_and(is_own),
+        );
         mapped
     }
 
@@ -310,18 +309,52 @@ impl Outside {
     /// # Safety
     /// As POSIX says of its arguments.
     pub unsafe fn unmap(&self, address: *mut c_void, size: usize) -> c_int {
-        self.own_mappings.locked().retain(|(start, _)| *start != address.addr());
-        self.left_mapped.remove(&(address.addr()..address.addr().saturating_add(size)));
+        self.note_unmapped(&pages(address.addr(), size));
         // SAFETY: the caller's promise.
         unsafe { libc::munmap(address, size) }
+    }
+
+    /// `mremap` for the image.
+    ///
+    /// # Safety
+    /// As Linux says of its arguments.
+    pub unsafe fn remap(
+        &self,
+        (address, size): (*mut c_void, usize),
+        new_size: usize,
+        flags: c_int,
+        new_address: *mut c_void,
+    ) -> *mut c_void {
+        let is_own = self.own_mapped.has(address.addr());
+        // SAFETY: the caller's promise.
+        let mapped = unsafe { libc::mremap(address, size, new_size, flags, new_address) };
+        if mapped == libc::MAP_FAILED {
+            return mapped;
+        }
+        if flags & libc::MREMAP_DONTUNMAP == 0 {
+            self.note_unmapped(&pages(address.addr(), size));
+        }
+        self.note_mapped(pages(mapped.expose_provenance(), new_size), is_own);
+        mapped
+    }
+
+    /// Notes that the image has mapped a range, in place of what it had there.
+    fn note_mapped(&self, range: Range<usize>, is_own: bool) {
+        self.note_unmapped(&range);
+        if is_own { self.own_mapped.add(range) } else { self.left_mapped.add(range) }
+    }
+
+    fn note_unmapped(&self, range: &Range<usize>) {
+        self.own_mapped.remove(range);
+        self.left_mapped.remove(range);
     }
 
     /// Unmaps the image's mappings of its own file and of its patches' symbols. The image is gone, and so is all
     /// code that could read them.
     pub fn unmap_own_file(&self) {
-        for (start, size) in std::mem::take(&mut *self.own_mappings.locked()) {
+        for range in self.own_mapped.take() {
             // SAFETY: the image made the mapping for itself, and is gone.
-            unsafe { libc::munmap(ptr::with_exposed_provenance_mut(start), size) };
+            unsafe { libc::munmap(ptr::with_exposed_provenance_mut(range.start), range.len()) };
         }
     }
 

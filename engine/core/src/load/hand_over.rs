@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::__private::end_panic;
+use hotswap_plugin::{__private::end_panic, abi::Answer};
 
 use super::LoadContext;
 use crate::{
@@ -58,8 +58,10 @@ impl HandOver {
         this.current.expect_slow_calls(true);
         let result = this.wait_for_calls(steps.timeout()).and_then(|()| {
             let answer = steps.run(old, Step::HandOver, |image| image.hand_over());
-            // A step that did not return is still in the version.
-            this.has_let_go = !matches!(&answer, Err(error) if error.is_timed_out());
+            match &answer {
+                Err(error) if error.is_timed_out() => take_back_later(old, steps),
+                _ => this.has_let_go = true,
+            }
             answer
         });
         match result {
@@ -109,10 +111,10 @@ impl HandOver {
     /// Called after the load and the versions `failed` have failed: waits until the new version has released
     /// everything, and lets the old one take back what it released.
     pub fn undo(self, failed: &[Arc<Version>], steps: &StepThread) {
-        let deadline = Instant::now() + steps.timeout();
+        let begun = Instant::now();
         let name = self.old.version().name();
         for new in failed.iter().filter(|new| new.name() == name) {
-            while !new.has_let_go() && Instant::now() < deadline {
+            while !new.has_let_go() && begun.elapsed() < steps.timeout() {
                 thread::sleep(LOOK);
             }
         }
@@ -127,10 +129,32 @@ impl HandOver {
                 .another()
                 .and_then(|steps| steps.run(&self.old, Step::TakeBack, |image| image.take_back()));
             if let Err(error) = taken {
-                let _ = end_panic(|| tracing::error!("{version} could not take back: {error}"));
+                log_lost(version, &error);
             }
         }
     }
+}
+
+/// Lets a version take back what it releases in a `hand_over` that has not returned yet: the next step on the
+/// thread in which it runs. Until then, no other load makes the version hand over.
+fn take_back_later(old: &Lease, steps: &StepThread) {
+    let version = old.version().clone();
+    let begun = steps.begin(old, Step::TakeBack, move |image| {
+        let taken = image.take_back();
+        let taken = EngineError::of_outcome(version.name(), Step::TakeBack, taken);
+        if let Err(error) = taken {
+            log_lost(&version, &error);
+        }
+        Answer::Ok(())
+    });
+    if let Err(error) = begun {
+        log_lost(old.version(), &error);
+    }
+}
+
+/// Logs that a version is without its resource.
+fn log_lost(version: &Arc<Version>, error: &EngineError) {
+    let _ = end_panic(|| tracing::error!("{version} could not take back: {error}"));
 }
 
 impl Drop for HandOver {

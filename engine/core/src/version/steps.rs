@@ -4,13 +4,13 @@ use std::{
     cell::RefCell,
     sync::{
         Arc, Weak,
-        mpsc::{RecvTimeoutError, channel},
+        mpsc::{Receiver, RecvTimeoutError, channel},
     },
     time::Duration,
 };
 
 use hotswap_plugin::abi::Answer;
-use hotswap_protocol::Activity;
+use hotswap_protocol::{Activity, PluginName};
 
 use super::{
     Version,
@@ -88,6 +88,30 @@ impl StepThread {
         f: impl FnOnce(&Image) -> Answer<T> + Send + 'static,
     ) -> Result<T, EngineError> {
         let plugin = version.version().name();
+        let answered = self.begin(version, step, f)?;
+        match look(&answered).or_else(|_| answered.recv_timeout(self.timeout())) {
+            Ok(outcome) => EngineError::of_outcome(plugin, step, outcome),
+            Err(RecvTimeoutError::Disconnected) => Err(gone(plugin, step)),
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = self.timeout().as_secs_f64();
+                let message = format!(
+                    "did not return within {seconds} s; its thread stays behind, and keeps the version in use"
+                );
+                let cause = LoadCause::TimedOut { after: self.timeout() };
+                Err(EngineError::load(plugin, step, message).because(cause))
+            }
+        }
+    }
+
+    /// Begins one step of a version. It runs after the steps that were begun before, however long these take,
+    /// and keeps the version in use until then.
+    pub fn begin<T: Send + 'static>(
+        &self,
+        version: &Lease,
+        step: Step,
+        f: impl FnOnce(&Image) -> Answer<T> + Send + 'static,
+    ) -> Result<Receiver<Answer<T>>, EngineError> {
+        let plugin = version.version().name();
         let activity = step.activity().unwrap_or(Activity::FoundByHand);
         let lease = version.another(LeaseKind::Call).named(LeaseName::Activity(activity));
         let (answer, answered) = channel();
@@ -102,22 +126,12 @@ impl StepThread {
             drop(unsent);
             drop(lease);
         });
-        let gone = || {
-            let gone = EngineError::load(plugin, step, "the loading thread ended early");
-            gone.because(LoadCause::Other)
-        };
-        self.send(job).map_err(|_| gone())?;
-        match look(&answered).or_else(|_| answered.recv_timeout(self.timeout())) {
-            Ok(outcome) => EngineError::of_outcome(plugin, step, outcome),
-            Err(RecvTimeoutError::Disconnected) => Err(gone()),
-            Err(RecvTimeoutError::Timeout) => {
-                let seconds = self.timeout().as_secs_f64();
-                let message = format!(
-                    "did not return within {seconds} s; its thread stays behind, and keeps the version in use"
-                );
-                let cause = LoadCause::TimedOut { after: self.timeout() };
-                Err(EngineError::load(plugin, step, message).because(cause))
-            }
-        }
+        self.send(job).map_err(|_| gone(plugin, step))?;
+        Ok(answered)
     }
+}
+
+fn gone(plugin: &PluginName, step: Step) -> EngineError {
+    let gone = EngineError::load(plugin, step, "the loading thread ended early");
+    gone.because(LoadCause::Other)
 }

@@ -241,6 +241,15 @@ pub struct HostTable {
     ) -> *mut c_void,
     /// `munmap`
     pub unmap: unsafe extern "C" fn(HostContext, address: *mut c_void, size: usize) -> c_int,
+    /// `mremap`
+    pub remap: unsafe extern "C" fn(
+        HostContext,
+        address: *mut c_void,
+        size: usize,
+        new_size: usize,
+        flags: c_int,
+        new_address: *mut c_void,
+    ) -> *mut c_void,
     /// Starts a task on the host's runtime.
     pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Answer<()>,
     /// Takes ownership of an object of an interface, and returns a lease of it. The object is dropped with

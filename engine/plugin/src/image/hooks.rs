@@ -808,3 +808,19 @@ pub unsafe extern "C" fn unmap_memory(address: *mut c_void, size: usize) -> c_in
     // SAFETY: the caller's promise is passed on; the context is the host's own.
     unsafe { (host.unmap)(host.context, address, size) }
 }
+
+/// `mremap`, of which the last argument counts only with some flags.
+///
+/// # Safety
+/// As Linux says of its arguments.
+pub unsafe extern "C" fn remap_memory(
+    address: *mut c_void,
+    size: usize,
+    new_size: usize,
+    flags: c_int,
+    new_address: *mut c_void,
+) -> *mut c_void {
+    let Some(host) = host() else { return std::ptr::without_provenance_mut(usize::MAX) };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.remap)(host.context, address, size, new_size, flags, new_address) }
+}

@@ -319,6 +319,7 @@ impl TypeNode {
 pub struct SchemaBuilder {
     nodes: Vec<Option<TypeNode>>,
     known: Vec<(TypeId, usize)>,
+    points_home: bool,
 }
 
 impl SchemaBuilder {
@@ -354,7 +355,20 @@ impl SchemaBuilder {
     /// Adds the type of a field, and returns the field. `offset` is the field's distance in bytes from the
     /// start of the struct.
     pub fn field<T: Shared>(&mut self, name: &str, offset: Option<usize>) -> Field {
-        Field::new(name, offset, T::describe(self))
+        Field::new(name, offset, self.part::<T>())
+    }
+
+    /// Adds the type of a part, and returns its index.
+    pub(crate) fn part<T: Shared>(&mut self) -> usize {
+        self.points_home |= T::POINTS_HOME_ITSELF;
+        T::describe(self)
+    }
+
+    /// Whether a `T`, or any part of it, may contain pointers that must be replaced.
+    pub(crate) fn any_points_home<T: Shared>() -> bool {
+        let mut builder = Self::default();
+        builder.part::<T>();
+        builder.points_home
     }
 }
 

@@ -57,9 +57,10 @@ macro_rules! containers {
             // rehomed.
             unsafe impl<T: Shared> Shared for $container {
                 const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+                const POINTS_HOME_ITSELF: bool = false;
 
                 fn describe(schema: &mut SchemaBuilder) -> usize {
-                    schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+                    schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<T>()]))
                 }
 
                 fn rehome(&mut self) {
@@ -100,22 +101,26 @@ containers! {
 // SAFETY: the box's memory comes from the shared allocator, and its content is rehomed.
 unsafe impl<T: Shared> Shared for Box<T> {
     const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+    const POINTS_HOME_ITSELF: bool = false;
 
     fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+        schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<T>()]))
     }
 
     fn rehome(&mut self) {
-        T::rehome(self);
+        if T::MAY_POINT_HOME {
+            T::rehome(self);
+        }
     }
 }
 
 // SAFETY: both variants are rehomed.
 unsafe impl<T: Shared, E: Shared> Shared for Result<T, E> {
     const MAY_POINT_HOME: bool = T::MAY_POINT_HOME || E::MAY_POINT_HOME;
+    const POINTS_HOME_ITSELF: bool = false;
 
     fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema), E::describe(schema)]))
+        schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<T>(), schema.part::<E>()]))
     }
 
     fn rehome(&mut self) {
@@ -129,9 +134,10 @@ unsafe impl<T: Shared, E: Shared> Shared for Result<T, E> {
 // SAFETY: every element is rehomed.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
     const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+    const POINTS_HOME_ITSELF: bool = false;
 
     fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+        schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<T>()]))
     }
 
     fn rehome(&mut self) {
@@ -145,7 +151,7 @@ unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
 // replaced. A map with memory points only there, and its entries are rehomed.
 unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
     fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![K::describe(schema), V::describe(schema)]))
+        schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<K>(), schema.part::<V>()]))
     }
 
     fn rehome(&mut self) {
@@ -176,7 +182,7 @@ unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
 // SAFETY: as for `HashMap`.
 unsafe impl<T: Shared + Eq + Hash> Shared for HashSet<T> {
     fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+        schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<T>()]))
     }
 
     fn rehome(&mut self) {
@@ -203,9 +209,10 @@ unsafe impl<T: Shared + Eq + Hash> Shared for HashSet<T> {
 // SAFETY: an empty map has no pointer; entries are rehomed.
 unsafe impl<K: Shared + Ord, V: Shared> Shared for BTreeMap<K, V> {
     const MAY_POINT_HOME: bool = K::MAY_POINT_HOME || V::MAY_POINT_HOME;
+    const POINTS_HOME_ITSELF: bool = false;
 
     fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![K::describe(schema), V::describe(schema)]))
+        schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<K>(), schema.part::<V>()]))
     }
 
     fn rehome(&mut self) {
@@ -232,9 +239,10 @@ unsafe impl<K: Shared + Ord, V: Shared> Shared for BTreeMap<K, V> {
 // SAFETY: as for `BTreeMap`.
 unsafe impl<T: Shared + Ord> Shared for BTreeSet<T> {
     const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+    const POINTS_HOME_ITSELF: bool = false;
 
     fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+        schema.add::<Self>(|schema| Shape::Generic(vec![schema.part::<T>()]))
     }
 
     fn rehome(&mut self) {
@@ -261,6 +269,7 @@ macro_rules! tuples {
             // SAFETY: the shape has the offset of each field, and each is rehomed.
             unsafe impl<$($name: Shared),*> Shared for ($($name,)*) {
                 const MAY_POINT_HOME: bool = $($name::MAY_POINT_HOME)||*;
+                const POINTS_HOME_ITSELF: bool = false;
 
                 fn describe(schema: &mut SchemaBuilder) -> usize {
                     schema.add::<Self>(|schema| Shape::Struct(vec![

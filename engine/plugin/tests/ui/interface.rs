@@ -106,4 +106,15 @@ macro_rules! keeps {
 
 keeps!(&'static str);
 
+#[interface]
+trait HasAMethodSometimes {
+    #[cfg(unix)]
+    fn sometimes(&self);
+}
+
+#[interface]
+trait HasAParameterSometimes {
+    fn sometimes(&self, #[cfg(unix)] file: u32);
+}
+
 fn main() {}

@@ -32,6 +32,9 @@ keeps!(&'static Vault);
 #[invoke]
 fn asks_late(name: String, vault: &Vault) {}
 
+#[invoke]
+fn has_a_parameter_sometimes(#[cfg(unix)] file: u32) {}
+
 struct Type;
 
 impl Type {
