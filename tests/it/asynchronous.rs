@@ -159,7 +159,7 @@ fn an_async_function_is_called_with_rust_types() {
     let error = host.engine.async_func::<fn(u32) -> String>("waits", "at_once").unwrap_err();
     assert_snapshot!(error, @"waits v2: at_once: its signature is `(name: String) -> String`, but `fn(u32) -> alloc::string::String` is expected: found `(alloc::string::String,)`, expected `(u32,)`");
     host.plugins.write("waits", &renamed("by-hand", "waits"));
-    assert_snapshot!(host.refused_reload(), @"waits: host_expects: the host calls `at_once` as `async fn(String) -> String`: there is no such function; there is none; rebuild and restart the host, or undo the change");
+    assert_snapshot!(host.refused_reload(), @"waits: host_expects: the host calls `at_once` as `async fn(String) -> String`: there is no such function, and no other; rebuild and restart the host, or undo the change");
 }
 
 #[test]

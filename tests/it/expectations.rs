@@ -41,7 +41,7 @@ fn a_load_may_not_change_a_function_that_the_host_calls_with_rust_types() {
     assert_eq!(add.call(1, 2).unwrap(), 3, "the version before serves on");
 
     host.plugins.write("echo", &renamed("by-hand", "echo"));
-    assert_snapshot!(refusal(&host), @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: there is no such function; there is none; rebuild and restart the host, or undo the change");
+    assert_snapshot!(refusal(&host), @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: there is no such function, and no other; rebuild and restart the host, or undo the change");
     assert_eq!(add.call(1, 2).unwrap(), 3);
 
     // A function that the host looks up for each call is an expectation too, although no handle exists in between.

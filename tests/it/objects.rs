@@ -135,7 +135,7 @@ fn an_interface_is_compared_where_its_objects_cross() {
     assert_snapshot!(error.unwrap_err(), @"chats v1: join: its signature is `(listener: Leased<dyn Listener>) -> Leased<dyn Session>`, but `fn(hotswap_plugin::interface::Leased<dyn chat_api::Session>) -> hotswap_plugin::interface::Leased<dyn chat_api::Session>` is expected: found `(hotswap_plugin::interface::Leased<dyn chat_api::Listener>,)`, expected `(hotswap_plugin::interface::Leased<dyn chat_api::Session>,)`");
     let _join = host.engine.func::<Join>("chats", "join").unwrap();
     host.plugins.write("chats", &renamed("by-hand", "chats"));
-    assert_snapshot!(host.refused_reload(), @"chats: host_expects: the host calls `join` as `fn(Leased<dyn chat_api::Listener>) -> Leased<dyn chat_api::Session>`: there is no such function; there is none; rebuild and restart the host, or undo the change");
+    assert_snapshot!(host.refused_reload(), @"chats: host_expects: the host calls `join` as `fn(Leased<dyn chat_api::Listener>) -> Leased<dyn chat_api::Session>`: there is no such function, and no other; rebuild and restart the host, or undo the change");
 }
 
 #[test]

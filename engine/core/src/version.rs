@@ -639,6 +639,14 @@ impl Version {
         self.described().iter().map(|function| function.name.as_str()).collect()
     }
 
+    /// The words for a search that found no function, with the names that there are.
+    pub fn has_no_such_function(&self) -> String {
+        match self.function_names().as_slice() {
+            [] => "there is no such function, and no other".to_owned(),
+            names => format!("there is no such function; there are {}", names.join(", ")),
+        }
+    }
+
     /// The functions in the form of the console protocol.
     pub fn function_infos(&self) -> Vec<FunctionInfo> {
         let Some(Declared { functions, .. }) = self.declared.get() else { return Vec::new() };

@@ -147,9 +147,7 @@ impl<'a> Found<'a> {
         let lease = lease.map_err(|error| CallError::gone(plugin, name, &error))?;
         let version = lease.version();
         let (place, described) = version.function(name).ok_or_else(|| {
-            let names = version.function_names().join(", ");
-            let why = format!("there is no such function; there are {names}");
-            CallError::signature(lease.faced(), name, &why)
+            CallError::signature(lease.faced(), name, &version.has_no_such_function())
         })?;
         let target = expected.target(lease, place, described)?;
         Ok(Found { lease, place, target })

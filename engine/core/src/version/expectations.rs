@@ -149,11 +149,7 @@ impl ExpectedFunction {
         };
         match version.function(&self.name) {
             Some((_, function)) => self.compare(version, function),
-            None => {
-                let names = version.function_names();
-                let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                not(version, format!("there is no such function; there is {there}"))
-            }
+            None => not(version, version.has_no_such_function()),
         }
     }
 
