@@ -218,6 +218,40 @@ fn a_workspace_with_a_style_of_its_own_keeps_it() {
 }
 
 #[test]
+fn what_is_to_be_done_names_the_program_that_there_is() {
+    let project = Project::empty();
+    project.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"app\"]\n");
+    project.write(
+        "app/Cargo.toml",
+        "[package]\nname = \"app\"\nversion = \"1.0.0\"\nedition = \"2024\"\n",
+    );
+    let init = || {
+        let init = ["init", "app", "--dry-run", "--path", &checkout()];
+        Process::start(project.hotswap_in(".", &init)).finish().stdout
+    };
+    project.write("app/src/bin/first.rs", "fn main() {}\n");
+    let shown = init();
+    assert!(shown.contains("take over into app/src/bin/first.rs what"), "{shown}");
+    project.write("app/src/bin/second.rs", "fn main() {}\n");
+    let shown = init();
+    assert!(shown.contains("take over into app/src/bin/first.rs what"), "{shown}");
+    project.write("app/src/main.rs", "fn main() {}\n");
+    let shown = init();
+    assert!(shown.contains("take over into app/src/main.rs what"), "{shown}");
+
+    fs::remove_file(project.root().join("app/src/main.rs")).unwrap();
+    let init = ["init", "app", "--path", &checkout()];
+    let written = Process::start(project.hotswap_in(".", &init)).finish().stdout;
+    assert!(written.ends_with("\nnext: hotswap-console ./app --bin first\n"), "{written}");
+    let nowhere = tempfile::tempdir().unwrap();
+    let told = Process::start(project.hotswap_in(nowhere.path().to_str().unwrap(), &["init"]))
+        .finish()
+        .stderr;
+    let told = told.replace(nowhere.path().canonicalize().unwrap().to_str().unwrap(), "NOWHERE");
+    assert_snapshot!(told, @"hotswap: .: could not find `Cargo.toml` in `NOWHERE` or any parent directory; `hotswap new DIR` makes a project of its own");
+}
+
+#[test]
 fn the_macros_find_the_crate_under_another_name() {
     let project = Project::empty();
     let (plugin, name) = (repository().join("engine/plugin"), "facade");

@@ -97,6 +97,18 @@ fn what_cargo_refuses_is_repeated() {
 }
 
 #[test]
+fn a_directory_that_is_gone_is_not_taken_for_a_missing_cargo() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    let plugin = workspace.open_plugin("world");
+    std::fs::remove_dir_all(&plugin.dir).unwrap();
+    let error = build(&plugin).0.unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    let gone = format!("`world` cannot be built: its directory {} is gone", plugin.dir.display());
+    assert!(error.to_string().starts_with(&gone), "{error}");
+}
+
+#[test]
 fn a_host_is_built_to_run() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
