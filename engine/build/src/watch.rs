@@ -389,7 +389,10 @@ fn changed(tree: &mut Tree, touched: Touched) -> (Vec<String>, Option<SystemTime
         if tree.has_changed(&path) {
             saved = saved.max(last_change(&path));
             owners.extend(owners_of_file);
+            owners.extend(tree.owners_of(&path));
         }
     }
+    // Other plugins may be watched since the change was noticed.
+    owners.retain(|name| tree.is_watched_for(name));
     (owners.into_iter().collect(), saved)
 }

@@ -82,6 +82,16 @@ impl Tree {
         self.sources = sources;
     }
 
+    /// The plugins that have to be built again when the file at `path` changes.
+    pub(super) fn owners_of(&self, path: &Path) -> BTreeSet<String> {
+        self.sources.owners_of_file(path)
+    }
+
+    /// Whether the sources of the plugin with this name are watched.
+    pub(super) fn is_watched_for(&self, name: &str) -> bool {
+        self.sources.has_plugin(name)
+    }
+
     /// Watches all directories of sources that are not watched yet.
     ///
     /// In place of a package that does not exist, as while another branch is checked out, its nearest
