@@ -404,6 +404,14 @@ pub fn early_dropped(plugin: &str) -> String {
     )
 }
 
+/// The message that changed manifests are not taken up.
+pub fn manifests_refused(error: &str) -> String {
+    format!(
+        "the manifests changed and cannot be taken up, so the plugins stay those of before: {error}; the next save \
+         reads the manifests again"
+    )
+}
+
 /// The message that cargo made other code of a plugin than a build without cargo.
 pub fn disagreement(plugin: &str, missed: &[String]) -> String {
     let missed = match missed {

@@ -18,6 +18,7 @@ mod store;
 mod successor;
 mod supervisor;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +65,13 @@ impl Target {
         let metadata = std::fs::metadata(&path)
             .map_err(|error| setup(format!("no host at {}: {error}", path.display())))?;
         if metadata.is_file() {
+            if metadata.permissions().mode() & 0o111 == 0 {
+                return Err(setup(format!(
+                    "{} is a file that cannot be executed: name a host's package directory, or an executable together \
+                     with --plugins DIR",
+                    path.display()
+                )));
+            }
             return Ok(Self::Executable(path));
         }
         if !path.join("Cargo.toml").is_file() {

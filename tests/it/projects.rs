@@ -70,6 +70,53 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
 }
 
 #[test]
+fn a_save_is_built_as_the_manifests_say_by_then() {
+    let project = Project::new(&["one", "two"], &["one", "two"]);
+    let mood = "    option_env!(\"MOOD\").map_or(1, |it| it.len() as u32)\n";
+    project.edit("one/src/lib.rs", "    1\n", mood);
+    let mut run = project.run(&[]);
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
+    let has = |it: &Value, name: &str, outcome: &str| {
+        let plugins = it["report"]["plugins"].as_array().unwrap();
+        plugins.iter().any(|it| it["name"] == name && it["outcome"] == outcome)
+    };
+
+    // Cargo finds the package under another id now.
+    project.edit("one/Cargo.toml", "1.2.3", "1.2.4");
+    project.edit("one/src/lib.rs", "map_or(1,", "map_or(10,");
+    run.wait_for_event("reload_finished", |it| has(it, "one", "ok"));
+    assert_eq!(number(&project, "one"), 10);
+
+    // A list that cannot be read is told, and changes nothing.
+    project.list(&["one", "two", "nowhere"]);
+    let refused = run.wait_for_event("manifests_refused", |_| true);
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.contains("names the plugin `nowhere`, which is neither"), "{error}");
+    assert_eq!(number(&project, "two"), 2);
+
+    // A plugin under another name is another plugin; its saves are those of the new one.
+    project.edit("two/Cargo.toml", "\"two\"", "\"zwei\"");
+    project.list(&["one", "zwei"]);
+    let changed = run.wait_for_event("plugins_changed", |_| true);
+    assert_eq!(changed["added"], serde_json::json!(["zwei"]));
+    assert_eq!(changed["removed"], serde_json::json!(["two"]));
+    run.wait_for_event("reload_finished", |it| has(it, "zwei", "added"));
+    project.edit("two/src/lib.rs", "    2\n", "    20\n");
+    run.wait_for_event("reload_finished", |it| has(it, "zwei", "ok"));
+    assert_eq!(number(&project, "zwei"), 20);
+
+    // Flags that a manifest has for cargo count from then on.
+    let plugins = "plugins = [";
+    let flags = "cargo-flags = [\"--config\", \"env.MOOD='good'\"]\nplugins = [";
+    project.edit("app/Cargo.toml", plugins, flags);
+    run.wait_for_event("reload_finished", |it| {
+        it["report"]["generation"] != 2 && has(it, "one", "ok")
+    });
+    assert_eq!(number(&project, "one"), 4);
+}
+
+#[test]
 fn a_host_that_does_not_compile_is_built_again_by_the_next_save() {
     let project = Project::new(&["one"], &["one"]);
     project.edit("app/src/main.rs", "fn main() {", "fn main() { nothing;");

@@ -218,6 +218,28 @@ fn a_workspace_keeps_its_own_style() {
 }
 
 #[test]
+fn what_is_to_be_done_names_the_program_that_there_is() {
+    let project = Project::empty();
+    project.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"app\"]\n");
+    project.write(
+        "app/Cargo.toml",
+        "[package]\nname = \"app\"\nversion = \"1.0.0\"\nedition = \"2024\"\n",
+    );
+    project.write("app/src/bin/first.rs", "fn main() {}\n");
+    project.write("app/src/bin/second.rs", "fn main() {}\n");
+    let init = ["init", "app", "--path", &checkout()];
+    let written = Process::start(project.hotswap_in(".", &init)).finish().stdout;
+    assert!(written.contains("take over into app/src/bin/first.rs what"), "{written}");
+    assert!(written.ends_with("\nnext: hotswap-console ./app --bin first\n"), "{written}");
+    let nowhere = tempfile::tempdir().unwrap();
+    let told = Process::start(project.hotswap_in(nowhere.path().to_str().unwrap(), &["init"]))
+        .finish()
+        .stderr;
+    let told = told.replace(nowhere.path().canonicalize().unwrap().to_str().unwrap(), "NOWHERE");
+    assert_snapshot!(told, @"hotswap: .: could not find `Cargo.toml` in `NOWHERE` or any parent directory; `hotswap new DIR` makes a project of its own");
+}
+
+#[test]
 fn the_macros_find_the_crate_under_another_name() {
     let project = Project::empty();
     let (plugin, name) = (repository().join("engine/plugin"), "facade");

@@ -13,6 +13,7 @@
 //! {"event":"connected","host":{"pid":4121,"socket":"…","plugin_dir":"…","staging_dir":"…",…}}
 //! {"event":"sources_changed","plugins":["world"]}
 //! {"event":"early_dropped","plugin":"world"}
+//! {"event":"manifests_refused","error":"/w/app/Cargo.toml names the plugin `dgo`, which is …"}
 //! {"event":"reload_waits","plugins":["world"]}
 //! {"event":"host_outdated","plugins":[]}
 //! {"event":"host_stopped","signal":21}
@@ -285,6 +286,9 @@ impl Lines {
                 let told = told.iter().filter(|(_, plugins)| !plugins.is_empty());
                 let told = told.map(|(what, plugins)| format!("{} {what}", plugins.join(", ")));
                 format!("== the list of plugins changed: {}", told.collect::<Vec<_>>().join("; "))
+            }
+            SessionEvent::ManifestsRefused { error } => {
+                format!("!! {}", format::manifests_refused(error))
             }
             SessionEvent::Watching { error: Some(error), .. } => format!("!! {error}"),
             SessionEvent::Watching { file_system: Some(kind), .. } => {

@@ -64,10 +64,9 @@ pub(super) fn init(arguments: InitArguments) -> Result<(), Failure> {
     add_plugin(&mut draft, &project, &host, name, &origin)?;
     project.depend(&mut draft, &host, "hotswap-engine", &origin)?;
     project.depend(&mut draft, &host, "tracing-subscriber", &Origin::Version("0.3".into()))?;
-    let main = host.dir.join("src/main.rs");
-    let (main, lines) = (project.shown(&main).display(), template::host_lines(name));
+    let (main, lines) = (project.shown(&host.main).display(), template::host_lines(name));
     let advice = format!("take over into {main} what it lacks of this:\n\n{lines}");
-    let next = vec![shell_line(["hotswap-console", &here(&host.dir)])];
+    let next = vec![console_line(&host)];
     let outlook = Outlook { advice: Some(advice), next };
     finish(&draft, &outlook, &arguments.options)
 }
@@ -103,8 +102,13 @@ fn new_plugin(
         origin.map_or_else(|| project.origin().map_or_else(Origin::default_one, Ok), Ok)?;
     let mut draft = Draft::new(project.root());
     add_plugin(&mut draft, &project, &host, name, &origin)?;
-    let next = vec![shell_line(["hotswap-console", &here(&host.dir)])];
-    Ok((draft, Outlook::of(next)))
+    Ok((draft, Outlook::of(vec![console_line(&host)])))
+}
+
+/// The command that opens a host's console.
+fn console_line(host: &Host) -> String {
+    let (dir, bin) = (here(&host.dir), host.bin.iter().flat_map(|name| ["--bin", name.as_str()]));
+    shell_line(["hotswap-console", &dir].into_iter().chain(bin))
 }
 
 /// Adds the crate of a plugin as a member of the workspace, and names it in the host's list.

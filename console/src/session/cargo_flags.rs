@@ -16,7 +16,6 @@ pub(super) struct CargoFlags {
     pub host: Vec<String>,
     /// The flags for plugins: those that do not apply only to the host's package.
     pub plugins: Vec<String>,
-    bin: Option<String>,
     target_dir: Option<PathBuf>,
 }
 
@@ -32,7 +31,8 @@ impl CargoFlags {
             };
             let mut value = || attached.clone().or_else(|| flags.next());
             match name {
-                "--bin" => sorted.bin = value().or(sorted.bin),
+                // The package was read with it, and names the program.
+                "--bin" => drop(value()),
                 "--target-dir" => sorted.target_dir = value().map(Into::into).or(sorted.target_dir),
                 _ if OF_HOST_WITH_VALUE.contains(&name) => {
                     let value = value();
@@ -54,11 +54,8 @@ impl CargoFlags {
         Self::of(package.cargo_flags.iter().chain(command_line).cloned())
     }
 
-    /// Applies the flags that choose the package's program and its target directory.
+    /// Applies the flag that chooses the target directory.
     pub fn apply(&self, package: &mut HostPackage) {
-        if let Some(bin) = &self.bin {
-            package.bin.clone_from(bin);
-        }
         let Some(target_dir) = &self.target_dir else { return };
         // Cargo runs in another directory than this program.
         let target_dir = std::path::absolute(target_dir).unwrap_or_else(|_| target_dir.clone());
@@ -88,6 +85,6 @@ mod tests {
         assert_eq!(flags.host.join(" "), host);
         let plugins = "--release --locked --config net.offline=true --profile=fast";
         assert_eq!(flags.plugins.join(" "), plugins);
-        assert_eq!((flags.bin.as_deref(), flags.target_dir), (Some("tool"), Some("out".into())));
+        assert_eq!(flags.target_dir, Some("out".into()));
     }
 }

@@ -217,6 +217,12 @@ pub enum SessionEvent {
         /// The directories of these packages, in the same order.
         plugin_packages: Vec<PathBuf>,
     },
+    /// The manifests have changed and cannot be taken up, so the list of plugins stays as it was. They are read again
+    /// after the next save.
+    ManifestsRefused {
+        /// The reason.
+        error: String,
+    },
     /// The watching of sources has begun or ended.
     Watching {
         /// Whether they are watched.
@@ -359,6 +365,7 @@ impl SessionEvent {
             | Self::HostOutdated { .. }
             | Self::ReplayDisagreed { .. }
             | Self::PluginsChanged { .. }
+            | Self::ManifestsRefused { .. }
             | Self::Watching { .. }
             | Self::Patching { .. }
             | Self::Ended { .. }

@@ -67,6 +67,11 @@ impl Job {
         matches!(self, Self::BuildPlugin(_))
     }
 
+    /// Whether it is a build of a plugin or of the host.
+    pub fn is_build(&self) -> bool {
+        matches!(self, Self::BuildHost | Self::BuildPlugin(_))
+    }
+
     /// Whether it makes the host load what is in the plugin directory.
     pub fn reloads(&self) -> bool {
         matches!(self, Self::Reload | Self::ReloadIfBuilt | Self::ReloadLatest | Self::Prune(_))

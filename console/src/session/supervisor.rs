@@ -26,7 +26,7 @@ use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
 use early::Ahead;
 use installed::{Installed, Seen};
-use manifests::Manifests;
+use manifests::{Manifests, Reopened};
 use pace::Pace;
 use patches::Patches;
 use review::{Reviewed, Reviews};
@@ -59,7 +59,7 @@ enum Report {
     /// The plugin directory was read.
     Installed(Seen),
     /// The manifests were read again.
-    Reopened(Result<HostPackage, BuildError>),
+    Reopened(Box<Reopened>),
     Exited(HostExit),
     /// An attached host is back as another process.
     CameBack(HostInfo),
@@ -99,7 +99,7 @@ struct Supervisor {
     early_input: Vec<u8>,
     /// Whether the host's standard input is closed.
     input_ended: bool,
-    /// The manifests as they were read last.
+    /// The manifests as they were read last, and whether they are being read.
     manifests: Manifests,
     /// The sources of the host's program.
     host_inputs: HostInputs,
@@ -488,7 +488,7 @@ impl Supervisor {
             Report::SourcesChanged(_) => {}
             Report::Installed(seen) => self.look_what_is_installed(seen).await,
             Report::Reviewed(reviewed) => self.reviewed(reviewed).await,
-            Report::Reopened(package) => self.reopened(package).await,
+            Report::Reopened(reopened) => self.reopened(*reopened).await,
             Report::Exited(exit) => self.exited(exit).await,
             Report::CameBack(host) if self.ending.is_none() => {
                 self.connect(HostChoice::Socket(host.socket.clone()), host.pid);
@@ -524,7 +524,8 @@ impl Supervisor {
         self.put_off_review();
         let SourceChange { mut plugins, noticed, saved } = change;
         let is_hosts = plugins.iter().any(|name| name == outdated::HOST);
-        plugins.retain(|name| name != outdated::HOST);
+        // A change may have been noticed before the manifests gave its plugin another name.
+        plugins.retain(|name| self.package.as_ref().is_some_and(|it| find(it, name).is_some()));
         self.read_changed_manifests();
         if is_hosts {
             self.host_sources_changed(&plugins).await;

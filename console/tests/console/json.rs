@@ -433,6 +433,11 @@ fn run_lines() -> Vec<Value> {
         SessionEvent::HostStarted { pid: 4121 },
         SessionEvent::Connected { host: samples::host(4121) },
         SessionEvent::EarlyDropped { plugin: "world".into() },
+        SessionEvent::ManifestsRefused {
+            error: "/w/app/Cargo.toml names the plugin `dgo`, which is neither a package of this workspace nor a \
+                    directory relative to the manifest; packages of this workspace: `dog`"
+                .into(),
+        },
         SessionEvent::ReloadWaits { plugins: vec!["world".into()] },
         SessionEvent::SourcesChanged {
             plugins: vec!["world".into()],

@@ -40,6 +40,15 @@ pub struct IncludedFiles {
     exclude: RegexSet,
 }
 
+impl PartialEq for IncludedFiles {
+    fn eq(&self, other: &Self) -> bool {
+        let patterns = |it: &Self| [it.include.patterns().to_vec(), it.exclude.patterns().to_vec()];
+        patterns(self) == patterns(other)
+    }
+}
+
+impl Eq for IncludedFiles {}
+
 #[derive(Default, Deserialize)]
 struct Table {
     #[serde(default)]

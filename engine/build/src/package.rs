@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Package, TargetKind};
+use cargo_metadata::{Package, Target, TargetKind};
 
 use crate::BuildError;
 use crate::host_metadata::HostMetadata;
 use crate::included::IncludedFiles;
 use crate::store::Store;
-use crate::workspace::{Workspace, compiles, find_manifest, list, reaches_plugin_api};
+use crate::workspace::{
+    Workspace, compiles, depends_on_plugin_api, find_manifest, list, reaches_plugin_api,
+};
 
 /// A host: a package with a program, whose manifest names its plugins.
 ///
@@ -57,7 +59,7 @@ pub struct HostPackage {
 }
 
 /// A plugin: a package with a library that depends on `hotswap-plugin`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginPackage {
     /// The package's name.
     pub name: String,
@@ -117,7 +119,7 @@ impl HostPackage {
         let dir = dir_of(package);
         let target_dir = workspace.target_dir();
         let root = workspace.root();
-        let bin = program(package)?;
+        let bin = program(package, &flags)?;
         let default_plugin_dir = || default_plugin_dir(&target_dir, &root, &bin);
         let plugin_dir = metadata.plugin_dir.map_or_else(default_plugin_dir, |path| dir.join(path));
         Ok(Self {
@@ -267,23 +269,32 @@ impl PluginPackage {
 
 /// The error for a manifest that has only a `[workspace]`.
 fn no_package(workspace: &Workspace, manifest_path: &Path) -> BuildError {
+    let (shown, advice) = (manifest_path.display(), hosts_of(workspace));
+    BuildError::setup(format!("{shown} is a workspace without a package of its own; {advice}"))
+}
+
+/// The advice for who has named something else than a host.
+fn hosts_of(workspace: &Workspace) -> String {
     let members = workspace.members();
     let hosts = members.iter().filter(|member| HostMetadata::is_in(member));
     let hosts: Vec<_> =
         hosts.map(|host| format!("{} (`{}`)", dir_of(host).display(), host.name)).collect();
-    let advice = if hosts.is_empty() {
-        "none of its members is a host: a host has a [package.metadata.hotswap]".to_owned()
+    if hosts.is_empty() {
+        "none of the workspace's members is a host: a host has a [package.metadata.hotswap]"
+            .to_owned()
     } else {
-        format!("give the directory of one of its hosts: {}", hosts.join(", "))
-    };
-    let shown = manifest_path.display();
-    BuildError::setup(format!("{shown} is a workspace without a package of its own; {advice}"))
+        format!("give the directory of a host of the workspace: {}", hosts.join(", "))
+    }
 }
 
 fn plugins_named(workspace: &Workspace, package: &Package) -> Result<HostMetadata, BuildError> {
     let problem = match HostMetadata::of(package)? {
         Some(metadata) if !metadata.plugins.is_empty() => return Ok(metadata),
         Some(_) => "names no plugins",
+        None if depends_on_plugin_api(package) && programs(package).next().is_none() => {
+            let (name, advice) = (&package.name, hosts_of(workspace));
+            return Err(BuildError::setup(format!("`{name}` is a plugin and no host; {advice}")));
+        }
         None => "has no [package.metadata.hotswap], so it names no plugins",
     };
     Err(BuildError::setup(format!(
@@ -356,26 +367,43 @@ fn refuse_plugin_dependency(
     }
 }
 
-fn program(package: &Package) -> Result<String, BuildError> {
-    let is_program = |kind: &TargetKind| *kind == TargetKind::Bin;
-    let programs = package.targets.iter().filter(|target| target.kind.iter().any(is_program));
-    let names: Vec<&str> = programs.map(|target| target.name.as_str()).collect();
-    match (&package.default_run, names.as_slice()) {
-        (Some(name), _) => Ok(name.clone()),
+/// The program that is the host: the one that cargo's `flags` choose, or else the one that `cargo run` chooses, or the
+/// one with the package's name.
+fn program(package: &Package, flags: &[String]) -> Result<String, BuildError> {
+    let names: Vec<&str> = programs(package).collect();
+    match (chosen_program(flags).or(package.default_run.as_deref()), names.as_slice()) {
+        (Some(name), names) if names.contains(&name) => Ok(name.to_owned()),
+        (Some(name), [_, ..]) => Err(BuildError::setup(format!(
+            "`{}` has no program `{name}`, but {}: choose one of these with `--bin`",
+            package.name,
+            list(names.iter().copied())
+        ))),
         (None, [name]) => Ok((*name).to_owned()),
         (None, names) if names.contains(&package.name.as_str()) => Ok(package.name.to_string()),
-        (None, []) => Err(BuildError::setup(format!(
+        (_, []) => Err(BuildError::setup(format!(
             "`{}` cannot be a host, since it has no program: add a src/main.rs to {}",
             package.name,
             dir_of(package).display()
         ))),
         (None, names) => Err(BuildError::setup(format!(
-            "`{}` has several programs, {}: choose one with `default-run` in {}",
+            "`{}` has several programs, {}: choose one with `--bin`, or with `default-run` in {}",
             package.name,
             list(names.iter().copied()),
             package.manifest_path
         ))),
     }
+}
+
+fn programs(package: &Package) -> impl Iterator<Item = &str> {
+    let is_program = |target: &&Target| target.kind.contains(&TargetKind::Bin);
+    package.targets.iter().filter(is_program).map(|target| target.name.as_str())
+}
+
+/// The program that cargo's flags choose; if several do, the last one counts.
+fn chosen_program(flags: &[String]) -> Option<&str> {
+    let apart = |at: usize| flags.get(at + 1).filter(|_| flags[at] == "--bin").map(String::as_str);
+    let joined = |at: usize| flags[at].strip_prefix("--bin=");
+    (0..flags.len()).rev().find_map(|at| joined(at).or_else(|| apart(at)))
 }
 
 fn is_library(kind: &TargetKind) -> bool {

@@ -350,9 +350,11 @@ impl Replay {
         if let Ok(behind) = &behind {
             files.extend(self.sources_behind(&learned.units, &behind.dirs));
         }
+        // Above the workspace are directories such as the home directory, in which files appear all the time.
         let is_near = |path: &&PathBuf| {
             let mut dirs = learned.dirs.iter().chain([&member.plugin.workspace_root]);
             dirs.any(|dir| path.starts_with(dir))
+                || (guard::is_of_ancestor(member.plugin, path) && path.exists())
         };
         let own = files.iter().filter(|path| !guard::is_downloaded(path));
         let read = own.chain(deciding.iter().filter(is_near)).cloned().collect();

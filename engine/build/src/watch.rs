@@ -90,6 +90,8 @@ pub struct SourceChange {
 #[derive(Debug)]
 pub struct Watcher {
     inbox: Arc<Inbox>,
+    /// Locked for moments only: never while changes are reported or waited for.
+    tree: Arc<Mutex<Tree>>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -143,6 +145,17 @@ impl Watcher {
         dirs.find_map(|dir| silent::silent_file_system(&sources::real(dir), &mounts))
     }
 
+    /// Watches the sources of `plugins` from now on, instead of those of the plugins before. No change is missed
+    /// meanwhile; a change that was noticed and not reported yet is reported with the names that these plugins have.
+    ///
+    /// # Errors
+    /// [`Setup`](crate::BuildErrorKind::Setup) as for [`new`](Self::new). Then not all sources are watched.
+    pub fn watch(&self, plugins: &[PluginPackage]) -> Result<(), BuildError> {
+        let mut tree = self.tree.lock();
+        tree.replace_sources(sources_of(plugins));
+        tree.watch_all().map_err(not_watchable)
+    }
+
     fn with(
         (watcher, rewatch): (Box<dyn notify::Watcher + Send>, Rewatch),
         inbox: Arc<Inbox>,
@@ -150,19 +163,25 @@ impl Watcher {
         quiet: Quiet,
         on_change: impl FnMut(SourceChange) + Send + 'static,
     ) -> Result<Self, BuildError> {
-        for plugin in plugins {
-            // Where there can be no list, the packages' own sources are watched.
-            let _ = fs::create_dir_all(reads::dir(plugin));
-        }
-        let mut tree = Tree::new(watcher, rewatch, Sources::of(plugins));
+        let mut tree = Tree::new(watcher, rewatch, sources_of(plugins));
         tree.watch_all().map_err(not_watchable)?;
-        let worker = Worker { inbox: Arc::clone(&inbox), tree, quiet, on_change };
+        let tree = Arc::new(Mutex::new(tree));
+        let worker =
+            Worker { inbox: Arc::clone(&inbox), tree: Arc::clone(&tree), quiet, on_change };
         let worker = thread::Builder::new()
             .name("hotswap watcher".to_owned())
             .spawn(move || worker.run())
             .map_err(|error| not_watchable(error.into()))?;
-        Ok(Self { inbox, worker: Some(worker) })
+        Ok(Self { inbox, tree, worker: Some(worker) })
     }
+}
+
+fn sources_of(plugins: &[PluginPackage]) -> Sources {
+    for plugin in plugins {
+        // Where there can be no list, the packages' own sources are watched.
+        let _ = fs::create_dir_all(reads::dir(plugin));
+    }
+    Sources::of(plugins)
 }
 
 impl Drop for Watcher {
@@ -307,7 +326,7 @@ fn last_change(path: &Path) -> Option<SystemTime> {
 
 struct Worker<F> {
     inbox: Arc<Inbox>,
-    tree: Tree,
+    tree: Arc<Mutex<Tree>>,
     quiet: Quiet,
     on_change: F,
 }
@@ -333,21 +352,22 @@ impl<F: FnMut(SourceChange)> Worker<F> {
         let mut changes = first;
         loop {
             let latest = changes.latest;
-            let more = self.tree.absorb(changes.paths, changes.overflow, &mut open);
+            let mut tree = self.tree.lock();
+            let more = tree.absorb(changes.paths, changes.overflow, &mut open);
             if let Some(latest) = latest.filter(|_| !more.is_empty()) {
                 noticed = latest;
                 let Quiet { after_saves, within_saves } = self.quiet;
                 quiet_at = latest + if open.is_empty() { after_saves } else { within_saves };
             }
             touched.extend(more);
-            if let Some(latest) = latest.filter(|_| self.tree.has_new_lists()) {
+            if let Some(latest) = latest.filter(|_| tree.has_new_lists()) {
                 quiet_at = quiet_at.max(latest + WITHIN_LISTS);
             }
             if Instant::now() >= quiet_at {
-                if self.tree.has_new_lists() {
-                    touched.extend(self.tree.take_up_lists());
+                if tree.has_new_lists() {
+                    touched.extend(tree.take_up_lists());
                 }
-                let (plugins, saved) = self.changed(touched);
+                let (plugins, saved) = changed(&mut tree, touched);
                 let was_noticed = SystemTime::now() - noticed.elapsed();
                 let is_likely = |saved: &SystemTime| {
                     was_noticed.duration_since(*saved).is_ok_and(|it| it <= LONGEST_NOTICE)
@@ -355,20 +375,24 @@ impl<F: FnMut(SourceChange)> Worker<F> {
                 let saved = saved.filter(is_likely).unwrap_or(was_noticed);
                 return Some(SourceChange { plugins, noticed, saved });
             }
+            drop(tree);
             changes = self.inbox.wait_until(quiet_at)?;
         }
     }
+}
 
-    /// The plugins for which something has changed, and when the last of the changed files was saved.
-    fn changed(&mut self, touched: Touched) -> (Vec<String>, Option<SystemTime>) {
-        let Touched { mut owners, files } = touched;
-        let mut saved = None;
-        for (path, owners_of_file) in files {
-            if self.tree.has_changed(&path) {
-                saved = saved.max(last_change(&path));
-                owners.extend(owners_of_file);
-            }
+/// The plugins for which something has changed, and when the last of the changed files was saved.
+fn changed(tree: &mut Tree, touched: Touched) -> (Vec<String>, Option<SystemTime>) {
+    let Touched { mut owners, files } = touched;
+    let mut saved = None;
+    for (path, owners_of_file) in files {
+        if tree.has_changed(&path) {
+            saved = saved.max(last_change(&path));
+            owners.extend(owners_of_file);
+            owners.extend(tree.owners_of(&path));
         }
-        (owners.into_iter().collect(), saved)
     }
+    // Other plugins may be watched since the change was noticed.
+    owners.retain(|name| tree.is_watched_for(name));
+    (owners.into_iter().collect(), saved)
 }

@@ -93,6 +93,7 @@ fn a_path_that_is_no_host_or_no_plugin_is_an_error_that_says_so() {
     };
     assert_snapshot!(message(&["run", "/nowhere"]), @"hotswap: no host at /nowhere: No such file or directory (os error 2)");
     assert_snapshot!(message(&["run", shown]), @"hotswap: [empty] is not a cargo package: it has no Cargo.toml. Name a host's package directory, or an executable together with --plugins DIR");
+    assert_snapshot!(message(&["run", "Cargo.toml"]), @"hotswap: Cargo.toml is a file that cannot be executed: name a host's package directory, or an executable together with --plugins DIR");
     let no_plugins = message(&["run", "engine/protocol"]);
     let no_metadata =
         "Cargo.toml has no [package.metadata.hotswap], so it names no plugins: add them";

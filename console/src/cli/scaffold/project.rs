@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Dependency, Metadata, MetadataCommand, Package};
+use cargo_metadata::{Dependency, Error, Metadata, MetadataCommand, Package, Target, TargetKind};
 use toml_edit::Value;
 
 use super::draft::Draft;
@@ -29,6 +29,10 @@ pub(super) struct Project {
 /// A package that has plugins or gets them.
 pub(super) struct Host {
     pub dir: PathBuf,
+    /// The source of its program.
+    pub main: PathBuf,
+    /// The name of the program, if it is one of several and a command has to choose it.
+    pub bin: Option<String>,
     dependencies: Vec<Dependency>,
 }
 
@@ -44,8 +48,14 @@ impl Project {
         let mut command = MetadataCommand::new();
         command.current_dir(dir).no_deps();
         let metadata = command.exec().map_err(|error| {
+            let reason = match &error {
+                Error::CargoMetadata { stderr } => {
+                    stderr.trim().trim_start_matches("error: ").to_owned()
+                }
+                other => other.to_string(),
+            };
             refuse(format!(
-                "{}: {error}; `hotswap new DIR` makes a project of its own",
+                "{}: {reason}; `hotswap new DIR` makes a project of its own",
                 dir.display()
             ))
         })?;
@@ -282,8 +292,23 @@ impl Project {
 
 impl Host {
     fn of(package: &Package) -> Self {
-        let dir = package.manifest_path.parent().map_or_else(PathBuf::new, |dir| dir.into());
-        Self { dir, dependencies: package.dependencies.clone() }
+        let dir: PathBuf = package.manifest_path.parent().map_or_else(PathBuf::new, Into::into);
+        let programs: Vec<&Target> = package
+            .targets
+            .iter()
+            .filter(|target| target.kind.contains(&TargetKind::Bin))
+            .collect();
+        let named = |name: &str| programs.iter().copied().find(|target| target.name == name);
+        let (first, is_only) = (programs.first().copied(), programs.len() == 1);
+        let chosen = package.default_run.as_deref().and_then(named);
+        let chosen = chosen.or(first.filter(|_| is_only)).or_else(|| named(&package.name));
+        let main = chosen.or(first).map(|target| target.src_path.clone().into());
+        Self {
+            main: main.unwrap_or_else(|| dir.join("src/main.rs")),
+            bin: first.filter(|_| chosen.is_none()).map(|target| target.name.clone()),
+            dir,
+            dependencies: package.dependencies.clone(),
+        }
     }
 }
 

@@ -230,6 +230,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.say(text);
             }
         }
+        SessionEvent::ManifestsRefused { error } => {
+            let text = format::manifests_refused(&error);
+            marker(state, text.clone());
+            state.warn(text);
+        }
         SessionEvent::Watching { mode, error, file_system, .. } => {
             state.host.watch = mode;
             let silent = file_system.map(|kind| {

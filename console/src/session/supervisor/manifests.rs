@@ -1,13 +1,13 @@
 //! Keeps the list of plugins up to date with the manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hotswap_build::{BuildError, HostPackage, PluginPackage};
 use hotswap_protocol::{PruneParams, same_plugin};
 
-use super::{Report, Supervisor};
+use super::{Report, Supervisor, outdated};
 use crate::session::cargo_flags::CargoFlags;
 use crate::session::event::SessionEvent;
 use crate::session::job::Job;
@@ -16,41 +16,63 @@ use crate::session::plugin_dir;
 /// The file with the names of the plugins that a session has installed, one on each line.
 const INSTALLED: &str = ".hotswap-installed";
 
-/// The manifests that a host's package was read from.
-#[derive(Debug, Clone, Default)]
+/// The contents of manifests; `None` for a missing one.
+type Contents = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+/// The manifests that a host's package was read from, and the reading of those that have changed since.
+#[derive(Debug, Default)]
 pub(super) struct Manifests {
-    contents: BTreeMap<PathBuf, Option<Vec<u8>>>,
+    contents: Contents,
+    /// Whether they are being read. Builds wait for it, because they need the names, ids and directories of packages
+    /// as the manifests have them now.
+    is_reading: bool,
+    /// The contents that could not be taken up, with the reason that was reported.
+    refused: Option<(Contents, String)>,
 }
 
 impl Manifests {
     pub fn of(package: &HostPackage) -> Self {
-        let mut dirs: Vec<&PathBuf> = vec![&package.workspace_root];
-        dirs.extend(&package.source_dirs);
-        for plugin in &package.plugins {
-            dirs.extend([&plugin.workspace_root, &plugin.dir]);
-            dirs.extend(&plugin.source_dirs);
-        }
-        let files = dirs.into_iter().map(|dir| dir.join("Cargo.toml"));
-        let contents = files.map(|file| {
-            let content = fs::read(&file).ok();
-            (file, content)
-        });
-        Self { contents: contents.collect() }
+        Self { contents: contents_of(package), ..Self::default() }
     }
 
-    /// Whether a manifest has changed since it was read.
+    /// Whether a manifest has changed since they were read.
     fn have_changed(&self) -> bool {
-        self.contents.iter().any(|(file, content)| fs::read(file).ok() != *content)
+        has_changed(&self.contents)
     }
 
-    /// The host's package read again, if a manifest has changed.
-    pub fn reopened(
-        &self,
-        package: &HostPackage,
-        command_line: &[String],
-    ) -> Option<Result<HostPackage, BuildError>> {
-        self.have_changed().then(|| reopen(package, command_line))
+    /// Whether a build would use another state of the manifests than the one that was read last, be it taken up or
+    /// refused.
+    fn are_unread(&self) -> bool {
+        match &self.refused {
+            Some((refused, _)) => has_changed(refused),
+            None => self.have_changed(),
+        }
     }
+}
+
+fn has_changed(contents: &Contents) -> bool {
+    contents.iter().any(|(file, content)| fs::read(file).ok() != *content)
+}
+
+fn read<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Contents {
+    files.map(|file| (file.clone(), fs::read(file).ok())).collect()
+}
+
+fn contents_of(package: &HostPackage) -> Contents {
+    let mut dirs: Vec<&PathBuf> = vec![&package.workspace_root];
+    dirs.extend(&package.source_dirs);
+    for plugin in &package.plugins {
+        dirs.extend([&plugin.workspace_root, &plugin.dir]);
+        dirs.extend(&plugin.source_dirs);
+    }
+    let files: BTreeSet<_> = dirs.into_iter().map(|dir| dir.join("Cargo.toml")).collect();
+    read(files.iter())
+}
+
+/// A host's package that was read again, and the contents of the manifests from before that.
+pub(super) struct Reopened {
+    before: Contents,
+    package: Result<HostPackage, BuildError>,
 }
 
 /// Reads a host's package again. Its plugin directory does not change, because the running host uses it.
@@ -85,47 +107,89 @@ fn remove_artifact(plugin_dir: &Path, plugin: &str) {
 impl Supervisor {
     /// Reads the manifests again in the background, if one has changed.
     pub(super) fn read_changed_manifests(&mut self) {
-        let Some(package) = self.package.clone().filter(|_| self.manifests.have_changed()) else {
+        let Some(package) = self.package.clone() else { return };
+        if self.manifests.is_reading {
             return;
-        };
+        }
+        if !self.manifests.have_changed() {
+            self.manifests.refused = None;
+            return;
+        }
+        self.manifests.is_reading = true;
         let (report, flags) = (self.report.clone(), self.options.cargo_flags.clone());
+        let files: Vec<PathBuf> = self.manifests.contents.keys().cloned().collect();
         tokio::task::spawn_blocking(move || {
+            // What is written while cargo reads it counts as changed.
+            let before = read(files.iter());
+            let reopened = Reopened { before, package: reopen(&package, &flags) };
             // The session is over when this fails.
-            let _ = report.blocking_send(Report::Reopened(reopen(&package, &flags)));
+            let _ = report.blocking_send(Report::Reopened(Box::new(reopened)));
         });
     }
 
+    /// Whether the next job is a build that has to wait until changed manifests are read.
+    pub(super) fn waits_for_manifests(&mut self) -> bool {
+        if !self.queue.front().is_some_and(Job::is_build) {
+            return false;
+        }
+        if self.manifests.are_unread() {
+            self.read_changed_manifests();
+        }
+        self.manifests.is_reading
+    }
+
     /// Applies the changes of the manifests: builds and loads added plugins, and unloads removed ones.
-    pub(super) async fn reopened(&mut self, package: Result<HostPackage, BuildError>) {
-        let (Ok(package), Some(old), None) = (package, &self.package, &self.ending) else {
-            // The manifest is probably being edited; the builds report what is wrong with it.
-            return;
+    pub(super) async fn reopened(&mut self, reopened: Reopened) {
+        self.manifests.is_reading = false;
+        let Reopened { before, package } = reopened;
+        let (Some(old), None) = (&self.package, &self.ending) else { return };
+        let package = match package {
+            Ok(package) => package,
+            Err(error) => return self.refuse_manifests(before, error.to_string()).await,
         };
         self.manifests = Manifests::of(&package);
-        self.flags = CargoFlags::for_package(&package, &self.options.cargo_flags);
-        let added = missing_in(&old.plugins, &package.plugins);
+        for (file, content) in &mut self.manifests.contents {
+            before.get(file).inspect(|before| content.clone_from(before));
+        }
+        let flags = CargoFlags::for_package(&package, &self.options.cargo_flags);
+        let flags_before = std::mem::replace(&mut self.flags, flags);
+        let mut added = missing_in(&old.plugins, &package.plugins);
         let removed = missing_in(&package.plugins, &old.plugins);
-        let sources = |package: &HostPackage| -> Vec<Vec<PathBuf>> {
-            package.plugins.iter().map(|it| it.source_dirs.clone()).collect()
-        };
         let is_watched_otherwise =
-            sources(old) != sources(&package) || old.source_dirs != package.source_dirs;
+            old.plugins != package.plugins || old.source_dirs != package.source_dirs;
         self.queue.retain(|job| !matches!(job, Job::BuildPlugin(name) if removed.contains(name)));
         remove_unlisted(&package);
         let plugins = package.plugins.iter().map(|it| it.name.clone()).collect();
         let plugin_packages = package.plugins.iter().map(|it| it.dir.clone()).collect();
+        let watched = outdated::watched(&package);
+        let names = package.plugins.iter().map(|it| it.name.clone()).collect();
         self.package = Some(package);
-        if is_watched_otherwise && self.watcher.is_some() {
-            self.stop_watching();
-            self.watch(self.watch).await;
+        if is_watched_otherwise
+            && let Some(Err(error)) = self.watcher.as_ref().map(|it| it.watch(&watched))
+        {
+            let (on, mode, error) = (true, self.watch, Some(error.to_string()));
+            self.tell(SessionEvent::Watching { on, mode, error, file_system: None }).await;
         }
-        if added.is_empty() && removed.is_empty() {
-            return;
+        if !added.is_empty() || !removed.is_empty() {
+            let (added, removed) = (added.clone(), removed.clone());
+            let event = SessionEvent::PluginsChanged { added, removed, plugins, plugin_packages };
+            self.tell(event).await;
         }
-        let (new, gone) = (added.clone(), removed.clone());
-        let event = SessionEvent::PluginsChanged { added, removed, plugins, plugin_packages };
-        self.tell(event).await;
-        self.take_up(new, gone);
+        if flags_before.plugins != self.flags.plugins {
+            added = names;
+        }
+        if !added.is_empty() || !removed.is_empty() {
+            self.take_up(added, removed);
+        }
+    }
+
+    /// Reports why changed manifests are not taken up. They are read again after the next save.
+    async fn refuse_manifests(&mut self, contents: Contents, error: String) {
+        let is_told = self.manifests.refused.as_ref().is_some_and(|(_, told)| *told == error);
+        self.manifests.refused = Some((contents, error.clone()));
+        if !is_told {
+            self.tell(SessionEvent::ManifestsRefused { error }).await;
+        }
     }
 
     /// Builds new plugins before the host is started or reloads, and makes it unload removed ones.

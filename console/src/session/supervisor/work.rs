@@ -19,7 +19,6 @@ use crate::format;
 use crate::host::operation::Operation;
 use crate::host::socket::HostChoice;
 use crate::session::Watch;
-use crate::session::cargo_flags::CargoFlags;
 use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::host_inputs::HostInputs;
 use crate::session::job::{Job, JobOutcome};
@@ -28,13 +27,16 @@ use crate::session::store::{self, Artifacts, Refused, StoredChoice};
 
 impl RunningJob {
     pub(super) fn is_build(&self) -> bool {
-        matches!(self.jobs[..], [Job::BuildHost | Job::BuildPlugin(_), ..])
+        self.jobs.first().is_some_and(Job::is_build)
     }
 }
 
 impl Supervisor {
     pub(super) async fn begin_next_job(&mut self) {
         while self.running.is_none() && self.ending.is_none() {
+            if self.waits_for_manifests() {
+                return;
+            }
             let Some(job) = self.queue.pop_front() else { return };
             if job == Job::ReloadIfBuilt && !(self.built_since_reload && self.client.is_some()) {
                 continue;
@@ -103,19 +105,9 @@ impl Supervisor {
         };
         self.is_built = false;
         let (events, report) = (self.events.clone(), self.report.clone());
-        let (manifests, command_line) = (self.manifests.clone(), self.options.cargo_flags.clone());
+        let cargo_flags = self.flags.host.clone();
         tokio::task::spawn_blocking(move || {
-            let package = match manifests.reopened(&package, &command_line) {
-                Some(Ok(changed)) => {
-                    // The session is over when this fails.
-                    let _ = report.blocking_send(Report::Reopened(Ok(changed.clone())));
-                    changed
-                }
-                // Cargo reports errors in a manifest.
-                Some(Err(_)) | None => package,
-            };
             let mut on_message = |message| tell(&events, &package.name, message);
-            let cargo_flags = CargoFlags::for_package(&package, &command_line).host;
             let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
             let built = build_host(&package, &options, &cancel, &mut on_message);
             let (outcome, product) = match built {

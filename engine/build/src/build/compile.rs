@@ -146,6 +146,15 @@ fn run_cargo(
         return Err(BuildError::cancelled(package.name));
     }
     let status = status.map_err(|error| {
+        // The system says the same of a missing directory as of a missing program.
+        if let Some(dir) = command.get_current_dir().filter(|dir| !dir.is_dir()) {
+            return BuildError::setup(format!(
+                "`{}` cannot be built: its directory {} is gone; bring it back, or change the path in the \
+                 manifest that names it",
+                package.name,
+                dir.display()
+            ));
+        }
         BuildError::setup(format!(
             "`{}` cannot be built, because cargo could not be run: {error}; is Rust installed, with \
              `cargo` on the PATH?",

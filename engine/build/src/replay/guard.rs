@@ -156,6 +156,15 @@ pub(crate) fn configuration_files(plugin: &PluginPackage) -> Vec<PathBuf> {
     dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name))).collect()
 }
 
+/// Whether the file at `path` decides about builds of `plugin` because of the directory that it is in: the plugin's
+/// own, or one around it.
+pub(super) fn is_of_ancestor(plugin: &PluginPackage, path: &Path) -> bool {
+    let dir = path
+        .parent()
+        .and_then(|dir| if dir.ends_with(".cargo") { dir.parent() } else { Some(dir) });
+    dir.is_some_and(|dir| plugin.dir.starts_with(dir))
+}
+
 /// Whether the file at `path` belongs to a package that cargo has downloaded from a registry or a repository.
 pub(super) fn is_downloaded(path: &Path) -> bool {
     home("CARGO_HOME", ".cargo")

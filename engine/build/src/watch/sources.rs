@@ -85,6 +85,10 @@ impl Sources {
         self.lists.iter().filter_map(|(_, list)| list.parent())
     }
 
+    pub(super) fn has_plugin(&self, name: &str) -> bool {
+        self.lists.iter().any(|(plugin, _)| plugin == name)
+    }
+
     pub(super) fn is_list(&self, path: &Path) -> bool {
         self.lists.iter().any(|(_, list)| list == path)
     }

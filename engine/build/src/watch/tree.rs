@@ -1,6 +1,7 @@
 //! The watched directories. They are kept up to date with the directories that exist.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,12 @@ pub(super) struct Tree {
     has_new_lists: bool,
     /// The hash of each source when it was last read, by its path without links; `None` if there is no file.
     known: HashMap<PathBuf, Option<blake3::Hash>>,
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree").field("watched", &self.watched).finish_non_exhaustive()
+    }
 }
 
 /// Whether to watch a directory again that is already watched.
@@ -67,6 +74,22 @@ impl Tree {
             has_new_lists: false,
             known: HashMap::new(),
         }
+    }
+
+    /// From now on, files belong to the plugins of `sources`. What belonged to other plugins stays watched, and
+    /// belongs to none.
+    pub(super) fn replace_sources(&mut self, sources: Sources) {
+        self.sources = sources;
+    }
+
+    /// The plugins that have to be built again when the file at `path` changes.
+    pub(super) fn owners_of(&self, path: &Path) -> BTreeSet<String> {
+        self.sources.owners_of_file(path)
+    }
+
+    /// Whether the sources of the plugin with this name are watched.
+    pub(super) fn is_watched_for(&self, name: &str) -> bool {
+        self.sources.has_plugin(name)
     }
 
     /// Watches all directories of sources that are not watched yet.

@@ -97,6 +97,18 @@ fn an_error_of_cargo_is_passed_on() {
 }
 
 #[test]
+fn a_directory_that_is_gone_is_not_taken_for_a_missing_cargo() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    let plugin = workspace.open_plugin("world");
+    std::fs::remove_dir_all(&plugin.dir).unwrap();
+    let error = build(&plugin).0.unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    let gone = format!("`world` cannot be built: its directory {} is gone", plugin.dir.display());
+    assert!(error.to_string().starts_with(&gone), "{error}");
+}
+
+#[test]
 fn a_host_is_built_as_a_program() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");

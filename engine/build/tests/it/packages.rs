@@ -121,7 +121,7 @@ fn a_broken_manifest_is_explained_by_cargo() {
 fn a_virtual_workspace_lists_its_hosts() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
-    assert_refused(&workspace, "", &["without a package", "none of its members"]);
+    assert_refused(&workspace, "", &["without a package", "none of the workspace's members"]);
     workspace.host("sample", "plugins = [\"world\"]");
     let sample = workspace.path("sample").display().to_string();
     assert_refused(&workspace, "", &["without a package", &sample, "`sample`"]);
@@ -134,7 +134,14 @@ fn the_error_for_a_host_without_plugins_lists_the_plugins_of_the_workspace() {
     workspace.package("plain", "", "");
     let parts = ["plain/Cargo.toml", "no [package.metadata.hotswap]", "workspace: `world`"];
     assert_refused(&workspace, "plain", &parts);
+    assert_refused(
+        &workspace,
+        "world",
+        &["`world` is a plugin and no host", "none of the workspace's"],
+    );
     workspace.host("sample", "plugins = []");
+    let sample = workspace.path("sample").display().to_string();
+    assert_refused(&workspace, "world", &["`world` is a plugin and no host", &sample]);
     assert_refused(&workspace, "sample", &["names no plugins", "workspace: `world`"]);
 }
 
@@ -183,6 +190,30 @@ fn a_host_needs_one_program() {
     assert_eq!(HostPackage::open(&workspace.path("sample")).unwrap().bin, "one");
     workspace.write("sample/src/bin/two.rs", "fn main() {}");
     assert_refused(&workspace, "sample", &["`one`, `two`", "default-run"]);
+}
+
+#[test]
+fn a_flag_chooses_the_hosts_program() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.host("sample", "plugins = [\"world\"]");
+    workspace.write("sample/src/bin/other.rs", "fn main() {}\n");
+    workspace.write("sample/src/bin/third.rs", "fn main() {}\n");
+    let open = |flags: &[&str]| {
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        HostPackage::open_with(&workspace.path("sample"), &flags)
+    };
+    for (flags, name) in [
+        (&[][..], "sample"),
+        (&["--bin", "other"], "other"),
+        (&["--bin=third", "--offline"], "third"),
+    ] {
+        let host = open(flags).unwrap();
+        assert_eq!(host.bin, name);
+        assert!(host.plugin_dir.ends_with(format!("hotswap/plugins/{name}")), "{host:?}");
+    }
+    let error = open(&["--bin", "fourth"]).unwrap_err().to_string();
+    assert!(error.contains("no program `fourth`") && error.contains("`other`"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Watchers watch the files that a build has read.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -67,6 +68,25 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
     fixture.workspace.write("texts/one.txt", "text-3");
     assert_eq!(changes.recv().unwrap(), name);
     assert!(changes.try_recv().is_err());
+}
+
+/// Cargo reads the settings of the directories around a workspace, too.
+#[test]
+fn settings_around_the_workspace_are_watched() {
+    let mut fixture = Fixture::new("set-from-above");
+    let name = [fixture.plugin.name.clone()];
+    exclude(&fixture, &name[0]);
+    let [manifest, lock] = ["set-from-above/Cargo.toml", "Cargo.lock"]
+        .map(|file| fs::read_to_string(fixture.workspace.path(file)).unwrap());
+    fixture.write("Cargo.toml", &format!("{manifest}\n[workspace]\n"));
+    fixture.write("Cargo.lock", &lock);
+    fixture.plugin = fixture.workspace.reopen(&name[0]);
+    assert_eq!(fixture.plugin.workspace_root, fixture.plugin.dir);
+    fixture.workspace.write(".cargo/config.toml", "[env]\nMOOD = \"good\"\n");
+    let (_watcher, changes) = watch(&fixture);
+    fixture.build();
+    fixture.workspace.write(".cargo/config.toml", "[env]\nMOOD = \"bad\"\n");
+    assert_eq!(changes.recv().unwrap(), name);
 }
 
 /// A failed build has no list of the files that the compiler has read.

@@ -297,3 +297,19 @@ fn a_package_behind_a_link_is_watched() {
     fixture.write("linked/src/lib.rs", "// newer");
     assert_eq!(changes.recv().unwrap(), ["cat"]);
 }
+
+#[test]
+fn other_packages_may_be_watched_from_now_on() {
+    let fixture = Fixture::new();
+    fixture.write("dog/src/lib.rs", "");
+    // Long enough for the change below not to be told before the packages are replaced.
+    let long = Duration::from_secs(2);
+    let (watcher, changes) = fixture.watch_with(Quiet { after_saves: long, within_saves: long });
+    fixture.write("world/src/lib.rs", "// changed");
+    let names = [("cat", "cat"), ("welt", "world"), ("dog", "dog")];
+    let others = names.map(|(name, dir)| watched(name, fixture.dir.path(), &[dir, "api"]));
+    watcher.watch(&others).unwrap();
+    assert_eq!(changes.recv().unwrap(), ["welt"]);
+    fixture.write("dog/src/lib.rs", "// changed");
+    assert_eq!(changes.recv().unwrap(), ["dog"]);
+}
