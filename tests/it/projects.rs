@@ -423,6 +423,33 @@ fn a_host_may_depend_on_the_crate_that_links_its_plugins_before_it_is_there() {
     }
 }
 
+#[test]
+fn a_host_is_outdated_once_its_manifest_says_something_else_about_its_code() {
+    let project = Project::new(&["one"], &["one", "two"]);
+    let mut run = project.run(&[]);
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
+    let is_outdated = || project.place().json(&["status"])["host_outdated"] == true;
+    // The list of plugins, the workspace's members, and comments change no code of the host.
+    project.list(&["one", "two"]);
+    run.wait_for_event("plugins_changed", |_| true);
+    let manifest = project.root().join("app/Cargo.toml");
+    let before = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, format!("# The host.\n{before}")).unwrap();
+    assert!(!is_outdated());
+    fs::write(&manifest, format!("{before}\n[features]\ndefault = [\"more\"]\nmore = []\n"))
+        .unwrap();
+    run.wait_for_event("host_outdated", |_| true);
+    assert!(is_outdated());
+    fs::write(&manifest, &before).unwrap();
+    assert!(!is_outdated(), "it is again as the host was built");
+    let config = project.root().join(".cargo/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    let of_config = fs::read_to_string(&config).unwrap_or_default();
+    fs::write(&config, format!("{of_config}\n[profile.dev]\ndebug-assertions = false\n")).unwrap();
+    assert!(is_outdated());
+}
+
 /// The files in a text: each is a code block after a line with its path.
 fn files_in(text: &str) -> Vec<(&str, &str)> {
     let blocks = text.split("\n```\n").filter_map(|part| {

@@ -1,4 +1,4 @@
-//! The sources that a host was compiled from, which show whether it is older than its sources. The list is kept
+//! The sources and settings that a host was compiled from, which show whether it is older than its sources. The list is kept
 //! beside the artifacts, so that every command can use it.
 
 use std::collections::BTreeMap;
@@ -6,6 +6,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
+use hotswap_build::HostPackage;
 use hotswap_protocol::HostInfo;
 use serde::{Deserialize, Serialize};
 
@@ -13,22 +14,31 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct HostInputs {
     files: BTreeMap<PathBuf, Option<u64>>,
+    /// The manifests and settings.
+    #[serde(default)]
+    settings: BTreeMap<PathBuf, Option<u64>>,
 }
 
 impl HostInputs {
-    /// Reads the list that cargo keeps beside a program.
-    pub fn of(executable: &Path) -> Self {
+    /// Reads the list that cargo keeps beside the program of a package, and the package's settings.
+    pub fn of(executable: &Path, package: &HostPackage) -> Self {
         let list = fs::read_to_string(executable.with_extension("d")).unwrap_or_default();
-        let files = inputs(&list).into_iter().map(|file| {
-            let content = content(&file);
-            (file, content)
-        });
-        Self { files: files.collect() }
+        let of = |files: Vec<PathBuf>, read: fn(&Path) -> Option<u64>| {
+            files.into_iter().map(|file| (file.clone(), read(&file))).collect()
+        };
+        Self { files: of(inputs(&list), content), settings: of(package.setting_files(), setting) }
     }
 
-    /// Whether the content of a file has changed; `false` if there is no list.
+    /// Whether the content of a file has changed; `true` if there is no list.
     pub fn have_changed(&self) -> bool {
-        self.files.is_empty() || self.files.iter().any(|(file, was)| content(file) != *was)
+        self.files.is_empty()
+            || self.files.iter().any(|(file, was)| content(file) != *was)
+            || self.settings_have_changed()
+    }
+
+    /// Whether a manifest or a settings file has changed so that it matters.
+    pub fn settings_have_changed(&self) -> bool {
+        self.settings.iter().any(|(file, was)| setting(file) != *was)
     }
 }
 
@@ -38,6 +48,10 @@ struct Started {
     pid: u32,
     inputs: HostInputs,
 }
+
+/// The tables of a manifest that do not change the code of a program.
+const WITHOUT_EFFECT: [&str; 6] =
+    ["workspace", "dev-dependencies", "test", "bench", "example", "lints"];
 
 /// The file with the host's sources, in a plugin directory.
 const FILE: &str = ".hotswap-host-inputs.json";
@@ -60,6 +74,27 @@ pub(crate) fn is_outdated(host: &HostInfo) -> Option<bool> {
 fn content(file: &Path) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     fs::read(file).ok()?.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// A hash of what a manifest or a settings file says about the code of a program. The list of plugins, the members of a
+/// workspace, and dependencies of tests do not count.
+fn setting(file: &Path) -> Option<u64> {
+    let content = fs::read_to_string(file).ok()?;
+    let mut hasher = DefaultHasher::new();
+    match content.parse::<toml::Table>() {
+        Ok(mut table) => {
+            table.retain(|name, _| WITHOUT_EFFECT.iter().all(|it| *name != **it));
+            if let Some(toml::Value::Table(package)) = table.get_mut("package")
+                && let Some(metadata) = package.remove("metadata")
+            {
+                let flags = metadata.get("hotswap").and_then(|its| its.get("cargo-flags"));
+                flags.map(ToString::to_string).hash(&mut hasher);
+            }
+            table.to_string().hash(&mut hasher);
+        }
+        Err(_) => content.hash(&mut hasher),
+    }
     Some(hasher.finish())
 }
 

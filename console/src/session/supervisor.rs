@@ -527,7 +527,7 @@ impl Supervisor {
         // A change may have been noticed before the manifests gave its plugin another name.
         plugins.retain(|name| self.package.as_ref().is_some_and(|it| find(it, name).is_some()));
         self.read_changed_manifests();
-        if is_hosts {
+        if is_hosts || !self.is_outdated && self.host_inputs.settings_have_changed() {
             self.host_sources_changed(&plugins).await;
         }
         if plugins.is_empty() {

@@ -9,6 +9,7 @@ use cargo_metadata::{Package, Target, TargetKind};
 use crate::BuildError;
 use crate::host_metadata::HostMetadata;
 use crate::included::IncludedFiles;
+use crate::replay::{configuration_files, toolchain_files};
 use crate::store::Store;
 use crate::workspace::{
     Workspace, compiles, depends_on_plugin_api, find_manifest, list, reaches_plugin_api,
@@ -152,6 +153,17 @@ impl HostPackage {
             included: IncludedFiles::default(),
             package_count: self.package_count,
         }
+    }
+
+    /// The files that decide how cargo compiles the host, beside its sources: the manifests of the package, of its path
+    /// dependencies and of the workspace, and the files with cargo's configuration and with the toolchain. Files that
+    /// do not exist are included.
+    pub fn setting_files(&self) -> Vec<PathBuf> {
+        let dirs = self.source_dirs.iter().chain([&self.workspace_root]);
+        let mut files: Vec<PathBuf> = dirs.map(|dir| dir.join("Cargo.toml")).collect();
+        files.extend(configuration_files(&self.dir));
+        files.extend(toolchain_files(&self.dir));
+        files
     }
 }
 

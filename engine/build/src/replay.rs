@@ -39,7 +39,7 @@ use crate::replay::bases::KeptBase;
 pub(crate) use crate::replay::bases::NewBuild;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
-pub(crate) use crate::replay::guard::configuration_files;
+pub(crate) use crate::replay::guard::{configuration_files, toolchain_files};
 pub(crate) use crate::replay::input::Moment;
 use crate::replay::input::{Input, Stat};
 pub(crate) use crate::replay::invocation::Notes;

@@ -112,7 +112,7 @@ impl Supervisor {
             let built = build_host(&package, &options, &cancel, &mut on_message);
             let (outcome, product) = match built {
                 Ok(path) => {
-                    let inputs = HostInputs::of(&path);
+                    let inputs = HostInputs::of(&path, &package);
                     let summary = path.display().to_string();
                     (JobOutcome::done(summary), Product::Executable(path, inputs))
                 }

@@ -97,7 +97,7 @@ impl<'a> Batch<'a> {
         });
         let members = members.collect();
         let jobs = plugins.first().map(|(plugin, options)| {
-            Jobs::of(&options.cargo_flags, &replay::configuration_files(plugin))
+            Jobs::of(&options.cargo_flags, &replay::configuration_files(&plugin.dir))
         });
         let jobs = jobs.unwrap_or_else(|| Jobs::of(&[], &[]));
         Self { cancel, jobs, places, members, broken: BTreeMap::new() }

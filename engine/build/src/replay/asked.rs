@@ -47,6 +47,6 @@ impl Asked {
 }
 
 fn configurations(plugin: &PluginPackage) -> Vec<PathBuf> {
-    let files = guard::configuration_files(plugin);
+    let files = guard::configuration_files(&plugin.dir);
     files.into_iter().filter(|file| file.exists()).collect()
 }

@@ -56,7 +56,7 @@ pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<St
         let key = unrecordable_key(&fs::read_to_string(&path).ok()?)?;
         Some(format!("{} sets `{key}`", path.display()))
     };
-    configuration_files(plugin)
+    configuration_files(&plugin.dir)
         .into_iter()
         .find_map(in_file)
         .or_else(|| unrecordable_argument(plugin, cargo))
@@ -97,7 +97,7 @@ pub(super) fn files(
     compiler: &Path,
     cargo: &Command,
 ) -> BTreeSet<PathBuf> {
-    let mut files: BTreeSet<PathBuf> = configuration_files(plugin).into_iter().collect();
+    let mut files: BTreeSet<PathBuf> = configuration_files(&plugin.dir).into_iter().collect();
     for dir in dirs.iter().chain([&plugin.workspace_root]) {
         files.extend(manifests(dir));
     }
@@ -105,9 +105,7 @@ pub(super) fn files(
     let found = dirs.iter().flat_map(|dir| FOUND_BY_NAME.map(|name| dir.join(name)));
     files.extend(found.filter(|path| !path.exists()));
     files.insert(plugin.workspace_root.join("Cargo.lock"));
-    for dir in plugin.dir.ancestors() {
-        files.extend(["rust-toolchain", "rust-toolchain.toml"].map(|name| dir.join(name)));
-    }
+    files.extend(toolchain_files(&plugin.dir));
     files.extend(home("RUSTUP_HOME", ".rustup").map(|dir| dir.join("settings.toml")));
     files.insert(compiler.to_owned());
     files.extend(find_program(cargo.get_program()));
@@ -130,7 +128,7 @@ pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
 
 /// The files whose hash [`settings`] is, including files that do not exist.
 pub(super) fn setting_files(plugin: &PluginPackage, package_dir: &Path) -> Vec<PathBuf> {
-    let mut files = configuration_files(plugin);
+    let mut files = configuration_files(&plugin.dir);
     files.extend(manifests(package_dir));
     files.push(plugin.workspace_root.join("Cargo.lock"));
     files
@@ -149,9 +147,15 @@ pub(super) fn named_workspace(dir: &Path) -> Option<PathBuf> {
     Some(dir.join(manifest.get("package")?.get("workspace")?.as_str()?))
 }
 
-/// The configuration files of cargo for a package, in the order of their precedence.
-pub(crate) fn configuration_files(plugin: &PluginPackage) -> Vec<PathBuf> {
-    let dirs = plugin.dir.ancestors().map(|dir| dir.join(".cargo"));
+/// The files that may name the toolchain for a package in `dir`.
+pub(crate) fn toolchain_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    dir.ancestors()
+        .flat_map(|dir| ["rust-toolchain", "rust-toolchain.toml"].map(|name| dir.join(name)))
+}
+
+/// The configuration files of cargo for a package in `dir`, in the order of their precedence.
+pub(crate) fn configuration_files(dir: &Path) -> Vec<PathBuf> {
+    let dirs = dir.ancestors().map(|dir| dir.join(".cargo"));
     let dirs = dirs.chain(home("CARGO_HOME", ".cargo"));
     dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name))).collect()
 }
