@@ -142,7 +142,7 @@ fn a_server_that_lost_its_data_or_has_an_old_copy_rolls_no_host_back() {
     let error = hosts.place.refusal(1, &[&["fleet", "status"], &named[..]].concat());
     assert!(error["message"].as_str().unwrap().contains("the server has nothing of it"), "{error}");
     hosts.json(&["init"]);
-    hosts.agent.wait_for_text("the fleet here is games of");
+    hosts.agent.wait_for_text("the fleet here is now games, made at");
     let mut revisions = hosts.revisions();
     revisions.sort();
     assert_eq!(revisions, ["2", "2", "3"]);
