@@ -14,19 +14,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct HostInputs {
     files: BTreeMap<PathBuf, Option<u64>>,
-    /// The manifests and settings.
+    /// The manifests and settings: the content of each, and what it says about the code.
     #[serde(default)]
-    settings: BTreeMap<PathBuf, Option<u64>>,
+    settings: BTreeMap<PathBuf, (Option<u64>, Option<u64>)>,
 }
 
 impl HostInputs {
     /// Reads the list that cargo keeps beside the program of a package, and the package's settings.
     pub fn of(executable: &Path, package: &HostPackage) -> Self {
         let list = fs::read_to_string(executable.with_extension("d")).unwrap_or_default();
-        let of = |files: Vec<PathBuf>, read: fn(&Path) -> Option<u64>| {
-            files.into_iter().map(|file| (file.clone(), read(&file))).collect()
-        };
-        Self { files: of(inputs(&list), content), settings: of(package.setting_files(), setting) }
+        let files = inputs(&list).into_iter().map(|file| {
+            let content = content(&file);
+            (file, content)
+        });
+        let settings = package.setting_files().into_iter().map(|file| {
+            let is = (content(&file), setting(&file));
+            (file, is)
+        });
+        Self { files: files.collect(), settings: settings.collect() }
     }
 
     /// Whether the content of a file has changed; `true` if there is no list.
@@ -36,9 +41,11 @@ impl HostInputs {
             || self.settings_have_changed()
     }
 
-    /// Whether a manifest or a settings file has changed so that it matters.
+    /// Whether a manifest or a settings file has changed so that it matters. Each save asks this, so that only files
+    /// with another content are parsed.
     pub fn settings_have_changed(&self) -> bool {
-        self.settings.iter().any(|(file, was)| setting(file) != *was)
+        let mut settings = self.settings.iter();
+        settings.any(|(file, (was, said))| content(file) != *was && setting(file) != *said)
     }
 }
 
