@@ -194,7 +194,6 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     let is_told = shared.watch(Arc::clone(&news)).await?;
     let mut look_at = Instant::now();
     let mut glance = None;
-    let mut pause = LOOK;
     loop {
         serving.retain(|_, task| !task.is_finished());
         for path in socket::sockets() {
@@ -223,10 +222,6 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         if has_to_look || look_at <= Instant::now() {
             let turns = !is_told && shared.store(Store::may_declare).await.unwrap_or(false);
             let looked = shared.look(&declare, turns.then_some(&options.by)).await;
-            pause = match &looked {
-                Ok(Progress::Underway) => LOOK_UNDERWAY,
-                _ => LOOK,
-            };
             look_at = Instant::now()
                 + match &looked {
                     Ok(Progress::Underway) => Duration::ZERO,
@@ -243,6 +238,8 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
             let _ = shared.told.send(Told::Trouble(trouble)).await;
         }
         last_trouble = trouble;
+        // While a rollout is underway, the next look is due at once.
+        let pause = if look_at <= Instant::now() { LOOK_UNDERWAY } else { LOOK };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = news.is_there.notified() => {}
