@@ -68,9 +68,7 @@ fn started(project: &Project, args: &[&str]) -> Process {
 
 /// Waits until the session knows what serves: an earlier save has no version to patch.
 fn wait_until_it_serves(run: &mut Process) {
-    run.wait_for_event("connected", |_| true);
     run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 1);
-    run.wait_for_host("child=");
 }
 
 #[test]

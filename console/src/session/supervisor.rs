@@ -588,6 +588,7 @@ impl Supervisor {
             LinkEvent::Connected(client) => {
                 let host = client.host().clone();
                 self.client = Some(client);
+                self.patches.connected();
                 // A host that has just died cannot be opened again.
                 self.last_calls = LastCalls::of(&host).or(self.last_calls.take());
                 if self.package.is_some() {
@@ -611,7 +612,7 @@ impl Supervisor {
             }
             LinkEvent::Reloads(reloads) => self.tell(SessionEvent::Reloads(reloads)).await,
             LinkEvent::Engine(mut event) => {
-                self.patches.explain(&mut event);
+                self.patches.hear(&mut event);
                 self.tell(SessionEvent::Engine(event)).await;
             }
             LinkEvent::Lost(reason) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hotswap_build::{BuildId, Built};
-use hotswap_protocol::{Event, Outcome, Snapshot, same_plugin};
+use hotswap_protocol::{Event, Outcome, ReloadReport, Snapshot, same_plugin};
 
 use super::Supervisor;
 use crate::session::event::SessionEvent;
@@ -16,6 +16,8 @@ pub(super) struct Patches {
     pub are_made: bool,
     /// The builds that were loaded as a whole and serve, by plugin.
     bases: HashMap<String, BuildId>,
+    /// The generation to which these builds belong.
+    generation: u64,
     /// Why the last build of a plugin cannot be loaded as a patch.
     reasons: HashMap<String, String>,
 }
@@ -25,13 +27,39 @@ impl Patches {
         Self { are_made, ..Self::default() }
     }
 
-    /// Records what serves.
+    /// Forgets what served in another host.
+    pub(super) fn connected(&mut self) {
+        self.bases.clear();
+        self.generation = 0;
+    }
+
+    /// Records what serves, unless a later reload was already reported.
     pub(super) fn look(&mut self, snapshot: &Snapshot) {
+        if snapshot.generation < self.generation {
+            return;
+        }
+        self.generation = snapshot.generation;
         self.bases.clear();
         for plugin in &snapshot.plugins {
             let base = plugin.active().map(|it| it.base_build_id.as_ref().unwrap_or(&it.build_id));
             if let Some(base) = base.and_then(|base| base.parse().ok()) {
                 self.bases.insert(plugin.name.clone(), base);
+            }
+        }
+    }
+
+    /// Records what a reload loaded, unless a later state is known: the next save may come before the next snapshot.
+    fn reloaded(&mut self, report: &ReloadReport) {
+        if report.generation <= self.generation {
+            return;
+        }
+        self.generation = report.generation;
+        for plugin in &report.plugins {
+            let is_whole =
+                matches!(plugin.outcome, Outcome::Ok | Outcome::Added | Outcome::Rebound);
+            let build = plugin.build_id.as_ref().filter(|_| is_whole);
+            if let Some(build) = build.and_then(|build| build.parse().ok()) {
+                self.bases.insert(plugin.name.clone(), build);
             }
         }
     }
@@ -50,9 +78,11 @@ impl Patches {
         };
     }
 
-    /// Adds to a reload's report why plugins were loaded as a whole, which only this session knows.
-    pub(super) fn explain(&mut self, event: &mut Event) {
+    /// Records what a reload loaded, and adds to its report why plugins were loaded as a whole, which only this
+    /// session knows.
+    pub(super) fn hear(&mut self, event: &mut Event) {
         let Event::ReloadFinished { report, .. } = event else { return };
+        self.reloaded(report);
         for plugin in &mut report.plugins {
             let why = self.reasons.remove(&plugin.name);
             if plugin.outcome == Outcome::Ok && plugin.not_patched.is_none() {
@@ -81,4 +111,53 @@ impl Supervisor {
 /// Why a build cannot be loaded as a patch; `None` if it can, or if no patch was requested.
 pub(super) fn not_patched(built: &Built) -> Option<String> {
     built.patch.as_ref()?.as_ref().err().map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn snapshot(generation: u64, build: u64) -> Snapshot {
+        let version = json!({
+            "version": 1, "state": "active", "detail": "active", "build_id": format!("{build:032x}"),
+            "crate_version": "0.1.0", "loaded_at_ms": 0, "size_bytes": 0, "calls": 0,
+        });
+        let host = json!({
+            "name": "app", "pid": 1, "started_at_ms": 0, "plugin_dir": "", "staging_dir": "", "socket": "",
+            "engine_version": "0.1.0", "toolchain": "",
+        });
+        let plugins = json!([{ "name": "one", "versions": [version] }]);
+        let snapshot = json!({ "host": host, "generation": generation, "plugins": plugins });
+        serde_json::from_value(snapshot).unwrap()
+    }
+
+    fn finished(generation: u64, outcome: Outcome, build: u64) -> Event {
+        let build_id = format!("{build:032x}");
+        let plugins = json!([{ "name": "one", "outcome": outcome, "build_id": build_id }]);
+        let report = json!({ "generation": generation, "plugins": plugins });
+        Event::ReloadFinished { at_ms: 0, report: serde_json::from_value(report).unwrap() }
+    }
+
+    #[test]
+    fn a_reload_and_a_snapshot_tell_in_any_order_what_can_be_patched() {
+        let mut patches = Patches::new(true);
+        let base = |patches: &Patches| patches.base("one").map(|id| id.to_string());
+        let id = |build: u64| Some(format!("{build:032x}"));
+        assert_eq!(base(&patches), None);
+        patches.hear(&mut finished(1, Outcome::Added, 1));
+        assert_eq!(base(&patches), id(1), "before the first snapshot");
+        patches.look(&snapshot(0, 9));
+        assert_eq!(base(&patches), id(1), "the snapshot was taken before the reload");
+        patches.hear(&mut finished(2, Outcome::Patched, 2));
+        assert_eq!(base(&patches), id(1), "a patch does not change what was loaded");
+        patches.look(&snapshot(4, 4));
+        patches.hear(&mut finished(3, Outcome::Ok, 3));
+        assert_eq!(base(&patches), id(4), "the report is older than the snapshot");
+        patches.connected();
+        assert_eq!(base(&patches), None);
+        patches.look(&snapshot(1, 5));
+        assert_eq!(base(&patches), id(5), "another host counts anew");
+    }
 }
