@@ -28,8 +28,8 @@ impl HostInputs {
             (file, content)
         });
         let settings = package.setting_files().into_iter().map(|file| {
-            let is = (content(&file), setting(&file));
-            (file, is)
+            let hashes = (content(&file), setting(&file));
+            (file, hashes)
         });
         Self { files: files.collect(), settings: settings.collect() }
     }
@@ -45,7 +45,9 @@ impl HostInputs {
     /// with another content are parsed.
     pub fn settings_have_changed(&self) -> bool {
         let mut settings = self.settings.iter();
-        settings.any(|(file, (was, said))| content(file) != *was && setting(file) != *said)
+        settings.any(|(file, (content_then, setting_then))| {
+            content(file) != *content_then && setting(file) != *setting_then
+        })
     }
 }
 
@@ -64,7 +66,7 @@ const WITHOUT_EFFECT: [&str; 6] =
 const FILE: &str = ".hotswap-host-inputs.json";
 
 /// Stores the sources of a host that was started.
-pub(super) fn keep(plugin_dir: &Path, pid: u32, inputs: &HostInputs) {
+pub(super) fn save(plugin_dir: &Path, pid: u32, inputs: &HostInputs) {
     let started = Started { pid, inputs: inputs.clone() };
     // If it cannot be written, the event still reports changes.
     let _ = serde_json::to_vec(&started).map(|text| fs::write(plugin_dir.join(FILE), text));
@@ -74,8 +76,8 @@ pub(super) fn keep(plugin_dir: &Path, pid: u32, inputs: &HostInputs) {
 pub(crate) fn is_outdated(host: &HostInfo) -> Option<bool> {
     let text = fs::read(host.plugin_dir.join(FILE)).ok()?;
     let started: Started = serde_json::from_slice(&text).ok()?;
-    let is_it = started.pid == host.pid && !started.inputs.files.is_empty();
-    is_it.then(|| started.inputs.have_changed())
+    let is_known = started.pid == host.pid && !started.inputs.files.is_empty();
+    is_known.then(|| started.inputs.have_changed())
 }
 
 fn content(file: &Path) -> Option<u64> {

@@ -20,14 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{LogLine, OutputStream, SessionEvent};
 use super::output::drain;
-use super::stops::{Started, tell_stops};
+use super::stops::{Started, report_stops};
 use crate::host::HostExit;
 use crate::host::socket::process_lives;
 
 /// How long a host may take to end after SIGTERM, and then the processes that it started.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How often to check whether the processes that the host started have ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A host that the session started. Dropping this does not end the host.
 pub(super) struct HostProcess {
@@ -180,7 +180,7 @@ async fn wait(
     let status = tokio::select! {
         status = child.wait() => status,
         () = stop.cancelled() => end(&mut *child, group, &events).await,
-        never = tell_stops(started, &events) => match never {},
+        never = report_stops(started, &events) => match never {},
     };
     let exit = match status {
         Ok(status) => HostExit { code: status.code(), signal: status.signal() },
@@ -201,14 +201,14 @@ async fn end(
     // The child is not reaped yet, so its id is still valid. A wrapper around the host may not pass signals on, so
     // the whole group gets it.
     if let Some(group) = group {
-        tell_terminated("the host is to end", events).await;
+        send_terminated("the host is to end", events).await;
         terminate(group);
     }
     match tokio::time::timeout(STOP_GRACE, child.wait()).await {
         Ok(status) => status,
         Err(_) => {
             let what = "the host did not end within 5 s of SIGTERM";
-            tell_killed(what, events).await;
+            send_killed(what, events).await;
             if let Some(group) = group {
                 let _ = kill_process_group(group, Signal::KILL);
             }
@@ -223,17 +223,17 @@ async fn end_group(group: Pid, events: &mpsc::Sender<SessionEvent>) {
     if test_kill_process_group(group).is_err() {
         return;
     }
-    tell_terminated("processes that the host started are to end", events).await;
+    send_terminated("processes that the host started are to end", events).await;
     terminate(group);
     let deadline = Instant::now() + STOP_GRACE;
     while test_kill_process_group(group).is_ok() {
         if Instant::now() > deadline {
             let what = "processes that the host started did not end within 5 s of SIGTERM";
-            tell_killed(what, events).await;
+            send_killed(what, events).await;
             let _ = kill_process_group(group, Signal::KILL);
             return;
         }
-        sleep(LOOK_AGAIN).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -243,12 +243,12 @@ fn terminate(group: Pid) {
     let _ = kill_process_group(group, Signal::CONT);
 }
 
-async fn tell_terminated(reason: &str, events: &mpsc::Sender<SessionEvent>) {
+async fn send_terminated(reason: &str, events: &mpsc::Sender<SessionEvent>) {
     // The session is over when this fails.
     let _ = events.send(SessionEvent::HostTerminated { reason: reason.to_owned() }).await;
 }
 
-async fn tell_killed(reason: &str, events: &mpsc::Sender<SessionEvent>) {
+async fn send_killed(reason: &str, events: &mpsc::Sender<SessionEvent>) {
     // The session is over when this fails.
     let _ = events.send(SessionEvent::HostKilled { reason: reason.to_owned() }).await;
 }

@@ -15,7 +15,7 @@ use super::event::SessionEvent;
 use crate::host::{process::Stat, socket};
 
 /// How often a host is checked that is not a child of this process: the system notifies only its parent.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A program that was started. It is the host, or it has started the host.
 pub(super) struct Started {
@@ -33,11 +33,11 @@ struct State {
     of_host: Option<i32>,
     /// The last result for a traced process, which is stopped for moments all the time.
     traced: Option<i32>,
-    told: Option<i32>,
+    reported: Option<i32>,
 }
 
 /// Sends an event whenever the host is stopped or continued.
-pub(super) async fn tell_stops(
+pub(super) async fn report_stops(
     started: Option<Started>,
     events: &mpsc::Sender<SessionEvent>,
 ) -> Infallible {
@@ -50,23 +50,23 @@ pub(super) async fn tell_stops(
         // Another task reaps a host that has ended.
         while let Ok(Some(status)) = waitid(WaitId::Pid(started.child), options) {
             state.of_child = status.stopping_signal();
-            state.tell(events).await;
+            state.report(events).await;
         }
         if let Some(host) = started.host() {
-            state.look_at(host);
-            state.tell(events).await;
+            state.update(host);
+            state.report(events).await;
         }
         started.wait(&mut changed).await;
     }
 }
 
 impl State {
-    async fn tell(&mut self, events: &mpsc::Sender<SessionEvent>) {
+    async fn report(&mut self, events: &mpsc::Sender<SessionEvent>) {
         let stopped = self.of_child.or(self.of_host);
-        if stopped == self.told {
+        if stopped == self.reported {
             return;
         }
-        self.told = stopped;
+        self.reported = stopped;
         let event = match stopped {
             Some(signal) => SessionEvent::HostStopped { signal },
             None => SessionEvent::HostContinued,
@@ -75,8 +75,8 @@ impl State {
         let _ = events.send(event).await;
     }
 
-    fn look_at(&mut self, host: u32) {
-        let Look { stopped, is_traced } = Look::at(host);
+    fn update(&mut self, host: u32) {
+        let ProcessState { stopped, is_traced } = ProcessState::at(host);
         let before = std::mem::replace(&mut self.traced, stopped.filter(|_| is_traced));
         self.of_host = stopped.filter(|_| !is_traced || before == stopped);
     }
@@ -113,7 +113,7 @@ impl Started {
         }
         tokio::select! {
             _ = changed.recv() => {}
-            () = sleep(LOOK) => {}
+            () = sleep(POLL_INTERVAL) => {}
         }
     }
 }
@@ -132,13 +132,13 @@ fn children(process: u32) -> Vec<u32> {
 
 /// The state of a process as the system shows it.
 #[derive(Debug, PartialEq, Eq)]
-struct Look {
+struct ProcessState {
     /// The signal that stopped it; 0 if it is not known which.
     stopped: Option<i32>,
     is_traced: bool,
 }
 
-impl Look {
+impl ProcessState {
     fn at(process: u32) -> Self {
         Self::of(&Stat::of(process))
     }
@@ -171,9 +171,12 @@ mod tests {
             ("t", 21, Some(21), true),
             ("t", 5, None, true),
         ] {
-            let found = Look::of(&Stat::parse(&line(state, code)));
-            assert_eq!(found, Look { stopped, is_traced }, "{state} {code}");
+            let found = ProcessState::of(&Stat::parse(&line(state, code)));
+            assert_eq!(found, ProcessState { stopped, is_traced }, "{state} {code}");
         }
-        assert_eq!(Look::of(&Stat::parse("")), Look { stopped: None, is_traced: false });
+        assert_eq!(
+            ProcessState::of(&Stat::parse("")),
+            ProcessState { stopped: None, is_traced: false }
+        );
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Artifacts {
     /// The last build of each plugin that served.
     pub good: HashMap<String, String>,
     /// The steps of loads during which the host ended.
-    pub deadly: Vec<InFlightCall>,
+    pub fatal_calls: Vec<InFlightCall>,
 }
 
 impl Artifacts {
@@ -74,9 +74,9 @@ impl Artifacts {
         let left_out = self.files().into_iter().filter_map(|(path, _)| {
             let facts = inspect(&path).ok()?;
             let plugin = facts.name.to_string();
-            let deadly = self.deadly(&plugin, &facts.build_id.to_string())?;
-            let activity = deadly.activity.map_or("its load", Activity::as_str);
-            let version = version_label(deadly.version, deadly.patch);
+            let fatal = self.fatal_call(&plugin, &facts.build_id.to_string())?;
+            let activity = fatal.activity.map_or("its load", Activity::as_str);
+            let version = version_label(fatal.version, fatal.patch);
             let reason = format!("the host ended in {activity} of {version}");
             let refused = self.replaced(plugin, reason);
             if refused.instead.is_none() {
@@ -106,7 +106,7 @@ impl Artifacts {
         let served = served.map(|(_, build_id)| build_id.clone());
         let stored = || builds(&self.store_dir, &plugin).unwrap_or_default().into_iter();
         let candidates = served.into_iter().chain(stored().map(|build| build.build_id));
-        let build_id = candidates.into_iter().find(|id| self.deadly(&plugin, id).is_none());
+        let build_id = candidates.into_iter().find(|id| self.fatal_call(&plugin, id).is_none());
         let instead = build_id.filter(|build_id| {
             let choice = StoredChoice { plugin: plugin.clone(), build_id: build_id.clone() };
             install(&self.plugin_dir, &self.store_dir, &[choice]).is_ok()
@@ -115,11 +115,11 @@ impl Artifacts {
     }
 
     /// The step in which the host ended while it loaded this build.
-    fn deadly(&self, plugin: &str, build_id: &str) -> Option<&InFlightCall> {
-        let is_it = |call: &&InFlightCall| {
+    fn fatal_call(&self, plugin: &str, build_id: &str) -> Option<&InFlightCall> {
+        let is_of_build = |call: &&InFlightCall| {
             same_plugin(&call.plugin, plugin) && call.build_id.as_deref() == Some(build_id)
         };
-        self.deadly.iter().find(is_it)
+        self.fatal_calls.iter().find(is_of_build)
     }
 }
 

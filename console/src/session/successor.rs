@@ -9,7 +9,7 @@ use crate::host::process::Stat;
 use crate::host::socket::{self, HostChoice};
 
 /// How often to check, because no event announces a new host.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How much time may pass between the end of a host and its notice.
 const NOTICED_AFTER: Duration = Duration::from_secs(5);
 
@@ -24,7 +24,7 @@ pub(super) async fn wait_for(ended: &HostInfo, client_name: &str) -> HostInfo {
     let is_alike = |host: &HostInfo| host.name == ended.name && host.plugin_dir == ended.plugin_dir;
     let same_place = HostChoice::Socket(ended.socket.clone());
     loop {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
         let there = match same_place.connect(client_name).await {
             Ok((client, _)) => vec![client.host().clone()],
             Err(_) => socket::hosts(client_name).await,

@@ -24,8 +24,8 @@ use crate::host::client::Client;
 use crate::host::last_calls::LastCalls;
 use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
-use early::Ahead;
-use installed::{Installed, Seen};
+use early::ServedEarly;
+use installed::{DirContent, Installed};
 use manifests::{Manifests, Reopened};
 use pace::Pace;
 use patches::Patches;
@@ -57,7 +57,7 @@ enum Report {
     /// Cargo has reviewed builds without cargo.
     Reviewed(Reviewed),
     /// The plugin directory was read.
-    Installed(Seen),
+    Installed(DirContent),
     /// The manifests were read again.
     Reopened(Box<Reopened>),
     Exited(HostExit),
@@ -115,7 +115,7 @@ struct Supervisor {
     saves: HashMap<String, Instant>,
     paces: HashMap<String, Pace>,
     patches: Patches,
-    ahead: Ahead,
+    served_early: ServedEarly,
     reviews: Reviews,
     /// Whether an artifact was installed since the last reload.
     built_since_reload: bool,
@@ -128,7 +128,7 @@ struct Supervisor {
     /// The last build of each plugin that served, as far as the session knows.
     good: HashMap<String, String>,
     /// The steps of loads during which a host of this session ended. Their builds are not loaded again.
-    deadly: Vec<InFlightCall>,
+    fatal_calls: Vec<InFlightCall>,
     /// The host that was attached to.
     attached: Option<HostInfo>,
     /// Ends the connection, or the wait for one, when dropped.
@@ -155,7 +155,7 @@ pub(super) async fn supervise(
     let mut session = Supervisor {
         plugin_dir: options.plugin_dir.clone(),
         patches: Patches::new(options.patch),
-        ahead: Ahead::default(),
+        served_early: ServedEarly::default(),
         options,
         events,
         logs,
@@ -185,7 +185,7 @@ pub(super) async fn supervise(
         last_calls: None,
         calls: CancellationToken::new(),
         good: HashMap::new(),
-        deadly: Vec::new(),
+        fatal_calls: Vec::new(),
         attached: None,
         link: None,
         ending: None,
@@ -196,20 +196,20 @@ pub(super) async fn supervise(
         let quiet = tokio::time::sleep_until(review_at.unwrap_or_else(tokio::time::Instant::now));
         tokio::select! {
             order = orders.recv(), if session.ending.is_none() => {
-                session.obey(order.unwrap_or(Order::End)).await;
+                session.handle_order(order.unwrap_or(Order::End)).await;
             }
-            Some(report) = reports.recv() => session.hear(report).await,
-            Some(event) = link_events.recv() => session.hear_link(event).await,
+            Some(report) = reports.recv() => session.handle_report(report).await,
+            Some(event) = link_events.recv() => session.handle_link_event(event).await,
             () = quiet, if review_at.is_some() => session.begin_review(),
         }
         session.begin_next_job().await;
     }
     let error = session.ending.take().flatten();
-    session.tell(SessionEvent::Ended { error }).await;
+    session.send_event(SessionEvent::Ended { error }).await;
 }
 
 impl Supervisor {
-    async fn tell(&mut self, event: SessionEvent) {
+    async fn send_event(&mut self, event: SessionEvent) {
         if self.events.send(event).await.is_err() && self.ending.is_none() {
             // There will be no more orders.
             self.end(None);
@@ -228,7 +228,7 @@ impl Supervisor {
         self.ending = Some(error);
         self.stop_watching();
         self.queue.clear();
-        self.put_off_review();
+        self.postpone_review();
         self.cancel_running();
         if let Some(process) = &self.process {
             process.stop();
@@ -251,7 +251,7 @@ impl Supervisor {
             Target::Executable(path) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let plugin_dir = self.plugin_dir.clone();
-                self.tell(SessionEvent::Opened {
+                self.send_event(SessionEvent::Opened {
                     name,
                     package_dir: None,
                     plugin_dir,
@@ -269,7 +269,7 @@ impl Supervisor {
         }
     }
 
-    async fn opened(&mut self, mut package: HostPackage) {
+    async fn handle_opened(&mut self, mut package: HostPackage) {
         self.flags = CargoFlags::for_package(&package, &self.options.cargo_flags);
         self.flags.apply(&mut package);
         if let Some(plugin_dir) = &self.plugin_dir {
@@ -277,7 +277,7 @@ impl Supervisor {
         }
         self.plugin_dir = Some(package.plugin_dir.clone());
         let plugins: Vec<String> = package.plugins.iter().map(|it| it.name.clone()).collect();
-        self.tell(SessionEvent::Opened {
+        self.send_event(SessionEvent::Opened {
             name: package.name.clone(),
             package_dir: Some(package.dir.clone()),
             plugin_dir: Some(package.plugin_dir.clone()),
@@ -292,7 +292,7 @@ impl Supervisor {
         self.queue.extend(plugins.into_iter().map(Job::BuildPlugin));
         self.queue.push_back(Job::StartHost);
         self.watch(self.options.watch).await;
-        self.tell(SessionEvent::Patching { on: self.patches.are_made }).await;
+        self.send_event(SessionEvent::Patching { on: self.patches.are_made }).await;
     }
 
     async fn attach(&mut self, choice: HostChoice) {
@@ -301,7 +301,7 @@ impl Supervisor {
                 let host = client.host().clone();
                 // A directory of another machine cannot be read here.
                 self.plugin_dir = (!choice.is_elsewhere()).then(|| host.plugin_dir.clone());
-                self.tell(SessionEvent::Opened {
+                self.send_event(SessionEvent::Opened {
                     name: host.name.clone(),
                     package_dir: None,
                     plugin_dir: self.plugin_dir.clone(),
@@ -342,7 +342,7 @@ impl Supervisor {
         self.link = Some(token.drop_guard());
     }
 
-    async fn obey(&mut self, order: Order) {
+    async fn handle_order(&mut self, order: Order) {
         match order {
             Order::Build(packages) => self.queue_builds(packages).await,
             Order::Operate(Operation::Reload) => self.queue.push_back(Job::Reload),
@@ -352,10 +352,10 @@ impl Supervisor {
                 self.queue.push_back(Job::Rollback(target));
             }
             Order::Operate(Operation::Free(target)) => self.queue.push_back(Job::Free(target)),
-            Order::Operate(operation) => self.ask(operation),
+            Order::Operate(operation) => self.send_request(operation),
             Order::Input(bytes) => match &self.process {
                 Some(process) => process.write(bytes),
-                None => self.keep_input(&bytes),
+                None => self.keep_early_input(&bytes),
             },
             Order::InvokeInBoth(call, build) => self.invoke_in_both(call, build),
             Order::EndInput => {
@@ -416,15 +416,15 @@ impl Supervisor {
         if !builds.is_empty() {
             self.queue.push_back(Job::Install(builds));
         }
-        self.leave_out();
+        self.queue_leave_out();
         if self.package.is_some() || self.executable.is_some() {
             self.queue.push_back(Job::StartHost);
         }
     }
 
     /// Removes builds that ended the host before it loads again.
-    fn leave_out(&mut self) {
-        if self.package.is_some() && !self.deadly.is_empty() {
+    fn queue_leave_out(&mut self) {
+        if self.package.is_some() && !self.fatal_calls.is_empty() {
             self.queue.retain(|job| *job != Job::LeaveOut);
             self.queue.push_back(Job::LeaveOut);
         }
@@ -457,7 +457,7 @@ impl Supervisor {
         }
         let on = self.watcher.is_some();
         self.watch = if on { mode } else { Watch::Off };
-        self.tell(SessionEvent::Watching { on, mode: self.watch, error, file_system }).await;
+        self.send_event(SessionEvent::Watching { on, mode: self.watch, error, file_system }).await;
     }
 
     /// Dropping a watcher waits for its thread, which may wait for this loop, so it is dropped elsewhere.
@@ -467,29 +467,29 @@ impl Supervisor {
         }
     }
 
-    async fn hear(&mut self, report: Report) {
+    async fn handle_report(&mut self, report: Report) {
         match report {
-            Report::Opened(Ok(package)) => self.opened(package).await,
+            Report::Opened(Ok(package)) => self.handle_opened(package).await,
             Report::Opened(Err(error)) => {
                 self.end(Some(WireError::new(ErrorKind::Build, error.to_string())));
             }
             Report::Finished(outcome, product) => {
-                self.take(product);
+                self.record_product(product);
                 self.finish(outcome).await;
             }
             Report::Built(job, outcome, product) => {
-                self.take(product);
-                self.go_back_from_early(&job, &outcome).await;
+                self.record_product(product);
+                self.undo_early_patch(&job, &outcome).await;
                 self.finish_one(job, outcome).await;
             }
             Report::SourcesChanged(change) if self.watcher.is_some() => {
-                self.sources_changed(change).await;
+                self.handle_source_change(change).await;
             }
             Report::SourcesChanged(_) => {}
-            Report::Installed(seen) => self.look_what_is_installed(seen).await,
-            Report::Reviewed(reviewed) => self.reviewed(reviewed).await,
-            Report::Reopened(reopened) => self.reopened(*reopened).await,
-            Report::Exited(exit) => self.exited(exit).await,
+            Report::Installed(content) => self.handle_dir_content(content).await,
+            Report::Reviewed(reviewed) => self.handle_review(reviewed).await,
+            Report::Reopened(reopened) => self.apply_manifests(*reopened).await,
+            Report::Exited(exit) => self.handle_exit(exit).await,
             Report::CameBack(host) if self.ending.is_none() => {
                 self.connect(HostChoice::Socket(host.socket.clone()), host.pid);
                 self.attached = Some(host);
@@ -499,12 +499,12 @@ impl Supervisor {
     }
 
     /// Keeps input for a host that has not started yet, up to a limit.
-    fn keep_input(&mut self, bytes: &[u8]) {
+    fn keep_early_input(&mut self, bytes: &[u8]) {
         let room = MOST_EARLY_INPUT.saturating_sub(self.early_input.len());
         self.early_input.extend(&bytes[..bytes.len().min(room)]);
     }
 
-    fn take(&mut self, product: Product) {
+    fn record_product(&mut self, product: Product) {
         match product {
             Product::Executable(path, inputs) => {
                 self.executable = Some(path);
@@ -520,33 +520,34 @@ impl Supervisor {
         }
     }
 
-    async fn sources_changed(&mut self, change: SourceChange) {
-        self.put_off_review();
+    async fn handle_source_change(&mut self, change: SourceChange) {
+        self.postpone_review();
         let SourceChange { mut plugins, noticed, saved } = change;
         let is_hosts = plugins.iter().any(|name| name == outdated::HOST);
         // A change may have been noticed before the manifests gave its plugin another name.
         plugins.retain(|name| self.package.as_ref().is_some_and(|it| find(it, name).is_some()));
         self.read_changed_manifests();
         if is_hosts || !self.is_outdated && self.host_inputs.settings_have_changed() {
-            self.host_sources_changed(&plugins).await;
+            self.handle_host_source_change(&plugins).await;
         }
         if plugins.is_empty() {
             return;
         }
         let saved_at_ms = unix_ms(saved);
-        self.tell(SessionEvent::SourcesChanged { plugins: plugins.clone(), saved_at_ms }).await;
+        self.send_event(SessionEvent::SourcesChanged { plugins: plugins.clone(), saved_at_ms })
+            .await;
         self.cancel_outdated_build(&plugins);
         self.saves.extend(plugins.iter().map(|plugin| (plugin.clone(), noticed)));
         self.queue.retain(|job| *job != Job::ReloadIfBuilt);
         plugins.extend(self.missing_artifacts());
         self.queue_builds(plugins).await;
-        self.leave_out();
+        self.queue_leave_out();
         if self.watch.reloads() {
             self.queue.push_back(Job::ReloadIfBuilt);
         }
     }
 
-    async fn exited(&mut self, exit: HostExit) {
+    async fn handle_exit(&mut self, exit: HostExit) {
         if let Some(process) = self.process.take() {
             // A host that crashed leaves its socket behind.
             let host = self.client.as_ref().map_or(process.pid, |client| client.host().pid);
@@ -554,7 +555,7 @@ impl Supervisor {
         }
         self.client = None;
         self.link = None;
-        self.ahead = Ahead::default();
+        self.served_early = ServedEarly::default();
         let cancelled = self.running.as_ref().is_some_and(|it| it.cancel.is_cancelled());
         let ended_job = match self.running.as_ref().and_then(|running| running.jobs.first()) {
             Some(Job::StopHost) => Some(JobOutcome::done(exit.to_string())),
@@ -566,20 +567,20 @@ impl Supervisor {
             _ => None,
         };
         let was_told_to = !matches!(ended_job, None | Some(JobOutcome::Failed { .. }));
-        self.tell_exit(exit, was_told_to || self.ending.is_some()).await;
+        self.report_exit(exit, was_told_to || self.ending.is_some()).await;
         if let Some(outcome) = ended_job {
             self.finish(outcome).await;
         }
     }
 
-    async fn tell_exit(&mut self, exit: HostExit, expected: bool) {
+    async fn report_exit(&mut self, exit: HostExit, expected: bool) {
         let last_calls = self.last_calls.take().filter(|_| !expected);
         let calls = last_calls.and_then(|calls| calls.read());
-        self.deadly.extend(calls.iter().flatten().filter(|call| call.is_of_load()).cloned());
-        self.tell(SessionEvent::HostExited { exit, expected, calls }).await;
+        self.fatal_calls.extend(calls.iter().flatten().filter(|call| call.is_of_load()).cloned());
+        self.send_event(SessionEvent::HostExited { exit, expected, calls }).await;
     }
 
-    async fn hear_link(&mut self, event: LinkEvent) {
+    async fn handle_link_event(&mut self, event: LinkEvent) {
         // A late event of the connection to a host that is gone.
         if self.link.is_none() {
             return;
@@ -595,36 +596,36 @@ impl Supervisor {
                     self.environment = process::environment_of(host.pid);
                 }
                 let summary = format!("pid {}", host.pid);
-                self.tell(SessionEvent::Connected { host }).await;
+                self.send_event(SessionEvent::Connected { host }).await;
                 if self.runs(&Job::StartHost) {
                     self.finish(JobOutcome::done(summary)).await;
                 }
             }
             LinkEvent::Snapshot(snapshot) => {
-                self.patches.look(&snapshot);
-                self.look_what_serves(&snapshot).await;
-                self.look_what_others_built(&snapshot);
-                self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
+                self.patches.record_snapshot(&snapshot);
+                self.record_serving_builds(&snapshot).await;
+                self.check_plugin_dir(&snapshot);
+                self.send_event(SessionEvent::Snapshot(Box::new(snapshot))).await;
             }
             LinkEvent::SameSnapshot => {
-                self.look_into_plugin_dir();
-                self.tell(SessionEvent::SameSnapshot).await;
+                self.read_plugin_dir();
+                self.send_event(SessionEvent::SameSnapshot).await;
             }
-            LinkEvent::Reloads(reloads) => self.tell(SessionEvent::Reloads(reloads)).await,
+            LinkEvent::Reloads(reloads) => self.send_event(SessionEvent::Reloads(reloads)).await,
             LinkEvent::Engine(mut event) => {
-                self.patches.hear(&mut event);
-                self.tell(SessionEvent::Engine(event)).await;
+                self.patches.handle_event(&mut event);
+                self.send_event(SessionEvent::Engine(event)).await;
             }
             LinkEvent::Lost(reason) => {
                 self.client = None;
                 let stopping = self.runs(&Job::StopHost);
                 if !stopping && self.ending.is_none() {
-                    self.tell(SessionEvent::Disconnected { reason }).await;
+                    self.send_event(SessionEvent::Disconnected { reason }).await;
                 }
             }
             LinkEvent::Silent(waited) => {
                 let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-                self.tell(SessionEvent::HostSilent { waited_ms }).await;
+                self.send_event(SessionEvent::HostSilent { waited_ms }).await;
                 if self.runs(&Job::StartHost) {
                     self.finish(JobOutcome::done("without an answer yet".to_owned())).await;
                 }
@@ -636,7 +637,7 @@ impl Supervisor {
                 if self.runs(&Job::StartHost) {
                     self.finish(JobOutcome::Failed { error }).await;
                 } else if self.process.is_none() {
-                    self.tell_exit(HostExit { code: None, signal: None }, false).await;
+                    self.report_exit(HostExit { code: None, signal: None }, false).await;
                     self.wait_for_successor();
                 }
             }

@@ -18,18 +18,18 @@ use crate::session::job::{Job, JobOutcome};
 
 /// The host that gets an early patch of one plugin.
 #[derive(Clone)]
-pub(super) struct Early {
+pub(super) struct EarlyLoader {
     plugin_dir: PathBuf,
     client: Client,
     runtime: Handle,
-    ahead: Ahead,
+    served_early: ServedEarly,
 }
 
 /// The plugins, by package, whose serving code is not in the plugin directory yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ahead(Arc<Mutex<BTreeSet<String>>>);
+pub(super) struct ServedEarly(Arc<Mutex<BTreeSet<String>>>);
 
-impl Ahead {
+impl ServedEarly {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -38,28 +38,28 @@ impl Ahead {
 impl Supervisor {
     /// The host for an early patch, if a single plugin is built and the reload that follows would load nothing
     /// else.
-    pub(super) fn early(&self) -> Option<Early> {
+    pub(super) fn early_loader(&self) -> Option<EarlyLoader> {
         let is_alone = self.running.as_ref().is_some_and(|running| running.jobs.len() == 1);
         let is_served = self.queue.front() == Some(&Job::ReloadIfBuilt) && self.watch == Watch::On;
         let (client, plugin_dir) = (self.client.clone()?, self.plugin_dir.clone()?);
-        (is_alone && is_served && !self.built_since_reload).then(|| Early {
+        (is_alone && is_served && !self.built_since_reload).then(|| EarlyLoader {
             plugin_dir,
             client,
             runtime: Handle::current(),
-            ahead: self.ahead.clone(),
+            served_early: self.served_early.clone(),
         })
     }
 
     /// Makes the host go back to the artifact of a plugin if it got its code early, and the build ended without an
     /// artifact with this code.
-    pub(super) async fn go_back_from_early(&mut self, build: &Job, outcome: &JobOutcome) {
+    pub(super) async fn undo_early_patch(&mut self, build: &Job, outcome: &JobOutcome) {
         let Some(plugin) = build.plugin() else { return };
         // The next build of the plugin is already queued, and will decide.
-        if self.queue.contains(build) || !self.ahead.lock().remove(plugin) {
+        if self.queue.contains(build) || !self.served_early.lock().remove(plugin) {
             return;
         }
         if !matches!(outcome, JobOutcome::Done { .. }) {
-            self.tell(SessionEvent::EarlyDropped { plugin: plugin.clone() }).await;
+            self.send_event(SessionEvent::EarlyDropped { plugin: plugin.clone() }).await;
         }
         self.built_since_reload = true;
         if !self.queue.contains(&Job::ReloadIfBuilt) {
@@ -68,19 +68,19 @@ impl Supervisor {
     }
 }
 
-impl Early {
+impl EarlyLoader {
     /// Loads a patch into the host as soon as it is made. If the host refuses it, the reload after the build
     /// reports why.
     pub(super) fn on_patch(&self, plugin: &str) -> OnPatch {
         let (early, plugin) = (self.clone(), plugin.to_owned());
         OnPatch(Arc::new(move |patch| {
-            if early.serve(&plugin, patch).is_ok() {
-                early.ahead.lock().insert(plugin.clone());
+            if early.load(&plugin, patch).is_ok() {
+                early.served_early.lock().insert(plugin.clone());
             }
         }))
     }
 
-    fn serve(&self, plugin: &str, early: EarlyPatch) -> Result<(), WireError> {
+    fn load(&self, plugin: &str, early: EarlyPatch) -> Result<(), WireError> {
         let internal =
             |error: &dyn ToString| WireError::new(ErrorKind::Internal, error.to_string());
         let EarlyPatch { patch, phases } = early;
@@ -93,17 +93,17 @@ impl Early {
     }
 
     /// Notifies the host which build has the code that it already serves; `true` if no reload is needed any more.
-    pub(super) fn settle(&self, plugin: &str, built: &Built) -> bool {
-        if !self.ahead.lock().contains(plugin) {
+    pub(super) fn confirm_build(&self, plugin: &str, built: &Built) -> bool {
+        if !self.served_early.lock().contains(plugin) {
             return false;
         }
         let Built { plugin: name, patch: Some(Ok(_)), .. } = built else { return false };
         let path = self.plugin_dir.join(name).with_extension(PATCH_EXTENSION);
-        let is_settled = self.send(plugin, &path, Vec::new()).is_ok();
-        if is_settled {
-            self.ahead.lock().remove(plugin);
+        let is_confirmed = self.send(plugin, &path, Vec::new()).is_ok();
+        if is_confirmed {
+            self.served_early.lock().remove(plugin);
         }
-        is_settled
+        is_confirmed
     }
 
     fn send(

@@ -16,22 +16,22 @@ use crate::session::job::Job;
 #[derive(Debug, Default)]
 pub(super) struct Installed {
     /// `None` while the directory is being read.
-    seen: Option<Seen>,
+    content: Option<DirContent>,
     /// Whether the directory is being read.
-    is_looking: bool,
+    is_reading: bool,
     /// Whether this session has installed something since that read began.
     is_stale: bool,
     /// The plugins that served at the last snapshot.
     serving: Vec<PluginInfo>,
-    /// The builds of the last event about it.
-    told: BTreeMap<String, String>,
+    /// The builds that the last event `Installed` reported.
+    reported: BTreeMap<String, String>,
     /// The build of each plugin that was reloaded last, or is about to be.
     tried: BTreeMap<String, String>,
 }
 
 /// The artifacts of a plugin directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct DirContent {
     files: HashMap<PathBuf, File>,
 }
 
@@ -43,9 +43,9 @@ struct File {
     build: Option<(String, String)>,
 }
 
-impl Seen {
+impl DirContent {
     /// Reads a directory. Files that have not changed are not read again.
-    fn look(dir: &Path, before: &Self) -> Self {
+    fn read(dir: &Path, before: &Self) -> Self {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         let paths = entries.map(|entry| entry.path());
         let is_library = |path: &PathBuf| path.to_string_lossy().ends_with(DLL_SUFFIX);
@@ -75,8 +75,8 @@ fn foreign(
     plugins: &[PluginInfo],
     tried: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let waits = |plugin: &&PluginInfo| !plugin.is_rolled_back;
-    let foreign = plugins.iter().filter(waits).filter_map(|plugin| {
+    let is_current = |plugin: &&PluginInfo| !plugin.is_rolled_back;
+    let foreign = plugins.iter().filter(is_current).filter_map(|plugin| {
         let active = plugin.active()?;
         let build_id = installed.get(&plugin.name).filter(|it| **it != active.build_id)?;
         let is_tried = tried.get(&plugin.name) == Some(build_id);
@@ -93,23 +93,23 @@ fn build_of(path: &Path) -> Option<(String, String)> {
 
 impl Supervisor {
     /// Compares the serving builds with the plugin directory, once the directory was read.
-    pub(super) fn look_what_others_built(&mut self, snapshot: &Snapshot) {
+    pub(super) fn check_plugin_dir(&mut self, snapshot: &Snapshot) {
         self.installed.serving.clone_from(&snapshot.plugins);
-        self.look_into_plugin_dir();
+        self.read_plugin_dir();
     }
 
     /// Reads the plugin directory, unless it is already being read.
-    pub(super) fn look_into_plugin_dir(&mut self) {
+    pub(super) fn read_plugin_dir(&mut self) {
         let Some(dir) = self.plugin_dir.clone() else { return };
-        if std::mem::replace(&mut self.installed.is_looking, true) {
+        if std::mem::replace(&mut self.installed.is_reading, true) {
             return;
         }
         self.installed.is_stale = false;
         let (before, report) =
-            (self.installed.seen.take().unwrap_or_default(), self.report.clone());
+            (self.installed.content.take().unwrap_or_default(), self.report.clone());
         tokio::task::spawn_blocking(move || {
             // The session is over when this fails.
-            let _ = report.blocking_send(Report::Installed(Seen::look(&dir, &before)));
+            let _ = report.blocking_send(Report::Installed(DirContent::read(&dir, &before)));
         });
     }
 
@@ -120,13 +120,13 @@ impl Supervisor {
     }
 
     /// Reloads builds of other programs if the session reloads saves, so that every save is served.
-    fn reload_what_others_built(&mut self) {
+    fn reload_foreign_builds(&mut self) {
         let is_idle = self.running.is_none() && self.queue.is_empty();
         if !self.watch.reloads() || self.client.is_none() || !is_idle {
             return;
         }
-        let Installed { told, serving, tried, .. } = &self.installed;
-        let foreign = foreign(told, serving, tried);
+        let Installed { reported, serving, tried, .. } = &self.installed;
+        let foreign = foreign(reported, serving, tried);
         if !foreign.is_empty() {
             self.installed.tried.extend(foreign);
             self.built_since_reload = true;
@@ -135,18 +135,18 @@ impl Supervisor {
     }
 
     /// Sends an event if the content of the plugin directory has changed.
-    pub(super) async fn look_what_is_installed(&mut self, seen: Seen) {
-        let builds = seen.builds();
-        self.installed.seen = Some(seen);
-        self.installed.is_looking = false;
-        if self.installed.told != builds {
-            self.installed.told.clone_from(&builds);
-            self.tell(SessionEvent::Installed { builds }).await;
+    pub(super) async fn handle_dir_content(&mut self, content: DirContent) {
+        let builds = content.builds();
+        self.installed.content = Some(content);
+        self.installed.is_reading = false;
+        if self.installed.reported != builds {
+            self.installed.reported.clone_from(&builds);
+            self.send_event(SessionEvent::Installed { builds }).await;
         }
         // The content from before a build of this session must not be compared with what serves now.
         match self.installed.is_stale {
-            true => self.look_into_plugin_dir(),
-            false => self.reload_what_others_built(),
+            true => self.read_plugin_dir(),
+            false => self.reload_foreign_builds(),
         }
     }
 }
@@ -177,9 +177,13 @@ mod tests {
         let none = BTreeMap::new();
         assert_eq!(foreign(&builds("new"), &serving, &none), builds("new"));
         assert_eq!(foreign(&builds("new"), &serving, &builds("older")), builds("new"));
-        assert_eq!(foreign(&builds("new"), &serving, &builds("new")), none, "it was tried");
-        assert_eq!(foreign(&builds("old"), &serving, &none), none, "it serves");
-        assert_eq!(foreign(&builds("new"), &[plugin(true)], &none), none, "it is rolled back");
+        assert_eq!(foreign(&builds("new"), &serving, &builds("new")), none, "this build was tried");
+        assert_eq!(foreign(&builds("old"), &serving, &none), none, "this build serves");
+        assert_eq!(
+            foreign(&builds("new"), &[plugin(true)], &none),
+            none,
+            "the plugin is rolled back"
+        );
         assert_eq!(foreign(&none, &serving, &none), none, "there is no artifact");
     }
 
@@ -187,9 +191,9 @@ mod tests {
     fn a_directory_has_only_whole_artifacts() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(format!("world{DLL_SUFFIX}")), "no artifact").unwrap();
-        let seen = Seen::look(dir.path(), &Seen::default());
-        assert_eq!((seen.files.len(), seen.builds()), (1, BTreeMap::new()));
-        assert_eq!(Seen::look(dir.path(), &seen), seen);
-        assert_eq!(Seen::look(Path::new("/nowhere"), &seen), Seen::default());
+        let content = DirContent::read(dir.path(), &DirContent::default());
+        assert_eq!((content.files.len(), content.builds()), (1, BTreeMap::new()));
+        assert_eq!(DirContent::read(dir.path(), &content), content);
+        assert_eq!(DirContent::read(Path::new("/nowhere"), &content), DirContent::default());
     }
 }

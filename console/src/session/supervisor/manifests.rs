@@ -26,7 +26,7 @@ pub(super) struct Manifests {
     /// Whether they are being read. Builds wait for it, because they need the names, ids and directories of packages
     /// as the manifests have them now.
     is_reading: bool,
-    /// The contents that could not be taken up, with the reason that was reported.
+    /// The contents that could not be used, with the reason that was reported.
     refused: Option<(Contents, String)>,
 }
 
@@ -40,7 +40,7 @@ impl Manifests {
         has_changed(&self.contents)
     }
 
-    /// Whether a build would use another state of the manifests than the one that was read last, be it taken up or
+    /// Whether the manifests have changed since they were last read, no matter whether that state was applied or
     /// refused.
     fn are_unread(&self) -> bool {
         match &self.refused {
@@ -119,7 +119,7 @@ impl Supervisor {
         let (report, flags) = (self.report.clone(), self.options.cargo_flags.clone());
         let files: Vec<PathBuf> = self.manifests.contents.keys().cloned().collect();
         tokio::task::spawn_blocking(move || {
-            // What is written while cargo reads it counts as changed.
+            // A file that is written while cargo reads it counts as changed.
             let before = read(files.iter());
             let reopened = Reopened { before, package: reopen(&package, &flags) };
             // The session is over when this fails.
@@ -139,7 +139,7 @@ impl Supervisor {
     }
 
     /// Applies the changes of the manifests: builds and loads added plugins, and unloads removed ones.
-    pub(super) async fn reopened(&mut self, reopened: Reopened) {
+    pub(super) async fn apply_manifests(&mut self, reopened: Reopened) {
         self.manifests.is_reading = false;
         let Reopened { before, package } = reopened;
         let (Some(old), None) = (&self.package, &self.ending) else { return };
@@ -168,32 +168,33 @@ impl Supervisor {
             && let Some(Err(error)) = self.watcher.as_ref().map(|it| it.watch(&watched))
         {
             let (on, mode, error) = (true, self.watch, Some(error.to_string()));
-            self.tell(SessionEvent::Watching { on, mode, error, file_system: None }).await;
+            self.send_event(SessionEvent::Watching { on, mode, error, file_system: None }).await;
         }
         if !added.is_empty() || !removed.is_empty() {
             let (added, removed) = (added.clone(), removed.clone());
             let event = SessionEvent::PluginsChanged { added, removed, plugins, plugin_packages };
-            self.tell(event).await;
+            self.send_event(event).await;
         }
         if flags_before.plugins != self.flags.plugins {
             added = names;
         }
         if !added.is_empty() || !removed.is_empty() {
-            self.take_up(added, removed);
+            self.queue_plugin_changes(added, removed);
         }
     }
 
-    /// Reports why changed manifests are not taken up. They are read again after the next save.
+    /// Reports why changed manifests cannot be used. They are read again after the next save.
     async fn refuse_manifests(&mut self, contents: Contents, error: String) {
-        let is_told = self.manifests.refused.as_ref().is_some_and(|(_, told)| *told == error);
+        let is_reported =
+            self.manifests.refused.as_ref().is_some_and(|(_, reported)| *reported == error);
         self.manifests.refused = Some((contents, error.clone()));
-        if !is_told {
-            self.tell(SessionEvent::ManifestsRefused { error }).await;
+        if !is_reported {
+            self.send_event(SessionEvent::ManifestsRefused { error }).await;
         }
     }
 
     /// Builds new plugins before the host is started or reloads, and makes it unload removed ones.
-    fn take_up(&mut self, new: Vec<String>, gone: Vec<String>) {
+    fn queue_plugin_changes(&mut self, new: Vec<String>, gone: Vec<String>) {
         let begins = |job: &Job| matches!(job, Job::StartHost | Job::ReloadIfBuilt);
         let at = self.queue.iter().position(begins).unwrap_or(self.queue.len());
         let builds = new.into_iter().map(Job::BuildPlugin).filter(|job| !self.queue.contains(job));

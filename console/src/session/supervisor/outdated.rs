@@ -19,7 +19,7 @@ pub(super) fn watched(package: &HostPackage) -> Vec<PluginPackage> {
 
 impl Supervisor {
     /// Builds the host if it does not run; if it runs, reports that it is older than its sources.
-    pub(super) async fn host_sources_changed(&mut self, plugins: &[String]) {
+    pub(super) async fn handle_host_source_change(&mut self, plugins: &[String]) {
         let is_building = self.runs(&Job::BuildHost);
         if !is_building && self.executable.is_some() && !self.host_inputs.have_changed() {
             return;
@@ -31,15 +31,15 @@ impl Supervisor {
             self.build_and_start();
         } else if !self.is_outdated || !plugins.is_empty() {
             self.is_outdated = true;
-            self.keep_host_inputs();
-            self.tell(SessionEvent::HostOutdated { plugins: plugins.to_vec() }).await;
+            self.save_host_inputs();
+            self.send_event(SessionEvent::HostOutdated { plugins: plugins.to_vec() }).await;
         }
     }
 
     /// Lets every command tell whether the host that runs is older than its sources.
-    pub(super) fn keep_host_inputs(&self) {
+    pub(super) fn save_host_inputs(&self) {
         if let (Some(package), Some(process)) = (&self.package, &self.process) {
-            host_inputs::keep(&package.plugin_dir, process.pid, &self.host_inputs);
+            host_inputs::save(&package.plugin_dir, process.pid, &self.host_inputs);
         }
     }
 

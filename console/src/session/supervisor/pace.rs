@@ -21,8 +21,8 @@ impl Pace {
     /// Whether to cancel a build that has run this long for a newer save. The next build is then done earlier, and
     /// would compile the same code again in any case. A build whose duration is not known is not cancelled at its
     /// beginning, because compiled dependencies could be lost.
-    fn is_better_ended(&self, after: Duration) -> bool {
-        self.last.is_some_and(|last| after < last) && self.cancelled < CANCELLED_IN_A_ROW
+    fn should_cancel(&self, elapsed: Duration) -> bool {
+        self.last.is_some_and(|last| elapsed < last) && self.cancelled < CANCELLED_IN_A_ROW
     }
 }
 
@@ -35,7 +35,7 @@ impl Supervisor {
         let Some(name) = names.find(|name| plugins.contains(name)) else { return };
         let Some(pace) = self.paces.get_mut(name) else { return };
         let is_ending = running.cancel.is_cancelled();
-        if is_ending || !pace.is_better_ended(running.started.elapsed()) {
+        if is_ending || !pace.should_cancel(running.started.elapsed()) {
             return;
         }
         pace.cancelled += 1;
@@ -48,7 +48,7 @@ impl Supervisor {
     }
 
     /// Records how long a build took.
-    pub(super) fn note_pace(&mut self, job: &Job, outcome: &JobOutcome, elapsed: Duration) {
+    pub(super) fn record_build_time(&mut self, job: &Job, outcome: &JobOutcome, elapsed: Duration) {
         if let Job::BuildPlugin(name) = job
             && *outcome != JobOutcome::Cancelled
         {
@@ -63,13 +63,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_is_ended_for_a_newer_save_while_it_is_younger_than_the_last_one_was_old() {
+    fn a_newer_save_cancels_a_build_that_has_not_yet_run_as_long_as_the_last_one() {
         let millis = Duration::from_millis;
-        assert!(!Pace::default().is_better_ended(millis(0)), "nobody knows how long it takes");
+        assert!(
+            !Pace::default().should_cancel(millis(0)),
+            "the duration of a build is not known yet"
+        );
         let mut pace = Pace { last: Some(millis(200)), cancelled: 0 };
-        assert!(pace.is_better_ended(millis(199)));
-        assert!(!pace.is_better_ended(millis(200)), "it is about to end by itself");
+        assert!(pace.should_cancel(millis(199)));
+        assert!(
+            !pace.should_cancel(millis(200)),
+            "a build takes 200 ms, so this one is about to end"
+        );
         pace.cancelled = CANCELLED_IN_A_ROW;
-        assert!(!pace.is_better_ended(millis(1)), "somebody who saves all the time sees a result");
+        assert!(!pace.should_cancel(millis(1)), "as many builds in a row were cancelled as may be");
     }
 }

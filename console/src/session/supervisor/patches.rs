@@ -34,7 +34,7 @@ impl Patches {
     }
 
     /// Records what serves, unless a later reload was already reported.
-    pub(super) fn look(&mut self, snapshot: &Snapshot) {
+    pub(super) fn record_snapshot(&mut self, snapshot: &Snapshot) {
         if snapshot.generation < self.generation {
             return;
         }
@@ -80,7 +80,7 @@ impl Patches {
 
     /// Records what a reload loaded, and adds to its report why plugins were loaded as a whole, which only this
     /// session knows.
-    pub(super) fn hear(&mut self, event: &mut Event) {
+    pub(super) fn handle_event(&mut self, event: &mut Event) {
         let Event::ReloadFinished { report, .. } = event else { return };
         self.reloaded(report);
         for plugin in &mut report.plugins {
@@ -97,7 +97,7 @@ impl Supervisor {
     pub(super) async fn patch(&mut self, on: bool) {
         self.patches.are_made = on;
         self.load_whole_unless_patching();
-        self.tell(SessionEvent::Patching { on }).await;
+        self.send_event(SessionEvent::Patching { on }).await;
     }
 
     /// Removes the patches from the plugin directory if patches are off, even if another console left them there.
@@ -141,23 +141,23 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_and_a_snapshot_tell_in_any_order_what_can_be_patched() {
+    fn the_bases_of_patches_follow_reloads_and_snapshots_in_any_order() {
         let mut patches = Patches::new(true);
         let base = |patches: &Patches| patches.base("one").map(|id| id.to_string());
         let id = |build: u64| Some(format!("{build:032x}"));
         assert_eq!(base(&patches), None);
-        patches.hear(&mut finished(1, Outcome::Added, 1));
+        patches.handle_event(&mut finished(1, Outcome::Added, 1));
         assert_eq!(base(&patches), id(1), "before the first snapshot");
-        patches.look(&snapshot(0, 9));
+        patches.record_snapshot(&snapshot(0, 9));
         assert_eq!(base(&patches), id(1), "the snapshot was taken before the reload");
-        patches.hear(&mut finished(2, Outcome::Patched, 2));
+        patches.handle_event(&mut finished(2, Outcome::Patched, 2));
         assert_eq!(base(&patches), id(1), "a patch does not change what was loaded");
-        patches.look(&snapshot(4, 4));
-        patches.hear(&mut finished(3, Outcome::Ok, 3));
+        patches.record_snapshot(&snapshot(4, 4));
+        patches.handle_event(&mut finished(3, Outcome::Ok, 3));
         assert_eq!(base(&patches), id(4), "the report is older than the snapshot");
         patches.connected();
         assert_eq!(base(&patches), None);
-        patches.look(&snapshot(1, 5));
-        assert_eq!(base(&patches), id(5), "another host counts anew");
+        patches.record_snapshot(&snapshot(1, 5));
+        assert_eq!(base(&patches), id(5), "another host counts its generations from 1");
     }
 }

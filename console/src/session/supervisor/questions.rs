@@ -21,7 +21,7 @@ use crate::session::store::{self, StoredChoice};
 
 impl Supervisor {
     /// Asks the host.
-    pub(super) fn ask(&self, operation: Operation) {
+    pub(super) fn send_request(&self, operation: Operation) {
         let client = self.client.clone();
         let (events, cancel) = (self.events.clone(), self.calls.clone());
         tokio::spawn(async move {

@@ -12,7 +12,7 @@ use crate::session::store::StoredChoice;
 impl Supervisor {
     /// Records what serves, for a restarted host. If nothing serves because the first load failed, replaces the
     /// builds that failed.
-    pub(super) async fn look_what_serves(&mut self, snapshot: &Snapshot) {
+    pub(super) async fn record_serving_builds(&mut self, snapshot: &Snapshot) {
         if snapshot.generation > 0 {
             // The plugins of a host that is about to end do not count.
             for plugin in &snapshot.plugins {
@@ -30,7 +30,7 @@ impl Supervisor {
         for (choice, reason) in replacements(&snapshot.plugins, &self.good) {
             let StoredChoice { plugin, build_id } = choice.clone();
             let instead = Some(build_id);
-            self.tell(SessionEvent::ArtifactRefused { plugin, reason, instead }).await;
+            self.send_event(SessionEvent::ArtifactRefused { plugin, reason, instead }).await;
             builds.push(choice);
         }
         if !builds.is_empty() {
@@ -105,8 +105,16 @@ mod tests {
         let plugins = [failed("cat", &failure), failed("world", &failure)];
         let good = [("cat", "cat old"), ("world", "world old")];
         assert_eq!(replaced(&plugins, &good), ["world old"]);
-        assert_eq!(replaced(&plugins, &good[..1]), [] as [&str; 0], "nothing good is known");
-        assert_eq!(replaced(&plugins, &[("world", "world new")]), [] as [&str; 0], "it failed");
+        assert_eq!(
+            replaced(&plugins, &good[..1]),
+            [] as [&str; 0],
+            "no build of `world` has served"
+        );
+        assert_eq!(
+            replaced(&plugins, &[("world", "world new")]),
+            [] as [&str; 0],
+            "the build that served last is the one that failed"
+        );
     }
 
     #[test]

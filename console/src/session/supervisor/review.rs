@@ -26,7 +26,7 @@ pub(super) struct Reviews {
     /// The plugins that cargo could not build, which are built again to report the error.
     failed: BTreeSet<String>,
     /// Whether cargo made other code of a plugin, so that the other plugins are reviewed without a pause.
-    is_healing: bool,
+    is_reviewing_all: bool,
     running: Option<Cancel>,
     /// When something happened last.
     latest: Instant,
@@ -46,7 +46,7 @@ impl Reviews {
             due: BTreeSet::new(),
             done: BTreeSet::new(),
             failed: BTreeSet::new(),
-            is_healing: false,
+            is_reviewing_all: false,
             running: None,
             latest: Instant::now(),
             quiet,
@@ -55,14 +55,14 @@ impl Reviews {
 
     /// When the next review begins, if nothing else happens.
     fn next(&self) -> Option<Instant> {
-        let quiet = if self.is_healing { Duration::ZERO } else { self.quiet? };
+        let quiet = if self.is_reviewing_all { Duration::ZERO } else { self.quiet? };
         (!self.due.is_empty() && self.running.is_none()).then_some(self.latest + quiet)
     }
 
     /// Makes reviews of all these plugins due: an error in the record of one may also concern the others. Each is
     /// reviewed once.
-    fn suspect(&mut self, all: impl Iterator<Item = String>) {
-        self.is_healing = true;
+    fn schedule_all(&mut self, all: impl Iterator<Item = String>) {
+        self.is_reviewing_all = true;
         self.due.extend(all.filter(|name| !self.done.contains(name)));
     }
 
@@ -76,9 +76,9 @@ impl Reviews {
     }
 
     /// Called when something is to be built. The reviews without a pause end.
-    fn put_off(&mut self) {
+    fn postpone(&mut self) {
         self.latest = Instant::now();
-        self.is_healing = false;
+        self.is_reviewing_all = false;
         self.done.clear();
         if let Some(cancel) = &self.running {
             cancel.cancel();
@@ -109,12 +109,12 @@ impl Supervisor {
     }
 
     /// Cancels the running review because something is to be built. It begins again later.
-    pub(super) fn put_off_review(&mut self) {
-        self.reviews.put_off();
+    pub(super) fn postpone_review(&mut self) {
+        self.reviews.postpone();
     }
 
     /// Makes a review of a plugin that was built due.
-    pub(super) fn make_review_due(&mut self, job: &Job) {
+    pub(super) fn schedule_review(&mut self, job: &Job) {
         self.reviews.latest = Instant::now();
         if let Job::BuildPlugin(name) = job {
             self.reviews.built(name);
@@ -126,7 +126,7 @@ impl Supervisor {
         let Some(name) = self.reviews.due.pop_first() else { return };
         let Some(plugin) = self.package.as_ref().and_then(|package| find(package, &name)).cloned()
         else {
-            self.heal();
+            self.reload_when_reviewed();
             return;
         };
         let cancel = Cancel::default();
@@ -144,7 +144,7 @@ impl Supervisor {
     }
 
     /// Installs the build of cargo if its code differs.
-    pub(super) async fn reviewed(&mut self, reviewed: Reviewed) {
+    pub(super) async fn handle_review(&mut self, reviewed: Reviewed) {
         let Reviewed { plugin, found } = reviewed;
         let was_cancelled = self.reviews.running.take().is_some_and(|it| it.is_cancelled());
         if was_cancelled {
@@ -158,7 +158,7 @@ impl Supervisor {
         match found {
             Ok(None) => {}
             Ok(Some((mut built, disagreement))) => {
-                self.reviews.suspect(all);
+                self.reviews.schedule_all(all);
                 if let Ok(path) = built.install(&plugin_dir) {
                     disagreements::add(&plugin_dir);
                     // It is reloaded together with the builds that cargo makes of other plugins.
@@ -171,25 +171,25 @@ impl Supervisor {
                         path,
                     };
                     self.built_since_reload = true;
-                    self.tell(event).await;
+                    self.send_event(event).await;
                 }
             }
             // The build now runs cargo too, and reports the error.
             Err(_) => {
-                self.reviews.suspect(all);
+                self.reviews.schedule_all(all);
                 self.reviews.failed.insert(plugin.clone());
                 self.queue.push_back(Job::BuildPlugin(plugin));
             }
         }
-        self.heal();
+        self.reload_when_reviewed();
     }
 
     /// After cargo has reviewed all plugins that may be wrong, its builds are loaded at once.
-    fn heal(&mut self) {
-        if !self.reviews.is_healing || !self.reviews.due.is_empty() {
+    fn reload_when_reviewed(&mut self) {
+        if !self.reviews.is_reviewing_all || !self.reviews.due.is_empty() {
             return;
         }
-        self.reviews.is_healing = false;
+        self.reviews.is_reviewing_all = false;
         if self.watch.reloads() && self.client.is_some() {
             self.queue.push_back(Job::ReloadIfBuilt);
         }
@@ -209,17 +209,17 @@ mod tests {
         assert!(reviews.next().unwrap() > Instant::now());
         assert_eq!(reviews.due.pop_first().as_deref(), Some("a"));
         reviews.done.insert("a".into());
-        reviews.suspect(all());
+        reviews.schedule_all(all());
         assert!(reviews.next().unwrap() <= Instant::now());
         assert!(reviews.due.iter().eq(["b", "c"]));
 
         // A difference in each of them does not begin the reviews again.
         assert_eq!(reviews.due.pop_first().as_deref(), Some("b"));
         reviews.done.insert("b".into());
-        reviews.suspect(all());
+        reviews.schedule_all(all());
         assert!(reviews.due.iter().eq(["c"]));
 
-        reviews.put_off();
+        reviews.postpone();
         assert!(reviews.next().unwrap() > Instant::now());
         reviews.built("a");
         assert!(reviews.due.iter().eq(["a", "c"]));

@@ -11,7 +11,7 @@ use hotswap_protocol::{ErrorKind, FreeResult, PlanParams, ReloadReport, VersionS
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::early::Early;
+use super::early::EarlyLoader;
 use super::patches::not_patched;
 use super::{NewBuild, Product, Report, RunningJob, Supervisor, find};
 use crate::compare::preview::Preview;
@@ -41,14 +41,14 @@ impl Supervisor {
             if job == Job::ReloadIfBuilt && !(self.built_since_reload && self.client.is_some()) {
                 continue;
             }
-            self.put_off_review();
+            self.postpone_review();
             let cancel = Cancel::default();
-            let mut jobs = self.take_builds_beside(&job);
+            let mut jobs = self.take_parallel_builds(&job);
             jobs.insert(0, job.clone());
             let (started, cancel_it) = (Instant::now(), cancel.clone());
             self.running = Some(RunningJob { jobs: jobs.clone(), started, cancel: cancel_it });
             for job in jobs {
-                self.tell(SessionEvent::JobStarted { job }).await;
+                self.send_event(SessionEvent::JobStarted { job }).await;
             }
             if let Err(outcome) = self.begin(job, cancel) {
                 self.finish(outcome).await;
@@ -57,7 +57,7 @@ impl Supervisor {
     }
 
     /// Takes the builds from the queue that run side by side with `job`: the other plugins directly after it.
-    fn take_builds_beside(&mut self, job: &Job) -> Vec<Job> {
+    fn take_parallel_builds(&mut self, job: &Job) -> Vec<Job> {
         let count = match job.is_plugin_build() {
             true => self.queue.iter().take_while(|job| job.is_plugin_build()).count(),
             false => 0,
@@ -107,7 +107,7 @@ impl Supervisor {
         let (events, report) = (self.events.clone(), self.report.clone());
         let cargo_flags = self.flags.host.clone();
         tokio::task::spawn_blocking(move || {
-            let mut on_message = |message| tell(&events, &package.name, message);
+            let mut on_message = |message| send_build_message(&events, &package.name, message);
             let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
             let built = build_host(&package, &options, &cancel, &mut on_message);
             let (outcome, product) = match built {
@@ -128,7 +128,7 @@ impl Supervisor {
         let (Some(package), Some(running)) = (self.package.clone(), &self.running) else {
             return Err(JobOutcome::failed(ErrorKind::Build, "this host has no package to build"));
         };
-        let (report, early) = (self.report.clone(), self.early());
+        let (report, early) = (self.report.clone(), self.early_loader());
         let (mut builds, mut unknown) = (Vec::new(), Vec::new());
         for job in &running.jobs {
             let Job::BuildPlugin(name) = job else { continue };
@@ -175,7 +175,7 @@ impl Supervisor {
             store_dir: store::directory(&package),
             plugin_dir: package.plugin_dir,
             good: self.good.clone(),
-            deadly: self.deadly.clone(),
+            fatal_calls: self.fatal_calls.clone(),
         };
         tokio::task::spawn_blocking(move || {
             let refused = mend(&artifacts);
@@ -256,7 +256,7 @@ impl Supervisor {
         });
         self.process = Some(process);
         self.is_outdated = false;
-        self.keep_host_inputs();
+        self.save_host_inputs();
         // The start itself loads what is in the plugin directory.
         self.built_since_reload = false;
         self.connect(HostChoice::Started(pid), pid);
@@ -335,18 +335,18 @@ impl Supervisor {
         if running.jobs.is_empty() {
             self.running = None;
         }
-        self.finished(job, outcome, elapsed).await;
+        self.job_finished(job, outcome, elapsed).await;
     }
 
     /// Called when the running job has ended.
     pub(super) async fn finish(&mut self, outcome: JobOutcome) {
         let Some(RunningJob { jobs, started, .. }) = self.running.take() else { return };
         for job in jobs {
-            self.finished(job, outcome.clone(), started.elapsed()).await;
+            self.job_finished(job, outcome.clone(), started.elapsed()).await;
         }
     }
 
-    async fn finished(&mut self, job: Job, outcome: JobOutcome, elapsed: Duration) {
+    async fn job_finished(&mut self, job: Job, outcome: JobOutcome, elapsed: Duration) {
         // Without a program of the host there is nothing to start; an earlier one is enough. A save builds it
         // again.
         if job == Job::BuildHost && self.executable.is_none() {
@@ -357,11 +357,11 @@ impl Supervisor {
             self.queue.retain(|waiting| !matches!(waiting, Job::StartHost | Job::Reload));
         }
         if matches!(outcome, JobOutcome::Done { .. }) {
-            self.make_review_due(&job);
+            self.schedule_review(&job);
         }
-        self.note_pace(&job, &outcome, elapsed);
+        self.record_build_time(&job, &outcome, elapsed);
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        self.tell(SessionEvent::JobFinished { job, outcome, elapsed_ms }).await;
+        self.send_event(SessionEvent::JobFinished { job, outcome, elapsed_ms }).await;
     }
 }
 
@@ -387,7 +387,7 @@ fn freed(result: FreeResult) -> JobOutcome {
 /// Builds plugins side by side, and reports each when it is in the plugin directory.
 fn run_plugin_builds(
     builds: &[(PluginPackage, BuildOptions)],
-    early: Option<&Early>,
+    early: Option<&EarlyLoader>,
     cancel: &Cancel,
     events: &mpsc::Sender<SessionEvent>,
     report: &mpsc::Sender<Report>,
@@ -401,17 +401,17 @@ fn run_plugin_builds(
         BuildMessage::Diagnostic(said) if said.level != DiagnosticLevel::Error => {
             warnings.borrow_mut()[position].push(BuildMessage::Diagnostic(said));
         }
-        message => tell(events, name(position), message),
+        message => send_build_message(events, name(position), message),
     };
     let mut on_built = |position, built: Result<Built, BuildError>| {
         let warnings: Vec<BuildMessage> = std::mem::take(&mut warnings.borrow_mut()[position]);
         if !matches!(&built, Ok(Built { effect: BuildEffect::UpToDate, .. })) {
             for warning in warnings {
-                tell(events, name(position), warning);
+                send_build_message(events, name(position), warning);
             }
         }
         let is_served = early.is_some_and(|early| {
-            built.as_ref().is_ok_and(|built| early.settle(name(position), built))
+            built.as_ref().is_ok_and(|built| early.confirm_build(name(position), built))
         });
         let (outcome, product) = match built {
             Ok(built) => {
@@ -453,7 +453,7 @@ fn run_plugin_builds(
 }
 
 /// Sends a message of a build. Waits if events are not read as fast.
-fn tell(events: &mpsc::Sender<SessionEvent>, package: &str, message: BuildMessage) {
+fn send_build_message(events: &mpsc::Sender<SessionEvent>, package: &str, message: BuildMessage) {
     let event = match message {
         BuildMessage::Progress { done, total, package } => {
             SessionEvent::JobProgress { done, total, package }
