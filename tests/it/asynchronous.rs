@@ -40,7 +40,7 @@ fn the_time_of_an_async_call_lasts_until_its_future_ends() {
         let path = gate.path().to_owned();
         scope.spawn(move || waits.invoke::<u32>("later", args![path]).unwrap());
         let waiting = gate.arrival();
-        assert_eq!(p50(), None, "it has not ended");
+        assert_eq!(p50(), None, "a call that has not ended is not timed");
         waiting.release();
     });
     assert!(p50().is_some());

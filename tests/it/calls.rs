@@ -227,9 +227,9 @@ fn an_error_of_a_nested_call_becomes_a_failure_of_the_function() {
         let error = nests.invoke::<u32>(function, args![]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PluginError, "{error}");
         let answers = host.engine.current().invoke_each(function, args![]);
-        assert_eq!(answers.len(), 1, "{function} was left out");
+        assert_eq!(answers.len(), 1, "`invoke_each` left out the failing {function}");
         let answers = host.engine.current().invoke_each_backward(function, args![]);
-        assert_eq!(answers.len(), 1, "{function} was left out");
+        assert_eq!(answers.len(), 1, "`invoke_each` left out the failing {function}");
     }
     let error = nests.invoke::<u32>("call_nobody", args![]).unwrap_err();
     insta::assert_snapshot!(error, @"nests v1: call_nobody: no live function named `nobody`; there is live_answer, live_failure");

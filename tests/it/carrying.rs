@@ -44,7 +44,11 @@ fn a_value_of_the_same_type_is_shared_by_both_versions() {
         report.data_bag.iter().map(|value| (value.key.as_str(), value.change)).collect();
     assert_eq!(changes, [("note", ValueChange::Added), ("score", ValueChange::Shared)]);
     assert_eq!(score(&host), 3);
-    assert_eq!(old.invoke::<u64>("score", args![]).unwrap(), 4, "the old version's last call");
+    assert_eq!(
+        old.invoke::<u64>("score", args![]).unwrap(),
+        4,
+        "a handle can still call the old version"
+    );
     assert_eq!(score(&host), 5);
     assert_eq!(shown(&host).1, "carries v2");
     drop(old);

@@ -184,7 +184,7 @@ fn a_service_of_the_host_is_imported_like_the_export_of_a_plugin() {
     host.plugins.write("takes", &renamed("takes-wrongly", "takes"));
     assert_snapshot!(host.refused_reload(), @"takes: import: `gives` of the host does not fit: `sample_api::Alpha` differs: found `fn one() -> u32`, expected `fn one() -> String`; the host is older than the plugin: build the host again, and restart it");
     drop(host);
-    assert_eq!(Arc::strong_count(&there), 1, "it is dropped with the engine");
+    assert_eq!(Arc::strong_count(&there), 1, "the engine drops the host's service when it ends");
 
     let provide =
         |builder: EngineBuilder| builder.provide::<dyn Alpha, _>("gave", One(there.clone()));

@@ -38,7 +38,11 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
     assert_eq!(outcome(&report, "world"), "ok");
     assert_eq!(outcome(&report, "cat"), "unchanged");
     let phases = report["build_phases"].as_array().unwrap();
-    assert_eq!(phases.first().unwrap()["phase"], "notice", "of the save: {phases:?}");
+    assert_eq!(
+        phases.first().unwrap()["phase"],
+        "notice",
+        "the first phase is the notice of the save: {phases:?}"
+    );
     assert_eq!(session.get("/greet/Ada"), "Hello again, Ada!\n");
     let called =
         session.wait_for("first_call", |event| event["plugin"] == "world" && event["version"] == 2);
@@ -83,7 +87,11 @@ fn a_breaking_save_waits_if_the_session_is_set_to() {
 
     workspace.edit(WORLD, "Hello, {name}!", "Hello again, {name}!");
     let report = session.wait_for_generation(2);
-    assert_eq!(outcome(&report, "world"), "ok", "what breaks nothing is reloaded");
+    assert_eq!(
+        outcome(&report, "world"),
+        "ok",
+        "a change that breaks nothing is reloaded without a question"
+    );
 
     workspace.edit(WORLD, "fn greetings(", "fn all_greetings(");
     let waits = session.wait_for("reload_waits", |_| true);
@@ -112,7 +120,10 @@ fn dependents_are_rebound_and_a_rollback_holds() {
         assert_eq!(outcome(&report, plugin), expected, "{plugin}");
     }
     let built = report["build_phases"].as_array().unwrap();
-    assert!(built.iter().all(|phase| phase["plugin"] == "alpha"), "only it was built: {built:?}");
+    assert!(
+        built.iter().all(|phase| phase["plugin"] == "alpha"),
+        "only `alpha` was built: {built:?}"
+    );
     let phases: Vec<_> = built.iter().filter_map(|phase| phase["phase"].as_str()).collect();
     let last = ["stamp", "store", "install"];
     assert!(phases.starts_with(&["check"]) && phases.ends_with(&last), "{phases:?}");
@@ -126,7 +137,7 @@ fn dependents_are_rebound_and_a_rollback_holds() {
     let report = place.json(&["rollback", "alpha@1"]);
     assert_eq!(outcome(&report, "alpha"), "ok");
     assert_eq!(outcome(&report, "gamma"), "rebound");
-    assert_eq!(report["build_phases"], json!([]), "nothing was built for it");
+    assert_eq!(report["build_phases"], json!([]), "a rollback builds nothing");
     assert_eq!(place.json(&["invoke", "gamma", "sum"])["value"], 3);
     for _ in 0..2 {
         let report = place.json(&["reload"]);

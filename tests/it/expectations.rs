@@ -32,13 +32,15 @@ fn a_load_may_not_change_a_function_that_the_host_calls_with_rust_types() {
     host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
     let error = refusal(&host);
     assert_snapshot!(error, @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: found `(u32, i32)`, expected `(i32, i32)`; rebuild and restart the host, or undo the change");
-    let EngineError::Load { cause, .. } = &error else { panic!("no load: {error}") };
-    let LoadCause::HostExpects(broken) = &**cause else { panic!("another cause: {cause:?}") };
+    let EngineError::Load { cause, .. } = &error else { panic!("not a failed load: {error}") };
+    let LoadCause::HostExpects(broken) = &**cause else {
+        panic!("not an expectation of the host: {cause:?}")
+    };
     let expectation = &broken[0].expectation;
     assert_eq!((broken.len(), expectation.item), (1, ExpectedItem::Function));
     assert_eq!((expectation.plugin.as_deref(), &*expectation.name), (Some("echo"), "add"));
     assert_eq!(error.to_wire().broken, *broken);
-    assert_eq!(add.call(1, 2).unwrap(), 3, "the version before serves on");
+    assert_eq!(add.call(1, 2).unwrap(), 3, "the earlier version still serves");
 
     host.plugins.write("echo", &renamed("by-hand", "echo"));
     assert_snapshot!(refusal(&host), @"echo: host_expects: the host calls `add` as `fn(i32, i32) -> i32`: there is no such function, and no other; rebuild and restart the host, or undo the change");
@@ -181,7 +183,7 @@ fn a_plan_lists_the_expectations_of_the_host() {
     Export sample_api::Alpha: fn one() -> u32
     ");
     drop(add);
-    assert_eq!(told(), all, "whoever asks for it at each call has no handle in between");
+    assert_eq!(told(), all, "a call by name does not keep a handle, so it expects nothing");
 }
 
 /// An object that the host registers.

@@ -547,7 +547,7 @@ fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
     assert!(fleet.refused(&["verify", "r1"]).contains(too_few));
     assert!(fleet.refused(&["pin", "host", "r1", "--sign", director]).contains(too_few));
     let signed = fleet.json(&["sign", "r1", "--sign", director]);
-    assert_eq!(signed["signatures"], 1, "a director signs no release");
+    assert_eq!(signed["signatures"], 1, "the signature of a director does not count for a release");
     assert_eq!(fleet.json(&["sign", "r1", "--sign", three])["signatures"], 2);
     fleet.json(&["verify", "r1"]);
 

@@ -121,7 +121,7 @@ fn a_database_under_load_loses_nothing() {
         let output = BufReader::new(other.stdout.take().unwrap());
         let written = output.lines().map(Result::unwrap);
         let written = written.filter_map(|line| line.strip_prefix("written ")?.parse().ok());
-        let written: i64 = written.last().expect("what the other process wrote");
+        let written: i64 = written.last().expect("the other process has written a number");
         assert!(other.wait().unwrap().success());
         drop(host);
         assert_eq!((rows(path, "plugin"), rows(path, "other")), (added.into_inner(), written));

@@ -58,7 +58,7 @@ fn data_is_renewed_by_the_newest_type() {
         json!({"rounds": 3, "pace": "slowly"})
     );
 
-    assert_ne!(new.fingerprint(), old.fingerprint(), "it is of the newest type now");
+    assert_ne!(new.fingerprint(), old.fingerprint(), "the object has the newest type now");
     let unchanged = current.vault().live().renew(&new).unwrap();
     assert_eq!(unchanged, new);
 

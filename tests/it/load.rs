@@ -59,7 +59,11 @@ fn a_first_load_that_fails_may_be_tried_again_with_the_same_data() {
     host.engine.load(vec!["second"]).unwrap_err();
     host.plugins.remove("fail-on-init");
     host.engine.reload().unwrap();
-    assert_eq!(configuration(&host.engine), ["second"], "given last");
+    assert_eq!(
+        configuration(&host.engine),
+        ["second"],
+        "the configuration of the last load is used"
+    );
 }
 
 #[test]

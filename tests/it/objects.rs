@@ -30,7 +30,11 @@ fn objects_cross_as_arguments_and_as_results_in_both_directions() {
     let session = join.call(Leased::new(ada.another()).unwrap()).unwrap();
     let by_export = chat(&host).join(Box::new(Anonymous));
     assert_eq!((session.say("Good day."), by_export.say("Hm.")), (2, 2));
-    assert_eq!(ada.heard(), "Ada: Good day., nobody: Hm.", "and a default method is the object's");
+    assert_eq!(
+        ada.heard(),
+        "Ada: Good day., nobody: Hm.",
+        "a default method calls the methods of the object"
+    );
 
     // References to objects, generic helpers, and handles that plugins pass on.
     let greet = host.engine.func::<fn(Leased<dyn Listener>) -> String>("chats", "greet").unwrap();
@@ -44,9 +48,13 @@ fn objects_cross_as_arguments_and_as_results_in_both_directions() {
     let listening = || host.engine.invoke::<usize>("chats", "listening", &[]).unwrap();
     assert_eq!(listening(), 2);
     drop(by_export);
-    assert_eq!(listening(), 1, "the session was dropped where it was made");
+    assert_eq!(listening(), 1, "the plugin that made the session dropped it");
     drop(session);
-    assert_eq!((listening(), ada.alive()), (0, 1), "and with it the listener");
+    assert_eq!(
+        (listening(), ada.alive()),
+        (0, 1),
+        "the listener is dropped together with the session"
+    );
 }
 
 #[test]
@@ -115,7 +123,11 @@ fn an_object_in_the_data_bag_keeps_working_and_has_no_json() {
     let vault = host.engine.vault();
     let said = vault.data_bag().read("session", |session: &Leased<dyn Session>| session.say("Hi."));
     assert_eq!(said.unwrap(), Some(1));
-    assert_eq!(host.engine.vault_snapshot().data_bag[0].value, None, "it has no JSON");
+    assert_eq!(
+        host.engine.vault_snapshot().data_bag[0].value,
+        None,
+        "an object has no JSON to show"
+    );
 }
 
 #[test]
@@ -145,7 +157,7 @@ fn a_stream_of_a_plugin_produces_values_only_when_it_is_read() {
     let count = host.engine.func::<Count>("chats", "count").unwrap();
     let counted = || host.engine.invoke::<u32>("chats", "counted", &[]).unwrap();
     let mut numbers = count.call(1000, None).unwrap();
-    assert_eq!(counted(), 0, "nothing is made before it is asked for");
+    assert_eq!(counted(), 0, "a stream makes no item before it is polled");
     let first: Vec<String> = block_on(numbers.by_ref().take(3).collect());
     assert_eq!((first.join(" ").as_str(), counted()), ("1 2 3", 3));
     let all: Vec<String> = block_on(count.call(2, None).unwrap().collect());
@@ -165,7 +177,7 @@ fn a_stream_of_a_plugin_produces_values_only_when_it_is_read() {
     let mut panics = count.call(5, Some(1)).unwrap();
     assert_eq!(block_on(ends.next()), None);
     let panicked = catch_unwind(AssertUnwindSafe(|| block_on(panics.next()))).unwrap_err();
-    assert!(panicked.downcast::<String>().unwrap().contains("too far"));
+    assert!(panicked.downcast::<String>().unwrap().contains("the stream panics"));
     assert_eq!((block_on(ends.next()), block_on(panics.next())), (None, None));
     host.plugins.install("chats", 3);
     host.reload();
@@ -190,7 +202,7 @@ fn a_stream_of_the_host_is_read_by_a_plugin() {
         sent
     });
     assert_eq!(runtime.block_on(summed).unwrap().unwrap(), 10);
-    assert!(sent < 10, "no more is taken than is wanted: {sent}");
+    assert!(sent < 10, "only the items that the reader wants are taken: {sent}");
     let finite = LeasedStream::new(stream::iter(1..=3)).unwrap();
     assert_eq!(runtime.block_on(sum.call(finite, 1000)).unwrap(), 6);
 }

@@ -196,7 +196,11 @@ fn a_build_in_a_shell_says_whether_it_could_be_a_patch_and_makes_none() {
         assert_eq!(built.code, Some(0), "{built:?}");
         built
     };
-    assert_eq!(build("--json").json()["patchable"], Value::Null, "nothing was there");
+    assert_eq!(
+        build("--json").json()["patchable"],
+        Value::Null,
+        "the first build has no artifact to patch"
+    );
     project.edit("one/src/lib.rs", "hello {name}", "good morning {name}");
     let built = build("-v");
     assert!(built.stderr.contains("body       say  "), "{built:?}");
@@ -212,7 +216,10 @@ fn a_build_in_a_shell_says_whether_it_could_be_a_patch_and_makes_none() {
     project.edit("one/src/lib.rs", "    more: u8,", "    other: u8,");
     let built = build("-v");
     assert!(built.stderr.contains("patch      not possible: struct Counter"), "{built:?}");
-    assert!(!project.root().join("out/one.patch").exists(), "it is loaded as a whole");
+    assert!(
+        !project.root().join("out/one.patch").exists(),
+        "a build that cannot be patched has no patch file"
+    );
 }
 
 #[test]
@@ -302,7 +309,7 @@ impl HeldUp {
         let waits = self.project.root().join("linker/waits");
         let deadline = Instant::now() + PATIENCE;
         while !waits.exists() {
-            assert!(Instant::now() < deadline, "no linker waits");
+            assert!(Instant::now() < deadline, "no linker waits for the test");
             thread::yield_now();
         }
     }
@@ -493,12 +500,19 @@ fn a_backtrace_names_the_functions_of_patches() {
             for known in [changed, function] {
                 assert_eq!(places(&backtrace, known), Some(vec![]), "{known}: {backtrace}");
             }
-            assert!(backtrace.contains("hotswap_plugin::"), "of the base: {backtrace}");
+            assert!(
+                backtrace.contains("hotswap_plugin::"),
+                "frames of the base are named too: {backtrace}"
+            );
         }
     }
     let (mapped, lie) = staged(&project);
-    assert_eq!(lie.len(), 3, "the plugin and the symbols of its patches: {lie:?}");
-    assert_eq!(mapped, lie, "as backtraces keep them");
+    assert_eq!(
+        lie.len(),
+        3,
+        "there is a file for the plugin and for the symbols of each patch: {lie:?}"
+    );
+    assert_eq!(mapped, lie, "backtraces keep the files mapped");
 
     // All of it is unmapped and removed with the version.
     project.edit("one/src/lib.rs", "struct Traced;", "struct Traced { _more: u8 }");

@@ -167,7 +167,10 @@ fn the_artifact_of_a_patch_that_already_serves_only_names_its_build() {
     host.plugins.install("statics", 2);
     let events = host.engine.subscribe();
     assert_eq!(bring(&linked).generation, published);
-    assert!(events.try_recv().is_err(), "nothing was reloaded");
+    assert!(
+        events.try_recv().is_err(),
+        "the linked artifact has the same code, so there is no reload"
+    );
     let info = host.info("statics", 1).unwrap();
     assert_eq!((info.is_early, info.build_id), (false, linked.header.build.to_string()));
 }

@@ -33,9 +33,12 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
     assert_eq!(revision["now"]["version"], 1);
     assert_eq!(revision.get("before"), None);
     let fail = pin(&mut client, 3, "fail", json!([]))["result"].clone();
-    assert_eq!(fail["now"]["error"]["kind"], "plugin_error", "a failure is what it gives: {fail}");
+    assert_eq!(
+        fail["now"]["error"]["kind"], "plugin_error",
+        "the result of a failing call is its error: {fail}"
+    );
     let again = pin(&mut client, 4, "revision", json!([]))["result"].clone();
-    assert_eq!(again["id"], 1, "what is pinned already is not pinned twice");
+    assert_eq!(again["id"], 1, "the same call is pinned only once");
     let told = [next_called(&mut watching), next_called(&mut watching)];
     assert_eq!(told, [revision, fail]);
 
@@ -72,14 +75,21 @@ fn calls_with_effects_or_large_arguments_cannot_be_pinned() {
         refusal(pin(&mut client, 2, "post", json!(["hello"]))),
         "echo v1 says that `post` has effects, so the call must not be repeated automatically"
     );
-    assert_eq!(host.host.engine.snapshot().plugins[0].versions[0].calls, 0, "nothing was called");
+    assert_eq!(
+        host.host.engine.snapshot().plugins[0].versions[0].calls,
+        0,
+        "a refused pin calls nothing"
+    );
     let long = "x".repeat(MAX_PINNED_BYTES);
     let refused = refusal(pin(&mut client, 3, "repeat", json!([[long]])));
     assert!(refused.starts_with("the arguments have "), "{refused}");
     let answer = client.ask(4, "pin", json!({"plugin": "echo@1", "function": "revision"}));
     assert!(refusal(answer).ends_with("name the plugin"));
     let answer = pin(&mut client, 5, "add", json!([1]));
-    assert_eq!(answer["error"]["data"]["kind"], "bad_argument", "what cannot be called: {answer}");
+    assert_eq!(
+        answer["error"]["data"]["kind"], "bad_argument",
+        "a call with a wrong number of arguments is refused: {answer}"
+    );
 
     for number in 0..MAX_PINS {
         pin(&mut client, 100, "add", json!([number, 1]));

@@ -47,7 +47,7 @@ fn attaches(host: &Host) {
     let socket = host.engine.snapshot().host.socket;
     let deadline = Instant::now() + PATIENCE;
     while UnixStream::connect(SocketPath::of(&socket).unwrap().path()).is_err() {
-        assert!(Instant::now() < deadline, "nobody listens at {}", socket.display());
+        assert!(Instant::now() < deadline, "no host listens at {}", socket.display());
         thread::yield_now();
     }
 }
@@ -81,7 +81,9 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
         attaches(&host);
         host.plugins.install("echo", 3);
         host.reload();
-        host.engine.rollback("echo@2").expect_err("its copy was removed, and there is no store");
+        host.engine
+            .rollback("echo@2")
+            .expect_err("a version whose copy was removed cannot be loaded again without a store");
         echoes(&host);
         let staging = host.staging_dir();
         drop(host);

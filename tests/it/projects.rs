@@ -35,7 +35,10 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     let host = project.place().json(&["status"])["host"].clone();
     let plugin_dir = Path::new(host["plugin_dir"].as_str().unwrap());
     let name = plugin_dir.file_name().unwrap().to_str().unwrap();
-    assert!(name.starts_with("app-"), "others may share the target directory: {name}");
+    assert!(
+        name.starts_with("app-"),
+        "hosts that share a target directory have plugin directories of their own: {name}"
+    );
     for entry in fs::read_dir(plugin_dir).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
@@ -175,7 +178,7 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
     run.signal(Signal::INT);
     run.finish();
     let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-    assert!(stat.is_empty() || stat.contains(") Z "), "the host's child lives: {stat}");
+    assert!(stat.is_empty() || stat.contains(") Z "), "the host's child still runs: {stat}");
 }
 
 #[test]
@@ -254,7 +257,7 @@ fn cargo_reviews_the_builds_when_no_save_follows() {
         let job = format!("build {name}");
         second.wait_for_event("job_finished", |it| it["job"] == job && it["outcome"] == "failed");
     }
-    assert_eq!(number(&project, "one"), 2, "what served still does");
+    assert_eq!(number(&project, "one"), 2, "the version that served still serves");
 }
 
 /// A host that provides a configuration, and a plugin that needs it.
@@ -442,7 +445,7 @@ fn a_host_is_outdated_once_its_manifest_says_something_else_about_its_code() {
     run.wait_for_event("host_outdated", |_| true);
     assert!(is_outdated());
     fs::write(&manifest, &before).unwrap();
-    assert!(!is_outdated(), "it is again as the host was built");
+    assert!(!is_outdated(), "the manifest is again as it was when the host was built");
     let config = project.root().join(".cargo/config.toml");
     fs::create_dir_all(config.parent().unwrap()).unwrap();
     let of_config = fs::read_to_string(&config).unwrap_or_default();

@@ -109,7 +109,7 @@ fn static_thread_locals_are_reported_and_refused_if_there_is_no_room() {
             host.plugins.install(PLUGIN, version);
             host.engine.reload().err()
         });
-        println!("{}", refusal.expect("room for few loads"));
+        println!("{}", refusal.expect("the room suffices for few loads only"));
         let counted = host.engine.invoke::<i32>(PLUGIN, "count", args![]).unwrap();
         println!("the old one serves on: {}", counted > 0);
     });

@@ -291,10 +291,13 @@ fn calls_from_many_threads_never_fail_while_plugins_are_replaced() {
                 while !stop.load(Ordering::Relaxed) {
                     let echo = engine.plugin("echo").unwrap();
                     let revision: u32 = echo.invoke("revision", args![]).unwrap();
-                    assert!(revision >= newest, "{revision} came after {newest}");
+                    assert!(
+                        revision >= newest,
+                        "revision {revision} answers after revision {newest}"
+                    );
                     newest = revision;
                     let version = echo.version();
-                    assert_eq!(revision, version, "a handle stays with its version");
+                    assert_eq!(revision, version, "a handle always calls the same version");
                 }
             })
         })

@@ -161,7 +161,11 @@ fn a_build_that_is_loaded_stays_in_the_store() {
         .join(format!("{}.so", ids[2]));
     File::options().write(true).open(artifact).unwrap().set_modified(SystemTime::now()).unwrap();
     builds.prune("echo", none).unwrap();
-    assert_eq!(stored(), [true, false, true], "the first is loaded, the third is the newest");
+    assert_eq!(
+        stored(),
+        [true, false, true],
+        "the first build is loaded, and the third is the newest"
+    );
 
     host.plugins.install("echo", 3);
     host.reload();

@@ -258,7 +258,7 @@ fn the_first_request_must_be_hello() {
     assert_eq!(answer["error"]["data"]["kind"], "bad_request");
     let answer = client.ask(2, "hello", json!({"protocol": 999, "client": "test"}));
     assert_eq!(answer["error"]["data"]["kind"], "protocol");
-    assert_eq!(client.receive(), None, "the host hangs up");
+    assert_eq!(client.receive(), None, "the host closes the connection");
 }
 
 #[test]

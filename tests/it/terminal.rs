@@ -60,7 +60,7 @@ impl Terminal {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(chunk) = self.output.recv_timeout(left) else {
-                panic!("never came: {what}; the screen is\n{}", self.screen.screen().contents());
+                panic!("{what} did not appear on the screen:\n{}", self.screen.screen().contents());
             };
             self.screen.process(&chunk);
         }
@@ -114,7 +114,7 @@ impl Terminal {
         while let Ok(chunk) = self.output.recv_timeout(PATIENCE) {
             self.screen.process(&chunk);
         }
-        let status = self.child.wait().expect("how it ended");
+        let status = self.child.wait().expect("the exit status of the console");
         assert!(status.success(), "{status:?}");
         let screen = self.screen.screen();
         assert!(!screen.hide_cursor() && !screen.bracketed_paste() && !screen.alternate_screen());
@@ -134,7 +134,7 @@ impl Drop for Terminal {
 fn in_terminal(command: &Command) -> CommandBuilder {
     let mut builder = CommandBuilder::new(command.get_program());
     builder.args(command.get_args());
-    builder.cwd(command.get_current_dir().expect("where it runs"));
+    builder.cwd(command.get_current_dir().expect("the working directory of the command"));
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => builder.env(name, value),
@@ -262,7 +262,8 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
     // The whole load failed, and all plugins are loaded again.
     terminal.wait_for_line(&["● alpha", "v2"]);
 
-    fs::write(workspace.plugin_dir.path().join("world.so"), "no artifact").expect("break it");
+    fs::write(workspace.plugin_dir.path().join("world.so"), "no artifact")
+        .expect("overwrite the artifact");
     restart(&mut terminal);
     terminal.wait_for_line(&["not a shared library for this machine"]);
     // The failing sources are built again, so the builds that served last are loaded once more.
@@ -369,7 +370,11 @@ fn two_consoles_share_a_host_and_find_it_again_when_it_comes_back() {
         console.wait_for_line(&["└", "v1", "freed"]);
     }
     one.leave("q");
-    assert_eq!(place.json(&["status"])["generation"], 2, "the host stays");
+    assert_eq!(
+        place.json(&["status"])["generation"],
+        2,
+        "the host still runs after its console has ended"
+    );
 
     first_host.signal(Signal::KILL);
     other.wait_for_text("The host ended");

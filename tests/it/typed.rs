@@ -73,7 +73,7 @@ fn a_typed_call_fails_after_a_reload_that_changed_or_removed_the_function() {
     assert_eq!(error.kind(), ErrorKind::Signature);
     host.plugins.install("echo", 1);
     host.reload();
-    assert_eq!(add.call(1, 2).unwrap(), 3, "and it works again when it is back");
+    assert_eq!(add.call(1, 2).unwrap(), 3, "the handle works again once the signature is back");
     host.plugins.remove("echo");
     host.prune();
     assert_eq!(add.call(1, 2).unwrap_err().kind(), ErrorKind::UnknownPlugin);

@@ -87,7 +87,7 @@ fn a_thread_local_keeps_the_library_mapped_beyond_the_end_of_its_thread() {
         assert!(!library.close());
         drop(end);
         user.join().unwrap();
-        assert!(library.is_mapped(), "the loader does not look again by itself");
+        assert!(library.is_mapped(), "the loader does not unmap the library by itself later");
         assert!(Library::open(&dir.path().join("other.so")).close());
         assert!(!library.is_mapped());
     });

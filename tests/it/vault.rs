@@ -43,7 +43,11 @@ fn a_value_in_use_by_the_same_thread_is_an_error_instead_of_a_deadlock() {
     let shares = host.engine.plugin("shares").unwrap();
     let error = shares.invoke::<Option<u64>>("nest", args![]).unwrap_err();
     assert_snapshot!(error, @"shares v1: nest: this thread is using `count` already; finish that use before the next one");
-    assert_eq!(shares.invoke::<u64>("count", args![]).unwrap(), 1, "and it is free afterwards");
+    assert_eq!(
+        shares.invoke::<u64>("count", args![]).unwrap(),
+        1,
+        "the refused use has not left the value locked"
+    );
 }
 
 #[test]
@@ -79,7 +83,11 @@ fn values_of_a_replaced_version_are_dropped_with_it() {
     host.reload();
     let bag_owner = |host: &Host| host.engine.vault_snapshot().data_bag.remove(0).owner;
     assert_eq!(bag_owner(&host), "shares v2");
-    assert_eq!(old.invoke::<u64>("count", args![]).unwrap(), 2, "its last calls still see its own");
+    assert_eq!(
+        old.invoke::<u64>("count", args![]).unwrap(),
+        2,
+        "a call of the old version still uses its own value"
+    );
     let new = host.engine.plugin("shares").unwrap();
     assert_eq!(new.invoke::<u64>("count", args![]).unwrap(), 1);
     drop(old);

@@ -72,7 +72,10 @@ fn a_relative_target_directory_is_relative_to_the_working_directory() {
     let plugin_dir = Path::new(host["plugin_dir"].as_str().unwrap()).canonicalize().unwrap();
     assert!(plugin_dir.starts_with(project.target_dir().canonicalize().unwrap()), "{plugin_dir:?}");
     let targets = ["target", "app/target", "one/target"].map(|name| project.root().join(name));
-    assert!(targets.iter().all(|dir| !dir.exists()), "a directory of its own: {targets:?}");
+    assert!(
+        targets.iter().all(|dir| !dir.exists()),
+        "the console uses the session's target directory: {targets:?}"
+    );
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn the_toolchain_is_the_one_that_the_project_names() {
     command.args(["run", "--json", "./app", "--offline"]);
     let mut run = run_to_first_answer(&project, command);
     let used = run.wait_for_host("RUSTUP_TOOLCHAIN=");
-    assert!(used.starts_with(&toolchain), "{used} instead of {toolchain}");
+    assert!(used.starts_with(&toolchain), "{used} was used instead of {toolchain}");
 }
 
 /// The name of another installed toolchain with the same compiler, preferably not the default one; `None` without

@@ -172,7 +172,7 @@ async fn free_prints_the_new_state_of_the_version() {
     let held = output(&runtime, &["free", "world@2"]).await;
     assert_eq!(held.status.code(), Some(1), "{}", stderr(&held));
     assert!(stdout(&held).contains("held by call of greet"), "{}", stdout(&held));
-    assert_eq!(stderr(&held), "", "that was all");
+    assert_eq!(stderr(&held), "", "the answer is on stdout only");
 }
 
 #[tokio::test]

@@ -29,12 +29,15 @@ fn a_command_has_only_its_configured_keys() {
     let watch = [Effect::Order(Order::Watch(Watch::Ask))];
     assert_eq!(console.press("w"), []);
     assert_eq!(console.press("g w"), watch);
-    assert_eq!(console.press("b"), [], "it was taken from the build");
+    assert_eq!(console.press("b"), [], "`b` does not start a build any more");
     assert!(console.state.zoomed);
     console.press("b q");
     assert_eq!(console.state.overlay, None);
     console.press("Ctrl-C");
-    assert!(matches!(console.state.overlay, Some(Overlay::Confirm { .. })), "the way out stays");
+    assert!(
+        matches!(console.state.overlay, Some(Overlay::Confirm { .. })),
+        "Ctrl-C cannot be unbound"
+    );
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn a_mistake_is_reported_with_its_line() {
 fn a_bad_file_is_reported_and_the_defaults_are_used() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("console.toml");
-    assert_eq!(config::load(&path).1, None, "there need not be one");
+    assert_eq!(config::load(&path).1, None, "a missing file is not an error");
     std::fs::write(&path, "[keys]\nzoom = \"?\"\nbuild = 3\n").unwrap();
     let (config, problem) = config::load(&path);
     let problem = problem.unwrap();
@@ -142,6 +145,6 @@ fn the_parser_accepts_what_the_schema_allows() {
     assert_eq!(config.editor.as_deref(), Some("edit {file}"));
     for object in ["/properties/keys", "/properties/theme", "/$defs/style", ""] {
         let object = schema.pointer(object).unwrap();
-        assert_eq!(object["additionalProperties"], false, "the parser takes no other names");
+        assert_eq!(object["additionalProperties"], false, "the parser refuses unknown names");
     }
 }

@@ -122,7 +122,10 @@ fn the_console_waits_for_a_host_that_it_did_not_start() {
     console.session(SessionEvent::Connected { host: samples::host(4200) });
     assert_eq!(console.state.overlay, None);
     assert_eq!(console.state.host.phase, Phase::Connected);
-    assert!(console.state.plugins.list().is_empty(), "its versions are others");
+    assert!(
+        console.state.plugins.list().is_empty(),
+        "the versions of the dead host are not shown for the new one"
+    );
     assert!(matches!(&console.state.notice, Some(it) if it.text.contains("4200")));
 }
 

@@ -22,7 +22,11 @@ fn card(console: &Console) -> String {
 fn a_preview_is_asked_for_shown_and_can_be_carried_out() {
     let mut console = Console::connected(120, 36);
     assert_eq!(console.press("p"), [Effect::Order(Order::Preview)]);
-    assert_eq!(console.press("r y"), [], "there is nothing to carry out or to copy yet");
+    assert_eq!(
+        console.press("r y"),
+        [],
+        "before the preview arrives, there is nothing to reload or to copy"
+    );
     console.session(SessionEvent::Preview(Ok(samples::preview())));
     let text = card(&console);
     assert!(
@@ -66,13 +70,13 @@ fn a_preview_of_a_reload_without_effect_or_refused_cannot_be_carried_out() {
 fn pinned_calls_are_made_in_the_previewed_builds_on_request() {
     let mut console = Console::connected(120, 36);
     console.press("p");
-    assert_eq!(console.press("a"), [], "nothing is known yet");
+    assert_eq!(console.press("a"), [], "before the preview arrives, no call can be repeated");
     console.session(SessionEvent::Replayed(Ok(samples::replay())));
     console.session(SessionEvent::Preview(Ok(samples::preview())));
-    assert!(!card(&console).contains("pinned"), "nobody has asked for it");
+    assert!(!card(&console).contains("pinned"), "an answer that was not requested is not shown");
     assert_eq!(console.press("a"), [Effect::Order(Order::Replay)]);
     assert!(card(&console).contains("The pinned calls are made in both builds"));
-    assert_eq!(console.press("a"), [], "once is enough");
+    assert_eq!(console.press("a"), [], "the calls are already being made");
     console.session(SessionEvent::Replayed(Ok(samples::replay())));
     let text = card(&console);
     assert!(
@@ -110,8 +114,11 @@ fn the_serving_version_is_compared_with_the_work_tree_and_others_with_the_servin
     let request = requested(&console.press("1 j")).unwrap();
     let active = samples::version(3, VersionState::Active, "active");
     assert_eq!((request.from.version, request.to.clone()), (2, Some(DiffVersion::from(&active))));
-    assert!(console.screen().contains("comparing …"), "what is shown is of another version");
-    assert_eq!(console.press("l"), [], "it is asked for only once");
+    assert!(
+        console.screen().contains("comparing …"),
+        "the earlier comparison is of another version"
+    );
+    assert_eq!(console.press("l"), [], "the comparison is already requested");
 
     console.press("k");
     console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
@@ -163,5 +170,5 @@ fn a_comparison_lists_the_values_that_the_reload_took_over() {
     console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
     let screen = console.screen();
     assert!(screen.contains("value greetings was taken over unchanged"), "{screen}");
-    assert!(!screen.contains("barks"), "the other plugin's value\n{screen}");
+    assert!(!screen.contains("barks"), "`barks` belongs to another plugin\n{screen}");
 }

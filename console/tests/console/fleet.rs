@@ -165,9 +165,9 @@ fn without_a_fleet_there_is_no_fleet_tab() {
 
 /// The effects of a key, after its question was answered.
 fn asked(console: &mut Console, key: &str, question: &str) -> Vec<Effect> {
-    assert_eq!(console.press(key), [], "{key} asks first");
+    assert_eq!(console.press(key), [], "{key} only opens a question");
     assert!(console.screen().contains(question), "{question}\n{}", console.screen());
-    assert_eq!(console.press("Esc"), [], "Esc is no");
+    assert_eq!(console.press("Esc"), [], "Esc answers no");
     console.press(key);
     console.press("y")
 }
@@ -178,7 +178,7 @@ fn keys_order_changes_of_the_fleet_after_a_question() {
     let rollout = |order| [Effect::Fleet(FleetOrder::Rollout(order))];
     assert_eq!(asked(&mut console, "P", "Promote r3?"), rollout(Order::Promote));
     assert_eq!(asked(&mut console, "a", "All hosts go back to r2."), rollout(Order::Abort));
-    assert_eq!(console.press("p"), rollout(Order::Pause), "it is not put off by a question");
+    assert_eq!(console.press("p"), rollout(Order::Pause), "a pause needs no confirmation");
     assert_eq!(console.press("r"), []);
     assert!(console.screen().contains("the rollout is not paused"));
     take(&mut console, seen("paused", &json!({ "kind": "asked", "by": "ada" })));
@@ -194,7 +194,9 @@ fn keys_order_changes_of_the_fleet_after_a_question() {
     assert!(console.screen().contains("It ends the rollout of r3."));
     assert_eq!(console.press("y"), [Effect::Fleet(FleetOrder::RollBack(Some(id("r1"))))]);
     console.press("R");
-    let Some(Overlay::Releases(choice)) = &console.state.overlay else { panic!("no choice") };
+    let Some(Overlay::Releases(choice)) = &console.state.overlay else {
+        panic!("R shows no releases to choose from")
+    };
     assert!(!choice.releases.contains(&id("r2")));
     console.press("Esc");
 }
@@ -204,7 +206,7 @@ fn a_host_stays_selected_when_rows_move_and_can_be_pinned_and_opened() {
     let mut console = looking(120, 36);
     let selected =
         |console: &Console| console.state.fleet.selected_host(NOW_MS).unwrap().host.id.to_string();
-    assert_eq!(selected(&console), "game-4123", "the worst is first");
+    assert_eq!(selected(&console), "game-4123", "the host in the worst state is the first row");
     console.press("j j j");
     let host = selected(&console);
     assert_eq!(console.press("Enter"), [Effect::Attach(host.clone())]);
@@ -245,7 +247,10 @@ fn the_result_of_a_rollout_is_reported_even_if_another_tab_is_in_front() {
     assert!(screen.contains("r3 is being rolled back: game-4121 crashed in world"), "{screen}");
     let reloaded = SessionEvent::HostContinued;
     console.session(reloaded);
-    assert!(console.screen().contains("crashed in world"), "it stays until somebody is there");
+    assert!(
+        console.screen().contains("crashed in world"),
+        "the notice stays until a key is pressed"
+    );
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn a_form_switches_between_json_and_lines() {
     assert_eq!(serde_json::from_str::<Value>(&texts[0]).unwrap(), filled_in()[0]);
     console.press("Tab Tab");
     console.write("x");
-    assert_eq!(console.press("Enter"), [], "what is no boolean is not sent");
+    assert_eq!(console.press("Enter"), [], "a field that is not a boolean is not sent");
     console.press("F4");
     let notice = &console.state.notice.as_ref().unwrap().text;
     assert!(notice.starts_with("loud: "), "{notice}");
@@ -308,7 +308,7 @@ fn earlier_calls_are_kept_and_offered_in_later_runs() {
     let effects = later.press("Enter");
     assert_eq!(ordered(&effects), [&call(filled_in())]);
     later.press("Esc Esc i Up Down");
-    assert_eq!(later.press("Enter"), [], "what was typed before is there again: nothing");
+    assert_eq!(later.press("Enter"), [], "Down restores the fields as they were before Up: empty");
 }
 
 #[test]
@@ -350,7 +350,11 @@ fn two_versions_are_called_in_turn_with_the_same_arguments() {
     console.press("i F5 F6");
     let both = call_of("world", json!([]), 10).beside(Some("world@2".into()));
     assert_eq!(both.command_line(), "hotswap invoke --repeat 10 --beside world@2 world place");
-    assert_eq!(ordered(&console.press("Enter")), [&both], "the host calls them in turn");
+    assert_eq!(
+        ordered(&console.press("Enter")),
+        [&both],
+        "the host alternates between the two versions"
+    );
     let mut new = answer(3, "new", 8_000);
     new.beside = Some(Box::new(Beside::Result(answer(2, "old", 12_000))));
     let effects = console.session(SessionEvent::Invoked { operation: both, answer: Ok(new) });
@@ -359,11 +363,11 @@ fn two_versions_are_called_in_turn_with_the_same_arguments() {
     let screen = console.screen();
     assert!(
         screen.contains("results differ") && !screen.contains("as long"),
-        "of two calls: {screen}"
+        "one call of each version is not enough to compare their times: {screen}"
     );
     assert!(screen.contains("world v3  12:05:00  8.0 µs"), "{screen}");
     let list = Effect::Order(Order::ListBuilds("world".into()));
-    assert_eq!(console.press("F5"), [list], "a stored build can be called too");
+    assert_eq!(console.press("F5"), [list], "F5 also offers stored builds");
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds: Ok(Vec::new()) });
     assert_eq!(console.state.functions.form.as_ref().unwrap().compared, None);
 }
@@ -380,8 +384,15 @@ fn compare_with_stored(console: &mut Console) {
     let builds = Ok(vec![stored(&loaded), stored("feedbeef01")]);
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
     let compared = console.state.functions.form.as_ref().unwrap().compared.clone();
-    assert_eq!(compared.as_deref(), Some("world@feedbeef"), "what is loaded is none");
-    assert!(!console.screen().contains("--beside"), "no such command does it");
+    assert_eq!(
+        compared.as_deref(),
+        Some("world@feedbeef"),
+        "the loaded build is not offered again as a stored one"
+    );
+    assert!(
+        !console.screen().contains("--beside"),
+        "`hotswap invoke` cannot call a stored build, so no command is shown"
+    );
     let call = call_of("world", json!([]), 1);
     let Operation::Invoke(params) = &call else { unreachable!() };
     let build = StoredChoice { plugin: "world".into(), build_id: "feedbeef01".into() };
@@ -463,7 +474,10 @@ fn versions_are_kept_loaded_again_after_a_reconnect_to_the_same_host() {
         console.session(SessionEvent::Held { target: target.into(), answer: Ok(true) });
     }
     console.session(SessionEvent::Disconnected { reason: "it was too slow".into() });
-    assert!(console.state.functions.held.is_empty(), "the host lets go with the connection");
+    assert!(
+        console.state.functions.held.is_empty(),
+        "the host releases the versions when the connection ends"
+    );
     let effects = console.session(SessionEvent::Connected { host: samples::host(4121) });
     let holds = ["world@2", "world@3"].map(|it| Effect::Order(Order::Hold(it.into())));
     assert!(holds.iter().all(|hold| effects.contains(hold)), "{effects:?}");
@@ -497,7 +511,11 @@ fn a_call_is_repeated_and_its_histogram_shown() {
     let screen = console.screen();
     assert!(screen.contains("100 calls: p50 5.0 µs, p90 9.0 µs, p99 9.9 µs"), "{screen}");
     console.press("F6 F6 F6 F6");
-    assert_eq!(console.state.functions.form.as_ref().unwrap().repeat, 1, "after the most, once");
+    assert_eq!(
+        console.state.functions.form.as_ref().unwrap().repeat,
+        1,
+        "after the largest count, F6 goes back to one call"
+    );
 }
 
 #[test]
@@ -513,7 +531,7 @@ fn a_form_can_be_left_while_its_call_runs_and_a_key_cancels_the_call() {
     assert_eq!(console.press("Esc"), [], "the form closes, and the call goes on");
     assert!(console.state.functions.form.is_none());
     assert_eq!(console.state.notice.as_ref().unwrap().text, "the call goes on; C cancels it");
-    assert_eq!(console.press("x"), [], "that is for jobs");
+    assert_eq!(console.press("x"), [], "`x` cancels jobs, not calls");
     assert_eq!(console.press("C"), [Effect::Order(Order::CancelCalls)]);
     let error = WireError::new(ErrorKind::Cancelled, "the call was cancelled");
     console.session(SessionEvent::Invoked { operation: call(json!([])), answer: Err(error) });

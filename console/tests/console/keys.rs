@@ -124,7 +124,7 @@ fn a_reload_that_would_break_something_asks_and_leaves_a_form_alone() {
     let waits = || SessionEvent::ReloadWaits { plugins: vec!["world".into()] };
     console.press("i");
     console.session(waits());
-    assert_eq!(console.state.overlay, None, "somebody types");
+    assert_eq!(console.state.overlay, None, "nothing opens over a form that is being filled in");
     let text = &console.state.notice.as_ref().unwrap().text;
     assert_eq!(text, "world would break what uses it, and waits: p shows what, r reloads");
     console.press("Esc");
@@ -163,7 +163,7 @@ fn a_form_sends_values_of_its_parameter_types() {
     console.write("42");
     console.press("Tab");
     console.write("-1");
-    assert_eq!(console.press("Enter"), [], "a field is wrong");
+    assert_eq!(console.press("Enter"), [], "a call with an invalid field is not sent");
     console.press("Backspace Backspace");
     console.write("2");
     let call = Operation::Invoke(InvokeParams {
@@ -223,7 +223,7 @@ fn only_a_replaced_version_can_be_freed_after_a_confirmation() {
     let free = Order::Operate(Operation::free("world", 2));
     assert_eq!(console.press("D y"), [Effect::Order(free)]);
     console.session(SessionEvent::Held { target: "world@2".into(), answer: Ok(true) });
-    assert_eq!(console.press("D"), [], "it would not be freed");
+    assert_eq!(console.press("D"), [], "a version that this console holds cannot be freed");
     let notice = &console.state.notice.as_ref().unwrap().text;
     assert_eq!(notice, "this console keeps world v2 loaded; K lets it go");
 }
@@ -245,7 +245,7 @@ fn a_rollback_chooses_among_versions_and_stored_builds_and_is_confirmed() {
     let active = samples::version(3, VersionState::Active, "").build_id;
     let builds = Ok(vec![stored(&active), stored("feedbeef")]);
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
-    assert_eq!(console.press("j Enter n"), [], "an answer other than yes");
+    assert_eq!(console.press("j Enter n"), [], "`n` does not roll back");
     let rollback = |target: &str| Effect::Order(Order::Operate(Operation::rollback(target)));
     assert_eq!(console.press("R j Enter y")[1..], [rollback("world@1")]);
 
@@ -253,7 +253,7 @@ fn a_rollback_chooses_among_versions_and_stored_builds_and_is_confirmed() {
     let builds = Ok(vec![stored(&active), stored("feedbeef")]);
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
     let effects = console.press("G Enter y");
-    assert_eq!(effects, [rollback("world@feedbeef")], "what serves is no choice");
+    assert_eq!(effects, [rollback("world@feedbeef")], "the serving build is not offered");
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn the_palette_copies_the_command_line_that_does_the_same() {
     );
     console.write("display");
     let Some(Overlay::Palette(palette)) = &console.state.overlay else { panic!() };
-    assert_eq!(palette.input.value(), "display", "a y within a word is a letter");
+    assert_eq!(palette.input.value(), "display", "`y` is text in the palette, not an answer");
 }
 
 #[test]
@@ -422,7 +422,11 @@ fn scrolling_up_stops_following_and_the_end_resumes_it() {
     let selected = console.state.logs.selected_text().unwrap();
     assert!(!console.state.logs.follows());
     console.logs(lines(50));
-    assert_eq!(console.state.logs.selected_text().unwrap(), selected, "it stays in sight");
+    assert_eq!(
+        console.state.logs.selected_text().unwrap(),
+        selected,
+        "the selection stays on its line"
+    );
     console.press("G");
     assert!(console.state.logs.follows());
     console.press("g g");
@@ -442,12 +446,16 @@ fn the_filter_takes_effect_as_it_is_typed_and_esc_clears_it() {
     console.write("line 4");
     assert_eq!(console.state.logs.passing(), 11);
     console.logs(lines(4));
-    assert_eq!(console.state.logs.passing(), 12, "what comes later is filtered too");
+    assert_eq!(console.state.logs.passing(), 12, "the filter also applies to new lines");
     console.press("Esc");
     assert_eq!(console.state.logs.passing(), all + 4);
     console.press("3 /");
     console.write("[1");
-    assert_eq!(console.state.logs.passing(), 0, "what is no regular expression is plain text");
+    assert_eq!(
+        console.state.logs.passing(),
+        0,
+        "an invalid regular expression is searched as plain text"
+    );
 }
 
 #[test]
@@ -500,7 +508,11 @@ fn a_failed_build_comes_to_the_front_until_a_build_succeeds() {
     build(&mut console, JobOutcome::Failed { error });
     assert_eq!(console.state.tab, Tab::Build);
     assert!(console.state.notice.as_ref().unwrap().sort == NoticeSort::Failure);
-    assert_eq!(console.state.plugins.list().len(), 3, "what runs is left alone");
+    assert_eq!(
+        console.state.plugins.list().len(),
+        3,
+        "a failed build does not change the loaded plugins"
+    );
     build(&mut console, JobOutcome::Done { summary: String::new() });
     assert_eq!(console.state.tab, Tab::Functions);
 }
@@ -513,7 +525,7 @@ fn unloading_plugins_without_an_artifact_needs_a_confirmation() {
         panic!("{:?}", console.state.overlay)
     };
     assert_eq!(question, "Unload what has no artifact?");
-    assert_eq!(console.press("n"), [], "it was not agreed to");
+    assert_eq!(console.press("n"), [], "nothing is unloaded after the answer no");
     assert_eq!(console.press("P y"), [Effect::Order(Order::Operate(Operation::prune()))]);
 }
 
@@ -525,7 +537,7 @@ fn a_line_is_typed_for_the_host() {
     console.take_in(Input::Paste(" there".into()));
     assert!(console.screen().contains("> hi there"));
     assert_eq!(console.press("Enter"), [Effect::Order(Order::Input(b"hi there\n".to_vec()))]);
-    assert_eq!(console.press("> x Esc"), [], "what was not sent is forgotten");
+    assert_eq!(console.press("> x Esc"), [], "Esc discards the typed text");
     console.state.host.is_ours = false;
     assert_eq!(console.press(">"), []);
     assert_eq!(console.state.overlay, None);
@@ -745,13 +757,16 @@ fn the_help_lists_the_currently_possible_commands_in_sentences() {
     };
     let mut console = Console::new(120, 36);
     let screen = help(&mut console, "?");
-    assert!(!screen.contains("Reload every plugin"), "no host has answered\n{screen}");
+    assert!(!screen.contains("Reload every plugin"), "the key needs a connected host\n{screen}");
     assert!(!console.screen().contains("r reload"), "{}", console.screen());
     assert!(!console.screen().contains("0 plugins"), "{}", console.screen());
     let mut console = Console::connected(120, 80);
     let screen = help(&mut console, "?");
     assert!(screen.contains("Reload every plugin whose artifact has"), "{screen}");
-    assert!(!screen.contains("Make the last call again."), "none was made\n{screen}");
+    assert!(
+        !screen.contains("Make the last call again."),
+        "no call was made that could be repeated\n{screen}"
+    );
     let screen = help(&mut console, "3 ?");
     let places = ["The log", "Everywhere"].map(|heading| screen.find(heading).unwrap());
     assert!(places[0] < places[1], "{screen}");
@@ -767,12 +782,12 @@ fn the_panel_with_the_focus_is_filtered() {
     let screen = console.screen();
     assert!(screen.contains("1 Plugins /CA") && !screen.contains("world  v3"), "{screen}");
     console.press("Enter Esc");
-    assert!(console.screen().contains("world  v3"), "all are shown again");
+    assert!(console.screen().contains("world  v3"), "Esc removes the filter");
     console.press("1 g g 2 /");
     console.write("res");
     console.press("Enter i");
     let form = console.state.functions.form.as_ref().unwrap();
-    assert_eq!(form.function, "reset", "what is shown is what is called");
+    assert_eq!(form.function, "reset", "the call is of the function that the filter shows");
     console.press("Esc Esc");
     assert_eq!(console.state.plugins.functions().len(), 2);
 
@@ -785,7 +800,7 @@ fn the_panel_with_the_focus_is_filtered() {
     assert!(names.contains(&"greetings".to_owned()) && names.len() == 2, "{names:?}");
     console.press("Esc");
     assert!(console.state.vault.rows().len() > 2);
-    assert_eq!(console.state.logs.pattern(), "", "the log is left alone");
+    assert_eq!(console.state.logs.pattern(), "", "the filter does not apply to the log");
 }
 
 #[test]
@@ -803,13 +818,17 @@ fn a_slash_in_a_tab_of_lines_searches_it_and_n_finds_the_next() {
     // `v4` is in `v3 → v4` and in `v4 → v5`. The newest is selected, and the next match is below it.
     assert_eq!(console.state.timeline.selected(), 1);
     assert!(console.screen().contains("[Timeline]") && console.screen().contains("/V4"));
-    assert_eq!(console.state.logs.pattern(), "", "the log is left alone");
+    assert_eq!(console.state.logs.pattern(), "", "the filter does not apply to the log");
     console.press("Enter");
     console.press("n");
     assert_eq!(console.state.timeline.selected(), 2);
     assert!(console.screen().contains("2 of 2"), "{}", console.screen());
     console.press("n");
-    assert_eq!(console.state.timeline.selected(), 1, "around the end");
+    assert_eq!(
+        console.state.timeline.selected(),
+        1,
+        "after the last match, the search continues at the first"
+    );
     console.press("N");
     assert_eq!(console.state.timeline.selected(), 2);
     console.press("Esc");

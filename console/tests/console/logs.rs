@@ -81,7 +81,11 @@ fn lines_are_filtered_by_plugin_version_target_and_stream() {
     assert_eq!(filter_writers(&mut console, "stdout"), ["red and plain"]);
     assert_eq!(filter_writers(&mut console, "-cat -http -stdout"), of_both_worlds);
     console.logs(vec![by("cat", 1, 6, "purrs again"), by("world", 3, 7, "turns again")]);
-    assert_eq!(shown(&console).last().unwrap(), "turns again", "what comes later is filtered too");
+    assert_eq!(
+        shown(&console).last().unwrap(),
+        "turns again",
+        "the filter also applies to new lines"
+    );
     console.press("Esc");
     assert_eq!(shown(&console).len(), 7);
 }
@@ -121,11 +125,14 @@ fn a_filter_can_be_inverted_and_a_search_keeps_other_lines_visible() {
     assert!(selected(&console).ends_with("the world turns"));
     assert_eq!(told(&console), "1 of 2");
     console.press("N");
-    assert!(selected(&console).ends_with("another world"), "around the end");
+    assert!(
+        selected(&console).ends_with("another world"),
+        "before the first match, the search continues at the last"
+    );
     console.press("n");
     assert!(selected(&console).ends_with("the world turns"));
     console.press("3 / Tab");
-    assert_eq!(shown(&console).len(), 5, "Tab shows the others while the pattern is typed");
+    assert_eq!(shown(&console).len(), 5, "Tab also shows the lines that do not match");
 }
 
 #[test]
@@ -140,7 +147,10 @@ fn a_filter_keeps_the_selected_line_or_the_next_that_passes() {
     console.write("slow");
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("slow request"));
     console.press("Esc");
-    assert!(!console.state.logs.follows(), "a filter does not take the reader away");
+    assert!(
+        !console.state.logs.follows(),
+        "the log stays where the user reads, and does not follow new lines"
+    );
 }
 
 #[test]
@@ -155,7 +165,7 @@ fn keys_go_through_marked_lines_and_wrap_around() {
     console.press("M");
     assert!(selected(&console).ends_with("the cat purrs"));
     console.press("m M");
-    assert!(selected(&console).ends_with("the world turns"), "its mark was taken away");
+    assert!(selected(&console).ends_with("the world turns"), "the line is not marked any more");
 }
 
 #[test]
@@ -277,7 +287,7 @@ fn the_header_shows_how_far_the_log_lags() {
     };
     let connected_ms = console.now_ms;
     console.logs(vec![written(connected_ms - 60_000)]);
-    assert!(!console.screen().contains("lag"), "it was there before anybody waited for it");
+    assert!(!console.screen().contains("lag"), "a line from before the connection has no lag");
     console.now_ms += 5_000;
     console.logs(vec![written(connected_ms + 4_998)]);
     assert!(console.screen().contains("│ log 2 ms behind"), "{}", console.screen());
@@ -319,19 +329,22 @@ fn a_line_that_is_taller_than_the_panel_can_be_scrolled() {
     let sees =
         |console: &Console, part: u32| console.screen().contains(&format!("part-number-{part:02}"));
     console.press("3 W k");
-    assert!(sees(&console, 59) && !sees(&console, 0), "from below it is entered at its end");
+    assert!(
+        sees(&console, 59) && !sees(&console, 0),
+        "a long line that is entered from below shows its end"
+    );
     let mut presses = 0;
     while !sees(&console, 0) {
         console.press("k");
         presses += 1;
         assert!(presses < 60, "{}", console.screen());
     }
-    assert!(!sees(&console, 59), "it is the same line");
+    assert!(!sees(&console, 59), "the end of the line is scrolled out");
     assert!(console.state.logs.selected_text().unwrap().0.contains("part-number-30"));
     console.press("k");
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("before"));
     console.press("j");
-    assert!(sees(&console, 0), "from above it is entered at its beginning");
+    assert!(sees(&console, 0), "a long line that is entered from above shows its beginning");
     (0..60).for_each(|_| drop(console.press("j")));
     assert!(console.state.logs.follows(), "{}", console.screen());
 }

@@ -133,8 +133,11 @@ fn the_choice_of_a_host() {
     assert!(picker.update(vec![samples::host(4121), samples::host(812)]));
     picker.go(Motion::Down, 10);
     assert!(picker.update(vec![samples::host(812), samples::host(9)]));
-    assert_eq!(picker.selected().unwrap().pid, 812, "what is selected stays so");
-    assert!(!picker.update(vec![samples::host(812), samples::host(9)]), "nothing is new");
+    assert_eq!(picker.selected().unwrap().pid, 812, "the same host stays selected");
+    assert!(
+        !picker.update(vec![samples::host(812), samples::host(9)]),
+        "the same hosts again are not a change"
+    );
     let screen = |picker: &Picker, (width, height)| {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         let (now_ms, theme) = (samples::NOON_MS + 300_000, Theme::without_colours());

@@ -38,11 +38,11 @@ fn a_click_moves_the_focus_selects_and_opens() {
     assert_eq!(console.state.functions.form.as_ref().unwrap().focused, 1);
     let effects = console.click("Vault");
     assert_eq!(console.state.tab, Tab::Vault);
-    assert_eq!(effects.len(), 2, "the Vault is asked for, and drawn: {effects:?}");
+    assert_eq!(effects.len(), 2, "the Vault is requested, and the screen is drawn: {effects:?}");
     console.session(SessionEvent::Vault(Ok(samples::vault())));
     console.click("Extension");
     console.click("Extension");
-    assert!(!console.screen().contains("heartbeats"), "it is closed");
+    assert!(!console.screen().contains("heartbeats"), "a second click closes the folder");
     console.click("Timeline");
     assert_eq!(console.state.tab, Tab::Timeline);
 }
@@ -130,7 +130,11 @@ fn a_click_selects_a_diagnostic_and_opens_it() {
     for _ in 0..200 {
         console.mouse(MouseEventKind::ScrollDown, "2  Functions");
     }
-    assert_eq!(console.state.builds.selected(), None, "the newest stay in sight");
+    assert_eq!(
+        console.state.builds.selected(),
+        None,
+        "at the end, no row is selected, so that the newest rows are shown"
+    );
 }
 
 #[test]
@@ -142,7 +146,11 @@ fn a_click_selects_a_line_of_a_difference() {
     let place = Place { column: None, ..samples::place("world", 5) };
     assert_eq!(console.press("o"), [Effect::Edit(place.clone())]);
     console.click("│  }");
-    assert_eq!(console.press("o"), [Effect::Edit(place)], "of a line without one, that before it");
+    assert_eq!(
+        console.press("o"),
+        [Effect::Edit(place)],
+        "a removed line is opened at the place of the line before it"
+    );
     console.click("function wave");
     assert_eq!(console.press("o"), []);
     assert!(console.screen().contains("no line of a source file is selected"));

@@ -104,5 +104,8 @@ fn calls_are_pinned_again_in_a_new_process_when_their_plugin_serves() {
     let effects = console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(77))));
     assert!(operations(&effects).contains(&&pin_of("world")), "{effects:?}");
     let effects = console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(77))));
-    assert!(!operations(&effects).contains(&&pin_of("world")), "once is enough");
+    assert!(
+        !operations(&effects).contains(&&pin_of("world")),
+        "a call is pinned in the new host only once"
+    );
 }

@@ -55,7 +55,10 @@ fn the_rate_of_calls_is_drawn_as_a_moving_sparkline() {
 fn changes_that_are_not_visible_do_not_redraw_the_screen() {
     let mut console = Console::connected(120, 36);
     a_second_later(&mut console, with_calls(1_234));
-    assert!(a_second_later(&mut console, with_calls(1_235)), "the sparkline is new");
+    assert!(
+        a_second_later(&mut console, with_calls(1_235)),
+        "another second changes the sparkline"
+    );
     for _ in 0..8 {
         a_second_later_the_same(&mut console);
     }
@@ -115,14 +118,17 @@ fn each_plugin_shows_whether_the_running_build_is_the_one_on_disk() {
     let error = WireError::new(ErrorKind::Build, "`world` does not compile");
     build(&mut console, "world", JobOutcome::Failed { error });
     assert_eq!(disk(&console).trim(), "✖ 2 errors");
-    assert!(line_of(&console, "world").starts_with("● world  v3 "), "what serves goes on");
+    assert!(
+        line_of(&console, "world").starts_with("● world  v3 "),
+        "the serving version is still shown as serving"
+    );
 
     console.session(SessionEvent::JobStarted { job: Job::BuildPlugin("world".into()) });
     console.session(samples::built(BuildEffect::NewCode));
     build(&mut console, "world", JobOutcome::Done { summary: "built".into() });
     assert_eq!(disk(&console).trim(), "▲ built 4c0f");
     console.session(SessionEvent::Installed { builds: samples::installed() });
-    assert_eq!(disk(&console).trim(), "✓ same", "somebody has put the old one back");
+    assert_eq!(disk(&console).trim(), "✓ same", "the serving build was installed again");
 
     let mut snapshot = samples::snapshot(4121);
     snapshot.plugins[0].is_rolled_back = true;
@@ -197,7 +203,10 @@ fn failures_and_long_calls_are_shown_in_the_panel() {
     );
     let in_flight = "◌ world v3      greet                31.4 s  http-7";
     assert!(screen.contains("── in flight ──") && screen.contains(in_flight), "{screen}");
-    assert!(!screen.contains("9 ms  http-7"), "it is over before it is read");
+    assert!(
+        !screen.contains("9 ms  http-7"),
+        "a call of 9 ms ends before a user could read its row"
+    );
 }
 
 fn after_a_reload() -> Console {
@@ -223,7 +232,7 @@ fn changed_functions_are_marked_until_they_are_selected() {
         "{screen}"
     );
     console.press("2 j");
-    assert_eq!(marked(&console), 3, "it is being looked at");
+    assert_eq!(marked(&console), 3, "the marks stay while the panel has the focus");
     console.press("1");
     assert_eq!(marked(&console), 0, "{}", console.screen());
 }
@@ -232,7 +241,10 @@ fn changed_functions_are_marked_until_they_are_selected() {
 fn a_function_with_another_body_is_marked_after_the_reload() {
     let mut console = Console::connected(120, 36);
     console.session(samples::built_with_changes());
-    assert!(!console.screen().contains("│ ~ greet "), "it does not serve yet");
+    assert!(
+        !console.screen().contains("│ ~ greet "),
+        "the new code does not serve yet, so nothing is marked"
+    );
     let mut snapshot = samples::snapshot(4);
     snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
     snapshot.plugins[0].versions[1].state = VersionState::Freed;
@@ -364,7 +376,10 @@ fn a_patch_is_judged_only_by_calls_since_it_serves() {
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     console.session(SessionEvent::Snapshot(Box::new(after_calls(5, 60, 0, Some(1)))));
     let screen = console.screen();
-    assert!(line_of(&console, "world").starts_with("● world  v3+1 "), "it is mended: {screen}");
+    assert!(
+        line_of(&console, "world").starts_with("● world  v3+1 "),
+        "the patched version is not marked as failing any more: {screen}"
+    );
     assert!(!screen.lines().next().unwrap().contains("panic"), "{screen}");
     assert!(screen.contains("reload  v3 → v3+1"), "{screen}");
     assert!(screen.contains("since   ✔ greet panics 5 → 0"), "{screen}");
@@ -379,7 +394,7 @@ fn a_patch_is_judged_only_by_calls_since_it_serves() {
     assert!(screen.contains("▲ greet panics 5 → 2"), "{screen}");
     assert!(
         screen.contains("▲ greet takes 910 % longer"),
-        "the slow calls are the patch's: {screen}"
+        "only calls of the patch count: {screen}"
     );
 }
 
@@ -408,7 +423,7 @@ fn a_key_turns_patches_off_and_on() {
     let mut console = Console::connected(120, 36);
     let header = |console: &Console| console.screen().lines().next().unwrap().to_owned();
     console.session(SessionEvent::Patching { on: true });
-    assert_eq!(console.state.notice, None, "so it is unless somebody says otherwise");
+    assert_eq!(console.state.notice, None, "patches are on by default, so this needs no notice");
     assert_eq!(console.press("B"), [Effect::Order(Order::Patch(false))]);
     console.session(SessionEvent::Patching { on: false });
     let notice = &console.state.notice.as_ref().unwrap().text;
@@ -462,10 +477,13 @@ fn a_key_goes_through_the_functions_that_the_last_reload_changed() {
     console.press("d");
     assert_eq!(notice(&console), "greet of world has another signature than in v3 (1 of 3)");
     console.press("1");
-    assert!(!console.screen().contains("│ ~ greet "), "somebody has seen it");
+    assert!(
+        !console.screen().contains("│ ~ greet "),
+        "the mark is removed after the user has looked at the function"
+    );
     console.press("d");
-    assert!(notice(&console).contains("(2 of 3)"), "it goes on from what is selected");
-    assert!(console.screen().contains("│ ~ greet "), "it is marked once more");
+    assert!(notice(&console).contains("(2 of 3)"), "the next difference follows the selected one");
+    assert!(console.screen().contains("│ ~ greet "), "the function is marked again");
     assert!(console.press("?").is_empty());
     assert!(
         console.screen().contains("Go to what the last reload changed"),
@@ -508,7 +526,7 @@ fn a_key_goes_to_the_longest_running_call_and_then_to_the_slowest_functions() {
     console.press("s");
     assert!(notice(&console).ends_with("(1 of 3)"), "{}", notice(&console));
     console.press("3 s");
-    assert!(console.state.searching.is_some(), "in the log it searches");
+    assert!(console.state.searching.is_some(), "in the log, `s` opens a search");
 }
 
 #[test]
@@ -536,7 +554,7 @@ fn the_build_of_a_patch_that_serves_already_changes_nothing_in_the_next_reload()
     let SessionEvent::Built { plugin, build_id, path, changes, phases, .. } =
         samples::built_with_changes()
     else {
-        panic!("it was built");
+        panic!("the sample is a build");
     };
     console.session(SessionEvent::Built {
         plugin,

@@ -257,14 +257,18 @@ fn a_wide_screen_shows_the_previous_tab_beside_the_current_one() {
 #[test]
 fn a_second_tab_is_kept_up_to_date_and_becomes_current_by_a_click() {
     let mut console = Console::connected(170, 40);
-    assert_eq!(console.state.second_tab(), Some(Tab::Build), "where the start was seen");
+    assert_eq!(
+        console.state.second_tab(),
+        Some(Tab::Build),
+        "the second tab is the one that showed the start"
+    );
     console.press("2 ]");
     assert_eq!((console.state.tab, console.state.second_tab()), (Tab::Vault, Some(Tab::Functions)));
     console.press("[");
     assert_eq!(console.state.second_tab(), Some(Tab::Vault));
     let asked = console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
     let vault = Effect::Order(Order::Operate(Operation::Vault));
-    assert!(asked.contains(&vault), "the Vault is in sight: {asked:?}");
+    assert!(asked.contains(&vault), "a visible Vault is kept up to date: {asked:?}");
     console.click("the host has not shown");
     assert_eq!((console.state.tab, console.state.second_tab()), (Tab::Vault, Some(Tab::Functions)));
     console.take_in(Input::Resize(150, 40));

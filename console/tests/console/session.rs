@@ -44,7 +44,7 @@ fn script(directory: &Path, text: &str) -> PathBuf {
 /// The first event for which `wanted` returns a value.
 async fn next<T>(session: &mut Session, wanted: impl Fn(SessionEvent) -> Option<T>) -> T {
     loop {
-        let event = session.events.recv().await.expect("the session is not over yet");
+        let event = session.events.recv().await.expect("the session is still running");
         if let Some(found) = wanted(event) {
             return found;
         }
@@ -303,8 +303,8 @@ async fn output_of_a_host_that_floods_is_drained_and_lost_lines_are_counted() {
             lines += 1;
         }
     }
-    assert!(lines < 30_000, "more than the queue holds was kept: {lines}");
-    assert!(lines > 1_000, "only {lines} lines came through");
+    assert!(lines < 30_000, "{lines} lines are more than the queue holds");
+    assert!(lines > 1_000, "only {lines} lines were delivered");
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Terminal {
     fn wait_until(&mut self, what: &str, wanted: impl Fn(&vt100::Screen) -> bool) {
         while !wanted(self.screen.screen()) {
             let chunk = self.output.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-                panic!("never came: {what}; the screen is\n{}", self.screen.screen().contents())
+                panic!("{what} did not appear on the screen:\n{}", self.screen.screen().contents())
             });
             self.screen.process(&chunk);
             self.written.extend(chunk);

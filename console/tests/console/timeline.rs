@@ -58,7 +58,7 @@ fn a_console_that_attaches_later_lists_the_reloads_that_the_host_remembers() {
     late.session(SessionEvent::Reloads(all));
     late.session(SessionEvent::Engine(event));
     assert_eq!(told(&late), now);
-    assert!(late.screen().contains("reloaded: world v3 → v4"), "it is news all the same");
+    assert!(late.screen().contains("reloaded: world v3 → v4"), "the reload is shown as new");
 }
 
 #[test]
@@ -168,12 +168,20 @@ fn a_key_goes_from_a_version_to_each_of_its_holders() {
     assert_eq!(console.state.tab, Tab::Vault);
     console.press("u");
     assert_eq!(console.state.focus, Panel::Plugins);
-    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"), "it imports it");
+    assert_eq!(
+        console.state.plugins.selected_target().as_deref(),
+        Some("cat"),
+        "`cat` imports `world`, so it is selected"
+    );
     console.press("u");
     assert_eq!(told(&console), "world v2 is held by: thread \"worker\" (4130) (4 of 4)");
-    assert_eq!(console.state.logs.writer_filter(), "", "nothing else is done");
+    assert_eq!(console.state.logs.writer_filter(), "", "a thread leads to no other panel");
     console.press("u");
-    assert_eq!(console.state.tab, Tab::Functions, "it begins again");
+    assert_eq!(
+        console.state.tab,
+        Tab::Functions,
+        "after the last holder, the first is shown again"
+    );
 }
 
 #[test]
@@ -308,7 +316,11 @@ fn the_time_from_a_save_until_it_is_live_is_shown_everywhere() {
 #[test]
 fn only_a_reload_that_a_save_caused_has_a_time_after_the_save() {
     let mut console = after_a_reload();
-    assert_eq!(console.state.timeline.last_live_ms(), None, "somebody asked for it");
+    assert_eq!(
+        console.state.timeline.last_live_ms(),
+        None,
+        "a user requested this reload, so it has no save"
+    );
     // A save that changes no code causes no reload.
     console.now_ms += 1_000;
     let saved_at_ms = console.now_ms;
@@ -433,7 +445,10 @@ fn the_reason_for_a_whole_load_comes_after_the_outcome_of_the_reload() {
 fn a_restart_separates_the_reloads_of_two_processes() {
     let mut console = after_a_reload();
     console.press("2 Alt-5");
-    assert!(!console.screen().contains("host started at"), "there was one process");
+    assert!(
+        !console.screen().contains("host started at"),
+        "the reloads of one process are not separated"
+    );
     console.now_ms += 60_000;
     console.session(SessionEvent::HostStarted { pid: 5000 });
     console.session(SessionEvent::Connected { host: samples::host(5000) });
@@ -483,7 +498,7 @@ fn a_patch_has_its_phases() {
     let groups: Vec<&str> = screen.lines().filter(|line| line.contains('┼')).collect();
     assert!(groups[0].contains(" build ") && groups[1].contains(" patch "), "{screen}");
     let is_bar = |line: &&str| line.contains(" patch ") && line.contains("900 µs");
-    assert!(screen.lines().any(|line| is_bar(&line)), "however short it is: {screen}");
+    assert!(screen.lines().any(|line| is_bar(&line)), "even a phase of 900 µs has a bar: {screen}");
     console.press("Enter");
     assert!(console.screen().contains("other code: greet"), "{}", console.screen());
 }

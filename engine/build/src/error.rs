@@ -17,7 +17,7 @@ use std::fmt;
 /// # fn main() -> Result<(), hotswap_build::BuildError> {
 /// let store = Store::open(Path::new("target/hotswap/store"))?;
 /// if let Err(error) = store.put(b"no artifact") {
-///     let cause = error.source().expect("a file that is refused is so for a reason");
+///     let cause = error.source().expect("a refused file has a cause");
 ///     if let Some(ArtifactError::Toolchain(_)) = cause.downcast_ref() { /* build it again */ }
 ///     if let Some(_full) = cause.downcast_ref::<io::Error>() { /* make room */ }
 /// }

@@ -246,14 +246,17 @@ mod tests {
     fn hardly_any_equal_candidate_is_judged_worse() {
         for rate in [10, 100, 1000] {
             let (count, _) = found(400, 100, rate, rate);
-            assert!(count < 4, "{count} of 400 at {rate} in 10,000");
+            assert!(
+                count < 4,
+                "{count} of 400 equal candidates were judged worse at {rate} errors in 10,000 calls"
+            );
         }
     }
 
     #[test]
     fn a_candidate_that_fails_more_often_is_found() {
         let (count, middle) = found(60, 400, 10, 50);
-        assert!(count >= 59, "{count} of 60");
+        assert!(count >= 59, "only {count} of 60 worse candidates were found");
         assert!(middle.is_some_and(|middle| middle < 8000), "{middle:?}");
         let (count, middle) = found(60, 20, 10, 1000);
         assert!(count == 60 && middle.is_some_and(|middle| middle <= 200), "{count}, {middle:?}");
@@ -288,9 +291,9 @@ mod tests {
     #[test]
     fn a_candidate_that_is_as_fast_is_hardly_ever_found_slower_and_one_that_is_slower_is() {
         let falsely = found_slower(400, 100, 100);
-        assert!(falsely < 4, "{falsely} of 400");
+        assert!(falsely < 4, "{falsely} of 400 candidates were falsely found slower");
         assert_eq!(found_slower(20, 100, 1000), 20);
-        assert_eq!(found_slower(20, 1000, 100), 0, "it is faster");
+        assert_eq!(found_slower(20, 1000, 100), 0, "a faster candidate is not slower");
     }
 
     #[test]

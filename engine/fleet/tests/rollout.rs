@@ -282,7 +282,10 @@ impl World {
                 Effect::Declare(desired) => {
                     let before = self.channel.mark;
                     desired.declare(&mut self.channel, &hosts);
-                    assert!(self.channel.mark > before, "the channel goes back");
+                    assert!(
+                        self.channel.mark > before,
+                        "the mark of the channel does not increase"
+                    );
                 }
             }
         }
@@ -309,7 +312,7 @@ impl World {
             assert_eq!(
                 self.hosts.iter().filter(runs).count(),
                 0,
-                "a host runs what is only staged"
+                "a host runs the candidate before the rollout activates it"
             );
         }
     }
@@ -426,7 +429,7 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
         }
         assert_eq!(declared.candidate, None, "{context}");
     }
-    assert!(done > 60, "only {done} good ones came through");
+    assert!(done > 60, "only {done} good releases were rolled out");
     assert!(rolled_back > 120, "only {rolled_back} bad ones were rolled back");
 }
 
@@ -475,7 +478,7 @@ fn two_hosts_that_fall_silent_with_the_candidate_pause_the_rollout() {
     assert_eq!(world.run(), Phase::Paused);
     assert!(matches!(world.rollout.reason, Some(Reason::Silent { ref hosts }) if hosts.len() == 2));
     let runs = world.hosts.iter().filter(|host| host.report.release == Some(id("new")));
-    assert_eq!(runs.count(), 2, "no other host has got it");
+    assert_eq!(runs.count(), 2, "no other host loads the candidate");
     world.controller_goes_on(Some(Order::Resume));
     assert_eq!(world.run(), Phase::Done);
 }
@@ -504,7 +507,7 @@ fn a_paused_release_that_panics_is_rolled_back() {
     for _ in 0..200 {
         world.tick();
     }
-    assert_eq!(world.rollout.phase, Phase::Paused, "it waits for as long as it takes");
+    assert_eq!(world.rollout.phase, Phase::Paused, "a pause has no time limit");
     world.candidate = Candidate::Panics;
     while world.rollout.phase == Phase::Paused {
         world.tick();
@@ -682,7 +685,10 @@ fn hosts_whose_reports_the_store_has_lost_are_not_treated_as_gone() {
     });
     while world.now_ms < until_ms - TICK_MS {
         world.tick();
-        assert_eq!(world.rollout.thresholds, chosen, "others are chosen in their place");
+        assert_eq!(
+            world.rollout.thresholds, chosen,
+            "the thresholds of a running rollout do not change"
+        );
     }
     assert_eq!(world.run(), Phase::Done);
 }

@@ -195,7 +195,11 @@ fn asked(address: &str, subject: &str, payload: &[u8]) -> Vec<u8> {
     let mut line = String::new();
     while !line.starts_with("MSG") && !line.starts_with("HMSG") {
         line.clear();
-        assert_ne!(reader.read_line(&mut line).expect("read"), 0, "it has hung up");
+        assert_ne!(
+            reader.read_line(&mut line).expect("read"),
+            0,
+            "the server closed the connection"
+        );
     }
     let sizes: Vec<usize> = line.split_whitespace().filter_map(|it| it.parse().ok()).collect();
     let size = *sizes.last().expect("a size");
@@ -779,7 +783,7 @@ fn audit_entries_that_a_killed_controller_left_are_written(place: &dyn Place) {
         assert_eq!(
             turned.memory.unsaid,
             std::slice::from_ref(&new),
-            "somebody may be about to write that"
+            "another agent may be about to write this entry"
         );
         assert_eq!(fleet.audited().unwrap().0, [said.clone(), old.clone()]);
     }
@@ -912,7 +916,10 @@ fn on_a_nats_server_only_the_clock_of_the_server_counts() {
     let (hosts, _) = fleet.hosts(&id("main")).unwrap();
     let after_ms = fleet.now_ms().unwrap();
     assert!(hosts.iter().all(|host| (now_ms..=after_ms).contains(&host.at_ms)), "{hosts:?}");
-    assert!(fleet.may_have_lost_reports().unwrap(), "the server was made just now");
+    assert!(
+        fleet.may_have_lost_reports().unwrap(),
+        "a server that has just started may have lost reports"
+    );
 }
 
 /// The changes that a server announces, one after the other.
@@ -1086,7 +1093,7 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let found = distrust(fleet.release(&id("r1"), Some(&keys)));
     assert_eq!(found, Distrust::Altered { key: public });
     let left: Vec<_> = fs::read_dir(place.path("releases")).unwrap().collect();
-    assert_eq!(left.len(), 4, "nothing that is half written: {left:?}");
+    assert_eq!(left.len(), 4, "no incomplete file is left: {left:?}");
     let empty = InDirectory::new();
     assert!(told(&empty, Store::open(&empty.location())).starts_with("PLACE: there is no fleet;"));
 }
@@ -1128,7 +1135,7 @@ fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
             }
             thread::sleep(std::time::Duration::from_millis(50));
         }
-        panic!("nobody lets it in");
+        panic!("the agent does not accept the connection");
     };
     let mut ours = reached();
     let (mut there, _) = listener.accept().unwrap();
@@ -1148,9 +1155,9 @@ fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     });
     let mut answer = vec![0; length];
     ours.read_exact(&mut answer).unwrap();
-    assert!(answer == sent, "what came down is something else");
+    assert!(answer == sent, "the console received other bytes than the host sent");
     let (received, there) = received.join().unwrap();
-    assert!(received == sent, "what came up is something else");
+    assert!(received == sent, "the host received other bytes than the console sent");
     senders.into_iter().for_each(|sender| sender.join().unwrap());
     // The end of one side is noticed by the other.
     drop(there);

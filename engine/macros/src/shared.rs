@@ -52,7 +52,7 @@ impl SharedType {
                 let variants = data.variants.iter().collect::<Vec<_>>();
                 (enum_shape(&variants, &self.layout), enum_rehome(&variants))
             }
-            Data::Union(_) => unreachable!("refused by `parse`"),
+            Data::Union(_) => unreachable!("`parse` refuses unions"),
         };
         quote! {
             // SAFETY: every field is `Shared`, is described with its offset, and is rehomed. If a field were

@@ -30,7 +30,10 @@ fn a_verbose_build_reports_each_step_and_keeps_temporary_files_on_request() {
     let shown = out_dir.path().to_str().unwrap();
     let checked = place.hotswap(&["build", "--cargo-build=false", "sample-plugins/world", shown]);
     assert_eq!((checked.code, checked.stdout.as_str()), (Some(0), ""), "{checked:?}");
-    assert!(fs::read_dir(out_dir.path()).unwrap().next().is_none(), "nothing is compiled");
+    assert!(
+        fs::read_dir(out_dir.path()).unwrap().next().is_none(),
+        "`--cargo-build=false` compiles nothing"
+    );
 
     let flags = ["-v", "--include", "Cargo.toml$", "--exclude", "^target/", "--leave-temps"];
     let answer = place.hotswap(&[&["build", "sample-plugins/world", shown], &flags[..]].concat());
@@ -81,7 +84,7 @@ fn a_plugin_is_linked_into_a_crate_for_its_host_and_taken_out_again() {
     let answer = clean("sample-plugins/dog");
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert!(answer.stderr.starts_with("`static-plugins` links world\n"), "{answer:?}");
-    assert_eq!(clean("sample-plugins/dog").code, Some(1), "it is out already");
+    assert_eq!(clean("sample-plugins/dog").code, Some(1), "the plugin is not linked any more");
     assert_eq!(clean("sample-plugins/world").code, Some(0));
     assert!(!crate_dir.exists());
 }
@@ -244,7 +247,10 @@ fn the_last_reloads_can_be_read_later() {
     let report = serving.json(&["reload"]);
     let reloads = serving.json(&["reloads"])["reloads"].clone();
     assert_eq!(reloads.as_array().unwrap().len(), 3, "{reloads}");
-    assert_eq!(reloads[0]["report"]["generation"], 1, "the host's own first load is among them");
+    assert_eq!(
+        reloads[0]["report"]["generation"], 1,
+        "the list includes the load at the host's start"
+    );
     assert_eq!(reloads[1]["error"], refused);
     assert_eq!(reloads[2]["report"], report);
     let words = serving.place.hotswap(&["reloads"]).stdout;

@@ -156,7 +156,7 @@ fn the_host_runs_without_a_console_and_ends_cleanly() {
         host.signal(signal);
         let end = host.finish();
         assert_eq!(end.code, Some(0), "{end:?}");
-        assert!(!end.stderr.contains('\u{1b}'), "colours, and no terminal: {}", end.stderr);
+        assert!(!end.stderr.contains('\u{1b}'), "colours without a terminal: {}", end.stderr);
     }
 }
 

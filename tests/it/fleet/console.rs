@@ -28,7 +28,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
             continue;
         }
         let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
-        let last = declared.last().unwrap_or_else(|| panic!("no type before {line:?}"));
+        let last = declared.last().unwrap_or_else(|| panic!("no `TYPE` line precedes {line:?}"));
         assert!(name.starts_with(last) && name.ends_with('}'), "{line}");
         let before = samples.insert(name.to_owned(), value.parse().unwrap());
         assert_eq!(before, None, "{line}");
@@ -61,7 +61,11 @@ fn an_agent_serves_metrics() {
     assert_eq!(sum(&first, "hotswap_host_state{", "state=\"serving\""), 3.0, "{first:?}");
     assert_eq!(sum(&first, "hotswap_fleet_reached{", "channel=\"main\""), 1.0);
     assert_eq!(sum(&first, "hotswap_version_info{", "plugin=\"echo\""), 3.0);
-    assert_eq!(sum(&first, "hotswap_rollout_state{", ""), 0.0, "there was no rollout yet");
+    assert_eq!(
+        sum(&first, "hotswap_rollout_state{", ""),
+        0.0,
+        "before the first rollout, it has no state"
+    );
 
     // While a release is tried, the agent asks hosts more often.
     let r2 = hosts.push(2);

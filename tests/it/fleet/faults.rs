@@ -71,7 +71,7 @@ impl Pipe {
         let (tell, opened) = channel();
         let path = self.0.clone();
         thread::spawn(move || tell.send(OpenOptions::new().write(true).open(path)));
-        opened.recv_timeout(PATIENCE).expect("somebody reads it").unwrap()
+        opened.recv_timeout(PATIENCE).expect("a reader opens the pipe").unwrap()
     }
 }
 
@@ -145,7 +145,7 @@ fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_rolled_back() {
     );
     let message = cause["message"].as_str().unwrap();
     assert!(message.contains("on_init: did not return within"), "{message}");
-    assert!(!gate.has_arrivals(), "another host was given it, too");
+    assert!(!gate.has_arrivals(), "a second host loads the candidate");
     // That host, too, goes on with the build that it had.
     assert_eq!(hosts.revisions(), ["1", "1", "1"]);
     let status = hosts.json(&["status"]);
@@ -209,7 +209,7 @@ fn an_agent_that_is_killed_while_it_fetches_stages_or_loads_continues_afterwards
     hosts.agent.end();
     hosts.agent = Process::start(agent_command(&hosts.place, &hosts.named, &[]));
     hosts.agent.wait_for_json("a host that is being given it", |host| host["state"] == "applying");
-    assert!(!init.has_arrivals(), "it is loaded a second time");
+    assert!(!init.has_arrivals(), "the release is loaded a second time");
     drop((loads, init));
     let answer = hosts.call_until_end_of(rollout);
     assert_eq!(answer.code, Some(0), "{answer:?}");

@@ -63,7 +63,8 @@ fn future(host: &Host) {
 fn object(host: &Host) {
     let objects = host.engine.current().registered::<dyn Animal>().unwrap();
     let speak = || objects[0].object.speak(1);
-    catch_unwind(AssertUnwindSafe(speak)).expect_err("a panic over there is raised here");
+    catch_unwind(AssertUnwindSafe(speak))
+        .expect_err("a panic of an object's method reaches the caller");
 }
 
 #[test]
@@ -76,7 +77,11 @@ fn every_end_of_a_plugin_may_panic() {
         future(&host);
         object(&host);
         let vault = host.engine.vault_snapshot();
-        assert_eq!(vault.data_bag.len(), 1, "a value that cannot be told is shown by its type");
+        assert_eq!(
+            vault.data_bag.len(),
+            1,
+            "a value that cannot be serialised is listed without its contents"
+        );
         host.plugins.install("bombs", 2);
         host.reload();
         host.wait_for("bombs", 1, Freed);

@@ -17,7 +17,7 @@ const DAMAGED: usize = 50;
 const STEP: usize = 11;
 
 fn refused(file: &[u8]) -> ArtifactError {
-    let error = artifact::inspect(file).expect_err("it is not what was built");
+    let error = artifact::inspect(file).expect_err("a damaged artifact is refused");
     assert!(error.to_string().len() > 20, "{error}");
     error
 }

@@ -58,7 +58,8 @@ fn a_result_that_cannot_be_used_here_is_an_error() {
             assert!(error.message().contains("not hashed here"), "{error}");
         }
         let object = maps(&host);
-        catch_unwind(AssertUnwindSafe(|| object.make())).expect_err("it panics here");
+        catch_unwind(AssertUnwindSafe(|| object.make()))
+            .expect_err("a panic while the host converts the result reaches the caller");
         drop(object);
         free(&host);
         println!("freed");
@@ -77,7 +78,8 @@ fn an_argument_that_cannot_be_used_there_is_an_error() {
         assert_eq!(object.take("two", map()), 5);
         host.engine.invoke::<()>("fickle", "break_hashes", args![]).unwrap();
         assert_eq!(take.call(map()).unwrap_err().kind(), ErrorKind::Panic);
-        catch_unwind(AssertUnwindSafe(|| object.take("", map()))).expect_err("it panics there");
+        catch_unwind(AssertUnwindSafe(|| object.take("", map())))
+            .expect_err("a panic while the plugin converts the argument reaches the caller");
         drop(object);
         free(&host);
         println!("freed");

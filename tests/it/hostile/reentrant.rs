@@ -158,7 +158,7 @@ fn asked(ask: fn(&Engine) -> &'static str) -> BTreeMap<&'static str, &'static st
         host.wait_until("acts", 1, |info| info.state == VersionState::Freed);
         let _ = done.send(());
     });
-    is_done.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("stands still: {:?}", answers()));
+    is_done.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no progress: {:?}", answers()));
     answers().clone()
 }
 
@@ -293,7 +293,7 @@ fn never_leaves(place: &'static str) {
             fs::write(&new, &newer).and_then(|()| fs::rename(&new, &file)).expect("write a plugin");
         });
     });
-    is_reached.recv_timeout(PATIENCE).expect("it comes there");
+    is_reached.recv_timeout(PATIENCE).expect("the callback reaches this step");
     let (done, is_done) = channel();
     thread::spawn(move || {
         host.plugins.install("echo", 2);
@@ -308,7 +308,7 @@ fn never_leaves(place: &'static str) {
         host.engine.shutdown(Duration::from_millis(100));
         let _ = done.send(());
     });
-    is_done.recv_timeout(PATIENCE).expect("nobody else is held up");
+    is_done.recv_timeout(PATIENCE).expect("other plugins are freed meanwhile");
     came_to_its_end();
 }
 

@@ -70,5 +70,5 @@ fn every_function_that_another_image_calls_catches_its_panics() {
             );
         }
     }
-    assert!(seen > 25, "only {seen} were found");
+    assert!(seen > 25, "only {seen} functions were found");
 }

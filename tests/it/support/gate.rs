@@ -45,9 +45,9 @@ impl Gate {
 
     /// Whether a function has arrived that the test has not waited for.
     pub fn has_arrivals(&self) -> bool {
-        self.listener.set_nonblocking(true).expect("not to wait at a gate");
+        self.listener.set_nonblocking(true).expect("make a gate non-blocking");
         let arrival = self.listener.accept();
-        self.listener.set_nonblocking(false).expect("to wait at a gate");
+        self.listener.set_nonblocking(false).expect("make a gate blocking");
         arrival.is_ok()
     }
 

@@ -82,7 +82,10 @@ impl Host {
                 return info;
             }
             if Instant::now() > deadline {
-                panic!("{plugin} v{version} stays otherwise: {:#?}", self.engine.snapshot());
+                panic!(
+                    "{plugin} v{version} has not reached the expected state: {:#?}",
+                    self.engine.snapshot()
+                );
             }
             let _ = self.events.recv_timeout(LOOK_AGAIN);
         }

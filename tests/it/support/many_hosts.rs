@@ -74,7 +74,7 @@ impl News {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.is_new.wait_timeout_while(told, PATIENCE, |told| !is_so(told));
         let (told, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        assert!(!waited.timed_out(), "not told of {what}: {told:?}");
+        assert!(!waited.timed_out(), "{what} was not reported: {told:?}");
         told.clone()
     }
 }
@@ -258,7 +258,7 @@ impl ManyHosts {
                 Instant::now()
             })
         });
-        let written = written.lock().expect("unharmed").expect("it was written");
+        let written = written.lock().expect("unharmed").expect("the time of the write");
         let took = |(told, _): &(Instant, Duration)| told.saturating_duration_since(written);
         sorted(times.iter().map(took).collect())
     }

@@ -69,7 +69,7 @@ impl NatsServer {
             panic!("{}: {error}; {advice}", program.display())
         });
         let child = self.running.insert(child);
-        let lines = lines(child.stderr.take().expect("its log"));
+        let lines = lines(child.stderr.take().expect("the log of the server"));
         let mut log = String::new();
         while !log.contains("Server is ready") {
             let line =

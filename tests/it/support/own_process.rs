@@ -64,7 +64,7 @@ fn in_process_of<F: FnOnce()>(mut command: Command, rest: F) -> End {
     }
     let closure = type_name::<F>();
     let test = closure.split_once("::").and_then(|(_, path)| path.strip_suffix("::{{closure}}"));
-    let test = test.unwrap_or_else(|| panic!("{closure} is no closure of a test"));
+    let test = test.unwrap_or_else(|| panic!("{closure} is not a closure of a test"));
     command.args(["--exact", test, "--nocapture"]).env(IS_OWN, "1").env_remove("RUST_BACKTRACE");
     command.env(KEPT, kept_dir());
     let output = command.output().expect("run this test once more");

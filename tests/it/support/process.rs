@@ -175,14 +175,14 @@ impl Process {
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let (sender, output) = channel();
-        forward(child.stdout.take().expect("its stdout"), false, sender.clone());
-        forward(child.stderr.take().expect("its stderr"), true, sender);
+        forward(child.stdout.take().expect("the program's stdout"), false, sender.clone());
+        forward(child.stderr.take().expect("the program's stderr"), true, sender);
         Self { input: child.stdin.take(), child, output, lines: Vec::new() }
     }
 
     /// Types a line.
     pub fn type_line(&mut self, line: &str) {
-        let input = self.input.as_mut().expect("a program that reads");
+        let input = self.input.as_mut().expect("a program whose input is open");
         writeln!(input, "{line}").expect("type a line");
     }
 
@@ -196,7 +196,7 @@ impl Process {
 
     /// Waits until it has ended.
     pub fn end(&mut self) {
-        self.wait(PATIENCE).expect("it ends");
+        self.wait(PATIENCE).expect("the program ends in time");
     }
 
     /// Waits for a line in which `find` finds something; earlier lines count, too.
@@ -205,11 +205,11 @@ impl Process {
         let mut found = self.lines.iter().find_map(|line| find(&line.text));
         while found.is_none() {
             let Some(line) = self.next(deadline) else {
-                panic!("never came: {what}; all it said:\n{}", self.said());
+                panic!("{what} did not appear in the output of the program:\n{}", self.said());
             };
             found = find(&line);
         }
-        found.expect("it was found")
+        found.expect("the loop ends with a value")
     }
 
     /// Waits for a line that contains a text.
@@ -242,7 +242,8 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         while self.next(deadline).is_some() {}
         let status = self.wait(deadline.saturating_duration_since(Instant::now()));
-        let status = status.unwrap_or_else(|| panic!("it does not end; it said:\n{}", self.said()));
+        let status = status
+            .unwrap_or_else(|| panic!("the program does not end; its output:\n{}", self.said()));
         Answer { code: status.code(), stdout: self.text_of(false), stderr: self.text_of(true) }
     }
 

@@ -31,7 +31,7 @@ fn build(plugin: &str) -> Vec<u8> {
 /// `world` as if its greeting had been edited: `Hello07Ada!`; there are a hundred of them.
 pub fn world(number: u32) -> Vec<u8> {
     let mut file = sample("world");
-    let at = find(&file, b"Hello, ").expect("its greeting");
+    let at = find(&file, b"Hello, ").expect("the greeting of `world`");
     file[at..at + 7].copy_from_slice(format!("Hello{:02}", number % 100).as_bytes());
     artifact::stamp(&mut file, None).unwrap();
     file

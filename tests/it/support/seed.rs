@@ -14,7 +14,7 @@ use super::process::{repository, target_dir};
 static FOREIGN: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let lock = fs::read_to_string(repository().join("Cargo.lock")).expect("a lock file");
     let lock: toml::Table = lock.parse().expect("a lock file in TOML");
-    let packages = lock["package"].as_array().expect("its packages").iter();
+    let packages = lock["package"].as_array().expect("the packages of the lock file").iter();
     let foreign = packages.filter(|package| package.get("source").is_some());
     foreign.map(|package| package["name"].as_str().expect("a name").to_owned()).collect()
 });
@@ -25,7 +25,7 @@ pub fn seed(new: &Path) {
     for profile in ["debug", "hotswap/hotswap"] {
         let (from, to) = (target_dir().join(profile), new.join(profile));
         if from.join(".fingerprint").is_dir() && !to.exists() {
-            take_over(&from, &to).expect("take over what is compiled");
+            take_over(&from, &to).expect("link the compiled packages");
         }
     }
 }

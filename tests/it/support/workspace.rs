@@ -130,7 +130,8 @@ impl Workspace {
             "sample-host/game/rules",
             "sample-plugins/*",
         ]);
-        let dependencies = workspace["dependencies"].as_table_mut().expect("its dependencies");
+        let dependencies =
+            workspace["dependencies"].as_table_mut().expect("the dependencies of the workspace");
         for dependency in dependencies.iter_mut().filter_map(|(_, it)| it.as_table_mut()) {
             if let Some(toml::Value::String(path)) = dependency.get_mut("path")
                 && path.starts_with("engine/")
@@ -181,7 +182,7 @@ fn mirror(from: &Path, to: &Path) {
     for entry in fs::read_dir(to).expect("read a directory") {
         let extra = entry.expect("an entry");
         if !from.join(extra.file_name()).exists() {
-            remove(&extra.path()).expect("remove what the repository has not");
+            remove(&extra.path()).expect("remove a file that the repository does not have");
         }
     }
 }

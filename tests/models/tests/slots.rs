@@ -82,7 +82,9 @@ impl Memory {
     /// Uses it. Loom reports a free at the same time.
     fn read(&self) {
         // SAFETY: loom checks that nobody writes meanwhile.
-        self.0.with(|is_freed| assert!(!unsafe { *is_freed }, "used what was freed"));
+        self.0.with(|is_freed| {
+            assert!(!unsafe { *is_freed }, "the value was used after it was freed")
+        });
     }
 
     /// Frees it. Loom reports a use at the same time.
@@ -372,5 +374,5 @@ fn without_the_barriers_a_freed_version_is_entered() {
         });
     }));
     WITHOUT_BARRIERS.set(false);
-    assert!(failed.is_err(), "the models do not see what the barriers are for");
+    assert!(failed.is_err(), "the models do not find the fault that missing barriers cause");
 }

@@ -108,7 +108,7 @@ mod tests {
                 let rival = COMMANDS[..position]
                     .iter()
                     .find(|other| other.scope == command.scope && other.keys.contains(key));
-                assert!(rival.is_none(), "{key} is for {} too", command.name);
+                assert!(rival.is_none(), "{key} is also bound to {}", command.name);
             }
             let same_name = |other: &&Command| other.name == command.name;
             assert_eq!(COMMANDS.iter().filter(same_name).count(), 1, "{}", command.name);

@@ -81,6 +81,10 @@ mod tests {
         for number in 0..FUNCTIONS_KEPT {
             history.remember(&number.to_string(), vec![json!(1)]);
         }
-        assert_eq!(history.of(&key), &[] as &[Vec<Value>], "the oldest function is forgotten");
+        assert_eq!(
+            history.of(&key),
+            &[] as &[Vec<Value>],
+            "the arguments of the oldest function are forgotten"
+        );
     }
 }

@@ -136,7 +136,10 @@ impl Console {
         }
         let is_coloured = |cell: &Cell| (cell.fg, cell.bg) != (Color::Reset, Color::Reset);
         let plain = self.drawn_in(&Theme::without_colours());
-        assert!(!plain.content().iter().any(is_coloured), "a colour without colours:\n{screen}");
+        assert!(
+            !plain.content().iter().any(is_coloured),
+            "a theme without colours draws a colour:\n{screen}"
+        );
         let mut ascii = Theme::without_colours();
         ascii.is_ascii = true;
         let ascii = self.screen_in(&ascii);

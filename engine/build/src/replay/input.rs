@@ -251,10 +251,16 @@ mod tests {
         let seen = Input::read(&file);
         let just_after = SystemTime::now();
         let known = Input::read_since(&file, just_after, Some(&seen));
-        assert!(known.has_same_content(&seen), "it has the same content as just before");
+        assert!(
+            known.has_same_content(&seen),
+            "a file that has not been written since it was read is unchanged"
+        );
         let before = just_after - Duration::from_secs(1);
         let written_back = Input::read_since(&file, before, Some(&seen));
-        assert!(!written_back.has_same_content(&seen), "its content may have differed in between");
+        assert!(
+            !written_back.has_same_content(&seen),
+            "a file that was written since may have had another content in between"
+        );
         fs::write(&file, "two").unwrap();
         let unknown = Input::read_since(&file, before, Some(&seen));
         assert!(!unknown.has_same_content(&unknown.look_again()));

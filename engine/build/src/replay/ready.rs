@@ -153,7 +153,7 @@ mod tests {
         assert!(run(compiler(dir, &two_lines)).contains("one=\"a\nb\""));
         assert!(does_wait(dir));
         assert!(run(compiler(dir, &print)).contains("one=\"a b\""));
-        assert!(!does_wait(dir), "it was taken");
+        assert!(!does_wait(dir), "the prepared compiler was used");
         assert!(run(compiler(dir, &print)).contains("one=\"a b\""));
     }
 
@@ -166,6 +166,6 @@ mod tests {
         fs::rename(&dir, parent.path().join("elsewhere")).unwrap();
         fs::create_dir(&dir).unwrap();
         run(compiler(&dir, &["--version"]));
-        assert!(does_wait(&dir), "the one that waits was not taken");
+        assert!(does_wait(&dir), "a compiler that waits in the old directory is not used");
     }
 }

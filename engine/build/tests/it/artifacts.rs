@@ -65,7 +65,10 @@ fn the_build_id_follows_the_code_and_not_the_commit() {
     let changed = build(&plugin);
     assert_ne!(changed.build_id, first.build_id);
     assert!(changed.source.expect("git facts").dirty);
-    assert!(store.get("follows-code", first.build_id).unwrap().is_some(), "the earlier one stays");
+    assert!(
+        store.get("follows-code", first.build_id).unwrap().is_some(),
+        "the earlier build stays stored"
+    );
     let listed = store.list("Follows-Code").unwrap();
     assert!(listed.iter().any(|file| file.build_id == first.build_id), "{listed:?}");
     assert!(listed.iter().any(|file| file.path == changed.artifact), "{listed:?}");
@@ -110,7 +113,7 @@ fn installing_replaces_the_file_as_a_whole() {
     assert_eq!(fs::read(&path).unwrap(), fs::read(&built.artifact).unwrap());
     let names =
         || Vec::from_iter(fs::read_dir(&plugin_dir).unwrap().map(|e| e.unwrap().file_name()));
-    assert_eq!(names(), ["installed.so"], "nothing else is left there");
+    assert_eq!(names(), ["installed.so"], "no temporary file is left");
 
     let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
     let before = inode();
@@ -144,7 +147,10 @@ fn a_damaged_artifact_is_noticed() {
         store.put(damaged).unwrap_err();
     }
     store.put(&artifact).unwrap();
-    assert!(store.get("damaged", built.build_id).unwrap().is_some(), "it can be stored again");
+    assert!(
+        store.get("damaged", built.build_id).unwrap().is_some(),
+        "an intact artifact replaces the damaged one"
+    );
 }
 
 #[test]
@@ -237,7 +243,7 @@ fn the_oldest_builds_are_removed_except_loaded_ones() {
 
     let removed = store.prune("World", StoreLimits { count: 4, ..StoreLimits::default() }).unwrap();
     assert_eq!(removed.len(), 1, "{removed:?}");
-    assert_eq!(there(), [0, 2, 3, 4, 5], "the oldest is loaded");
+    assert_eq!(there(), [0, 2, 3, 4, 5], "the oldest build is loaded, so it is not removed");
     assert!(!file(1).with_extension("loaded").exists());
     store.prune("world", StoreLimits { count: 9, size_bytes: 250 }).unwrap();
     assert_eq!(there(), [0, 4, 5]);
@@ -247,7 +253,7 @@ fn the_oldest_builds_are_removed_except_loaded_ones() {
     while there() != [5] && Instant::now() < patience {
         store.prune("world", StoreLimits { count: 0, size_bytes: 0 }).unwrap();
     }
-    assert_eq!(there(), [5], "the newest stays");
+    assert_eq!(there(), [5], "the newest build is never removed");
 }
 
 fn flip_last_byte(bytes: &[u8]) -> Vec<u8> {

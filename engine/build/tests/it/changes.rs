@@ -23,10 +23,10 @@ fn items(changes: &SourceChanges) -> Vec<(&str, ItemChange)> {
 #[test]
 fn a_build_reports_which_functions_and_other_items_changed() {
     let fixture = Fixture::new("changes");
-    assert_eq!(build(&fixture), None, "there is nothing to compare it with");
+    assert_eq!(build(&fixture), None, "the first build has no earlier one to compare with");
 
     fixture.write_own("own-2");
-    let changes = build(&fixture).expect("the change is known");
+    let changes = build(&fixture).expect("the build reports changes");
     assert_eq!(names(&changes), ["echo"]);
     assert!(changes.is_bodies_only(), "{changes:?}");
     assert_eq!(changes.functions[0].file, fixture.workspace.path("changes/src/lib.rs"));

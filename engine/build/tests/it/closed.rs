@@ -144,7 +144,7 @@ fn a_script_that_waits_for_a_file_that_never_comes_runs_each_time() {
         let made = fixture.build();
         assert!(made.says(&format!("count-{count}")));
         let runs = output(&made.messages).matches("Compiling leaf").count();
-        assert_eq!(runs, 1, "cargo runs once");
+        assert_eq!(runs, 1, "cargo compiles `leaf` once");
     }
 }
 
@@ -222,10 +222,10 @@ fn a_review_by_cargo_finds_what_the_record_missed() {
     fixture.write("leaf/when", "");
     write_counting_script(&fixture, "when");
     fixture.write("leaf/src/lib.rs", "pub fn text() -> String { env!(\"COUNT\").into() }\n");
-    assert!(review(&fixture).is_none(), "nothing was built yet");
+    assert!(review(&fixture).is_none(), "before the first build, there is nothing to review");
     fixture.build();
     fixture.write_own("own-2");
-    assert!(review(&fixture).is_none(), "a build is due");
+    assert!(review(&fixture).is_none(), "sources that changed after the build are not reviewed");
     let replayed = fixture.build();
     assert_eq!(replayed.maker(), Maker::Replay, "{}", output(&replayed.messages));
     let agreed = review(&fixture).unwrap();

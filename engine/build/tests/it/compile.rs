@@ -120,7 +120,7 @@ fn a_host_is_built_as_a_program() {
     let program = build();
     let output = Command::new(&program).output().unwrap();
     assert_eq!(output.stdout, b"up\n");
-    assert_eq!(build(), program, "nothing to do is no failure");
+    assert_eq!(build(), program, "a build of an unchanged program succeeds");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_caller_that_panics_leaves_nothing_running() {
         let BuildMessage::Output(text) = message else { return };
         if text.contains("Compiling world") {
             script.send(endless.wait_until_it_runs()).unwrap();
-            panic!("as this test wants it");
+            panic!("the callback panics");
         }
     };
     let build = thread::spawn(move || {

@@ -265,7 +265,7 @@ fn a_change_of_bodies_makes_a_patch_of_the_changed_functions_and_their_callers()
     let patch = running.with("Hello", "Good evening").expect("a patch");
     assert_eq!(patch.header.base, running.base);
     assert_eq!(patch.header.changed, ["decorate"]);
-    assert_eq!(patch.header.functions.len(), 1, "only `greet` leads there");
+    assert_eq!(patch.header.functions.len(), 1, "only `greet` calls the changed function");
     assert_eq!(Patch::read(&patch.to_bytes().unwrap()).as_ref(), Ok(&patch));
 
     // A function that uses a jump table.

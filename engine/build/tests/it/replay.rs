@@ -215,7 +215,11 @@ fn edits_that_do_not_change_the_artifact_are_recognised() {
         .unwrap()
         .set_modified(std::time::SystemTime::now())
         .unwrap();
-    assert_eq!(fixture.build().maker(), Maker::Nobody, "a time is no content");
+    assert_eq!(
+        fixture.build().maker(),
+        Maker::Nobody,
+        "a new modification time alone is not a change"
+    );
 }
 
 #[test]
@@ -288,7 +292,11 @@ fn a_change_of_cargos_inputs_makes_cargo_run() {
     let maker_after = |path: &str, contents: &str| {
         fixture.write(path, contents);
         let made = fixture.build();
-        assert_eq!(fixture.build().maker(), Maker::Nobody, "{path} is taken up");
+        assert_eq!(
+            fixture.build().maker(),
+            Maker::Nobody,
+            "the record of the build includes {path}"
+        );
         made
     };
     let manifest = fs::read_to_string(fixture.plugin.manifest_path.clone()).unwrap();
@@ -301,7 +309,7 @@ fn a_change_of_cargos_inputs_makes_cargo_run() {
     let source = "pub fn text() -> String {\n\
                   format!(\"{:?}\", Some(concat!(\"mood-\", env!(\"MOOD\")))) }\n";
     let made = maker_after("leaf/src/lib.rs", source);
-    assert_eq!(made.maker(), Maker::Cargo, "nobody has seen it compile `leaf` in this mood");
+    assert_eq!(made.maker(), Maker::Cargo, "no build with this value of MOOD was recorded");
     assert!(made.says("mood-good"));
     let made = maker_after("leaf/src/lib.rs", &source.replace("mood-", "the-mood-"));
     assert_eq!(made.maker(), Maker::Replay);

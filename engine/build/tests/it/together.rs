@@ -121,7 +121,10 @@ fn builds_that_need_cargo_are_compiled_side_by_side_too() {
     let by = |built: &Result<Built, BuildError>| phases(built.as_ref().unwrap()).join(" ");
     for (name, built) in &first {
         let phases = by(built);
-        assert!(phases.contains("cargo compile link"), "{name} was compiled by itself: {phases}");
+        assert!(
+            phases.contains("cargo compile link"),
+            "the compiler was run separately for {name}: {phases}"
+        );
         assert!(says(built.as_ref().unwrap(), "shared-1"), "{name}");
     }
     let warnings: Vec<_> =
@@ -134,7 +137,10 @@ fn builds_that_need_cargo_are_compiled_side_by_side_too() {
         });
         lines.any(|line| line.contains(text))
     };
-    assert!(!of_cargo("error"), "what was left to others is told as an error: {messages:?}");
+    assert!(
+        !of_cargo("error"),
+        "a crate that another plugin compiled was reported as an error: {messages:?}"
+    );
     let (again, _) = plugins.build();
     assert!(again.iter().all(|(_, built)| built.as_ref().unwrap().effect == BuildEffect::UpToDate));
 
@@ -151,7 +157,7 @@ fn builds_that_need_cargo_are_compiled_side_by_side_too() {
     for (plugin, (name, built)) in plugins.plugins.iter().zip(&first) {
         let review =
             review_plugin(plugin, &BuildOptions::default(), &Cancel::default(), &mut |_| ());
-        let review = review.unwrap().expect("it was built without cargo");
+        let review = review.unwrap().expect("a build without cargo can be reviewed");
         assert!(review.disagreement.is_none(), "{name}: {review:?}");
         assert_eq!(review.built.build_id, built.as_ref().unwrap().build_id, "{name}");
     }

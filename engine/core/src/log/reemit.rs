@@ -168,7 +168,9 @@ fn leak(kind: EventKind) -> &'static Metadata<'static> {
         fn set_interest(&self, _: Interest) {}
 
         fn metadata(&self) -> &Metadata<'_> {
-            self.0.get().unwrap_or_else(|| unreachable!("filled before anybody sees it"))
+            self.0
+                .get()
+                .unwrap_or_else(|| unreachable!("the metadata is set before the call site is used"))
         }
     }
 

@@ -289,7 +289,7 @@ mod tests {
         slots.slot(2).hold(address, 0);
         assert_eq!(slots.slots_with(address).count(), 2);
         assert!(!slots.ask_for(2));
-        assert!(slots.end(), "somebody waits");
+        assert!(slots.end(), "a thread waits for the end");
         assert_eq!(slots.slots_with(address).count(), 0);
         assert_eq!(slots.thread_id(), 0);
         assert!(!slots.end());

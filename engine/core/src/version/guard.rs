@@ -133,7 +133,11 @@ mod tests {
         let (recent, begun) = (Recent::default(), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
         let mut count = |seconds| recent.count(3, Duration::from_secs(5), at(seconds));
-        assert_eq!([0, 1, 6, 7].map(&mut count), [false; 4], "never three within five seconds");
+        assert_eq!(
+            [0, 1, 6, 7].map(&mut count),
+            [false; 4],
+            "there are never three within five seconds"
+        );
         assert_eq!([11, 11, 12].map(&mut count), [true, false, false]);
         assert!(Recent::default().count(1, Duration::ZERO, begun));
     }
