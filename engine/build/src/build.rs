@@ -184,7 +184,7 @@ impl Built {
         })?;
         let path = store::install(&self.plugin, self.build_id, &self.artifact, out_dir)?;
         self.phases.push(PhaseTiming::new(PhaseKind::Install, None, began.elapsed()));
-        self.keep_phases();
+        self.store_phases();
         Ok(path)
     }
 
@@ -204,9 +204,9 @@ impl Built {
 
     /// Stores the phases beside the artifact, for the host that loads it. Nothing depends on them,
     /// so errors are ignored.
-    fn keep_phases(&self) {
+    fn store_phases(&self) {
         if self.effect == BuildEffect::NewCode {
-            let _ = store::keep_phases(&self.artifact, &self.phases);
+            let _ = store::store_phases(&self.artifact, &self.phases);
         }
     }
 
@@ -327,10 +327,10 @@ pub fn build_plugins(
     on_built: &mut dyn FnMut(usize, Result<Built, BuildError>),
 ) {
     let plugins: Vec<_> = plugins.iter().map(|it| (elsewhere(it.0, it.1), it.1)).collect();
-    let sources = git::look_at(plugins.iter().map(|(plugin, _)| plugin.dir.clone()).collect());
+    let sources = git::query(plugins.iter().map(|(plugin, _)| plugin.dir.clone()).collect());
     let on_message = RefCell::new(on_message);
-    let voice = |position, message| (on_message.borrow_mut())(position, message);
-    let mut batch = Batch::begin(&plugins, cancel, &voice);
+    let send = |position, message| (on_message.borrow_mut())(position, message);
+    let mut batch = Batch::begin(&plugins, cancel, &send);
     batch.compile();
     let all: Vec<_> = plugins.iter().zip(sources.wait()).enumerate().collect();
     for together in all.chunks(MOST_TOGETHER) {
@@ -338,8 +338,8 @@ pub fn build_plugins(
         let of_each = together.iter().zip(linked);
         let making = of_each.map(|((position, ((plugin, options), source)), linked)| {
             let (linked, new) = linked?;
-            let say = &mut |message| voice(*position, message);
-            let source = source_or_notice(source.clone(), &plugin.name, say);
+            let on_message = &mut |message| send(*position, message);
+            let source = source_or_notice(source.clone(), &plugin.name, on_message);
             let record = batch.record(*position);
             Ok(Making { plugin, options, linked, new, record, source })
         });
@@ -420,13 +420,13 @@ pub fn review_plugin(
     let plugins = [(elsewhere(plugin, options), options)];
     let plugin = &plugins[0].0;
     let on_message = RefCell::new(on_message);
-    let voice = |_, message| (on_message.borrow_mut())(message);
-    let Some(reviewed) = Batch::begin(&plugins, cancel, &voice).review()? else {
+    let send = |_, message| (on_message.borrow_mut())(message);
+    let Some(reviewed) = Batch::begin(&plugins, cancel, &send).review()? else {
         return Ok(None);
     };
     let Reviewed { mut batch, replayed, missed } = reviewed;
-    let source = git::look_at(vec![plugin.dir.clone()]).wait().remove(0);
-    let source = source_or_notice(source, &plugin.name, &mut |message| voice(0, message));
+    let source = git::query(vec![plugin.dir.clone()]).wait().remove(0);
+    let source = source_or_notice(source, &plugin.name, &mut |message| send(0, message));
     let (linked, new) = batch.link(0)?;
     let record = batch.record(0);
     let built = Making { plugin, options, linked, new, record, source }.finish()?;
@@ -516,7 +516,7 @@ impl Making<'_> {
                 let is_new = effect == BuildEffect::NewCode || !built.is_in(dir);
                 built.installed = Some(Installed { path: built.install(dir)?, is_new });
             }
-            None => built.keep_phases(),
+            None => built.store_phases(),
         }
         Ok(built)
     }
@@ -529,7 +529,7 @@ fn patch_of(
     base: Option<BuildId>,
     (build_id, artifact): (BuildId, &Path),
 ) -> Option<Result<Patch, NotPatched>> {
-    let kept = new.map(|new| new.keep(build_id, artifact).map(|()| new));
+    let kept = new.map(|new| new.store(build_id, artifact).map(|()| new));
     let base = base.filter(|base| *base != build_id)?;
     let patch = match kept {
         Some(kept) => kept.and_then(|new| new.patch(record, (base, build_id))),

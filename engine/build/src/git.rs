@@ -19,14 +19,14 @@ const LITTLE_PATIENCE: Duration = Duration::from_millis(100);
 /// Whether git once took longer than a build waits for it.
 static IS_SLOW: AtomicBool = AtomicBool::new(false);
 /// The query of git that took too long, while it still runs. No other query is started meanwhile.
-static STILL_LOOKS: Mutex<Weak<()>> = Mutex::new(Weak::new());
+static STILL_RUNNING: Mutex<Weak<()>> = Mutex::new(Weak::new());
 
 /// The running query for the state of work trees.
-pub(crate) struct Looking {
+pub(crate) struct Query {
     answer: Receiver<Sources>,
     count: usize,
     /// Alive as long as the query runs.
-    looks: Weak<()>,
+    running: Weak<()>,
 }
 
 /// The state of the work tree of each directory.
@@ -36,32 +36,32 @@ pub(crate) struct Looking {
 pub(crate) type Sources = Vec<Result<Option<Source>, String>>;
 
 /// Begins to query the state of the work trees that contain these directories.
-pub(crate) fn look_at(dirs: Vec<PathBuf>) -> Looking {
+pub(crate) fn query(dirs: Vec<PathBuf>) -> Query {
     let (sender, answer) = channel();
     let count = dirs.len();
     let here = Arc::new(());
-    let looks = Arc::downgrade(&here);
-    if STILL_LOOKS.lock().strong_count() == 0 {
+    let running = Arc::downgrade(&here);
+    if STILL_RUNNING.lock().strong_count() == 0 {
         // If the build has given up waiting, nobody receives the result.
-        let look = move || {
+        let run = move || {
             drop(sender.send(sources(&dirs)));
             drop(here);
         };
         // If the thread cannot be started there is no result, which `wait` reports.
-        let _ = thread::Builder::new().name("hotswap git".to_owned()).spawn(look);
+        let _ = thread::Builder::new().name("hotswap git".to_owned()).spawn(run);
     }
-    Looking { answer, count, looks }
+    Query { answer, count, running }
 }
 
-impl Looking {
+impl Query {
     /// Waits for the result, for at most [`PATIENCE`], since the state of a large work tree may take long.
     pub(crate) fn wait(self) -> Sources {
         let is_slow = IS_SLOW.load(Relaxed);
         let patience = if is_slow { LITTLE_PATIENCE } else { PATIENCE };
         self.answer.recv_timeout(patience).unwrap_or_else(|_| {
             IS_SLOW.store(true, Relaxed);
-            if self.looks.strong_count() > 0 {
-                *STILL_LOOKS.lock() = self.looks;
+            if self.running.strong_count() > 0 {
+                *STILL_RUNNING.lock() = self.running;
             }
             vec![Err("git takes too long".to_owned()); self.count]
         })
@@ -71,8 +71,8 @@ impl Looking {
 /// Whether this reason was not reported before: a build begins with each save, and should not repeat it each
 /// time.
 pub(crate) fn is_news(plugin: &str, reason: &str) -> bool {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    TOLD.lock().insert(format!("{plugin}: {reason}"))
+    static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    REPORTED.lock().insert(format!("{plugin}: {reason}"))
 }
 
 /// The state of the work trees that contain these directories, in the same order. Each work tree is queried
@@ -207,22 +207,22 @@ mod tests {
         let path = CString::new(config.as_os_str().as_bytes()).unwrap();
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
-        let look = || look_at(vec![dir.path().to_owned()]);
+        let start = || query(vec![dir.path().to_owned()]);
         // A process that opens the pipe for writing meets the reader; a second query would wait for the pipe
         // as well.
-        let first = look();
+        let first = start();
         assert_eq!(first.wait(), [Err("git takes too long".to_owned())]);
-        assert_eq!(look().wait(), [Err("git takes too long".to_owned())]);
+        assert_eq!(start().wait(), [Err("git takes too long".to_owned())]);
         let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
         let names = threads.filter_map(|it| fs::read_to_string(it.path().join("comm")).ok());
         assert_eq!(names.filter(|name| name.trim() == "hotswap git").count(), 1);
         fs::write(&config, &contents).unwrap();
         fs::remove_file(&config).unwrap();
         fs::write(&config, contents).unwrap();
-        while STILL_LOOKS.lock().strong_count() > 0 {
+        while STILL_RUNNING.lock().strong_count() > 0 {
             thread::yield_now();
         }
-        let found = look().answer.recv().unwrap().remove(0).unwrap().unwrap();
+        let found = start().answer.recv().unwrap().remove(0).unwrap().unwrap();
         assert_eq!(found.commit, commit);
     }
 

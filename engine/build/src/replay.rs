@@ -34,7 +34,6 @@ use parking_lot::Mutex;
 use crate::build::compile::Run;
 use crate::outline::SourceChanges;
 use crate::reads::Reads;
-use crate::replay::asked::Asked;
 use crate::replay::bases::KeptBase;
 pub(crate) use crate::replay::bases::NewBuild;
 use crate::replay::dep_info::DepInfo;
@@ -47,12 +46,14 @@ use crate::replay::invocation::{Invocation, Noted};
 use crate::replay::outlines::Outlines;
 use crate::replay::plan::Plan;
 pub(crate) use crate::replay::plan::Seen;
-use crate::replay::record::{BehindCargo, Compiled, Plugin, Record, Told, Unit, unit_id_of};
+use crate::replay::record::{
+    BehindCargo, Compiled, Plugin, Record, ScriptOutputs, Unit, unit_id_of,
+};
 pub(crate) use crate::replay::record::{Output, UnitId};
 use crate::replay::run::{Linker, Replayed};
+use crate::replay::workspace_info::WorkspaceInfo;
 use crate::{Cancel, Diagnostic, PluginPackage, atomic_file, reads};
 
-mod asked;
 mod bases;
 mod dep_info;
 mod guard;
@@ -63,6 +64,7 @@ mod plan;
 mod ready;
 mod record;
 mod run;
+mod workspace_info;
 
 /// The file of the record, in the directory of its way to build.
 const RECORD: &str = "record.json";
@@ -110,7 +112,7 @@ pub(crate) struct Replay {
     /// Whether the record differs from its file.
     is_changed: bool,
     /// Cargo's information about the workspace during this build.
-    asked: Option<Asked>,
+    workspace_info: Option<WorkspaceInfo>,
     /// The outlines of sources, once they are needed.
     outlines: OnceLock<Outlines>,
     /// The build to be patched, if it was read while the compiler ran.
@@ -125,25 +127,25 @@ pub(crate) struct Member<'a> {
     pub included: Option<String>,
 }
 
-/// A patch that is wanted while the plugin is still being linked.
-pub(crate) struct Wish<'a> {
+/// A request for a patch while the plugin is still being linked.
+pub(crate) struct PatchRequest<'a> {
     pub member: &'a Member<'a>,
     /// The build to be patched.
     pub base: BuildId,
-    pub give: Box<Give<'a>>,
+    pub deliver: Box<DeliverPatch<'a>>,
 }
 
 /// Called with a patch, and with the durations of compiling and of making the patch.
-type Give<'a> = dyn Fn(Patch, [(PhaseKind, Duration); 2]) + Send + Sync + 'a;
+type DeliverPatch<'a> = dyn Fn(Patch, [(PhaseKind, Duration); 2]) + Send + Sync + 'a;
 
 /// The content of recorded files just before a run of cargo began.
 #[derive(Debug)]
-pub(crate) struct Looked {
+pub(crate) struct InputsBefore {
     pub seen: Seen,
     pub began: Moment,
 }
 
-impl Looked {
+impl InputsBefore {
     /// The content that the run has read from `path`.
     fn read(&self, path: &Path) -> Input {
         Input::read_since(path, self.began.at(), self.seen.get(path))
@@ -247,7 +249,7 @@ impl Replay {
             dir,
             record,
             is_changed: false,
-            asked: None,
+            workspace_info: None,
             outlines: OnceLock::new(),
             base_read: None,
         }
@@ -277,8 +279,8 @@ impl Replay {
         root.and_then(|root| root.included.as_ref()) != member.included.as_ref()
     }
 
-    /// Makes the run of `command` leave notes. With `stay` they are kept for the user. With `hold`, cargo
-    /// compiles everything that the plugin needs, but not the plugin itself.
+    /// Makes the run of `command` write notes of its compiler calls. With `stay`, the notes are kept for the
+    /// user. With `hold`, cargo compiles everything that the plugin needs, but not the plugin itself.
     pub(crate) fn note(
         &self,
         member: &Member<'_>,
@@ -296,12 +298,12 @@ impl Replay {
 
     /// Reads the files from which the plugin was built last, before cargo reads them, so that a file that was
     /// saved just before cargo began is known.
-    pub(crate) fn look(&self, member: &Member<'_>) -> Seen {
+    pub(crate) fn read_inputs(&self, member: &Member<'_>) -> Seen {
         let Some(plugin) = self.record.plugins.get(&member.plugin.name) else { return Seen::new() };
         let units = plugin.units.iter().filter_map(|id| self.record.units.get(id));
         let inputs = units.flat_map(|unit| &unit.compiled.inputs);
         let files = plugin.guards.iter().chain(inputs);
-        files.map(|file| (file.path.clone(), file.look_again())).collect()
+        files.map(|file| (file.path.clone(), file.reread())).collect()
     }
 
     /// Records a run of cargo that left these notes. Everything that was recorded of the plugin before is
@@ -311,23 +313,23 @@ impl Replay {
     /// crate become guards: when they change, cargo compiles the crate, and the call is noted. If the plugin
     /// itself is such a crate, there is no record of it. With `again`, its library is removed in this case,
     /// so that the next run of cargo compiles and notes it.
-    pub(crate) fn learn(
+    pub(crate) fn record_run(
         &mut self,
         member: &Member<'_>,
         notes: &Notes,
-        looked: &Looked,
+        before_run: &InputsBefore,
         cargo: &Command,
         run: &Run,
         again: bool,
     ) -> io::Result<()> {
         let before = self.record.plugins.get(&member.plugin.name).cloned();
         let output_before = self.library_output(member).cloned();
-        let mut learned = self.units_of(member, notes, looked, run, again);
+        let mut results = self.units_of(member, notes, before_run, run, again);
         let roots: Vec<_> =
-            learned.dirs.iter().filter_map(|dir| guard::named_workspace(dir)).collect();
-        learned.dirs.extend(roots);
-        let behind = self.behind_cargo(member, before.as_ref(), &learned.dirs, cargo);
-        let mut always = self.unknown_library(&learned.units, run);
+            results.dirs.iter().filter_map(|dir| guard::named_workspace(dir)).collect();
+        results.dirs.extend(roots);
+        let behind = self.behind_cargo(member, before.as_ref(), &results.dirs, cargo);
+        let mut always = self.unknown_library(&results.units, run);
         let scripts = build_scripts(run);
         always = always.or_else(|| scripts.iter().find_map(BuildScript::missing));
         always = always.or_else(|| behind.as_ref().err().cloned());
@@ -336,36 +338,36 @@ impl Replay {
         let is_behind =
             behind.as_ref().is_ok_and(|behind| behind.dirs.contains(&member.plugin.dir));
         let needs_cargo = always.is_some() || is_behind;
-        let root = learned.root.take().filter(|(_, library)| library.is_some() || !needs_cargo);
-        let Some((root, cargo_library)) = root else { return self.drop_plugin(member) };
+        let root = results.root.take().filter(|(_, library)| library.is_some() || !needs_cargo);
+        let Some((root, cargo_library)) = root else { return self.mark_outdated(member) };
         let compiler = self.record.units.get(&root).map(|unit| unit.invocation.program.clone());
         let compiler = compiler.unwrap_or_default();
-        let mut files = learned.files;
-        let deciding = guard::files(member.plugin, &learned.dirs, &compiler, cargo);
+        let mut files = results.files;
+        let deciding = guard::files(member.plugin, &results.dirs, &compiler, cargo);
         let mut variables = BTreeSet::new();
         for script in scripts {
             files.extend(script.paths);
             variables.extend(script.variables);
         }
         if let Ok(behind) = &behind {
-            files.extend(self.sources_behind(&learned.units, &behind.dirs));
+            files.extend(self.sources_behind(&results.units, &behind.dirs));
         }
         // Above the workspace are directories such as the home directory, in which files appear all the time.
         let is_near = |path: &&PathBuf| {
-            let mut dirs = learned.dirs.iter().chain([&member.plugin.workspace_root]);
+            let mut dirs = results.dirs.iter().chain([&member.plugin.workspace_root]);
             dirs.any(|dir| path.starts_with(dir))
                 || (guard::is_of_ancestor(member.plugin, path) && path.exists())
         };
         let own = files.iter().filter(|path| !guard::is_downloaded(path));
         let read = own.chain(deciding.iter().filter(is_near)).cloned().collect();
         files.extend(deciding);
-        let guards = files.iter().map(|path| looked.read(path)).collect();
+        let guards = files.iter().map(|path| before_run.read(path)).collect();
         let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
         let env = env.map(|(value, name)| (name, value)).collect();
         let (library, build_id) = before.map(|it| (it.library, it.build_id)).unwrap_or_default();
         let plugin = Plugin {
             root,
-            units: learned.units,
+            units: results.units,
             cargo_library,
             guards,
             read,
@@ -373,7 +375,7 @@ impl Replay {
             always,
             behind: behind.unwrap_or_default(),
             is_dropped: false,
-            diagnostics: learned.diagnostics,
+            diagnostics: results.diagnostics,
             library,
             build_id,
         };
@@ -389,7 +391,7 @@ impl Replay {
     }
 
     /// Marks the record of the plugin as outdated: the next build runs cargo.
-    pub(crate) fn drop_plugin(&mut self, member: &Member<'_>) -> io::Result<()> {
+    pub(crate) fn mark_outdated(&mut self, member: &Member<'_>) -> io::Result<()> {
         if let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name) {
             plugin.is_dropped = true;
             plugin.library = None;
@@ -402,25 +404,27 @@ impl Replay {
         &mut self,
         member: &Member<'_>,
         notes: &Notes,
-        looked: &Looked,
+        before_run: &InputsBefore,
         run: &Run,
         again: bool,
-    ) -> Learned {
+    ) -> RunResults {
         let (noted, mut settings) = (notes.read(), notes.settings.clone());
-        let told = told(run);
+        let script_outputs = script_outputs(run);
         let plugin = member.plugin;
-        let mut learned = Learned::default();
-        learned.dirs.extend(plugin.source_dirs.iter().cloned());
+        let mut results = RunResults::default();
+        results.dirs.extend(plugin.source_dirs.iter().cloned());
         for artifact in run.artifacts.iter().filter(|artifact| is_local(artifact)) {
             if let Some(dir) = artifact.manifest_path.parent().map(|dir| dir.as_std_path()) {
                 // If its manifest changed meanwhile, the manifest is a guard that cargo has to check.
                 let now = || guard::settings(plugin, dir);
                 settings.entry(dir.to_owned()).or_insert_with(now);
-                learned.dirs.insert(dir.to_owned());
+                results.dirs.insert(dir.to_owned());
             }
             let is_root = artifact.manifest_path == plugin.manifest_path;
             let id = is_library(artifact)
-                .then(|| self.unit_of(member, artifact, &noted, &settings, &told, looked))
+                .then(|| {
+                    self.unit_of(member, artifact, &noted, &settings, &script_outputs, before_run)
+                })
                 .flatten();
             if let Some(id) = id {
                 if let Some(unit) = self.record.units.get_mut(&id) {
@@ -435,25 +439,26 @@ impl Replay {
                     }
                 }
                 if let Some(library) = shared_library(artifact).filter(|_| is_root) {
-                    learned.root = Stat::of(library).map(|library| (id.clone(), Some(library)));
+                    results.root = Stat::of(library).map(|library| (id.clone(), Some(library)));
                 }
-                learned.units.push(id);
+                results.units.push(id);
             } else if is_library(artifact) && is_root {
                 if again {
                     remove_outputs(artifact);
                 }
             } else {
                 // Procedural macros and build scripts are left to cargo: their sources are guards.
-                learned.files.extend(sources_of(plugin, artifact));
-                learned.diagnostics.extend(run.diagnostics_of(artifact).cloned());
+                results.files.extend(sources_of(plugin, artifact));
+                results.diagnostics.extend(run.diagnostics_of(artifact).cloned());
             }
         }
         let held = noted.iter().find(|noted| run.is_held && noted.is_held);
-        if let Some(id) = held.and_then(|held| self.hold(member, held, &settings, &told)) {
-            learned.units.push(id.clone());
-            learned.root = Some((id, None));
+        if let Some(id) = held.and_then(|held| self.hold(member, held, &settings, &script_outputs))
+        {
+            results.units.push(id.clone());
+            results.root = Some((id, None));
         }
-        learned
+        results
     }
 
     /// Records the plugin's own unit, with the call that cargo would have made now. The earlier output is
@@ -464,7 +469,7 @@ impl Replay {
         member: &Member<'_>,
         held: &Noted,
         settings: &BTreeMap<PathBuf, String>,
-        told: &Told,
+        script_outputs: &ScriptOutputs,
     ) -> Option<UnitId> {
         let id = unit_id(&held.invocation)?;
         let package_dir = &member.plugin.dir;
@@ -474,14 +479,15 @@ impl Replay {
             invocation: held.invocation.clone(),
             package_dir: package_dir.clone(),
             settings: settings.get(package_dir).cloned().unwrap_or_default(),
-            told: told.clone(),
+            script_outputs: script_outputs.clone(),
             diagnostics: Vec::new(),
             compiled: Compiled::default(),
             by_cargo: Some(Compiled::default()),
         };
         if let Some(before) = self.record.units.remove(&id)
             && before.by_cargo.is_some_and(|compiled| compiled.outputs.is_empty())
-            && (&before.invocation, &before.told) == (&unit.invocation, &unit.told)
+            && (&before.invocation, &before.script_outputs)
+                == (&unit.invocation, &unit.script_outputs)
             && before.included == unit.included
         {
             (unit.compiled, unit.diagnostics) = (before.compiled, before.diagnostics);
@@ -525,11 +531,11 @@ impl Replay {
         }
         let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
         let plugin = member.plugin;
-        let asked = match self.asked.take().filter(|asked| asked.is_for(plugin, &args)) {
-            Some(asked) => asked,
-            None => Asked::ask(plugin, &args)?,
+        let info = match self.workspace_info.take().filter(|info| info.is_for(plugin, &args)) {
+            Some(info) => info,
+            None => WorkspaceInfo::load(plugin, &args)?,
         };
-        let workspace = self.asked.insert(asked).workspace();
+        let workspace = self.workspace_info.insert(info).workspace();
         let package = workspace
             .member_at(&member.plugin.manifest_path)
             .ok_or_else(|| "cargo's metadata does not have the package".to_owned())?;
@@ -544,7 +550,7 @@ impl Replay {
         inputs.map(|input| input.path.clone()).collect()
     }
 
-    /// Makes a directory for the compiler calls of a build without cargo, which is not removed.
+    /// Makes a directory for the compiler calls of a build without cargo. The directory is not removed.
     pub(crate) fn place_for_calls(&self) -> io::Result<PathBuf> {
         Ok(tempfile::Builder::new().prefix("calls-").tempdir_in(&self.dir)?.keep())
     }
@@ -557,7 +563,7 @@ impl Replay {
         outdated: &Outdated,
         seen: &Seen,
         calls: Option<&Path>,
-        wishes: &[Wish<'_>],
+        requests: &[PatchRequest<'_>],
         server: Option<&jobserver::Client>,
         cancel: &Cancel,
     ) -> io::Result<Ran> {
@@ -571,24 +577,24 @@ impl Replay {
             outlines
         });
         // Only if nothing else is compiled. Otherwise the input of the build is known only at the end.
-        let wish = match &units[..] {
-            [only] => wishes.iter().find(|wish| this.is_root(wish.member, only)),
+        let request = match &units[..] {
+            [only] => requests.iter().find(|request| this.is_root(request.member, only)),
             _ => None,
         };
         let (base, read_base) =
-            (OnceLock::new(), || this.kept_base(wish?.member, wish?.base).ok().flatten());
+            (OnceLock::new(), || this.kept_base(request?.member, request?.base).ok().flatten());
         let at_link = |id: &UnitId, began: Moment, linker: &Linker| {
-            if let Some(wish) = wish
+            if let Some(request) = request
                 && let Some(base) = base.get_or_init(read_base)
             {
                 let known = (base, outlines.get_or_init(outlined));
-                this.grant(wish, id, (began, seen), linker, known);
+                this.make_early_patch(request, id, (began, seen), linker, known);
             }
         };
         let replayed = thread::scope(|scope| {
             // This runs while the compilers run, which take longer.
             scope.spawn(|| _ = outlines.get_or_init(outlined));
-            if wish.is_some() {
+            if request.is_some() {
                 scope.spawn(|| _ = base.get_or_init(read_base));
             }
             run::run(&this.record, units, &this.dir, calls, server, &at_link, cancel)
@@ -639,10 +645,10 @@ impl Replay {
         self.record.plugins.get(&member.plugin.name).is_some_and(|plugin| plugin.root == *id)
     }
 
-    /// Makes the wanted patch if that is possible. If it is not, the end of the build reports why.
-    fn grant(
+    /// Makes the requested patch if that is possible. If it is not, the end of the build reports why.
+    fn make_early_patch(
         &self,
-        wish: &Wish<'_>,
+        request: &PatchRequest<'_>,
         id: &UnitId,
         (began, seen): (Moment, &Seen),
         linker: &Linker,
@@ -654,13 +660,13 @@ impl Replay {
         let made = (unit.compiled.outputs.clone(), linker.libraries.clone());
         let Ok(compiled) = self.compiled(id, unit, (began, seen), made) else { return };
         let known = (base, outlines);
-        let patch = self.early_patch(wish.member, known, compiled, &linker.objects);
+        let patch = self.early_patch(request.member, known, compiled, &linker.objects);
         if let Ok(Ok(patch)) = patch
             // Without changed functions, this build is, or may be, the running one, and there is nothing to do.
             && !patch.header.functions.is_empty()
         {
             let compile = (PhaseKind::Compile, compiled_in);
-            (wish.give)(patch, [compile, (PhaseKind::Patch, reached.elapsed())]);
+            (request.deliver)(patch, [compile, (PhaseKind::Patch, reached.elapsed())]);
         }
     }
 
@@ -677,7 +683,7 @@ impl Replay {
 
     /// Starts a compiler that waits for the next build of the plugin's own crate, since its sources are saved most
     /// often.
-    pub(crate) fn keep_compiler(&self, member: &Member<'_>) {
+    pub(crate) fn prepare_compiler(&self, member: &Member<'_>) {
         let plugin = self.record.plugins.get(&member.plugin.name);
         if let Some(unit) = plugin.and_then(|plugin| self.record.units.get(&plugin.root)) {
             ready::prepare(unit.invocation.without_arguments());
@@ -689,9 +695,9 @@ impl Replay {
         self.outlines.get_or_init(|| Outlines::load(&self.dir))
     }
 
-    /// Keeps outlines of the sources from which the units were compiled, so that the next build can tell what
+    /// Saves outlines of the sources from which the units were compiled, so that the next build can report what
     /// changed.
-    pub(crate) fn keep_outlines(&mut self) -> io::Result<()> {
+    pub(crate) fn save_outlines(&mut self) -> io::Result<()> {
         let mut outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
         let inputs = self.record.units.values().flat_map(|unit| &unit.compiled.inputs);
         let files: BTreeMap<_, _> = inputs.filter_map(|it| Some((it.hash()?, &it.path))).collect();
@@ -699,7 +705,7 @@ impl Replay {
             outlines.add(path, hash);
         }
         let of_bases = self.hashes_of_bases();
-        outlines.keep(&files.into_keys().chain(of_bases.iter().map(String::as_str)).collect());
+        outlines.retain(&files.into_keys().chain(of_bases.iter().map(String::as_str)).collect());
         let saved = outlines.save(&self.dir);
         self.outlines = OnceLock::from(outlines);
         saved
@@ -817,8 +823,8 @@ impl Replay {
         artifact: &Artifact,
         noted: &[Noted],
         settings: &BTreeMap<PathBuf, String>,
-        told: &Told,
-        looked: &Looked,
+        script_outputs: &ScriptOutputs,
+        before_run: &InputsBefore,
     ) -> Option<UnitId> {
         let is_root = artifact.manifest_path == member.plugin.manifest_path;
         let package_dir = artifact.manifest_path.parent()?.as_std_path();
@@ -838,7 +844,7 @@ impl Replay {
             } else {
                 file.map(str::to_owned)?
             };
-            if !self.record.units.get(&id)?.is_valid_for(told) {
+            if !self.record.units.get(&id)?.is_valid_for(script_outputs) {
                 self.record.units.remove(&id);
                 return None;
             }
@@ -849,8 +855,8 @@ impl Replay {
         let invocation = noted.invocation.clone();
         let out_dir = invocation.dir.join(invocation.option("--out-dir")?);
         let info = dep_info(&invocation, &out_dir).ok()?;
-        let began = looked.began.if_steady(noted.began);
-        let read = |path: &PathBuf| Input::read_since(path, began, looked.seen.get(path));
+        let began = before_run.began.if_steady(noted.began);
+        let read = |path: &PathBuf| Input::read_since(path, began, before_run.seen.get(path));
         let outputs = artifact.filenames.iter().map(|path| Output::of(path.as_std_path()));
         let externs = invocation.externs().map(|(_, path)| Output::of(path)).collect();
         let compiled = Compiled {
@@ -866,7 +872,7 @@ impl Replay {
             invocation,
             package_dir: package_dir.to_owned(),
             settings: settings.get(package_dir).cloned().unwrap_or_default(),
-            told: told.clone(),
+            script_outputs: script_outputs.clone(),
             diagnostics: Vec::new(),
             compiled,
             by_cargo: None,
@@ -877,7 +883,7 @@ impl Replay {
 }
 
 /// The output of the build scripts of a run, including those that did not have to run.
-fn told(run: &Run) -> Told {
+fn script_outputs(run: &Run) -> ScriptOutputs {
     let of_script = |script: &cargo_metadata::BuildScript| {
         let output = fs::read(output_of(script)?).ok()?;
         Some((script.out_dir.clone().into(), blake3::hash(&output).to_hex()[..16].to_owned()))
@@ -959,7 +965,7 @@ pub(crate) fn is_local(artifact: &Artifact) -> bool {
 
 /// The results of a run of cargo.
 #[derive(Default)]
-struct Learned {
+struct RunResults {
     /// The plugin's own unit, and cargo's file of its library; `None` for the file if cargo's call was held
     /// back.
     root: Option<(UnitId, Option<Stat>)>,

@@ -247,7 +247,7 @@ fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Fact
 }
 
 /// Stores beside an artifact how long each phase of its build took.
-pub(crate) fn keep_phases(stored: &Path, phases: &[PhaseTiming]) -> io::Result<()> {
+pub(crate) fn store_phases(stored: &Path, phases: &[PhaseTiming]) -> io::Result<()> {
     atomic_file::write(&layout::stored_phases(stored), &serde_json::to_vec(phases)?)
 }
 

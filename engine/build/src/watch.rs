@@ -276,7 +276,7 @@ impl Inbox {
         let idle = |state: &mut State| !state.stopped && state.changes.latest.is_none();
         let mut state = self.state.lock();
         self.changed.wait_while(&mut state, idle);
-        Self::take(&mut state)
+        Self::take_changes(&mut state)
     }
 
     /// Waits for more changes, at most until `until`; `None` if the watcher was dropped.
@@ -284,10 +284,10 @@ impl Inbox {
         let idle = |state: &mut State| !state.stopped && state.changes.latest.is_none();
         let mut state = self.state.lock();
         self.changed.wait_while_until(&mut state, idle, until);
-        Self::take(&mut state)
+        Self::take_changes(&mut state)
     }
 
-    fn take(state: &mut State) -> Option<Changes> {
+    fn take_changes(state: &mut State) -> Option<Changes> {
         (!state.stopped).then(|| std::mem::take(&mut state.changes))
     }
 }
@@ -353,7 +353,7 @@ impl<F: FnMut(SourceChange)> Worker<F> {
         loop {
             let latest = changes.latest;
             let mut tree = self.tree.lock();
-            let more = tree.absorb(changes.paths, changes.overflow, &mut open);
+            let more = tree.apply(changes.paths, changes.overflow, &mut open);
             if let Some(latest) = latest.filter(|_| !more.is_empty()) {
                 noticed = latest;
                 let Quiet { after_saves, within_saves } = self.quiet;
@@ -365,7 +365,7 @@ impl<F: FnMut(SourceChange)> Worker<F> {
             }
             if Instant::now() >= quiet_at {
                 if tree.has_new_lists() {
-                    touched.extend(tree.take_up_lists());
+                    touched.extend(tree.reread_lists());
                 }
                 let (plugins, saved) = changed(&mut tree, touched);
                 let was_noticed = SystemTime::now() - noticed.elapsed();

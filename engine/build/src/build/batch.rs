@@ -7,7 +7,7 @@ use std::thread;
 use hotswap_artifact::BuildId;
 
 use crate::build::BuildOptions;
-use crate::build::link::{Linked, Linking, Voice, not_recorded};
+use crate::build::link::{Linked, Linking, OnMessage, not_recorded};
 use crate::build::lock::BuildLock;
 use crate::jobs::Jobs;
 use crate::replay::{self, NewBuild, Next, Outdated, Ran, Replay, Seen, UnitId};
@@ -42,7 +42,7 @@ impl Member<'_> {
         self.error.is_none() && self.record.is_some() && self.linking.may_replay()
     }
 
-    fn keep_error<T>(&mut self, result: Result<T, BuildError>) -> Option<T> {
+    fn note_error<T>(&mut self, result: Result<T, BuildError>) -> Option<T> {
         result.map_err(|error| self.error = Some(error)).ok()
     }
 }
@@ -71,7 +71,7 @@ impl<'a> Batch<'a> {
     pub(super) fn begin(
         plugins: &'a [(PluginPackage, &'a BuildOptions)],
         cancel: &'a Cancel,
-        voice: &'a Voice<'a>,
+        on_message: &'a OnMessage<'a>,
     ) -> Self {
         let mut places = Places::default();
         let mut order: Vec<usize> = (0..plugins.len()).collect();
@@ -83,14 +83,14 @@ impl<'a> Batch<'a> {
             if places.locks.contains_key(&target_dir) {
                 continue;
             }
-            let say = &mut |message| voice(position, message);
+            let say = &mut |message| on_message(position, message);
             match BuildLock::acquire(&target_dir, &plugin.name, cancel, say) {
                 Ok(lock) => drop(places.locks.insert(target_dir, lock)),
                 Err(error) => drop(errors.insert(position, error)),
             }
         }
         let members = plugins.iter().enumerate().map(|(position, (plugin, options))| {
-            let mut linking = Linking::of(plugin, options, cancel, voice, position);
+            let mut linking = Linking::of(plugin, options, cancel, on_message, position);
             let error = errors.remove(&position);
             let dir = if error.is_none() { linking.place_of_record() } else { None };
             Member { record: dir.map(|dir| places.open(dir)), linking, error }
@@ -118,7 +118,7 @@ impl<'a> Batch<'a> {
             }
             let record = member.record.map(|record| &mut self.places.records[record]);
             let ran = member.linking.run_cargo_where_needed(record, &mut seen);
-            has_run |= member.keep_error(ran).unwrap_or(true);
+            has_run |= member.note_error(ran).unwrap_or(true);
         }
         if has_run {
             self.members.iter_mut().for_each(|member| member.linking.next = None);
@@ -152,7 +152,7 @@ impl<'a> Batch<'a> {
             if let Next::Replay(outdated) = member.linking.check(&self.places.records[record], seen)
             {
                 all.entry(record).or_default().add(outdated);
-                member.linking.tell_of_another_replay();
+                member.linking.report_another_replay();
             }
         }
         all
@@ -165,13 +165,14 @@ impl<'a> Batch<'a> {
         let calls = self.places_for_calls(&outdated);
         let of_record = self.places.records.iter_mut().enumerate();
         let of_record = of_record.filter_map(|(at, record)| Some((at, record, outdated.get(&at)?)));
-        let wishes: Vec<_> = self.members.iter().filter_map(|it| it.linking.wish()).collect();
+        let requests: Vec<_> =
+            self.members.iter().filter_map(|it| it.linking.patch_request()).collect();
         let ran: BTreeMap<usize, Ran> = thread::scope(|scope| {
             let runs: Vec<_> = of_record
                 .map(|(at, record, outdated)| {
                     let (calls, server) = (calls.get(&at).map(PathBuf::as_path), server.as_ref());
-                    let wishes = &wishes[..];
-                    let run = move || record.run(outdated, seen, calls, wishes, server, cancel);
+                    let requests = &requests[..];
+                    let run = move || record.run(outdated, seen, calls, requests, server, cancel);
                     (at, scope.spawn(run))
                 })
                 .collect();
@@ -181,7 +182,7 @@ impl<'a> Batch<'a> {
             };
             runs.into_iter().map(join).collect()
         });
-        drop(wishes);
+        drop(requests);
         for member in self.members.iter_mut().filter(|member| member.is_recorded()) {
             let Some((at, ran)) = member.record.and_then(|at| Some((at, ran.get(&at)?))) else {
                 continue;
@@ -210,11 +211,13 @@ impl<'a> Batch<'a> {
             match self.places.records[at].place_for_calls() {
                 Ok(place) => {
                     let text = "the compiler calls of this build are in";
-                    member.linking.say(format!("{text} {}", place.display()));
+                    member.linking.send_output(format!("{text} {}", place.display()));
                     places.insert(at, place);
                 }
                 Err(error) => {
-                    member.linking.say(format!("the compiler calls cannot be kept: {error}"));
+                    member
+                        .linking
+                        .send_output(format!("the compiler calls cannot be kept: {error}"));
                 }
             }
         }
@@ -269,16 +272,16 @@ impl<'a> Batch<'a> {
             if let Err(error) = record.save()
                 && let Some(member) = self.members.iter().find(|it| it.record == Some(at))
             {
-                member.linking.say(not_recorded(member.linking.member.plugin, &error));
+                member.linking.send_output(not_recorded(member.linking.member.plugin, &error));
             }
             // Without the outlines, the next build cannot tell what changed.
-            let _ = record.keep_outlines();
+            let _ = record.save_outlines();
         }
         // If several plugins are built together, it is not known which one will be saved next.
         if let [Member { linking, record: Some(at), .. }] = &self.members[..]
             && linking.keeps_compiler()
         {
-            self.places.records[*at].keep_compiler(&linking.member);
+            self.places.records[*at].prepare_compiler(&linking.member);
         }
     }
 }
@@ -314,9 +317,9 @@ impl<'a> Batch<'a> {
         if let Err(error) = linking.run_cargo_where_needed(Some(record), &mut Seen::new()) {
             // A build without cargo would report success.
             if error.kind() != BuildErrorKind::Cancelled
-                && let Err(error) = record.drop_plugin(&linking.member)
+                && let Err(error) = record.mark_outdated(&linking.member)
             {
-                linking.say(not_recorded(linking.member.plugin, &error));
+                linking.send_output(not_recorded(linking.member.plugin, &error));
             }
             return Err(error);
         }

@@ -13,7 +13,9 @@ use crate::build::compile::{Package, Run, compile};
 use crate::build::profile;
 use crate::build::{BuildEffect, BuildOptions, EarlyPatch, OnPatch, add_common_arguments, in_sum};
 use crate::outline::SourceChanges;
-use crate::replay::{self, Looked, Member, Moment, Next, Recompiled, Replay, Seen, UnitId, Wish};
+use crate::replay::{
+    self, InputsBefore, Member, Moment, Next, PatchRequest, Recompiled, Replay, Seen, UnitId,
+};
 use crate::{
     BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo, reads,
 };
@@ -34,14 +36,14 @@ pub(super) struct Linked {
 }
 
 /// Receives the messages of all plugins that are built, each with the plugin's position.
-pub(super) type Voice<'v> = dyn Fn(usize, BuildMessage) + 'v;
+pub(super) type OnMessage<'v> = dyn Fn(usize, BuildMessage) + 'v;
 
 /// A plugin whose library is being made.
 pub(super) struct Linking<'a> {
     pub member: Member<'a>,
     options: &'a BuildOptions,
     cancel: &'a Cancel,
-    voice: &'a Voice<'a>,
+    on_message: &'a OnMessage<'a>,
     /// The position of the plugin in the build.
     position: usize,
     notice: Option<Duration>,
@@ -75,7 +77,7 @@ impl<'a> Linking<'a> {
         plugin: &'a PluginPackage,
         options: &'a BuildOptions,
         cancel: &'a Cancel,
-        voice: &'a Voice<'a>,
+        on_message: &'a OnMessage<'a>,
         position: usize,
     ) -> Self {
         let included = plugin.included.hash(&plugin.dir);
@@ -83,7 +85,7 @@ impl<'a> Linking<'a> {
             member: Member { plugin, included },
             options,
             cancel,
-            voice,
+            on_message,
             position,
             notice: options.noticed.map(|noticed| noticed.elapsed()),
             phases: Vec::new(),
@@ -111,10 +113,10 @@ impl<'a> Linking<'a> {
             Err(_) if self.options.no_replay && !self.options.leave_temps => None,
             Err(reason) => {
                 if !self.options.no_replay {
-                    self.say(format!("every build runs cargo, because {reason}"));
+                    self.send_output(format!("every build runs cargo, because {reason}"));
                 }
                 if self.options.leave_temps {
-                    self.say(format!("nothing is kept of this build, because {reason}"));
+                    self.send_output(format!("nothing is kept of this build, because {reason}"));
                 }
                 None
             }
@@ -132,15 +134,19 @@ impl<'a> Linking<'a> {
     }
 
     /// The early patch that the caller wants, if any.
-    pub(super) fn wish(&self) -> Option<Wish<'_>> {
-        let OnPatch(give) = self.options.on_early_patch.as_ref()?;
+    pub(super) fn patch_request(&self) -> Option<PatchRequest<'_>> {
+        let OnPatch(on_patch) = self.options.on_early_patch.as_ref()?;
         let notice = self.notice.map(|notice| (PhaseKind::Notice, notice));
         let began: Vec<_> = notice.into_iter().chain(self.phases.iter().cloned()).collect();
-        let give = move |patch, phases: [(PhaseKind, Duration); 2]| {
+        let deliver = move |patch, phases: [(PhaseKind, Duration); 2]| {
             let phases = in_sum(began.iter().cloned().chain(phases));
-            give(EarlyPatch { patch, phases });
+            on_patch(EarlyPatch { patch, phases });
         };
-        Some(Wish { member: &self.member, base: self.options.patch_base?, give: Box::new(give) })
+        Some(PatchRequest {
+            member: &self.member,
+            base: self.options.patch_base?,
+            deliver: Box::new(deliver),
+        })
     }
 
     /// Whether it may be compiled without cargo.
@@ -187,7 +193,7 @@ impl<'a> Linking<'a> {
                 return Ok(has_run);
             }
             if self.cargo_runs == 0 {
-                self.say(format!("running cargo, because {reason}"));
+                self.send_output(format!("running cargo, because {reason}"));
             }
             self.cargo_runs += 1;
             let hold =
@@ -231,9 +237,9 @@ impl<'a> Linking<'a> {
     }
 
     /// Reports that sources changed while they were compiled.
-    pub(super) fn tell_of_another_replay(&self) {
+    pub(super) fn report_another_replay(&self) {
         if self.replays > 0 {
-            self.say(format!(
+            self.send_output(format!(
                 "the sources of `{}` changed during the build; compiling them again",
                 self.member.plugin.name
             ));
@@ -254,7 +260,7 @@ impl<'a> Linking<'a> {
         }
         let is_replayed = replay.is_some() && self.cargo_runs == 0 && self.run.is_none();
         if is_replayed && self.replays == 0 && self.options.leave_temps {
-            self.say("nothing was compiled, so there is nothing to keep".to_owned());
+            self.send_output("nothing was compiled, so there is nothing to keep".to_owned());
         }
         if let Some(replay) = replay.as_deref().filter(|_| is_replayed) {
             replay.diagnostics(&self.member).into_iter().for_each(|it| self.show(it));
@@ -275,7 +281,7 @@ impl<'a> Linking<'a> {
             && !replay.is_library(&self.member, &library)
             && self.effect == BuildEffect::UpToDate
         {
-            self.say(format!(
+            self.send_output(format!(
                 "{} was changed after it was compiled; building `{}` again",
                 path.display(),
                 plugin.name
@@ -318,7 +324,7 @@ impl<'a> Linking<'a> {
 
     fn run_cargo(&mut self, replay: Option<&mut Replay>, hold: bool) -> Result<Run, BuildError> {
         let began = Instant::now();
-        let seen = replay.as_ref().map(|replay| replay.look(&self.member));
+        let seen = replay.as_ref().map(|replay| replay.read_inputs(&self.member));
         let began_at = Moment::now();
         let mut command = self.cargo_command();
         // If notes are not possible, the next build runs cargo again.
@@ -326,7 +332,7 @@ impl<'a> Linking<'a> {
             .as_ref()
             .map(|replay| replay.note(&self.member, &mut command, self.options.leave_temps, hold));
         let notes = notes.transpose().unwrap_or_else(|error| {
-            self.say(format!("the compiler calls cannot be noted: {error}"));
+            self.send_output(format!("the compiler calls cannot be noted: {error}"));
             None
         });
         let plugin = self.member.plugin;
@@ -340,7 +346,7 @@ impl<'a> Linking<'a> {
         self.warnings = 0;
         let mut wrong = Vec::new();
         let (warnings, files_with_errors) = (&mut self.warnings, &mut self.files_with_errors);
-        let (voice, position) = (self.voice, self.position);
+        let (on_message, position) = (self.on_message, self.position);
         let holding = notes.as_ref().filter(|_| hold);
         let run = compile(
             package,
@@ -350,7 +356,7 @@ impl<'a> Linking<'a> {
             &mut |message| {
                 *warnings += usize::from(is_warning(&message));
                 files_with_errors.extend(file_with_error(&message));
-                voice(position, message);
+                on_message(position, message);
             },
             &mut |file| wrong.push(file),
         );
@@ -367,15 +373,24 @@ impl<'a> Linking<'a> {
         if let Some(notes) = &notes
             && self.options.leave_temps
         {
-            self.say(format!("the notes of compiler calls are in {}", notes.dir().display()));
+            self.send_output(format!(
+                "the notes of compiler calls are in {}",
+                notes.dir().display()
+            ));
         }
         if let Some((notes, replay)) = notes.zip(replay) {
             let again = !self.options.no_replay;
-            let looked = Looked { seen: seen.unwrap_or_default(), began: began_at };
-            let learned =
-                replay.learn(&self.member, &notes, &looked, &self.cargo_command(), &run, again);
-            if let Err(error) = learned {
-                self.say(not_recorded(plugin, &error));
+            let before_run = InputsBefore { seen: seen.unwrap_or_default(), began: began_at };
+            let recorded = replay.record_run(
+                &self.member,
+                &notes,
+                &before_run,
+                &self.cargo_command(),
+                &run,
+                again,
+            );
+            if let Err(error) = recorded {
+                self.send_output(not_recorded(plugin, &error));
             }
         }
         Ok(run)
@@ -421,15 +436,15 @@ impl<'a> Linking<'a> {
     fn show(&mut self, diagnostic: Diagnostic) {
         let message = BuildMessage::Diagnostic(diagnostic);
         self.warnings += usize::from(is_warning(&message));
-        self.tell(message);
+        self.send(message);
     }
 
-    pub(super) fn say(&self, text: String) {
-        self.tell(BuildMessage::Output(text));
+    pub(super) fn send_output(&self, text: String) {
+        self.send(BuildMessage::Output(text));
     }
 
-    fn tell(&self, message: BuildMessage) {
-        (self.voice)(self.position, message);
+    fn send(&self, message: BuildMessage) {
+        (self.on_message)(self.position, message);
     }
 }
 

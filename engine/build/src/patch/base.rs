@@ -47,12 +47,12 @@ pub(super) enum Place {
 impl Base {
     pub(super) fn read(library: Vec<u8>) -> Result<Self, Unpatchable> {
         let mut base = Self::default();
-        base.look_into(&library)?;
+        base.parse(&library)?;
         base.file = library;
         Ok(base)
     }
 
-    fn look_into(&mut self, library: &[u8]) -> Result<(), Unpatchable> {
+    fn parse(&mut self, library: &[u8]) -> Result<(), Unpatchable> {
         let file = ElfFile64::<LittleEndian>::parse(library).map_err(|_| Unpatchable::Base)?;
         for segment in file.segments() {
             let (begin, length) = segment.file_range();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use super::outlines::Outlines;
-use super::record::{Compiled, Told, Unit, UnitId};
+use super::record::{Compiled, ScriptOutputs, Unit, UnitId};
 use super::{Invocation, Member, Replay};
 use crate::atomic_file;
 use crate::outline::{Bound, ChangedFunction, SourceChanges};
@@ -30,7 +30,8 @@ struct Base {
 #[derive(Debug, Serialize, Deserialize)]
 struct Made {
     invocation: Invocation,
-    told: Told,
+    #[serde(rename = "told")]
+    script_outputs: ScriptOutputs,
     compiled: Compiled,
 }
 
@@ -72,7 +73,7 @@ pub(crate) struct NewBuild {
 
 impl NewBuild {
     /// Keeps the input and the objects of the plugin, which was just built as `artifact`.
-    pub(crate) fn keep(&self, build_id: BuildId, artifact: &Path) -> io::Result<()> {
+    pub(crate) fn store(&self, build_id: BuildId, artifact: &Path) -> io::Result<()> {
         let Self { bases, made, objects, .. } = self;
         let dir = bases.join(build_id.to_string());
         let made_of = serde_json::to_vec(made)?;
@@ -137,9 +138,9 @@ impl Replay {
     fn base(&self, member: &Member<'_>) -> Option<Base> {
         let plugin = self.record.plugins.get(&member.plugin.name).filter(|it| !it.is_dropped)?;
         let made = |id: &UnitId| {
-            let Unit { invocation, told, compiled, .. } = self.record.units.get(id)?;
-            let (invocation, told) = (invocation.clone(), told.clone());
-            Some((id.clone(), Made { invocation, told, compiled: compiled.clone() }))
+            let Unit { invocation, script_outputs, compiled, .. } = self.record.units.get(id)?;
+            let (invocation, script_outputs) = (invocation.clone(), script_outputs.clone());
+            Some((id.clone(), Made { invocation, script_outputs, compiled: compiled.clone() }))
         };
         let units = plugin.units.iter().map(made).collect::<Option<_>>()?;
         Some(Base { units, guards: plugin.guards.clone(), env: plugin.env.clone() })
@@ -287,7 +288,7 @@ fn is_compiled_alike(base: &Base, now: &Base) -> bool {
     let ids = |base: &Base| base.units.keys().cloned().collect::<Vec<_>>();
     let is_same = |(id, now): (&UnitId, &Made)| {
         base.units.get(id).is_some_and(|before| {
-            (&before.invocation, &before.told) == (&now.invocation, &now.told)
+            (&before.invocation, &before.script_outputs) == (&now.invocation, &now.script_outputs)
         })
     };
     let are_guards_same = base.guards.len() == now.guards.len()

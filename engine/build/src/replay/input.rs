@@ -130,7 +130,7 @@ impl Input {
     }
 
     /// The current content of the file. It is read only if its [`Stat`] has changed.
-    pub(super) fn look_again(&self) -> Self {
+    pub(super) fn reread(&self) -> Self {
         match self.stat {
             Some(stat) if Stat::of(&self.path) == Some(stat) => self.clone(),
             _ => Self::read(&self.path),
@@ -160,7 +160,7 @@ impl Input {
     /// still has the content `seen`, which it had just before the process began, and did not change later.
     pub(super) fn read_since(path: &Path, began: SystemTime, seen: Option<&Self>) -> Self {
         let now = match seen {
-            Some(seen) => seen.look_again(),
+            Some(seen) => seen.reread(),
             None => Self::read(path),
         };
         let was_there = seen.is_some_and(|seen| seen.has_same_content(&now));
@@ -220,11 +220,11 @@ mod tests {
         fs::write(&file, "one").unwrap();
         let first = Input::read(&file);
         fs::write(&file, "two").unwrap();
-        assert!(!first.has_same_content(&first.look_again()));
+        assert!(!first.has_same_content(&first.reread()));
         fs::write(&file, "one").unwrap();
-        assert!(first.has_same_content(&first.look_again()));
+        assert!(first.has_same_content(&first.reread()));
         fs::remove_file(&file).unwrap();
-        assert!(!first.has_same_content(&first.look_again()));
+        assert!(!first.has_same_content(&first.reread()));
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         fs::rename(&file, dir.path().join("kept")).unwrap();
         fs::write(&file, "two").unwrap();
         set_old().unwrap();
-        assert!(!first.has_same_content(&first.look_again()));
+        assert!(!first.has_same_content(&first.reread()));
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
         );
         fs::write(&file, "two").unwrap();
         let unknown = Input::read_since(&file, before, Some(&seen));
-        assert!(!unknown.has_same_content(&unknown.look_again()));
+        assert!(!unknown.has_same_content(&unknown.reread()));
         let later = SystemTime::now() + Duration::from_secs(1);
         assert!(Input::read_since(&file, later, None).has_same_content(&Input::read(&file)));
     }
@@ -274,8 +274,8 @@ mod tests {
         fs::create_dir(dir.path().join("deep")).unwrap();
         fs::write(dir.path().join("deep/one"), "one").unwrap();
         let first = Input::read(dir.path());
-        assert!(first.has_same_content(&first.look_again()));
+        assert!(first.has_same_content(&first.reread()));
         fs::write(dir.path().join("deep/two"), "").unwrap();
-        assert!(!first.has_same_content(&first.look_again()));
+        assert!(!first.has_same_content(&first.reread()));
     }
 }

@@ -63,7 +63,7 @@ impl Outlines {
     }
 
     /// Removes all outlines except those with these hashes.
-    pub(super) fn keep(&mut self, hashes: &BTreeSet<&str>) {
+    pub(super) fn retain(&mut self, hashes: &BTreeSet<&str>) {
         self.files.retain(|hash, _| hashes.contains(hash.as_str()));
     }
 

@@ -55,7 +55,7 @@ pub(super) fn plan(record: &Record, package: &PluginPackage, seen: &mut Seen) ->
 
 /// The guard that has changed, as the end of a sentence; `None` if none has.
 fn changed_guard(plugin: &Plugin) -> Option<String> {
-    let changed = plugin.guards.iter().find(|guard| !guard.has_same_content(&guard.look_again()));
+    let changed = plugin.guards.iter().find(|guard| !guard.has_same_content(&guard.reread()));
     if let Some(changed) = changed {
         return Some(format!("{} changed", changed.path.display()));
     }
@@ -79,7 +79,7 @@ fn is_outdated(
         || !compiled.outputs.iter().all(Output::is_whole)
         || has_other_variables(unit);
     for input in &compiled.inputs {
-        let now = seen.entry(input.path.clone()).or_insert_with(|| input.look_again());
+        let now = seen.entry(input.path.clone()).or_insert_with(|| input.reread());
         is_outdated |= !input.has_same_content(now);
     }
     for library in &compiled.externs {

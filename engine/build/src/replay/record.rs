@@ -71,7 +71,7 @@ pub(super) struct BehindCargo {
 
 /// A hash of the output of each build script in a run of cargo, by the directory that cargo gave the script
 /// for its files.
-pub(super) type Told = BTreeMap<PathBuf, String>;
+pub(super) type ScriptOutputs = BTreeMap<PathBuf, String>;
 
 /// A library crate of the plugin's author, or the plugin itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,7 +89,8 @@ pub(super) struct Unit {
     pub settings: String,
     /// The hashes of the output of the build scripts for which the call is valid: what they print can be part
     /// of the call.
-    pub told: Told,
+    #[serde(rename = "told")]
+    pub script_outputs: ScriptOutputs,
     /// The compiler's diagnostics when it was compiled last.
     pub diagnostics: Vec<Diagnostic>,
     pub compiled: Compiled,
@@ -139,15 +140,17 @@ impl Output {
 impl Unit {
     /// Whether the recorded call is the one that cargo would make now, after build scripts have printed this.
     /// Another run of cargo in the same target directory may have run them since.
-    pub(super) fn is_valid_for(&self, told: &Told) -> bool {
-        told.iter().all(|(dir, now)| self.told.get(dir).is_none_or(|then| then == now))
+    pub(super) fn is_valid_for(&self, script_outputs: &ScriptOutputs) -> bool {
+        script_outputs
+            .iter()
+            .all(|(dir, now)| self.script_outputs.get(dir).is_none_or(|then| then == now))
     }
 }
 
 impl Compiled {
     /// Whether a source has changed since then.
     pub(super) fn has_other_inputs(&self) -> bool {
-        self.inputs.iter().any(|input| !input.has_same_content(&input.look_again()))
+        self.inputs.iter().any(|input| !input.has_same_content(&input.reread()))
     }
 
     /// The path of the output file called `name`.

@@ -214,19 +214,21 @@ impl Job<'_> {
         };
         let (stdout, stderr) = (running.take_stdout(), running.take_stderr());
         thread::scope(|scope| {
-            let reader = stdout.map(|stdout| scope.spawn(move || self.hear_linker(stdout, began)));
-            let heard = stderr.map(|stderr| self.listen(stderr)).transpose()?.unwrap_or_default();
+            let reader =
+                stdout.map(|stdout| scope.spawn(move || self.read_linker_command(stdout, began)));
+            let messages =
+                stderr.map(|stderr| self.read_messages(stderr)).transpose()?.unwrap_or_default();
             let status = running.finish()?;
             let ended = Instant::now();
             let linker = reader.and_then(|reader| reader.join().ok()?);
-            if !status.success() || heard.is_strange {
+            if !status.success() || messages.is_strange {
                 return Ok(None);
             }
             Ok(Some(Replayed {
                 id: self.id.clone(),
                 began,
-                diagnostics: heard.diagnostics,
-                outputs: heard.outputs,
+                diagnostics: messages.diagnostics,
+                outputs: messages.outputs,
                 elapsed: ended - self.began,
                 linking: linker.as_ref().map(|linker| ended - linker.began),
                 libraries: linker.map(|linker| linker.libraries).unwrap_or_default(),
@@ -236,7 +238,7 @@ impl Job<'_> {
 
     /// Reads the output of the compiler to its end, and returns the linker's command, which the compiler prints
     /// before it runs it.
-    fn hear_linker(&self, stdout: impl Read, began: Moment) -> Option<Linker> {
+    fn read_linker_command(&self, stdout: impl Read, began: Moment) -> Option<Linker> {
         let mut stdout = BufReader::new(stdout);
         let linker = Linker::read(&mut stdout);
         if let Some(linker) = &linker {
@@ -305,8 +307,8 @@ impl Job<'_> {
         now.chain(earlier.filter(|dir| dir.starts_with(run.dir))).collect()
     }
 
-    fn listen(&self, stderr: impl Read) -> io::Result<Heard> {
-        let mut heard = Heard::default();
+    fn read_messages(&self, stderr: impl Read) -> io::Result<Messages> {
+        let mut messages = Messages::default();
         for line in BufReader::new(stderr).split(b'\n') {
             match serde_json::from_slice(&line?) {
                 Ok(Message::Artifact { artifact, emit }) => {
@@ -315,25 +317,25 @@ impl Job<'_> {
                         self.run.board.update(|state| state.ready.extend(name));
                     }
                     if emit != "dep-info" {
-                        heard.outputs.push(artifact);
+                        messages.outputs.push(artifact);
                     }
                 }
                 Ok(Message::Diagnostic(diagnostic)) => {
                     let diagnostic = Diagnostic::from_rustc(*diagnostic, &self.invocation.dir);
-                    heard.diagnostics.extend(diagnostic);
+                    messages.diagnostics.extend(diagnostic);
                 }
                 Ok(Message::FutureIncompat(_)) => {}
                 // Then cargo runs, and reports the problem.
-                Err(_) => heard.is_strange = true,
+                Err(_) => messages.is_strange = true,
             }
         }
-        Ok(heard)
+        Ok(messages)
     }
 }
 
 /// The messages of a compiler.
 #[derive(Debug, Default)]
-struct Heard {
+struct Messages {
     diagnostics: Vec<Diagnostic>,
     outputs: Vec<PathBuf>,
     /// Whether a line was not a message.

@@ -109,7 +109,7 @@ impl Tree {
         for dir in workspaces.iter().filter(|dir| dir.is_dir()) {
             self.watch(dir)?;
             for name in ["Cargo.toml", "Cargo.lock"] {
-                self.know(&dir.join(name));
+                self.remember_content(&dir.join(name));
             }
         }
         self.watch_read()
@@ -127,7 +127,7 @@ impl Tree {
             } else if let Some(dir) = path.ancestors().skip(1).find(|dir| dir.is_dir()) {
                 self.watch(dir)?;
                 if path.parent() == Some(dir) {
-                    self.know(&path);
+                    self.remember_content(&path);
                 }
             }
         }
@@ -135,7 +135,7 @@ impl Tree {
     }
 
     /// Reads the content of a source, if it is not known yet.
-    fn know(&mut self, path: &Path) {
+    fn remember_content(&mut self, path: &Path) {
         self.known.entry(resolved(path)).or_insert_with_key(|path| content(path));
     }
 
@@ -150,7 +150,7 @@ impl Tree {
     ///
     /// `paths` says of each changed path whether it was saved. The sources whose save is not finished
     /// are kept in `open`.
-    pub(super) fn absorb(
+    pub(super) fn apply(
         &mut self,
         paths: BTreeMap<PathBuf, bool>,
         overflow: bool,
@@ -192,7 +192,7 @@ impl Tree {
     }
 
     /// Reads the lists of read files again, and watches the files. Returns those that may have changed since.
-    pub(super) fn take_up_lists(&mut self) -> Touched {
+    pub(super) fn reread_lists(&mut self) -> Touched {
         self.has_new_lists = false;
         self.sources.read_lists();
         let touched = self.compare_with_reads();
@@ -304,7 +304,7 @@ impl Tree {
                     open.extend(Some(path).filter(|path| self.sources.enters(path)));
                 } else if !self.sources.owners_of_file(&path).is_empty() {
                     has_sources = true;
-                    self.know(&path);
+                    self.remember_content(&path);
                 }
             }
         }

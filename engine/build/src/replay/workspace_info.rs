@@ -9,7 +9,7 @@ use crate::PluginPackage;
 use crate::workspace::Workspace;
 
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct WorkspaceInfo {
     workspace: Workspace,
     /// The files from which cargo gets the information.
     files: Vec<Input>,
@@ -17,12 +17,12 @@ pub(super) struct Asked {
     configurations: Vec<PathBuf>,
 }
 
-impl Asked {
+impl WorkspaceInfo {
     /// Asks cargo about the workspace of `plugin`, as a build with the arguments `args` sees it.
     ///
     /// # Errors
     /// The text of cargo.
-    pub(super) fn ask(plugin: &PluginPackage, args: &[&str]) -> Result<Self, String> {
+    pub(super) fn load(plugin: &PluginPackage, args: &[&str]) -> Result<Self, String> {
         let began = Moment::now();
         let workspace = Workspace::load_for(&plugin.manifest_path, args)
             .map_err(|error| format!("cargo does not return its metadata: {error}"))?;
@@ -38,7 +38,7 @@ impl Asked {
         self.workspace.root() == plugin.workspace_root
             && self.workspace.is_for_all_members(args)
             && self.configurations == configurations(plugin)
-            && self.files.iter().all(|file| file.has_same_content(&file.look_again()))
+            && self.files.iter().all(|file| file.has_same_content(&file.reread()))
     }
 
     pub(super) fn workspace(&self) -> &Workspace {
