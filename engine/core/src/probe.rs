@@ -67,13 +67,13 @@ impl Contents {
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         let engine = Engine::builder(path).build()?;
         let context = engine.inner().load_context();
-        let inspected = context.staging.stage(Found::at(path)?)?.inspect_to_look()?;
+        let inspected = context.staging.stage(Found::at(path)?)?.inspect_for_reading()?;
         let steps = StepThread::start(STEP_TIMEOUT, context.services.engine)?;
         let opened = (&steps, &mut Phases::default());
-        Self::ask(&open_version(&context, &inspected, 1, opened)?, &steps)
+        Self::read(&open_version(&context, &inspected, 1, opened)?, &steps)
     }
 
-    fn ask(lease: &Lease, steps: &StepThread) -> Result<Self, EngineError> {
+    fn read(lease: &Lease, steps: &StepThread) -> Result<Self, EngineError> {
         steps.run(lease, Step::Create, |image| image.create())?;
         let mut types = steps.run(lease, Step::Create, |image| image.describe_shared())?;
         types.sort_by(|a, b| a.name().cmp(b.name()));

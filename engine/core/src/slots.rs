@@ -175,7 +175,7 @@ impl Drop for Claim {
         });
         if let Some(slots) = threads().get(self.0) {
             if slots.end() {
-                waiters::look_again();
+                waiters::notify_all();
             }
             FREE.locked().push(self.0);
         }
@@ -215,9 +215,9 @@ impl SlotAt {
 
     /// Wakes whoever waits for this slot. Takes the slot by value, so the call itself can stay in registers.
     #[cold]
-    fn tell(self) {
-        if self.slots().take_wish_for(self.slot()) {
-            waiters::look_again();
+    fn wake_waiters(self) {
+        if self.slots().take_wake_request(self.slot()) {
+            waiters::notify_all();
         }
     }
 }
@@ -241,7 +241,7 @@ impl Entered {
     pub fn new() -> Option<Self> {
         Self::unfenced().or_else(|| {
             if !THIS_THREAD.with(|this| this.asked.get()) {
-                waiters::keep_slots();
+                waiters::claim_slots();
             }
             THIS_THREAD.with(|this| {
                 let slot = this.next.get();
@@ -290,7 +290,7 @@ impl Entered {
         let slot = self.0;
         std::mem::forget(self);
         if slot.leave() {
-            slot.tell();
+            slot.wake_waiters();
         }
     }
 }
@@ -300,7 +300,7 @@ impl Drop for Entered {
     fn drop(&mut self) {
         let slot = self.0;
         if slot.leave() {
-            slot.tell();
+            slot.wake_waiters();
             waiters::checkpoint();
         }
     }
@@ -350,8 +350,8 @@ impl Drop for SharedHold {
     fn drop(&mut self) {
         let slots = &threads()[0];
         let slot = slots.slot(0);
-        if slots.leave(slot) && slots.take_wish_for(slot) {
-            waiters::look_again();
+        if slots.leave(slot) && slots.take_wake_request(slot) {
+            waiters::notify_all();
         }
     }
 }
@@ -372,13 +372,13 @@ pub(crate) fn outside_calls<T>(run: impl FnOnce() -> T) -> T {
 
 /// Whether this thread was asked to pass a checkpoint; `None` if it has no slots, and so cannot be asked.
 #[inline]
-pub(crate) fn has_wish_for_checkpoint() -> Option<bool> {
-    THIS_THREAD.with(|this| this.slots.get()).map(ThreadSlots::has_wish_for_checkpoint)
+pub(crate) fn is_checkpoint_requested() -> Option<bool> {
+    THIS_THREAD.with(|this| this.slots.get()).map(ThreadSlots::is_checkpoint_requested)
 }
 
-/// Returns the same as [`has_wish_for_checkpoint`], and removes the wish: the next call returns false.
-pub(crate) fn take_wish_for_checkpoint() -> bool {
-    THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_wish_for_checkpoint)
+/// Returns the same as [`is_checkpoint_requested`], and removes the request: the next call returns false.
+pub(crate) fn take_checkpoint_request() -> bool {
+    THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_checkpoint_request)
 }
 
 /// The note of this thread's innermost call at an address; `None` if no such call has a slot.
@@ -387,14 +387,14 @@ pub(crate) fn noted_here<T>(address: *const T) -> Option<usize> {
 }
 
 /// Asks this thread to pass a checkpoint.
-pub(crate) fn ask_this_thread() {
+pub(crate) fn request_checkpoint_here() {
     let own = THIS_THREAD.with(|this| this.slots.get());
-    own.into_iter().for_each(ThreadSlots::ask_for_checkpoint);
+    own.into_iter().for_each(ThreadSlots::request_checkpoint);
 }
 
 /// Asks every thread to pass a checkpoint.
-pub(crate) fn ask_all_threads() {
-    used().iter().for_each(ThreadSlots::ask_for_checkpoint);
+pub(crate) fn request_checkpoints() {
+    used().iter().for_each(ThreadSlots::request_checkpoint);
 }
 
 /// The barrier between taking a hold and checking whether the version may be used. A thread that forbids the

@@ -13,7 +13,7 @@ mod migration;
 mod table;
 mod view;
 
-pub(crate) use cell::{LOOKED_AT, told};
+pub(crate) use cell::{PREVIEW_BOUNDS, cut_to_wire};
 pub(crate) use live::LiveCalls;
 pub(crate) use view::View;
 

@@ -308,17 +308,17 @@ impl Version {
 
     /// Notes that it serves from now on.
     pub fn serve(&self, remark: &str) {
-        self.live_on(|life| life.serve(remark));
+        self.change_life(|life| life.serve(remark));
     }
 
     /// Notes that it was replaced.
     pub fn retire(&self) {
-        self.live_on(Life::retire);
+        self.change_life(Life::retire);
     }
 
     /// Notes that its load was undone.
     pub fn fail(&self, why: Failure) {
-        self.live_on(|life| life.fail(why));
+        self.change_life(|life| life.fail(why));
     }
 
     /// Takes the next step towards its end.
@@ -338,20 +338,20 @@ impl Version {
     /// Notes that it waits for its holders.
     pub fn wait_for_holders(&self) {
         let holders = self.holder_counts();
-        self.live_on(|life| life.wait(false, holders));
+        self.change_life(|life| life.wait(false, holders));
     }
 
     /// Notes that it waits for threads that have destructors of it to run.
     pub fn wait_for_threads(&self) {
         let holders = self.holder_counts();
-        self.live_on(|life| life.wait(true, holders));
+        self.change_life(|life| life.wait(true, holders));
     }
 
     /// Notes that it has ended: the image was closed, or stays mapped.
     pub fn end(&self, ending: Ending) {
         *self.lock_legend() = None;
         self.life().end(ending);
-        self.tell();
+        self.send_changed();
     }
 
     /// Notes that it has ended without an image.
@@ -359,24 +359,24 @@ impl Version {
         *self.lock_legend() = None;
         self.leases.close();
         self.life().end_unopened(why);
-        self.tell();
+        self.send_changed();
     }
 
     /// Changes its life, and sends an event if consoles see a difference.
-    fn live_on(&self, change: impl FnOnce(&mut Life)) {
-        let is_told = {
+    fn change_life(&self, change: impl FnOnce(&mut Life)) {
+        let is_visible = {
             let mut life = self.life();
             let before = (life.state(), life.remark().to_owned());
             change(&mut life);
             (before.0, before.1.as_str()) != (life.state(), life.remark())
         };
-        if is_told {
-            self.tell();
+        if is_visible {
+            self.send_changed();
         }
     }
 
     /// Sends an event with the state of the version.
-    fn tell(&self) {
+    fn send_changed(&self) {
         let (state, detail, ending) = {
             let life = self.life();
             (life.state(), in_words(life.state(), life.remark()), life.ending().cloned())
@@ -492,7 +492,7 @@ impl Version {
                 at_ms: failure.at_ms,
                 plugin: self.name().to_string(),
                 version: self.ordinal,
-                patch: face.told(),
+                patch: face.patch_number(),
                 failure,
             });
         }
@@ -548,7 +548,7 @@ impl Version {
             at_ms: clock::now_ms(),
             plugin: self.name().to_string(),
             version: self.ordinal,
-            patch: face.told(),
+            patch: face.patch_number(),
             function,
             elapsed_us: clock::micros(active_at.elapsed()),
         };
@@ -728,8 +728,8 @@ impl Version {
             ending,
             build_id: self.build_of(face).to_string(),
             is_early: self.faces.get(face).is_some_and(|it| it.is_early(face)),
-            base_build_id: face.told().map(|_| self.facts.build_id.to_string()),
-            patch: face.told(),
+            base_build_id: face.patch_number().map(|_| self.facts.build_id.to_string()),
+            patch: face.patch_number(),
             patched_functions: self.changed_by(face).to_vec(),
             crate_version: self.facts.crate_version.clone(),
             source: self.facts.source.clone(),
@@ -775,7 +775,7 @@ impl Version {
 
     /// Formats the version with its face: `world v3+2`, or `world v3` for the base.
     pub fn fmt_face(&self, face: FaceNumber, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.facts.name, version_label(self.ordinal, face.told()))
+        write!(f, "{} {}", self.facts.name, version_label(self.ordinal, face.patch_number()))
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -821,7 +821,7 @@ impl Owner {
 
 impl Owner {
     /// The owner in the console protocol.
-    pub fn told(&self) -> hotswap_protocol::Owner {
+    pub fn to_wire(&self) -> hotswap_protocol::Owner {
         match self {
             Self::Host => hotswap_protocol::Owner::Host,
             Self::Version(version) => match version.upgrade() {
@@ -837,7 +837,7 @@ impl Owner {
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.told().fmt(f)
+        self.to_wire().fmt(f)
     }
 }
 

@@ -153,7 +153,7 @@ impl World {
     fn leave(&self, thread: usize, depth: usize) {
         let slots = &self.threads[thread];
         let slot = slots.slot(depth);
-        if slots.leave(slot) && slots.take_wish_for(slot) {
+        if slots.leave(slot) && slots.take_wake_request(slot) {
             self.told.notify();
         }
     }
@@ -205,7 +205,7 @@ impl World {
     fn pin(&self, thread: usize) {
         *self.pinned.lock().unwrap() += 1;
         if self.is_draining.load(Ordering::Acquire) {
-            self.threads[thread].ask_for_checkpoint();
+            self.threads[thread].request_checkpoint();
         }
     }
 
@@ -221,7 +221,7 @@ impl World {
     /// Lets the destructors of the first version run, and frees it then, as the reaper does.
     fn drain_and_free(&self) {
         self.is_draining.swap(true, Ordering::AcqRel);
-        self.threads.iter().for_each(ThreadSlots::ask_for_checkpoint);
+        self.threads.iter().for_each(ThreadSlots::request_checkpoint);
         while *self.pinned.lock().unwrap() > 0 {
             self.told.wait();
         }
@@ -339,7 +339,7 @@ fn a_destructor_runs_on_its_thread_before_the_version_is_freed() {
             });
             // The thread reaches a checkpoint, and then ends.
             for is_end in [false, true] {
-                let may_run = is_end || caller.threads[0].take_wish_for_checkpoint();
+                let may_run = is_end || caller.threads[0].take_checkpoint_request();
                 if has_destructor && may_run {
                     caller.unpin();
                     has_destructor = false;

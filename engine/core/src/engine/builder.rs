@@ -350,7 +350,7 @@ impl EngineBuilder {
             store_dir = handed_over(env_names::STORE_DIR, "earlier builds", store_dir.as_deref())
                 .or(store_dir);
         }
-        threads::take_up_duties();
+        threads::register_duties();
         sync::prepare_barriers();
         slots::prepare(console.is_some());
         let staging = Staging::new(stage_in);

@@ -26,7 +26,7 @@ pub(super) fn stand(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()>
     let watch = move || {
         for trip in trips {
             let Some(inner) = inner.upgrade() else { return };
-            inner.take_back(&trip);
+            inner.go_back(&trip);
         }
     };
     thread::Builder::new().name("hotswap guard".into()).spawn(watch).map(drop)
@@ -35,15 +35,15 @@ pub(super) fn stand(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()>
 impl Inner {
     /// Goes back to what served before a version that failed too often. If the version is patched, that is
     /// the version as it was loaded; otherwise it is the version before it, at most once between two builds.
-    fn take_back(&self, trip: &Trip) {
+    fn go_back(&self, trip: &Trip) {
         let Some((ordinal, artifact)) = self.spare_for(trip) else {
-            self.tell(trip, None);
+            self.send_trip(trip, None);
             tracing::error!(
                 "{trip}; it keeps serving, since there is no version that the guard may go back to"
             );
             return;
         };
-        self.tell(trip, Some(ordinal));
+        self.send_trip(trip, Some(ordinal));
         tracing::error!("{trip}; going back to the build of v{ordinal}");
         // The outcome is in the log and in events.
         match artifact {
@@ -52,12 +52,12 @@ impl Inner {
         }
     }
 
-    fn tell(&self, trip: &Trip, back_to: Option<u32>) {
+    fn send_trip(&self, trip: &Trip, back_to: Option<u32>) {
         self.events().send(Event::GuardTripped(GuardTrip {
             at_ms: clock::now_ms(),
             plugin: trip.plugin.to_string(),
             version: trip.ordinal,
-            patch: trip.face.told(),
+            patch: trip.face.patch_number(),
             failures: trip.failures as u64,
             within_ms: u64::try_from(trip.within.as_millis()).unwrap_or(u64::MAX),
             back_to,
@@ -71,7 +71,7 @@ impl fmt::Display for Trip {
         let Self { plugin, ordinal, face, failures, within, counts_errors, .. } = self;
         let what = if *counts_errors { "failed" } else { "panicked" };
         let seconds = within.as_secs_f64();
-        let version = version_label(*ordinal, face.told());
+        let version = version_label(*ordinal, face.patch_number());
         write!(f, "{plugin} {version} {what} {failures} times within {seconds} s")
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     serve::{current::Current, generation::GenerationNumber, live::LiveTable},
     server::{Listener, Pins, Served},
     slots,
-    vault::{LOOKED_AT, Store, View, told},
+    vault::{PREVIEW_BOUNDS, Store, View, cut_to_wire},
     version::{
         Services, Version,
         expectations::Expectations,
@@ -355,19 +355,19 @@ impl Inner {
                     self.loads.fetch_add(1, Ordering::Relaxed);
                 }
                 tracing::info!(generation = report.generation, "loaded: {}", report.summary());
-                self.tell_end(ReloadEnd::Report(report.clone()));
+                self.record_end(ReloadEnd::Report(report.clone()));
             }
             Err(error) if is_early => tracing::debug!("not patched before it is linked: {error}"),
             Err(error) => {
                 tracing::error!("load refused: {error}");
-                self.tell_end(ReloadEnd::Error(error.to_wire()));
+                self.record_end(ReloadEnd::Error(error.to_wire()));
             }
         }
         result
     }
 
     /// Keeps the outcome of a load in the list of the last loads, and sends an event about it.
-    fn tell_end(&self, end: ReloadEnd) {
+    fn record_end(&self, end: ReloadEnd) {
         let reload = PastReload { at_ms: now_ms(), end };
         let mut reloads = self.reloads.locked();
         if reloads.len() >= MAX_RELOADS {
@@ -476,14 +476,14 @@ impl Inner {
         let changes = self.store.changes();
         let (data_bag, data_bag_len) = self.store.data_bag_infos();
         let (slots, slots_len) = self.store.registration_infos();
-        let (json, cuts) = extension.look(LOOKED_AT);
+        let (json, cuts) = extension.preview(PREVIEW_BOUNDS);
         VaultSnapshot {
             generation,
             changes,
             data_bag,
             data_bag_len,
             extension: json,
-            extension_cuts: cuts.into_iter().map(told).collect(),
+            extension_cuts: cuts.into_iter().map(cut_to_wire).collect(),
             extension_type: extension.type_name().to_owned(),
             slots,
             slots_len,
@@ -622,7 +622,7 @@ impl Served for Inner {
         self.events.subscribe()
     }
 
-    fn tell(&self, event: Event) {
+    fn send_event(&self, event: Event) {
         self.events.send(event);
     }
 

@@ -332,13 +332,13 @@ unsafe extern "C" fn signal_action<H: HostServices>(
     unsafe {
         let owner = owner::<H>(context);
         let code = owner.outside().set_signal(signal, action.cast(), old.cast());
-        tell_of_signal(&**owner);
+        log_signal(&**owner);
         code
     }
 }
 
 /// Logs which signal the image has begun to handle.
-fn tell_of_signal<H: HostServices>(owner: &H) {
+fn log_signal<H: HostServices>(owner: &H) {
     let Some(signal) = owner.outside().take_newly_handled() else { return };
     owner.log(LogEvent {
         level: 2,
@@ -366,7 +366,7 @@ unsafe extern "C" fn signal_handler<H: HostServices>(
         let mut old: libc::sigaction = zeroed();
         let owner = owner::<H>(context);
         let code = owner.outside().set_signal(signal, &raw const action, &raw mut old);
-        tell_of_signal(&**owner);
+        log_signal(&**owner);
         match code {
             0 => old.sa_sigaction,
             _ => libc::SIG_ERR,

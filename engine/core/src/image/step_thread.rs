@@ -54,7 +54,7 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// How long each side polls for a message before it sleeps. Most steps take less than this, and waking a
 /// thread on an idle processor takes longer: some 40 µs each way.
-const LOOK: Duration = Duration::from_micros(50);
+const POLL: Duration = Duration::from_micros(50);
 
 impl StepThread {
     pub fn start(timeout: Duration, engine: EngineId) -> Result<Self, EngineError> {
@@ -62,7 +62,7 @@ impl StepThread {
         let thread = thread::Builder::new().name("hotswap-loader".into());
         let started = thread.spawn(move || {
             let _inside = inside(engine);
-            while let Ok(job) = look(&received).or_else(|_| received.recv()) {
+            while let Ok(job) = poll(&received).or_else(|_| received.recv()) {
                 job();
             }
         });
@@ -92,7 +92,7 @@ impl StepThread {
         let (answer, answered) = channel::<ManuallyDrop<T>>();
         let job = move || drop(answer.send(ManuallyDrop::new(f())));
         self.jobs.send(Box::new(job)).ok()?;
-        let answered = look(&answered).or_else(|_| answered.recv_timeout(self.timeout));
+        let answered = poll(&answered).or_else(|_| answered.recv_timeout(self.timeout));
         answered.ok().map(ManuallyDrop::into_inner)
     }
 
@@ -106,11 +106,11 @@ impl StepThread {
 pub(crate) struct Gone;
 
 /// Receives a message that is already there, or arrives in a moment.
-pub(crate) fn look<T>(receiver: &Receiver<T>) -> Result<T, TryRecvError> {
+pub(crate) fn poll<T>(receiver: &Receiver<T>) -> Result<T, TryRecvError> {
     let begun = Instant::now();
     loop {
         match receiver.try_recv() {
-            Err(TryRecvError::Empty) if begun.elapsed() < LOOK => thread::yield_now(),
+            Err(TryRecvError::Empty) if begun.elapsed() < POLL => thread::yield_now(),
             received => return received,
         }
     }

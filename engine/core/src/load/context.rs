@@ -94,15 +94,15 @@ impl LoadContext<'_> {
     ) -> Result<(), EngineError> {
         let both = || -> Result<(), EngineError> {
             // The error is the host's own, with the host's own text.
-            let told = |error: BoxError| {
+            let to_error = |error: BoxError| {
                 let causes = std::iter::successors(error.source(), |cause| cause.source());
                 let causes = causes.map(ToString::to_string).collect();
                 let refused = EngineError::load_of_all(Step::Callback, &error).with_causes(causes);
                 refused.because(LoadCause::Callback(error))
             };
             let mut all = self.settings.on_reload.iter();
-            all.try_for_each(|on_reload| on_reload(new, old)).map_err(told)?;
-            callback.map_or(Ok(()), |callback| callback(new, old)).map_err(told)
+            all.try_for_each(|on_reload| on_reload(new, old)).map_err(to_error)?;
+            callback.map_or(Ok(()), |callback| callback(new, old)).map_err(to_error)
         };
         end_panic(both).unwrap_or_else(|panic| {
             let message = format!("the host's callback panicked: {panic}");

@@ -30,7 +30,7 @@ pub(crate) fn plan(
     }));
     let host_expects = match context.settings.publish_breaking {
         true => Vec::new(),
-        false => context.services.expectations.told(),
+        false => context.services.expectations.to_wire(),
     };
     Ok(ReloadPlan { generation: current.number.get(), plugins, host_expects })
 }
@@ -40,7 +40,7 @@ fn of_loaded(plan: &Plan, running: &Lease) -> PlannedPlugin {
     let planned = plan.of(version.name());
     let loaded = LoadedArtifact {
         version: version.ordinal,
-        patch: running.face().told(),
+        patch: running.face().patch_number(),
         build_id: running.build_id().to_string(),
         path: file_for_others(running),
         source: version.facts.source.clone(),

@@ -460,7 +460,7 @@ impl Plan {
                 version: Some(version.ordinal),
                 build_id: Some(lease.build_id().to_string()),
                 elapsed_us: phases.of(version.name()),
-                patch: lease.face().told(),
+                patch: lease.face().patch_number(),
                 patched_functions,
                 not_patched: not_patched.map(ToString::to_string),
             }

@@ -50,7 +50,7 @@ pub(crate) struct Staging {
     /// The directory of this process; `None` if it cannot have one.
     own: Mutex<Option<Own>>,
     /// Whether the log already says that copies are kept in memory.
-    is_told: AtomicBool,
+    has_warned: AtomicBool,
 }
 
 /// The staging directory of this process.
@@ -77,9 +77,9 @@ impl Staging {
     /// Makes a directory for this process, in `parent` or in the runtime directory, and removes directories
     /// whose owners are gone. If there can be no directory, copies are kept in memory.
     pub fn new(parent: Option<PathBuf>) -> Self {
-        let staging = Self { parent, own: Mutex::default(), is_told: AtomicBool::new(false) };
+        let staging = Self { parent, own: Mutex::default(), has_warned: AtomicBool::new(false) };
         if let Err(why) = staging.own_dir() {
-            staging.tell(&why);
+            staging.warn_once(&why);
         }
         staging
     }
@@ -117,7 +117,7 @@ impl Staging {
         };
         match copy_into_memory(&source, size, &file_name(&found.path)) {
             Ok((copy, content)) => {
-                self.tell(&why);
+                self.warn_once(&why);
                 Ok(Staged { found, copy, content })
             }
             Err(error) => {
@@ -171,8 +171,8 @@ impl Staging {
     }
 
     /// Logs once that copies are kept in memory.
-    fn tell(&self, why: &str) {
-        if !self.is_told.swap(true, Ordering::Relaxed) {
+    fn warn_once(&self, why: &str) {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!("artifacts are staged in memory, since {why}; {WAY_OUT}");
         }
     }
@@ -277,7 +277,7 @@ impl Staged {
     }
 
     /// Inspects like [`inspect`](Self::inspect), for a process in which a panic may end the process.
-    pub fn inspect_to_look(self) -> Result<Inspected, EngineError> {
+    pub fn inspect_for_reading(self) -> Result<Inspected, EngineError> {
         let inspected = self.read()?;
         let panic_strategy = inspected.facts.toolchain.panic_strategy.clone();
         inspected.expect_fits(&Toolchain { panic_strategy, ..own_toolchain() })?;

@@ -63,7 +63,7 @@ fn dispatch(
     let fields: Vec<field::Field> = metadata.fields().iter().collect();
     let message = format_args!("{}", event.message);
     let plugin = version.name().as_str();
-    let patch = version.face_here().told();
+    let patch = version.face_here().patch_number();
     let own: [&dyn field::Value; OWN_FIELDS.len()] = [&message, &plugin, &version.ordinal, &patch];
     let own_values = own.into_iter().zip(&fields);
     let texts: Vec<FieldText> =

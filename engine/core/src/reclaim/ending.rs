@@ -81,9 +81,9 @@ impl Enders {
     }
 
     /// Adds a job after all earlier ones. It is done earlier if one of them takes too long.
-    pub fn give(&mut self, work: Work, reaper: &ReaperHandle) {
+    pub fn add(&mut self, work: Work, reaper: &ReaperHandle) {
         self.waiting.push_back(work);
-        self.go_on(reaper);
+        self.start_waiting(reaper);
     }
 
     /// Notes that a job is finished, and starts the next one.
@@ -91,11 +91,11 @@ impl Enders {
         if let Some(ender) = self.current.as_mut().filter(|ender| ender.number == done.by) {
             ender.busy = None;
         }
-        self.go_on(reaper);
+        self.start_waiting(reaper);
     }
 
     /// When to check whether the ender takes too long; `None` if no job waits for it.
-    pub fn look_at(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
         }
@@ -104,7 +104,7 @@ impl Enders {
     }
 
     /// Starts the waiting jobs, if there is an ender for them.
-    pub fn go_on(&mut self, reaper: &ReaperHandle) {
+    pub fn start_waiting(&mut self, reaper: &ReaperHandle) {
         while !self.waiting.is_empty() {
             let busy = self.current.as_ref().and_then(|ender| ender.busy);
             match busy {
@@ -137,7 +137,7 @@ impl Enders {
             reaper.mark_thread();
             while let Ok(work) = received.recv() {
                 let version = run(work, &store, &reaper);
-                if !reaper.tell(Done { by: number, version }) {
+                if !reaper.report(Done { by: number, version }) {
                     return;
                 }
             }

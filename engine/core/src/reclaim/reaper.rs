@@ -34,8 +34,8 @@ pub(crate) struct ReaperHandle(Arc<Mailbox>);
 
 struct Mailbox {
     messages: Sender<Message>,
-    /// Whether the reaper was asked to look again, and has not begun yet.
-    looks_again: AtomicBool,
+    /// Whether the reaper was asked to check the versions again, and has not begun yet.
+    is_check_due: AtomicBool,
 }
 
 /// Something that is dropped as soon as no call reads it any more.
@@ -50,7 +50,7 @@ enum Message {
     /// A generation was replaced, but a call is still reading it.
     Keep(Box<dyn Readable>),
     /// A call has ended for which the reaper was waiting.
-    LookAgain,
+    CheckAgain,
     /// Drop something that a plugin made, on a thread that nobody waits for.
     Drop(Box<dyn FnOnce() + Send>),
     /// An ender has finished a job.
@@ -62,7 +62,7 @@ enum Message {
 }
 
 /// How long to wait before checking again whether a call still reads a replaced generation.
-const LOOK_AT_REPLACED: Duration = Duration::from_millis(2);
+const CHECK_REPLACED: Duration = Duration::from_millis(2);
 
 /// How long to wait before waking threads again that have destructors to run: the shortest and the longest
 /// pause. The longer a version has waited for them, the less waking them once more helps.
@@ -77,10 +77,10 @@ const TURN: Duration = Duration::from_secs(1);
 pub(crate) type WakeThreads = Box<dyn Fn() + Send + Sync>;
 
 impl Waiter for Mailbox {
-    /// Asks the reaper to look again. Further calls have no effect until it does.
-    fn look_again(&self) -> bool {
-        let is_asked = self.looks_again.swap(true, Ordering::AcqRel);
-        is_asked || self.messages.send(Message::LookAgain).is_ok()
+    /// Asks the reaper to check the versions again. Further calls have no effect until it does.
+    fn notify(&self) -> bool {
+        let is_asked = self.is_check_due.swap(true, Ordering::AcqRel);
+        is_asked || self.messages.send(Message::CheckAgain).is_ok()
     }
 }
 
@@ -149,7 +149,7 @@ impl WeakReaper {
     }
 
     /// Reports a finished job. Returns whether the reaper exists.
-    pub fn tell(&self, done: Done) -> bool {
+    pub fn report(&self, done: Done) -> bool {
         let reaper = self.0.upgrade();
         reaper.is_some_and(|reaper| reaper.messages.send(Message::Done(done)).is_ok())
     }
@@ -167,7 +167,7 @@ pub(crate) fn start(
     wake: Vec<WakeThreads>,
 ) -> std::io::Result<(ReaperHandle, JoinHandle<()>)> {
     let (messages, receiver) = channel();
-    let mailbox = Arc::new(Mailbox { messages, looks_again: AtomicBool::new(false) });
+    let mailbox = Arc::new(Mailbox { messages, is_check_due: AtomicBool::new(false) });
     let own = Arc::downgrade(&mailbox);
     let thread = thread::Builder::new().name("hotswap-reaper".into());
     let thread = thread.spawn(move || {
@@ -214,25 +214,25 @@ impl Reaper {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
             // This comes before the next message, since messages may never stop coming.
-            self.consider_those_that_waited();
+            self.consider_due();
             match self.next(messages) {
                 Ok(Message::Consider(version)) => {
                     version.begin_considering();
                     self.consider(&version);
                 }
                 Ok(Message::Keep(generation)) => self.keep(generation),
-                Ok(Message::Drop(drop)) => self.give(Work::Drop(drop)),
+                Ok(Message::Drop(drop)) => self.start_job(Work::Drop(drop)),
                 Ok(Message::Done(done)) => self.done(done),
                 Ok(Message::Answer(version, answer)) => self.answer(version, answer),
-                Ok(Message::LookAgain) => {
+                Ok(Message::CheckAgain) => {
                     if let Some(mailbox) = self.mailbox.upgrade() {
-                        mailbox.looks_again.store(false, Ordering::Release);
+                        mailbox.is_check_due.store(false, Ordering::Release);
                     }
-                    self.look_again();
+                    self.check_again();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.look_at_replaced();
-                    self.with_mailbox(|enders, reaper| enders.go_on(reaper));
+                    self.check_replaced();
+                    self.with_mailbox(|enders, reaper| enders.start_waiting(reaper));
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -241,16 +241,17 @@ impl Reaper {
 
     /// The next message, or a timeout when something has waited long enough.
     fn next(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
-        let until = self.waiting.iter().map(|(until, _)| *until).chain(self.enders.look_at()).min();
+        let until =
+            self.waiting.iter().map(|(until, _)| *until).chain(self.enders.deadline()).min();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let look = (!self.replaced.is_empty()).then_some(LOOK_AT_REPLACED);
+        let look = (!self.replaced.is_empty()).then_some(CHECK_REPLACED);
         match left.into_iter().chain(look).min() {
             Some(left) => messages.recv_timeout(left),
             None => messages.recv().map_err(RecvTimeoutError::from),
         }
     }
 
-    fn consider_those_that_waited(&mut self) {
+    fn consider_due(&mut self) {
         let now = Instant::now();
         let (due, waiting) =
             mem::take(&mut self.waiting).into_iter().partition(|(until, _)| *until <= now);
@@ -261,14 +262,14 @@ impl Reaper {
 
     /// Checks the replaced generations. A call that was reading a generation may have gone on to a version of
     /// it without leaving its slot, which sends no message.
-    fn look_at_replaced(&mut self) {
+    fn check_replaced(&mut self) {
         for generation in mem::take(&mut self.replaced) {
             self.keep(generation);
         }
     }
 
-    fn look_again(&mut self) {
-        self.look_at_replaced();
+    fn check_again(&mut self) {
+        self.check_replaced();
         for version in mem::take(&mut self.called) {
             self.consider(&version);
         }
@@ -322,13 +323,13 @@ impl Reaper {
             Some((_, again)) => *again = true,
             None => {
                 self.ending.push((version.clone(), false));
-                self.give(Work::Advance(version.clone()));
+                self.start_job(Work::Advance(version.clone()));
             }
         }
     }
 
-    fn give(&mut self, work: Work) {
-        self.with_mailbox(|enders, reaper| enders.give(work, reaper));
+    fn start_job(&mut self, work: Work) {
+        self.with_mailbox(|enders, reaper| enders.add(work, reaper));
     }
 
     fn with_mailbox(&mut self, f: impl FnOnce(&mut Enders, &ReaperHandle)) {
@@ -393,8 +394,8 @@ impl Reaper {
         // A thread that was busy just now may be idle for a long time afterwards.
         let waited = version.since_leaving().unwrap_or_default();
         self.wait(version, Instant::now() + (waited / 8).clamp(WAKE_AGAIN, WAKE_RARELY));
-        slots::ask_all_threads();
-        self.give(Work::Checkpoint);
+        slots::request_checkpoints();
+        self.start_job(Work::Checkpoint);
         for wake in &self.wake {
             if end_panic(wake).is_err() {
                 tracing::error!(

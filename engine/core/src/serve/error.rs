@@ -107,7 +107,7 @@ impl CallError {
             kind,
             plugin: called.version.name().to_string(),
             version: called.version.ordinal,
-            patch: called.face.told(),
+            patch: called.face.patch_number(),
             function: function.to_owned(),
             message: error.message().to_owned(),
             causes: error.causes().to_vec(),

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub(crate) trait ExtensionObject: Any + Send + Sync {
     fn type_name(&self) -> &'static str;
     /// A part of the object as JSON of bounded size, and what was left out.
-    fn look(&self, bounds: Bounds) -> (serde_json::Value, Vec<Cut>);
+    fn preview(&self, bounds: Bounds) -> (serde_json::Value, Vec<Cut>);
 }
 
 impl<E: Serialize + Any + Send + Sync> ExtensionObject for E {
@@ -20,7 +20,7 @@ impl<E: Serialize + Any + Send + Sync> ExtensionObject for E {
         type_name::<E>()
     }
 
-    fn look(&self, bounds: Bounds) -> (serde_json::Value, Vec<Cut>) {
+    fn preview(&self, bounds: Bounds) -> (serde_json::Value, Vec<Cut>) {
         look(self, bounds).unwrap_or_else(|error| {
             (serde_json::Value::String(format!("not serialisable: {error}")), Vec::new())
         })

@@ -256,7 +256,7 @@ impl LoadedPlugin {
 
     /// The number of the patch whose code this handle calls, from 1; `None` for the version as it was loaded.
     pub fn patch(&self) -> Option<u32> {
-        self.0.face().told()
+        self.0.face().patch_number()
     }
 
     /// Whether the version said during its load that it may be replaced. A reload asks it again.

@@ -88,7 +88,7 @@ impl Call {
     }
 
     /// Begins one call of the function, unless the request was cancelled.
-    fn go_on(&self, is_async: bool, is_last: bool) -> Result<(), WireError> {
+    fn begin_one(&self, is_async: bool, is_last: bool) -> Result<(), WireError> {
         let mut state = self.lock();
         if state.is_cancelled {
             return Err(cancelled());
@@ -201,7 +201,7 @@ impl<'a> Callee<'a> {
         number: u32,
         is_last_of_round: bool,
     ) -> Result<(), WireError> {
-        call.go_on(self.is_async, is_last_of_round && number == self.repeat)?;
+        call.begin_one(self.is_async, is_last_of_round && number == self.repeat)?;
         let cancellable = self.is_async.then_some(call);
         let (answer, elapsed_ns) = once(&self.plugin, self.function, &self.args, cancellable)?;
         self.calls_ns.push(elapsed_ns);
@@ -241,7 +241,7 @@ pub(super) fn call_once(
 ) -> Result<Answer, WireError> {
     let function = plugin.inner().function(&params.function);
     let is_async = function.is_some_and(|(_, function)| function.is_async);
-    call.go_on(is_async, true)?;
+    call.begin_one(is_async, true)?;
     let args = arguments(plugin, &params.function, &params.args, params.lenient);
     once(plugin, &params.function, &args, is_async.then_some(call))
 }

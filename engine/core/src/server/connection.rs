@@ -179,14 +179,14 @@ impl Console {
             if line.last() != Some(&b'\n') {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if !self.take(&line) {
+            if !self.handle_line(&line) {
                 return Ok(());
             }
         }
     }
 
     /// Handles a request. Returns whether to read another one.
-    fn take(&mut self, line: &[u8]) -> bool {
+    fn handle_line(&mut self, line: &[u8]) -> bool {
         let RequestLine { id, request, .. } = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {

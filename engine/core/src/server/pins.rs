@@ -88,7 +88,7 @@ impl Pins {
         let given = Given::of_call(&plugin, (answer, elapsed_ns));
         let call = self.lock().add(plugin.name(), params, given)?;
         self.watch(engine)?;
-        engine.tell(Event::PinCalled { at_ms: now_ms(), pin: Box::new(call.clone()) });
+        engine.send_event(Event::PinCalled { at_ms: now_ms(), pin: Box::new(call.clone()) });
         // A reload may have ended before the thread began to wait. Nobody reports that reload.
         self.call_anew(&Arc::downgrade(engine));
         Ok(call)
@@ -115,7 +115,7 @@ impl Pins {
             // A call of a function that is not `async` runs to its end.
             let _ = running.cancel();
         }
-        engine.tell(Event::Unpinned { at_ms: now_ms(), id: *id });
+        engine.send_event(Event::Unpinned { at_ms: now_ms(), id: *id });
         Ok(pin.call)
     }
 
@@ -171,7 +171,7 @@ impl Pins {
             drop(plugin);
             let called = self.lock().end(id, given);
             if let Some(pin) = called {
-                engine.tell(Event::PinCalled { at_ms: now_ms(), pin: Box::new(pin) });
+                engine.send_event(Event::PinCalled { at_ms: now_ms(), pin: Box::new(pin) });
             }
         }
     }

@@ -23,7 +23,7 @@ pub(crate) trait Served: Send + Sync {
     fn end_agent(&self, agent: &HostAgent);
     fn subscribe(&self) -> Events;
     /// Sends an event to all subscribers.
-    fn tell(&self, event: Event);
+    fn send_event(&self, event: Event);
     fn pins(&self) -> Arc<Pins>;
     fn snapshot(&self) -> Snapshot;
     /// The last loads.

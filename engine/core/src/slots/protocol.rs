@@ -8,7 +8,7 @@
 //! sees it in the slot. This is a hazard pointer with an asymmetric barrier.
 //!
 //! The same pair of barriers wakes a thread that waits for a slot to be left. The leaving thread empties the
-//! slot, and then checks for a wish. The waiting thread states the wish, for this slot only, and then looks
+//! slot, and then checks for a request. The waiting thread sets the request, for this slot only, and then looks
 //! into the slot.
 
 use crate::sync::{AtomicI32, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier};
@@ -19,11 +19,11 @@ pub(crate) const DEPTH: usize = 6;
 /// The bit that asks the thread to pass a checkpoint. It lies beside the bits for its slots.
 const CHECKPOINT: usize = 1 << DEPTH;
 
-/// The bit that makes the thread fence by itself. It is not a wish, but leaving a slot reads this word
+/// The bit that makes the thread fence by itself. It is not a request, but leaving a slot reads this word
 /// anyway.
 const FENCE: usize = CHECKPOINT << 1;
 
-/// The slots of one thread. Only that thread writes the slots; any thread may state a wish.
+/// The slots of one thread. Only that thread writes the slots; any thread may set a request.
 ///
 /// The alignment is two cache lines, which processors fetch in pairs, so that no two threads share one.
 /// Consoles read this structure as `hotswap_protocol::in_flight` describes it.
@@ -31,7 +31,7 @@ const FENCE: usize = CHECKPOINT << 1;
 pub(crate) struct ThreadSlots {
     /// A bit for each slot that somebody waits for, [`CHECKPOINT`], and [`FENCE`], which the thread sets
     /// before it first uses a slot.
-    wishes: AtomicUsize,
+    requests: AtomicUsize,
     /// The system's id of the thread; 0 if no thread has the slots.
     pub(super) thread_id: AtomicI32,
     pub(super) slots: [Slot; DEPTH],
@@ -95,7 +95,7 @@ impl ThreadSlots {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            wishes: AtomicUsize::new(FENCE),
+            requests: AtomicUsize::new(FENCE),
             thread_id: AtomicI32::new(0),
             slots: [const { Slot::new() }; DEPTH],
             name: [const { AtomicUsize::new(0) }; NAME_WORDS],
@@ -110,7 +110,7 @@ impl ThreadSlots {
             note: AtomicUsize::new(0),
         });
         Self {
-            wishes: AtomicUsize::new(FENCE),
+            requests: AtomicUsize::new(FENCE),
             thread_id: AtomicI32::new(0),
             slots,
             name: std::array::from_fn(|_| AtomicUsize::new(0)),
@@ -119,7 +119,7 @@ impl ThreadSlots {
 
     /// Gives the slots to a thread.
     pub fn begin(&self, must_fence: bool, thread_id: i32, name: [u8; NAME_BYTES]) {
-        self.wishes.store(if must_fence { FENCE } else { 0 }, Ordering::Relaxed);
+        self.requests.store(if must_fence { FENCE } else { 0 }, Ordering::Relaxed);
         for (word, bytes) in self.name.iter().zip(name.chunks_exact(size_of::<usize>())) {
             let bytes = std::array::from_fn(|at| bytes[at]);
             word.store(usize::from_ne_bytes(bytes), Ordering::Relaxed);
@@ -134,7 +134,7 @@ impl ThreadSlots {
         let mut is_awaited = false;
         for slot in &self.slots {
             if slot.address.load(Ordering::Relaxed) != 0 && self.leave(slot) {
-                is_awaited |= self.take_wish_for(slot);
+                is_awaited |= self.take_wake_request(slot);
             }
         }
         self.thread_id.store(0, Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl ThreadSlots {
 
     /// Whether the thread must fence for itself.
     pub fn must_fence(&self) -> bool {
-        self.wishes.load(Ordering::Relaxed) & FENCE != 0
+        self.requests.load(Ordering::Relaxed) & FENCE != 0
     }
 
     /// The slot of a call that is nested in `depth` others, which must be fewer than [`DEPTH`].
@@ -181,14 +181,14 @@ impl ThreadSlots {
         // Release: whatever was done through the address is finished. `is_held` acquires.
         slot.address.store(0, Ordering::Release);
         light_barrier(false);
-        self.wishes.load(Ordering::Relaxed) != 0 && self.has_wish_after(slot)
+        self.requests.load(Ordering::Relaxed) != 0 && self.has_request_for(slot)
     }
 
     /// Checks the bits more closely, after `leave` has seen one.
     #[cold]
-    fn has_wish_after(&self, slot: &Slot) -> bool {
+    fn has_request_for(&self, slot: &Slot) -> bool {
         light_barrier(self.must_fence());
-        self.wishes.load(Ordering::Relaxed) & (self.bit(slot) | CHECKPOINT) != 0
+        self.requests.load(Ordering::Relaxed) & (self.bit(slot) | CHECKPOINT) != 0
     }
 
     /// The bit for one of these slots.
@@ -196,34 +196,34 @@ impl ThreadSlots {
         self.slots.iter().position(|own| std::ptr::eq(own, slot)).map_or(0, |depth| 1 << depth)
     }
 
-    /// Whether somebody waits for a slot to be left. Removes the wish.
-    pub fn take_wish_for(&self, slot: &Slot) -> bool {
-        self.take(self.bit(slot))
+    /// Whether somebody waits for a slot to be left. Removes the request.
+    pub fn take_wake_request(&self, slot: &Slot) -> bool {
+        self.take_request(self.bit(slot))
     }
 
-    /// Whether somebody waits for a checkpoint. Removes the wish.
-    pub fn take_wish_for_checkpoint(&self) -> bool {
-        self.take(CHECKPOINT)
+    /// Whether somebody waits for a checkpoint. Removes the request.
+    pub fn take_checkpoint_request(&self) -> bool {
+        self.take_request(CHECKPOINT)
     }
 
-    fn take(&self, wish: usize) -> bool {
-        self.wishes.fetch_and(!wish, Ordering::AcqRel) & wish != 0
+    fn take_request(&self, request: usize) -> bool {
+        self.requests.fetch_and(!request, Ordering::AcqRel) & request != 0
     }
 
     /// Whether somebody waits for a checkpoint.
     #[inline(always)]
-    pub fn has_wish_for_checkpoint(&self) -> bool {
-        self.wishes.load(Ordering::Relaxed) & CHECKPOINT != 0
+    pub fn is_checkpoint_requested(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) & CHECKPOINT != 0
     }
 
     /// Asks the thread to pass a checkpoint when it next leaves a slot, or at another occasion.
-    pub fn ask_for_checkpoint(&self) {
-        self.wishes.fetch_or(CHECKPOINT, Ordering::Release);
+    pub fn request_checkpoint(&self) {
+        self.requests.fetch_or(CHECKPOINT, Ordering::Release);
     }
 
     /// Asks the thread to wake the waiter when it leaves a slot; returns whether it was asked already.
-    fn ask_for(&self, slot: usize) -> bool {
-        self.wishes.fetch_or(1 << slot, Ordering::AcqRel) & (1 << slot) != 0
+    fn request_wake(&self, slot: usize) -> bool {
+        self.requests.fetch_or(1 << slot, Ordering::AcqRel) & (1 << slot) != 0
     }
 
     /// What the thread does at an address: the indices of the slots that hold it, and their notes.
@@ -256,21 +256,21 @@ impl ThreadSlots {
 pub(crate) fn is_held<'a>(threads: impl Fn() -> &'a [ThreadSlots], address: usize) -> bool {
     loop {
         // A thread that is not seen from here on will see that the address is not published any more. A
-        // thread that is seen, and was asked before, will see the wish when it leaves.
+        // thread that is seen, and was asked before, will see the request when it leaves.
         if !heavy_barrier() {
             // Nothing is known; keeping the address does no harm.
             return true;
         }
         let mut is_held = false;
-        let mut all_know = true;
+        let mut all_were_asked = true;
         for thread in threads() {
             for slot in thread.slots_with(address) {
                 is_held = true;
-                all_know &= thread.ask_for(slot);
+                all_were_asked &= thread.request_wake(slot);
             }
         }
         // A thread that was not asked before may be leaving just now.
-        if !is_held || all_know {
+        if !is_held || all_were_asked {
             return is_held;
         }
     }
@@ -288,7 +288,7 @@ mod tests {
         slots.slot(0).hold(address, 0);
         slots.slot(2).hold(address, 0);
         assert_eq!(slots.slots_with(address).count(), 2);
-        assert!(!slots.ask_for(2));
+        assert!(!slots.request_wake(2));
         assert!(slots.end(), "a thread waits for the end");
         assert_eq!(slots.slots_with(address).count(), 0);
         assert_eq!(slots.thread_id(), 0);

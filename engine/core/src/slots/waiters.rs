@@ -10,13 +10,13 @@ use crate::lock::Lock as _;
 /// Waits for calls to end.
 pub(crate) trait Waiter: Send + Sync {
     /// Called when a call has ended for which somebody was waiting. Returns whether the waiter still exists.
-    fn look_again(&self) -> bool;
+    fn notify(&self) -> bool;
 }
 
 /// The duties of a thread besides its calls.
 pub(crate) struct ThreadDuties {
     /// Claims slots for this thread, until its end.
-    pub keep_slots: fn(),
+    pub claim_slots: fn(),
     /// Runs the destructors that wait for this thread.
     pub checkpoint: fn(),
 }
@@ -38,13 +38,13 @@ pub(crate) fn set_thread_duties(duties: ThreadDuties) {
 }
 
 /// Tells all waiters that a slot was left for which somebody was waiting.
-pub(super) fn look_again() {
+pub(super) fn notify_all() {
     let mut all = WAITERS.locked();
-    all.retain(|waiter| waiter.upgrade().is_some_and(|waiter| waiter.look_again()));
+    all.retain(|waiter| waiter.upgrade().is_some_and(|waiter| waiter.notify()));
 }
 
-pub(super) fn keep_slots() {
-    DUTIES.get().into_iter().for_each(|duties| (duties.keep_slots)());
+pub(super) fn claim_slots() {
+    DUTIES.get().into_iter().for_each(|duties| (duties.claim_slots)());
 }
 
 pub(super) fn checkpoint() {

@@ -242,7 +242,7 @@ impl<'a> Passing<'a> {
         let mut new = self.locked.take().ok_or_else(|| self.carry.is_outdated())?;
         let caught_up = steps.run(&new_version, Step::Publish, move |_| {
             let mut seen = seen.locked();
-            let done = old.last_look(&new_owner, LAST_CALLS, |old, changes| {
+            let done = old.with_final_value(&new_owner, LAST_CALLS, |old, changes| {
                 // SAFETY: both versions are leased; nobody changes the old value, and the new one was taken
                 // out of its cell.
                 unsafe { seen.catch_up((old, changes), &mut new, table) }

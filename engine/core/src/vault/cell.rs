@@ -66,11 +66,11 @@ unsafe impl Sync for Value {}
 
 /// The bounds of a preview for a console. Making it takes well below a millisecond, in which the value is
 /// locked.
-pub(crate) const LOOKED_AT: Bounds =
+pub(crate) const PREVIEW_BOUNDS: Bounds =
     Bounds { bytes: 16 << 10, elements: 100, text: 1 << 10, passed_over: 10_000 };
 
 /// A part that was left out of a value, in the console protocol.
-pub(crate) fn told(cut: Cut) -> hotswap_protocol::Cut {
+pub(crate) fn cut_to_wire(cut: Cut) -> hotswap_protocol::Cut {
     hotswap_protocol::Cut { path: cut.path, shown: cut.shown, of: cut.of }
 }
 
@@ -310,7 +310,7 @@ impl Cell {
 
     /// The value as JSON, from which it is read as another type.
     pub fn whole(&self) -> Result<String> {
-        self.look(|value| {
+        self.with_value(|value| {
             // SAFETY: the owner is leased, and nobody writes meanwhile.
             flatten(unsafe { value.to_json() }).map_err(|error| {
                 let old = self.schema.name();
@@ -325,11 +325,11 @@ impl Cell {
     /// Parts of the value; `None` if it is neither a map nor a list.
     pub fn parts(&self, wanted: &Wanted) -> Result<Option<Parts>> {
         // SAFETY: the owner is leased, and nobody writes meanwhile.
-        self.look(|value| flatten(unsafe { value.parts(wanted) }))
+        self.with_value(|value| flatten(unsafe { value.parts(wanted) }))
     }
 
     /// Runs `f` with the value while nobody can change it.
-    fn look<T>(&self, f: impl FnOnce(&Value) -> Result<T>) -> Result<T> {
+    fn with_value<T>(&self, f: impl FnOnce(&Value) -> Result<T>) -> Result<T> {
         let _lease = self.lease(&Owner::Host).ok_or_else(|| self.is_gone())?;
         let _locked = self.lock_once()?;
         let content = self.read();
@@ -341,7 +341,7 @@ impl Cell {
     ///
     /// # Errors
     /// If a thread is changing it for longer than `patience`. That thread gets an error.
-    pub fn last_look<T>(
+    pub fn with_final_value<T>(
         &self,
         by: &Owner,
         patience: Duration,
@@ -413,9 +413,9 @@ impl Cell {
 
     /// The value in the form of the console protocol. If the answer is full already, the content is left out.
     pub fn info(&self, left_bytes: &mut usize) -> DataBagEntry {
-        let bounds = Bounds { bytes: LOOKED_AT.bytes.min(*left_bytes), ..LOOKED_AT };
+        let bounds = Bounds { bytes: PREVIEW_BOUNDS.bytes.min(*left_bytes), ..PREVIEW_BOUNDS };
         let preview = self.preview(bounds).and_then(Result::ok);
-        let owner = self.owner().told();
+        let owner = self.owner().to_wire();
         let mut entry = DataBagEntry {
             key: self.key.clone(),
             type_name: self.schema.name().to_owned(),
@@ -429,7 +429,7 @@ impl Cell {
             *left_bytes = left_bytes.saturating_sub(json.len());
             entry.size_bytes = cuts.is_empty().then_some(json.len() as u64);
             entry.value = serde_json::from_str(&json).ok();
-            entry.cuts = cuts.into_iter().map(told).collect();
+            entry.cuts = cuts.into_iter().map(cut_to_wire).collect();
         }
         entry
     }

@@ -137,7 +137,7 @@ pub(super) fn make(old: &Cell, owner: &Owner, table: &CarryTable) -> Result<(Arc
         seen.kind = None;
         return Ok((new, seen));
     };
-    match seen.take_all(old, &new, table, &first) {
+    match seen.put_rest(old, &new, table, &first) {
         Ok(()) => Ok((new, seen)),
         Err(error) => {
             new.destroy();
@@ -148,7 +148,7 @@ pub(super) fn make(old: &Cell, owner: &Owner, table: &CarryTable) -> Result<(Arc
 
 impl Seen {
     /// Puts all parts after the first ones into the new value.
-    fn take_all(
+    fn put_rest(
         &mut self,
         old: &Cell,
         new: &Cell,
@@ -188,9 +188,9 @@ impl Seen {
             if changes == self.changes {
                 return Ok(());
             }
-            let Some(there) = self.look_again(old, new, table)? else { return Ok(()) };
+            let Some(there) = self.read_changed_parts(old, new, table)? else { return Ok(()) };
             if old.changes() == changes {
-                self.take_out(&there, old, new, table)?;
+                self.remove_missing(&there, old, new, table)?;
                 self.changes = changes;
                 return Ok(());
             }
@@ -200,7 +200,12 @@ impl Seen {
 
     /// Reads changed parts again, a few at a time. Returns the parts that the old value has; `None` if it has
     /// no parts any more.
-    fn look_again(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<Option<There>> {
+    fn read_changed_parts(
+        &mut self,
+        old: &Cell,
+        new: &Cell,
+        table: &CarryTable,
+    ) -> Result<Option<There>> {
         let (mut from, mut there) = (0, There { keys: Vec::new(), len: 1 });
         let mut expected = Expected::default();
         while from < there.len {
@@ -220,7 +225,7 @@ impl Seen {
     }
 
     /// Removes from the new value the parts that the old value does not have any more.
-    fn take_out(
+    fn remove_missing(
         &mut self,
         there: &There,
         old: &Cell,

@@ -94,19 +94,20 @@ impl Expectations {
     }
 
     /// All expectations, in the form of the console protocol.
-    pub fn told(&self) -> Vec<Expectation> {
+    pub fn to_wire(&self) -> Vec<Expectation> {
         let (functions, interfaces) = self.now();
-        let functions = functions.iter().map(|function| function.told());
-        functions.chain(interfaces.iter().map(ExpectedInterface::told)).collect()
+        let functions = functions.iter().map(|function| function.to_wire());
+        functions.chain(interfaces.iter().map(ExpectedInterface::to_wire)).collect()
     }
 
     /// The expectations that are met before a load, and not after it because the item has another form. Items
     /// that a load only removes are not included, since the removal was requested.
     pub fn broken(&self, before: &Offer<'_>, after: &Offer<'_>) -> Vec<BrokenExpectation> {
         let (functions, interfaces) = self.now();
-        let functions = functions.iter().map(|it| (it.told(), it.met_by(before), it.met_by(after)));
+        let functions =
+            functions.iter().map(|it| (it.to_wire(), it.met_by(before), it.met_by(after)));
         let interfaces =
-            interfaces.iter().map(|it| (it.told(), it.met_by(before), it.met_by(after)));
+            interfaces.iter().map(|it| (it.to_wire(), it.met_by(before), it.met_by(after)));
         let broken = |met| match met {
             (expectation, Met::Yes, Met::Not { plugin: by, difference }) => {
                 Some(BrokenExpectation { expectation, by, difference })
@@ -123,7 +124,7 @@ impl Expectations {
 }
 
 impl ExpectedFunction {
-    fn told(&self) -> Expectation {
+    fn to_wire(&self) -> Expectation {
         let item = match self.plugin {
             Some(_) => ExpectedItem::Function,
             None => ExpectedItem::LiveFunction,
@@ -181,7 +182,7 @@ fn not(version: &Version, difference: String) -> Met {
 }
 
 impl ExpectedInterface {
-    fn told(&self) -> Expectation {
+    fn to_wire(&self) -> Expectation {
         let methods = self.shape.methods.iter();
         let methods = methods.map(|method| format!("fn {}{}", method.name, method.signature));
         Expectation {

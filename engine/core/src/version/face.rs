@@ -30,7 +30,7 @@ impl FaceNumber {
     pub const BASE: Self = Self(0);
 
     /// The number; `None` for the base.
-    pub fn told(self) -> Option<u32> {
+    pub fn patch_number(self) -> Option<u32> {
         (self != Self::BASE).then_some(self.0.into())
     }
 

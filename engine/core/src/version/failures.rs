@@ -22,7 +22,7 @@ struct Counts {
     by_function: BTreeMap<String, Failures>,
     total: Failures,
     /// The faces whose first failure was reported.
-    told: BTreeSet<FaceNumber>,
+    reported: BTreeSet<FaceNumber>,
 }
 
 impl FailureCounts {
@@ -57,19 +57,19 @@ impl FailureCounts {
             function: function.to_owned(),
             message: shortened(message, MAX_TEXT),
             at_ms: now_ms(),
-            patch: face.told(),
+            patch: face.patch_number(),
         };
         let mut counts = self.0.locked();
-        let Counts { by_function, total, told } = &mut *counts;
+        let Counts { by_function, total, reported } = &mut *counts;
         for failures in [by_function.entry(function.to_owned()).or_default(), total] {
             add(failures);
             // The first failure of a newer face takes the place of an older face's.
-            let is_there = |known: &FirstFailure| known.patch >= face.told();
+            let is_there = |known: &FirstFailure| known.patch >= face.patch_number();
             if !failures.first_failure.as_ref().is_some_and(is_there) {
                 failures.first_failure = Some(first());
             }
         }
-        told.insert(face).then(first)
+        reported.insert(face).then(first)
     }
 
     /// The failures of one function.

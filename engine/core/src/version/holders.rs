@@ -41,7 +41,7 @@ struct Seen {
 
 impl SeenCalls {
     /// The calls that are under way: the note of each, its thread, and since when it has been seen.
-    fn look(&self, version: &Version) -> Vec<(usize, i32, Instant)> {
+    fn update(&self, version: &Version) -> Vec<(usize, i32, Instant)> {
         let now = slots::calls_at(version).into_iter().map(|call| {
             let CallSeen { thread, depth, thread_id, note } = call;
             let (_, place) = FaceNumber::of_note(note);
@@ -55,9 +55,9 @@ impl SeenCalls {
             let known = seen.iter().find(|known| known.is(call));
             call.since = known.map_or(call.since, |known| known.since);
         }
-        let told = now.iter().map(|call| (call.note, call.thread_id, call.since)).collect();
+        let calls = now.iter().map(|call| (call.note, call.thread_id, call.since)).collect();
         *seen = now;
-        told
+        calls
     }
 }
 
@@ -71,12 +71,12 @@ impl Seen {
 impl Version {
     /// Notes the calls under way, so that it is known since when they have been seen.
     pub fn note_calls(&self) {
-        self.seen_calls.look(self);
+        self.seen_calls.update(self);
     }
 
     /// What keeps the version from being unmapped: named holders, and the number of the others by kind.
     pub fn holders(&self) -> Vec<Holder> {
-        let calls = self.seen_calls.look(self).into_iter();
+        let calls = self.seen_calls.update(self).into_iter();
         let mut holders: Vec<Holder> = calls.map(|call| self.call_holder(call)).collect();
         let named = self.leases().named(MAX_TOLD);
         for kind in LeaseKind::ALL {
@@ -85,7 +85,7 @@ impl Version {
             let unnamed = self.leases().count(kind).saturating_sub(of_kind.len());
             holders.extend(of_kind);
             if unnamed > 0 {
-                holders.push(Holder::unnamed(kind.told(), unnamed as u64));
+                holders.push(Holder::unnamed(kind.to_wire(), unnamed as u64));
             }
         }
         holders.extend(self.what_else());
@@ -98,7 +98,7 @@ impl Version {
         Holder {
             activity: function.is_none().then_some(Activity::FoundByHand),
             function,
-            patch: face.told(),
+            patch: face.patch_number(),
             since_ms: Some(moment_ms(since)),
             is_at_least: true,
             ..on_thread(HolderKind::Call, thread)
@@ -109,7 +109,7 @@ impl Version {
     pub fn holder_counts(&self) -> String {
         let counts = LeaseKind::ALL.map(|kind| {
             let in_slots = if kind == LeaseKind::Call { slots::calls_at(self).len() } else { 0 };
-            Holder::unnamed(kind.told(), (self.leases().count(kind) + in_slots) as u64)
+            Holder::unnamed(kind.to_wire(), (self.leases().count(kind) + in_slots) as u64)
         });
         let mut holders: Vec<Holder> =
             counts.into_iter().filter(|holder| holder.count > 0).collect();
@@ -145,10 +145,10 @@ pub(crate) fn texts(holders: &[Holder]) -> Vec<String> {
 
 fn lease_holder(lease: &NamedLease) -> Holder {
     let holder = match &lease.name {
-        LeaseName::Thread(id) => on_thread(lease.kind.told(), *id),
-        _ => Holder::unnamed(lease.kind.told(), 1),
+        LeaseName::Thread(id) => on_thread(lease.kind.to_wire(), *id),
+        _ => Holder::unnamed(lease.kind.to_wire(), 1),
     };
-    let (patch, since_ms) = (lease.face.told(), Some(moment_ms(lease.since)));
+    let (patch, since_ms) = (lease.face.patch_number(), Some(moment_ms(lease.since)));
     let holder = Holder { patch, since_ms, ..holder };
     let owned = |name: &Arc<str>| Some(name.as_ref().to_owned());
     match &lease.name {

@@ -42,7 +42,7 @@ impl LeaseKind {
     pub const ALL: [Self; 5] = [Self::Call, Self::Task, Self::Value, Self::Thread, Self::Handle];
 
     /// The same in the console protocol.
-    pub fn told(self) -> HolderKind {
+    pub fn to_wire(self) -> HolderKind {
         match self {
             Self::Call => HolderKind::Call,
             Self::Handle => HolderKind::Handle,

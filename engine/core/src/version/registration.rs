@@ -116,7 +116,7 @@ impl Registration {
     }
 
     pub fn info(&self) -> ExtensionSlot {
-        let owner = self.owner.told();
+        let owner = self.owner.to_wire();
         ExtensionSlot {
             interface: self.shape.name.clone(),
             name: self.name.clone(),

@@ -20,7 +20,7 @@ use crate::{
     EngineError, LoadCause, Step,
     image::{
         Image,
-        step_thread::{EngineId, StepThread, look, runs_steps_of},
+        step_thread::{EngineId, StepThread, poll, runs_steps_of},
     },
     slots::Entered,
 };
@@ -89,7 +89,7 @@ impl StepThread {
     ) -> Result<T, EngineError> {
         let plugin = version.version().name();
         let answered = self.begin(version, step, f)?;
-        match look(&answered).or_else(|_| answered.recv_timeout(self.timeout())) {
+        match poll(&answered).or_else(|_| answered.recv_timeout(self.timeout())) {
             Ok(outcome) => EngineError::of_outcome(plugin, step, outcome),
             Err(RecvTimeoutError::Disconnected) => Err(gone(plugin, step)),
             Err(RecvTimeoutError::Timeout) => {

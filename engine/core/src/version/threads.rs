@@ -72,7 +72,7 @@ impl VersionThreads {
     /// Allows the destructors to run, each on its thread: nobody can enter the version any more.
     pub fn begin_drain(&self) {
         if !self.draining.swap(true, Ordering::AcqRel) {
-            slots::ask_all_threads();
+            slots::request_checkpoints();
         }
     }
 
@@ -285,7 +285,7 @@ fn leave_thread() {
 /// ```
 #[inline]
 pub fn checkpoint() {
-    match slots::has_wish_for_checkpoint() {
+    match slots::is_checkpoint_requested() {
         Some(false) => {}
         Some(true) => pass_checkpoint(),
         // The thread cannot be asked, so it always checks.
@@ -295,18 +295,18 @@ pub fn checkpoint() {
 
 #[cold]
 fn pass_checkpoint() {
-    if slots::take_wish_for_checkpoint() {
+    if slots::take_checkpoint_request() {
         run_waiting_destructors();
     }
 }
 
 /// Tells the slots about the duties of threads.
-pub(crate) fn take_up_duties() {
-    waiters::set_thread_duties(ThreadDuties { keep_slots: keep_record, checkpoint });
+pub(crate) fn register_duties() {
+    waiters::set_thread_duties(ThreadDuties { claim_slots: claim_record, checkpoint });
 }
 
 /// Gives this thread a record, and so slots for its calls, until its end.
-fn keep_record() {
+fn claim_record() {
     Record::get();
 }
 
@@ -469,7 +469,7 @@ fn with_entry(version: &Arc<Version>, f: impl FnOnce(&mut Entry)) {
         entries.push(Entry::new(version));
         if version.threads.draining.load(Ordering::Acquire) {
             // The next checkpoint runs them even if no other version begins to drain.
-            slots::ask_this_thread();
+            slots::request_checkpoint_here();
         }
         entries.len() - 1
     });
