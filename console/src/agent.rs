@@ -35,13 +35,13 @@ use ledger::Ledger;
 use metrics::Measured;
 
 /// How often the agent looks for new hosts and, if no server announces changes, for changed files.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often it does so, and looks at the rollout, while a rollout is underway.
-const LOOK_UNDERWAY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it does so, and takes steps of the rollout, while a rollout is underway.
+const ROLLOUT_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// About how often the agent reads the channel although nothing announced a change, since an announcement can be lost.
-const LOOK_TOLD: Duration = Duration::from_secs(30);
-/// About how often the agent looks again after a look has failed.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const REREAD_INTERVAL: Duration = Duration::from_secs(30);
+/// About how long the agent waits after an error before it reads the channel again.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// How long the report of a process that ended badly is kept.
 const REMEMBERED_MS: u64 = 600_000;
 
@@ -71,8 +71,8 @@ pub struct Options {
     pub metrics: Option<TcpListener>,
 }
 
-/// News of an agent.
-pub enum Told {
+/// Announcements of an agent.
+pub enum AgentEvent {
     /// The state of a host has changed.
     Host(Box<HostReport>),
     /// Something cannot be read or written. The agent continues with what it knew before.
@@ -95,7 +95,7 @@ struct Shared {
     reports: Mutex<BTreeMap<Id, Reported>>,
     /// The plugins that serve in each host, with the figures for metrics.
     measured: Mutex<BTreeMap<Id, Vec<Measured>>>,
-    told: mpsc::Sender<Told>,
+    events: mpsc::Sender<AgentEvent>,
 }
 
 /// The last report of a host.
@@ -108,26 +108,26 @@ struct Reported {
     turn: Arc<Mutex<()>>,
 }
 
-/// Announcements of a server that nobody has handled yet.
+/// Announcements of a server that the agent has not handled yet.
 #[derive(Default)]
-struct News {
-    is_there: Notify,
+struct Announcements {
+    changed: Notify,
     declared: std::sync::Mutex<Option<Declaration>>,
-    has_to_look: AtomicBool,
+    must_refresh: AtomicBool,
     is_connected: AtomicBool,
 }
 
-impl News {
+impl Announcements {
     fn note(&self, change: Change) {
         match change {
             Change::Declared(declaration) => *self.declared() = Some(declaration),
-            Change::Keys => self.has_to_look.store(true, Ordering::Relaxed),
+            Change::Keys => self.must_refresh.store(true, Ordering::Relaxed),
             Change::Connected => {
-                self.has_to_look.store(true, Ordering::Relaxed);
+                self.must_refresh.store(true, Ordering::Relaxed);
                 self.is_connected.store(true, Ordering::Relaxed);
             }
         }
-        self.is_there.notify_one();
+        self.changed.notify_one();
     }
 
     fn declared(&self) -> std::sync::MutexGuard<'_, Option<Declaration>> {
@@ -148,11 +148,11 @@ pub fn state_dir(states: &Path, store: &Store) -> PathBuf {
     states.join(format!("hotswap/agent/{}-{}", fleet.id, fleet.made_at_ms))
 }
 
-/// Serves the hosts and sends news of them until the receiver is dropped.
+/// Serves the hosts and sends announcements of them until the receiver is dropped.
 ///
 /// # Errors
 /// If another agent serves this fleet, or the state of the agent cannot be read.
-pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), FleetError> {
+pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(), FleetError> {
     let mut ledger = Ledger::open(&options.state_dir)?;
     if options.pardon {
         ledger.pardon()?;
@@ -174,7 +174,7 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         ledger: Mutex::new(ledger),
         reports: Mutex::default(),
         measured: Mutex::default(),
-        told,
+        events,
     });
     let metrics = options.metrics.map(|it| tokio::spawn(metrics::serve(it, Arc::clone(&shared))));
     let _ends_with_this = metrics.map(AbortOnDropHandle::new);
@@ -183,16 +183,16 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     match shared.forget_the_dead().await {
         // When the server is back, it announces its documents again, and expires old reports by itself.
         Err(error) if error.is_unreachable() => {
-            let _ = shared.told.send(Told::Trouble(error)).await;
+            let _ = shared.events.send(AgentEvent::Trouble(error)).await;
         }
         forgotten => forgotten?,
     }
     let (declare, declared) = watch::channel(first);
     let mut serving: HashMap<PathBuf, tokio::task::JoinHandle<()>> = HashMap::new();
     let mut last_trouble = None;
-    let news = Arc::new(News::default());
-    let is_told = shared.watch(Arc::clone(&news)).await?;
-    let mut look_at = Instant::now();
+    let announcements = Arc::new(Announcements::default());
+    let is_announced = shared.watch(Arc::clone(&announcements)).await?;
+    let mut refresh_at = Instant::now();
     let mut glance = None;
     loop {
         serving.retain(|_, task| !task.is_finished());
@@ -202,53 +202,54 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
                 .entry(path.clone())
                 .or_insert_with(|| tokio::spawn(host::serve(shared, path, declared)));
         }
-        if news.is_connected.swap(false, Ordering::Relaxed) {
+        if announcements.is_connected.swap(false, Ordering::Relaxed) {
             shared.reports.lock().await.values_mut().for_each(|reported| reported.is_kept = false);
         }
         let mut trouble = None;
-        let declaration = news.declared().take();
-        let mut has_to_look = news.has_to_look.swap(false, Ordering::Relaxed);
+        let declaration = announcements.declared().take();
+        let mut must_refresh = announcements.must_refresh.swap(false, Ordering::Relaxed);
         if let Some(declaration) = declaration {
             // An announcement that cannot be trusted leads to a read of the channel. After an error, everything is
             // read, since the place may hold another fleet now.
-            has_to_look |=
-                last_trouble.is_some() || shared.take(&declare, declaration).await.is_err();
+            must_refresh |= last_trouble.is_some()
+                || shared.accept_announced(&declare, declaration).await.is_err();
         }
-        if !is_told {
+        if !is_announced {
             let seen = shared.glance().await;
-            has_to_look |= seen.is_none() || seen != glance;
+            must_refresh |= seen.is_none() || seen != glance;
             glance = seen;
         }
-        if has_to_look || look_at <= Instant::now() {
-            let turns = !is_told && shared.store(Store::may_declare).await.unwrap_or(false);
-            let looked = shared.look(&declare, turns.then_some(&options.by)).await;
-            look_at = Instant::now()
-                + match &looked {
+        if must_refresh || refresh_at <= Instant::now() {
+            let turns = !is_announced && shared.store(Store::may_declare).await.unwrap_or(false);
+            let refreshed = shared.refresh(&declare, turns.then_some(&options.by)).await;
+            refresh_at = Instant::now()
+                + match &refreshed {
                     Ok(Progress::Underway) => Duration::ZERO,
-                    Ok(Progress::Over) => jittered(LOOK_TOLD),
-                    Err(_) => jittered(LOOK_AGAIN),
+                    Ok(Progress::Over) => jittered(REREAD_INTERVAL),
+                    Err(_) => jittered(RETRY_PAUSE),
                 };
-            trouble = looked.err();
-        } else if look_at > Instant::now() && last_trouble.is_some() {
-            // The trouble lasts until the next look.
+            trouble = refreshed.err();
+        } else if refresh_at > Instant::now() && last_trouble.is_some() {
+            // The trouble lasts until the channel is read again.
             trouble.clone_from(&last_trouble);
         }
-        let trouble = shared.report_again().await.err().or(trouble);
+        let trouble = shared.store_pending_reports().await.err().or(trouble);
         if let Some(trouble) = trouble.clone().filter(|it| last_trouble.as_ref() != Some(it)) {
-            let _ = shared.told.send(Told::Trouble(trouble)).await;
+            let _ = shared.events.send(AgentEvent::Trouble(trouble)).await;
         }
         last_trouble = trouble;
-        // While a rollout is underway, the next look is due at once.
-        let pause = if look_at <= Instant::now() { LOOK_UNDERWAY } else { LOOK };
+        // While a rollout is underway, the channel is read again at once.
+        let pause =
+            if refresh_at <= Instant::now() { ROLLOUT_POLL_INTERVAL } else { POLL_INTERVAL };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = news.is_there.notified() => {}
-            () = shared.told.closed() => return Ok(()),
+            () = announcements.changed.notified() => {}
+            () = shared.events.closed() => return Ok(()),
         }
     }
 }
 
-/// Whether the agent has to look at a rollout again soon.
+/// Whether the agent has to continue a rollout soon.
 enum Progress {
     /// The agent takes the next steps of a rollout as time passes and hosts report.
     Underway,
@@ -279,7 +280,7 @@ pub fn machine() -> Result<String, FleetError> {
 /// The pause before a server that does not answer is asked again. It is random within limits, so that many agents
 /// do not ask at once.
 pub fn pause_before_retry() -> Duration {
-    jittered(LOOK_AGAIN)
+    jittered(RETRY_PAUSE)
 }
 
 /// A random time between half of `time` and one and a half times `time`.
@@ -318,10 +319,10 @@ impl Shared {
     }
 
     /// Subscribes to changes of the channel. Returns whether the fleet announces any.
-    async fn watch(&self, news: Arc<News>) -> Result<bool, FleetError> {
+    async fn watch(&self, announcements: Arc<Announcements>) -> Result<bool, FleetError> {
         let channel = self.channel.clone();
-        let told = Box::new(move |change| news.note(change));
-        self.store(move |store| store.watch(&channel, told)).await
+        let on_change = Box::new(move |change| announcements.note(change));
+        self.store(move |store| store.watch(&channel, on_change)).await
     }
 
     /// Runs an operation of the store, which may block.
@@ -334,7 +335,7 @@ impl Shared {
     }
 
     /// Reads the declaration, and takes steps of the rollout if this agent may do so.
-    async fn look(
+    async fn refresh(
         &self,
         declare: &watch::Sender<Declared>,
         turn_by: Option<&String>,
@@ -358,14 +359,14 @@ impl Shared {
     }
 
     /// Uses a declaration that a server announced, without a request.
-    async fn take(
+    async fn accept_announced(
         &self,
         declare: &watch::Sender<Declared>,
-        told: Declaration,
+        announced: Declaration,
     ) -> Result<(), FleetError> {
         let keys = declare.borrow().keys.clone();
         let name = self.channel.clone();
-        let channel = self.store(move |store| store.told(&name, &told)).await?;
+        let channel = self.store(move |store| store.told(&name, &announced)).await?;
         change(declare, self.accepted(channel, keys).await?);
         Ok(())
     }
@@ -410,7 +411,7 @@ impl Shared {
                 return Err(error);
             }
             if last_trouble.as_ref() != Some(&error) {
-                let _ = self.told.send(Told::Trouble(error.clone())).await;
+                let _ = self.events.send(AgentEvent::Trouble(error.clone())).await;
                 last_trouble = Some(error);
             }
             if let Some(known) = known {
@@ -418,7 +419,7 @@ impl Shared {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause_before_retry()) => {}
-                () = self.told.closed() => return Err(FleetError::new("nobody listens")),
+                () = self.events.closed() => return Err(FleetError::new("nobody listens")),
             }
         }
     }
@@ -435,7 +436,7 @@ impl Shared {
         let id = report.id.clone();
         self.report_soon(report).await;
         // A report that was not stored is sent again later.
-        let _ = self.keep(&id).await;
+        let _ = self.store_report(&id).await;
     }
 
     /// Stores the report of a host, unless a newer one follows within a moment.
@@ -447,7 +448,7 @@ impl Shared {
     }
 
     /// Sends the last report of a host to the store, unless the store has it.
-    async fn keep(&self, host: &Id) -> Result<(), FleetError> {
+    async fn store_report(&self, host: &Id) -> Result<(), FleetError> {
         let turn = self.reports.lock().await.get(host).map(|reported| Arc::clone(&reported.turn));
         let Some(turn) = turn else { return Ok(()) };
         let _turn = turn.lock().await;
@@ -467,14 +468,14 @@ impl Shared {
     }
 
     /// Sends all reports that the store has not accepted, or may have lost.
-    async fn report_again(&self) -> Result<(), FleetError> {
+    async fn store_pending_reports(&self) -> Result<(), FleetError> {
         let is_left = |(_, reported): &(&Id, &Reported)| !reported.is_kept;
         let left: Vec<Id> = {
             let reports = self.reports.lock().await;
             reports.iter().filter(is_left).map(|(host, _)| host.clone()).collect()
         };
         for host in left {
-            self.keep(&host).await?;
+            self.store_report(&host).await?;
         }
         Ok(())
     }
@@ -502,7 +503,7 @@ impl Shared {
         let hosts = match self.reported().await {
             Ok(hosts) => hosts,
             Err(error) => {
-                let _ = self.told.send(Told::Trouble(error)).await;
+                let _ = self.events.send(AgentEvent::Trouble(error)).await;
                 return Ok(());
             }
         };
@@ -534,7 +535,7 @@ impl Shared {
     async fn died(&self, mut report: HostReport) {
         (report.state, report.at_ms, report.problem) = (HostState::Died, now_ms(), None);
         self.report(report.clone()).await;
-        let _ = self.told.send(Told::Host(Box::new(report))).await;
+        let _ = self.events.send(AgentEvent::Host(Box::new(report))).await;
     }
 
     /// Reports that a host crashed, and quarantines its builds of the release.
@@ -560,7 +561,7 @@ impl Shared {
         });
         ledger.forget(&report.id)?;
         self.report(report.clone()).await;
-        let _ = self.told.send(Told::Host(Box::new(report))).await;
+        let _ = self.events.send(AgentEvent::Host(Box::new(report))).await;
         Ok(())
     }
 

@@ -19,22 +19,22 @@ use tokio::sync::{mpsc, watch};
 
 use super::ledger::Note;
 use super::metrics::Measured;
-use super::{Declared, Shared, Told};
+use super::{AgentEvent, Declared, Shared};
 use crate::compare::preview::{PluginPreview, Preview};
 use crate::host::client::Client;
 use crate::host::last_calls::LastCalls;
 use crate::host::socket::{self, HostChoice};
 
 /// How often the agent reads the state of a host during a rollout.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it does so otherwise.
-const LOOK_IDLE: Duration = Duration::from_secs(5);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The pause before a refused load is tried again. It doubles each time, up to a limit, because a load that hangs
 /// leaves a thread and a version behind.
-const AGAIN: Duration = Duration::from_secs(5);
-const LONGEST_AGAIN: Duration = Duration::from_secs(300);
-/// The pause before the agent asks a host again that has another agent.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(300);
+/// The pause before the agent tries again to register with a host that has another agent.
+const OTHER_AGENT_PAUSE: Duration = Duration::from_secs(30);
 /// How long a process may take to end after it has closed its socket.
 const END: Duration = Duration::from_secs(2);
 
@@ -45,23 +45,23 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
     let Some((client, notifications)) = connected.ok().filter(|(client, _)| {
         shared.hosts.as_ref().is_none_or(|hosts| hosts.is_meant(client.host()))
     }) else {
-        // A host that this agent does not serve is not asked again at once.
-        return tokio::time::sleep(AGAIN / 5).await;
+        // The agent pauses before it connects again to a host that it does not serve.
+        return tokio::time::sleep(RETRY_PAUSE / 5).await;
     };
     let mut host = Host::new(Arc::clone(&shared), client, notifications, declared).await;
-    if let Err(error) = host.take_charge().await {
-        let _ = shared.told.send(Told::Trouble(error)).await;
-        return tokio::time::sleep(ASK_AGAIN).await;
+    if let Err(error) = host.register().await {
+        let _ = shared.events.send(AgentEvent::Trouble(error)).await;
+        return tokio::time::sleep(OTHER_AGENT_PAUSE).await;
     }
     let attach = || shared.store.let_attach(&host.id, path.clone());
     let _attachable = shared.lets_attach.then(attach).flatten();
-    let trouble = host.go_on().await.err();
+    let trouble = host.run().await.err();
     // A host that ends in good order removes its socket. Otherwise the next client removes it.
     let is_left = path.exists();
     let trouble = trouble.or(host.end(is_left).await.err());
     if let Some(trouble) = trouble {
-        let _ = shared.told.send(Told::Trouble(trouble)).await;
-        tokio::time::sleep(AGAIN).await;
+        let _ = shared.events.send(AgentEvent::Trouble(trouble)).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
@@ -87,9 +87,9 @@ struct Host {
     /// The candidate, and the time since which the agent has known it.
     tried: Option<(Id, Instant)>,
     snapshot: Snapshot,
-    looked_at: Instant,
+    snapshot_at: Instant,
     /// When the last report was sent to the fleet.
-    told_at: Option<Instant>,
+    reported_at: Option<Instant>,
     reported: Option<HostReport>,
 }
 
@@ -103,8 +103,8 @@ struct BackOff {
 impl BackOff {
     /// The next pause: twice as long as the one before.
     fn after(before: Option<Self>, now: Instant) -> Self {
-        let pause = before.map_or(AGAIN, |before| before.pause * 2);
-        Self { since: now, pause: pause.min(LONGEST_AGAIN) }
+        let pause = before.map_or(RETRY_PAUSE, |before| before.pause * 2);
+        Self { since: now, pause: pause.min(LONGEST_RETRY_PAUSE) }
     }
 
     fn is_over(self, now: Instant) -> bool {
@@ -172,8 +172,8 @@ impl Host {
                 plugins: Vec::new(),
                 vault_changes: 0,
             },
-            looked_at: Instant::now(),
-            told_at: None,
+            snapshot_at: Instant::now(),
+            reported_at: None,
             reported: None,
             shared,
             client,
@@ -185,7 +185,7 @@ impl Host {
     }
 
     /// Registers as the agent of this host. Otherwise the agents of two fleets could undo each other's loads.
-    async fn take_charge(&self) -> Result<(), FleetError> {
+    async fn register(&self) -> Result<(), FleetError> {
         let agent = HostAgent {
             fleet: self.shared.store.place(),
             channel: self.shared.channel.to_string(),
@@ -202,13 +202,13 @@ impl Host {
     }
 
     /// Keeps the host at its declared release until it has gone.
-    async fn go_on(&mut self) -> Result<(), FleetError> {
-        if self.look().await.is_err() {
+    async fn run(&mut self) -> Result<(), FleetError> {
+        if self.update_snapshot().await.is_err() {
             return Ok(());
         }
         loop {
             let declared = self.declared.borrow_and_update().clone();
-            match self.bring(&declared).await {
+            match self.apply_declaration(&declared).await {
                 Ok(()) => {}
                 Err(Stop::Gone) => return Ok(()),
                 Err(Stop::Trouble(error)) => return Err(error),
@@ -220,10 +220,10 @@ impl Host {
             self.report(&declared).await;
             let is_tried =
                 declared.channel.candidate.is_some() || self.applied != self.wanted(&declared);
-            let pause = if is_tried { LOOK } else { LOOK_IDLE };
+            let pause = if is_tried { POLL_INTERVAL } else { IDLE_POLL_INTERVAL };
             tokio::select! {
-                () = tokio::time::sleep(pause.saturating_sub(self.looked_at.elapsed())) => {
-                    if self.look().await.is_err() {
+                () = tokio::time::sleep(pause.saturating_sub(self.snapshot_at.elapsed())) => {
+                    if self.update_snapshot().await.is_err() {
                         return Ok(());
                     }
                 }
@@ -263,15 +263,15 @@ impl Host {
         labels
     }
 
-    async fn look(&mut self) -> Result<(), WireError> {
-        self.looked_at = Instant::now();
+    async fn update_snapshot(&mut self) -> Result<(), WireError> {
+        self.snapshot_at = Instant::now();
         self.snapshot = self.client.ask(Request::Snapshot).await?;
         Ok(())
     }
 
     /// Waits for an operation that may take long, and sends reports meanwhile: a silent host counts as lost, and
     /// the rollout would choose another host in its place.
-    async fn telling<T>(
+    async fn with_reports<T>(
         &mut self,
         declared: &Declared,
         work: impl Future<Output = T>,
@@ -280,19 +280,19 @@ impl Host {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                looked = self.look_later(declared) => looked?,
+                refreshed = self.report_later(declared) => refreshed?,
             }
         }
     }
 
-    async fn look_later(&mut self, declared: &Declared) -> Result<(), Stop> {
-        tokio::time::sleep(LOOK_IDLE).await;
-        self.look().await?;
+    async fn report_later(&mut self, declared: &Declared) -> Result<(), Stop> {
+        tokio::time::sleep(IDLE_POLL_INTERVAL).await;
+        self.update_snapshot().await?;
         self.report(declared).await;
         Ok(())
     }
 
-    async fn bring(&mut self, declared: &Declared) -> Result<(), Stop> {
+    async fn apply_declaration(&mut self, declared: &Declared) -> Result<(), Stop> {
         if self.refused.is_some_and(|refused| !refused.is_over(Instant::now())) {
             return Ok(());
         }
@@ -313,7 +313,7 @@ impl Host {
             // The report is sent in the background, since a load is usually over before anybody reads it.
             let report = self.state(declared);
             self.shared.report_soon(report.clone()).await;
-            self.tell(report).await;
+            self.publish(report).await;
             match &wanted {
                 Some(release) => self.apply(release, declared).await?,
                 None => self.apply_own(declared).await?,
@@ -350,7 +350,7 @@ impl Host {
         }
         let is_asked_again = |offer: &Offer| match offer.answer {
             OfferAnswer::No { .. } => false,
-            _ => offer.asked_at.elapsed() >= AGAIN,
+            _ => offer.asked_at.elapsed() >= RETRY_PAUSE,
         };
         if self.offer.as_ref().is_some_and(|offer| !is_asked_again(offer)) {
             return Ok(false);
@@ -455,7 +455,8 @@ impl Host {
                 return Err(refuse(ProblemKind::Quarantined, Some(plugin), message));
             }
             let shared = Arc::clone(&self.shared);
-            let path = self.telling(declared, shared.files.artifact(id, plugin, artifact)).await?;
+            let path =
+                self.with_reports(declared, shared.files.artifact(id, plugin, artifact)).await?;
             let path = path
                 .map_err(|error| refuse(ProblemKind::Artifact, Some(plugin), error.to_string()))?;
             paths.push(path);
@@ -490,7 +491,7 @@ impl Host {
         };
         let (client, shared) = (self.client.clone(), Arc::clone(&self.shared));
         let preview = Preview::make(&client, &shared.prober, asked);
-        let preview = self.telling(declared, preview).await?;
+        let preview = self.with_reports(declared, preview).await?;
         let refuse = |plugin: Option<&str>, message: String| {
             Stop::Refused(problem(ProblemKind::DryRun, id, plugin, message))
         };
@@ -548,9 +549,9 @@ impl Host {
     ) -> Result<(), Stop> {
         let client = self.client.clone();
         let loaded: Result<ReloadReport, WireError> =
-            self.telling(declared, client.ask(request)).await?;
+            self.with_reports(declared, client.ask(request)).await?;
         match loaded {
-            Ok(_) => Ok(self.look().await?),
+            Ok(_) => Ok(self.update_snapshot().await?),
             Err(error) if error.kind == ErrorKind::NoHost => Err(Stop::Gone),
             Err(error) => {
                 self.note(None, BTreeMap::new()).await?;
@@ -636,34 +637,34 @@ impl Host {
         if self.is_known(&report, declared) {
             return;
         }
-        self.told_at = Some(Instant::now());
+        self.reported_at = Some(Instant::now());
         self.shared.report(report.clone()).await;
-        self.tell(report).await;
+        self.publish(report).await;
     }
 
     /// Whether the fleet already knows all of this report except new counts of calls. Counts are sent to a server
     /// only now and then, and not faster than the steps of a rollout need them.
     fn is_known(&self, report: &HostReport, declared: &Declared) -> bool {
-        let pause = Duration::from_millis(declared.channel.spread_ms).min(LOOK_IDLE);
+        let pause = Duration::from_millis(declared.channel.spread_ms).min(IDLE_POLL_INTERVAL);
         self.shared.store.is_of_many_machines()
-            && self.told_at.is_some_and(|at| at.elapsed() < pause)
+            && self.reported_at.is_some_and(|at| at.elapsed() < pause)
             && self.reported.as_ref().is_some_and(|it| but_for_calls(it) == but_for_calls(report))
     }
 
-    /// Tells whoever watches the agent how it is, if that is something new.
-    async fn tell(&mut self, report: HostReport) {
-        let is_told = |before: &HostReport| {
+    /// Sends an event with the report, unless only figures have changed since the last one.
+    async fn publish(&mut self, report: HostReport) {
+        let is_unchanged = |before: &HostReport| {
             let (at_ms, health, seen) = (report.at_ms, report.health.clone(), report.seen);
             let latencies = report.more.latencies.clone();
             let more = MoreOfHost { latencies, ..before.more.clone() };
             HostReport { at_ms, health, seen, more, ..before.clone() } == report
         };
-        let is_new = !self.reported.as_ref().is_some_and(is_told);
+        let is_new = !self.reported.as_ref().is_some_and(is_unchanged);
         let measured = Measured::of(&self.snapshot);
         self.shared.measured.lock().await.insert(self.id.clone(), measured);
         self.reported = Some(report.clone());
         if is_new {
-            let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
+            let _ = self.shared.events.send(AgentEvent::Host(Box::new(report))).await;
         }
     }
 

@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 
 use super::args::AgentArguments;
 use super::{CLIENT_NAME, fleet, print_json};
-use crate::agent::{self, Options, Told};
+use crate::agent::{self, AgentEvent, Options};
 use crate::compare::probe::Prober;
 use crate::failure::Failure;
 use crate::host::socket::HostChoice;
 
 /// The number of news that wait to be printed.
-const TOLD: usize = 256;
+const EVENT_QUEUE: usize = 256;
 
 pub(super) async fn agent(
     hosts: Option<&HostChoice>,
@@ -34,7 +34,7 @@ pub(super) async fn agent(
         Some(address) => Some(listen(address, json).await?),
         None => None,
     };
-    let (told, mut reports) = mpsc::channel(TOLD);
+    let (sender, mut events) = mpsc::channel(EVENT_QUEUE);
     let options = Options {
         state_dir: agent::state_dir(&fleet::states()?, &store),
         store,
@@ -48,10 +48,10 @@ pub(super) async fn agent(
         lets_attach: arguments.attach,
         metrics,
     };
-    let agent = agent::run(options, told);
+    let agent = agent::run(options, sender);
     let print = async {
-        while let Some(told) = reports.recv().await {
-            print(&told, json)?;
+        while let Some(event) = events.recv().await {
+            print(&event, json)?;
         }
         Ok::<(), io::Error>(())
     };
@@ -71,7 +71,7 @@ async fn open(arguments: &AgentArguments) -> Result<Store, Failure> {
         match opened.unwrap_or_else(|error| Err(FleetError::new(error.to_string()))) {
             Err(error) if error.is_unreachable() => {
                 if last_trouble.as_ref() != Some(&error) {
-                    print(&Told::Trouble(error.clone()), arguments.output.json)?;
+                    print(&AgentEvent::Trouble(error.clone()), arguments.output.json)?;
                     last_trouble = Some(error);
                 }
                 tokio::time::sleep(agent::pause_before_retry()).await;
@@ -93,12 +93,14 @@ async fn listen(address: SocketAddr, json: bool) -> Result<TcpListener, Failure>
     Ok(listener)
 }
 
-fn print(told: &Told, json: bool) -> io::Result<()> {
-    match told {
-        Told::Host(report) if json => print_json(report),
-        Told::Host(report) => writeln!(io::stdout(), "{}", in_words(report)),
-        Told::Trouble(trouble) if json => print_json(&json!({ "trouble": trouble.to_string() })),
-        Told::Trouble(trouble) => writeln!(io::stderr(), "hotswap: {trouble}"),
+fn print(event: &AgentEvent, json: bool) -> io::Result<()> {
+    match event {
+        AgentEvent::Host(report) if json => print_json(report),
+        AgentEvent::Host(report) => writeln!(io::stdout(), "{}", in_words(report)),
+        AgentEvent::Trouble(trouble) if json => {
+            print_json(&json!({ "trouble": trouble.to_string() }))
+        }
+        AgentEvent::Trouble(trouble) => writeln!(io::stderr(), "hotswap: {trouble}"),
     }
 }
 
