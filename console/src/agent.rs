@@ -366,7 +366,7 @@ impl Shared {
     ) -> Result<(), FleetError> {
         let keys = declare.borrow().keys.clone();
         let name = self.channel.clone();
-        let channel = self.store(move |store| store.told(&name, &announced)).await?;
+        let channel = self.store(move |store| store.verify_announced(&name, &announced)).await?;
         change(declare, self.accepted(channel, keys).await?);
         Ok(())
     }

@@ -91,7 +91,7 @@ fn a_save_is_built_as_the_manifests_say_by_then() {
     run.wait_for_event("reload_finished", |it| has(it, "one", "ok"));
     assert_eq!(number(&project, "one"), 10);
 
-    // A list that cannot be read is told, and changes nothing.
+    // A list that cannot be read is reported, and changes nothing.
     project.list(&["one", "two", "nowhere"]);
     let refused = run.wait_for_event("manifests_refused", |_| true);
     let error = refused["error"].as_str().unwrap();
@@ -411,7 +411,7 @@ fn a_host_may_depend_on_the_crate_that_links_its_plugins_before_it_is_there() {
     let dependency = "[dependencies]\nstatic-plugins = { path = \"static-plugins\" }\n";
     project.write("app/Cargo.toml", &manifest.replace("[dependencies]\n", dependency));
     let crate_dir = project.root().join("app/static-plugins");
-    // What is begun for a package that cannot be linked goes again.
+    // If a package cannot be linked, the files that were made for it are removed again.
     let mut wrong = project.command("hotswap");
     wrong.args(["build", "--static-linking", "nothing", "app/static-plugins"]);
     let end = Process::start(wrong).finish();

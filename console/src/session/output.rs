@@ -134,7 +134,7 @@ mod tests {
         let flood: String = (0..10_000).map(|number| format!("line {number}\n")).collect();
         let (logs, mut lines) = mpsc::channel(100);
         let drain = tokio::spawn(drain_text(flood + "the end", logs));
-        // Until everything is read: the drain waits for room only.
+        // Once the channel is full, the drain only waits for room in it.
         while lines.len() < 100 {
             tokio::task::yield_now().await;
         }

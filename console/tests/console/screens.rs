@@ -119,7 +119,7 @@ fn an_open_form_takes_the_room_of_the_log_until_the_log_has_the_focus() {
         console.press("Esc 3");
         assert_eq!(log_lines(&console), before, "{}", console.screen());
     }
-    // If there is enough room, the log keeps its own.
+    // If there is enough room, the log keeps its size.
     let mut console = Console::connected(120, 36);
     let before = log_lines(&console);
     console.press("i");

@@ -285,7 +285,7 @@ fn no_package(workspace: &Workspace, manifest_path: &Path) -> BuildError {
     BuildError::setup(format!("{shown} is a workspace without a package of its own; {advice}"))
 }
 
-/// The advice for who has named something else than a host.
+/// The advice for a user who has named something that is not a host.
 fn hosts_of(workspace: &Workspace) -> String {
     let members = workspace.members();
     let hosts = members.iter().filter(|member| HostMetadata::is_in(member));

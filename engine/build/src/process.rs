@@ -67,11 +67,11 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     in_session(Command::new(program))
 }
 
-/// Gives the command's process a session of its own, which has no terminal. A compiler, a build script or a linker
-/// writes over no screen past its outputs then, and what would ask somebody for a password fails at once: in a process
-/// group in the background it would be stopped, and the build would hang.
+/// Gives the command's process a session of its own, which has no terminal. So a compiler, a build script or
+/// a linker cannot write to the screen past its output pipes, and a program that asks for a password fails at
+/// once. In a background process group, the system would stop such a program, and the build would hang.
 ///
-/// A command is given this once: a second session is refused as the process starts.
+/// Call this once for a command: with a second call, the process cannot be started.
 pub(crate) fn in_session(mut command: Command) -> Command {
     let of_nothing = CommandWrap::with_new("", |_| ());
     // It notes what the child is to do first, which cannot fail.

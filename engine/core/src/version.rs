@@ -107,7 +107,7 @@ pub(crate) struct Version {
     /// The versions that left together with it and were loaded later.
     later: OnceLock<Vec<Weak<Version>>>,
     is_urgent: AtomicBool,
-    /// Whether the reaper has to look at it, and has not begun to.
+    /// Whether the reaper was asked to consider it, and has not begun yet.
     is_queued: AtomicBool,
     /// The number of the face whose call returned last since the version serves, plus one; 0 before that.
     answered: AtomicU8,
@@ -256,7 +256,7 @@ impl Version {
         }
     }
 
-    /// Notes that the reaper has begun to look at it. Whatever happens from now on needs another message.
+    /// Notes that the reaper has begun to consider it. Later changes need another message.
     pub fn begin_considering(&self) {
         self.is_queued.store(false, Ordering::Release);
     }

@@ -95,7 +95,7 @@ pub(crate) struct FileStamp {
 }
 
 /// A declaration of a channel that a server announced. It is not verified yet: see
-/// [`Store::told`](crate::Store::told).
+/// [`Store::verify_announced`](crate::Store::verify_announced).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declaration(pub(crate) Content);
 
@@ -120,7 +120,7 @@ pub(crate) struct Clock {
     pub may_have_lost: bool,
 }
 /// A callback for changes.
-pub type ToldChange = Box<dyn Fn(Change) + Send + Sync>;
+pub type OnChange = Box<dyn Fn(Change) + Send + Sync>;
 
 /// While this value is kept, consoles of other machines can attach to a host.
 pub type Attachable = Box<dyn Any + Send>;
@@ -189,9 +189,9 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// The last lines of the audit log.
     fn audited(&self) -> Result<Vec<Vec<u8>>, FleetError>;
 
-    /// Calls `told` for each later change of a channel. Returns `false` if the place announces no changes, so the
-    /// caller has to poll.
-    fn watch(&self, _channel: &Id, _told: ToldChange) -> Result<bool, FleetError> {
+    /// Calls `on_change` for each later change of a channel. Returns `false` if the place announces no
+    /// changes, so the caller has to poll.
+    fn watch(&self, _channel: &Id, _on_change: OnChange) -> Result<bool, FleetError> {
         Ok(false)
     }
 

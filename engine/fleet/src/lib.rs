@@ -37,7 +37,7 @@ mod store;
 mod trust;
 mod turn;
 
-pub use backend::{Attachable, Change, Declaration, Glance, ToldChange};
+pub use backend::{Attachable, Change, Declaration, Glance, OnChange};
 
 pub use choice::{Place, threshold};
 pub use data::{

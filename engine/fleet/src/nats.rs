@@ -44,7 +44,7 @@ use crate::{
     Digest, FleetError, Id,
     backend::{
         Attachable, Backend, Change, Clock, Content, Declaration, Document, IsAsRead,
-        LARGEST_DOCUMENT, Report, ToldChange,
+        LARGEST_DOCUMENT, OnChange, Report,
     },
 };
 
@@ -69,7 +69,7 @@ const KEPT_OF_AUDIT: u64 = 100_000;
 const REPORTS_KEPT: Duration = Duration::from_secs(600);
 /// The time within which hosts report again if the server has lost their reports. If a stream is younger, reports
 /// may be missing.
-const TOLD_ANEW: Duration = Duration::from_secs(60);
+const REPORTED_ANEW: Duration = Duration::from_secs(60);
 /// The oldest server version that supports all requests of this module.
 const OLDEST: (u64, u64) = (2, 11);
 /// JetStream's error code for a sequence number that is not current any more.
@@ -207,12 +207,12 @@ impl Background {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let (tell, told) = mpsc::sync_channel(1);
+        let (sender, receiver) = mpsc::sync_channel(1);
         self.spawn(async move {
             // An error means that the caller does not wait any more.
-            let _ = tell.send(work.await);
+            let _ = sender.send(work.await);
         });
-        told.recv().ok()
+        receiver.recv().ok()
     }
 }
 
@@ -472,7 +472,7 @@ impl Link {
     }
 
     /// Sends a request and waits for the answer.
-    async fn ask(
+    async fn request(
         &self,
         what: &str,
         subject: String,
@@ -509,7 +509,7 @@ impl Link {
         headers: HeaderMap,
         payload: Vec<u8>,
     ) -> Result<(), Refusal> {
-        let answer = self.ask(what, subject, headers, payload).await?;
+        let answer = self.request(what, subject, headers, payload).await?;
         let parsed: Result<Answer, _> = serde_json::from_slice(&answer.payload);
         match parsed {
             Ok(Answer { error: None }) => Ok(()),
@@ -544,7 +544,7 @@ impl Link {
     /// The last message that a stream stores for a subject.
     async fn last(&self, stream: &str, subject: &str) -> Result<Option<Kept>, FleetError> {
         let question = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
-        let answer = self.ask(subject, question, HeaderMap::new(), Vec::new()).await?;
+        let answer = self.request(subject, question, HeaderMap::new(), Vec::new()).await?;
         self.kept(subject, answer)
     }
 
@@ -667,7 +667,7 @@ impl Link {
             let name = stream["name"].as_str().unwrap_or_default();
             let subject = format!("$JS.API.STREAM.CREATE.{name}");
             let what = format!("stream {name}");
-            let made = self.ask(&what, subject, HeaderMap::new(), stream.to_string().into());
+            let made = self.request(&what, subject, HeaderMap::new(), stream.to_string().into());
             let answer: Result<Answer, _> = serde_json::from_slice(&made.await?.payload);
             match answer.ok().and_then(|answer| answer.error) {
                 // An administrator may have configured the stream differently.
@@ -793,15 +793,18 @@ impl Backend for Nats {
         self.run(async move {
             let what = format!("stream {stream}");
             let subject = format!("$JS.API.STREAM.INFO.{stream}");
-            let answer = link.ask(&what, subject, HeaderMap::new(), Vec::new()).await?;
+            let answer = link.request(&what, subject, HeaderMap::new(), Vec::new()).await?;
             let info: Option<StreamInfo> = serde_json::from_slice(&answer.payload).ok();
             let times = info.and_then(|info| Some((at_ms(&info.created)?, at_ms(&info.ts)?)));
             // An answer without times means that the stream does not exist.
             let (created_ms, now_ms) = times.ok_or_else(|| {
                 FleetError::unreachable(format_args!("{}: {what}", link.place), NO_STREAM)
             })?;
-            let told_anew_ms = u64::try_from(TOLD_ANEW.as_millis()).unwrap_or(u64::MAX);
-            Ok(Clock { now_ms, may_have_lost: now_ms.saturating_sub(created_ms) < told_anew_ms })
+            let reported_anew_ms = u64::try_from(REPORTED_ANEW.as_millis()).unwrap_or(u64::MAX);
+            Ok(Clock {
+                now_ms,
+                may_have_lost: now_ms.saturating_sub(created_ms) < reported_anew_ms,
+            })
         })
     }
 
@@ -868,7 +871,7 @@ impl Backend for Nats {
         Ok(all.into_iter().map(|kept| kept.payload).collect())
     }
 
-    fn watch(&self, channel: &Id, told: ToldChange) -> Result<bool, FleetError> {
+    fn watch(&self, channel: &Id, on_change: OnChange) -> Result<bool, FleetError> {
         let (link, mut connected) = (self.link.clone(), self.connected.clone());
         let subject = format!("{}.poke.{}", link.prefix, token(channel));
         self.run(async move {
@@ -889,7 +892,7 @@ impl Backend for Nats {
                         connected = connected.changed() => connected.ok().map(|()| Change::Connected),
                     };
                     match change {
-                        Some(change) => told(change),
+                        Some(change) => on_change(change),
                         None => return,
                     }
                 }

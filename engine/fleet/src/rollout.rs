@@ -477,9 +477,9 @@ impl Rollout {
             input.hosts.iter().filter(|host| self.counts(host, input)).collect();
         self.remember(&there, input);
         if matches!(self.at(), Phase::Staging | Phase::Activating | Phase::Baking) {
-            self.look_at_base(&there);
+            self.measure_base(&there);
             if let Some(reason) = self.found(input.hosts, &there) {
-                return self.go(Phase::RollingBack, Some(reason), input.now_ms);
+                return self.enter(Phase::RollingBack, Some(reason), input.now_ms);
             }
             if self.phase != Phase::Paused
                 && let Some(reason) = self.ended(input)
@@ -506,16 +506,16 @@ impl Rollout {
             }
             Order::Resume if self.phase == Phase::Paused => {
                 let resume = self.resume.unwrap_or(Phase::Checking);
-                self.go(resume, None, now_ms);
+                self.enter(resume, None, now_ms);
             }
             Order::Pause | Order::Resume => {}
-            Order::Promote => self.go(Phase::Promoting, asked, now_ms),
-            Order::Abort => self.go(Phase::RollingBack, asked, now_ms),
-            Order::Supersede => self.go(Phase::Superseded, asked, now_ms),
+            Order::Promote => self.enter(Phase::Promoting, asked, now_ms),
+            Order::Abort => self.enter(Phase::RollingBack, asked, now_ms),
+            Order::Supersede => self.enter(Phase::Superseded, asked, now_ms),
         }
     }
 
-    fn go(&mut self, phase: Phase, reason: Option<Reason>, now_ms: u64) {
+    fn enter(&mut self, phase: Phase, reason: Option<Reason>, now_ms: u64) {
         self.phase = phase;
         self.resume = None;
         self.since_ms = now_ms;
@@ -524,7 +524,7 @@ impl Rollout {
 
     fn pause(&mut self, reason: Reason, now_ms: u64) {
         let resume = self.at();
-        self.go(Phase::Paused, Some(reason), now_ms);
+        self.enter(Phase::Paused, Some(reason), now_ms);
         self.resume = Some(resume);
     }
 
@@ -579,7 +579,7 @@ impl Rollout {
         arms.fold(Arm::default(), Arm::and)
     }
 
-    fn look_at_base(&mut self, there: &[&HostReport]) {
+    fn measure_base(&mut self, there: &[&HostReport]) {
         for plugin in &self.plugins {
             let base = there.iter().copied().filter(|host| !self.runs(host));
             let arm = Self::arm(plugin, base);
@@ -713,9 +713,9 @@ impl Rollout {
 
     fn check(&mut self, input: &Input<'_>) {
         match &input.sound {
-            Some(Ok(())) => self.go(Phase::Staging, None, input.now_ms),
+            Some(Ok(())) => self.enter(Phase::Staging, None, input.now_ms),
             Some(Err(reason)) => {
-                self.go(Phase::RollingBack, Some(reason.clone()), input.now_ms);
+                self.enter(Phase::RollingBack, Some(reason.clone()), input.now_ms);
             }
             None => {}
         }
@@ -730,7 +730,7 @@ impl Rollout {
         if !there.is_empty() && waiting.is_empty() {
             self.step = 0;
             self.choose(there);
-            self.go(Phase::Activating, None, input.now_ms);
+            self.enter(Phase::Activating, None, input.now_ms);
         } else if self.is_out_of_patience(input) {
             let reason = match there {
                 [] => Reason::NoHosts,
@@ -792,7 +792,7 @@ impl Rollout {
         let waiting: Vec<Id> = waiting.chain(unknown.map(|(id, _)| id)).cloned().collect();
         if !is_empty && waiting.is_empty() {
             self.calls_before = self.calls(there);
-            self.go(Phase::Baking, None, input.now_ms);
+            self.enter(Phase::Baking, None, input.now_ms);
         } else if self.is_out_of_patience(input) {
             let reason =
                 if is_empty { Reason::NoHosts } else { Reason::NotActive { hosts: waiting } };
@@ -812,7 +812,7 @@ impl Rollout {
     fn bake(&mut self, there: &[&HostReport], input: &Input<'_>) {
         if self.misses_hosts(there) {
             self.choose(there);
-            return self.go(Phase::Activating, None, input.now_ms);
+            return self.enter(Phase::Activating, None, input.now_ms);
         }
         // The calls of a host that has gone are not counted any more.
         let calls = self.calls(there);
@@ -839,10 +839,10 @@ impl Rollout {
             let before = self.thresholds.clone();
             self.choose(there);
             if self.thresholds != before {
-                return self.go(Phase::Activating, None, now_ms);
+                return self.enter(Phase::Activating, None, now_ms);
             }
         }
-        self.go(Phase::Promoting, None, now_ms);
+        self.enter(Phase::Promoting, None, now_ms);
     }
 
     fn is_declared(&self, input: &Input<'_>) -> bool {
@@ -858,9 +858,9 @@ impl Rollout {
         }
         if waiting.is_empty() {
             let reason = self.reason.take();
-            self.go(Phase::Done, reason, input.now_ms);
+            self.enter(Phase::Done, reason, input.now_ms);
         } else if self.is_out_of_patience(input) {
-            self.go(Phase::Done, Some(Reason::NotActive { hosts: waiting }), input.now_ms);
+            self.enter(Phase::Done, Some(Reason::NotActive { hosts: waiting }), input.now_ms);
         }
     }
 
@@ -873,7 +873,7 @@ impl Rollout {
         }
         if waiting.is_empty() {
             let reason = self.reason.take();
-            self.go(Phase::RolledBack, reason, input.now_ms);
+            self.enter(Phase::RolledBack, reason, input.now_ms);
         } else if self.is_out_of_patience(input) {
             self.pause(Reason::NotBack { hosts: waiting }, input.now_ms);
         }

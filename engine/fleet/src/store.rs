@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Artifact, AuditEntry, Channel, Declaration, Digest, Distrust, Fleet, FleetError, HostReport,
     Id, Keys, Mark, Release, Rollout, SecretKey,
-    backend::{Attachable, Backend, Content, Document, Glance, Report, ToldChange, parse, to_json},
+    backend::{Attachable, Backend, Content, Document, Glance, OnChange, Report, parse, to_json},
     directory::{Directory, beside, create_new},
     signature::Signature,
     trust::Signed,
@@ -175,13 +175,13 @@ impl Store {
         self.backend.prepare()
     }
 
-    /// Calls `told` for each later change of a channel. Returns `false` if the place announces no changes, so the
-    /// caller has to poll.
+    /// Calls `on_change` for each later change of a channel. Returns `false` if the place announces no
+    /// changes, so the caller has to poll.
     ///
     /// # Errors
     /// If the server cannot be asked.
-    pub fn watch(&self, channel: &Id, told: ToldChange) -> Result<bool, FleetError> {
-        self.backend.watch(channel, told)
+    pub fn watch(&self, channel: &Id, on_change: OnChange) -> Result<bool, FleetError> {
+        self.backend.watch(channel, on_change)
     }
 
     /// The state of the files that hold the keys, the declaration of a channel and its rollout. While it is the same,
@@ -466,9 +466,13 @@ impl Store {
     /// # Errors
     /// If it cannot be parsed, lacks signatures, is older than what was read before, or no keys were read yet. The
     /// caller then has to read the channel.
-    pub fn told(&self, name: &Id, told: &Declaration) -> Result<Channel, FleetError> {
+    pub fn verify_announced(
+        &self,
+        name: &Id,
+        announced: &Declaration,
+    ) -> Result<Channel, FleetError> {
         let document = Document::Channel(name);
-        let Declaration(content) = told;
+        let Declaration(content) = announced;
         let mut believed = self.believed();
         let keys = believed.keys.clone().filter(|keys| self.signs_declarations(keys));
         let keys = keys

@@ -956,9 +956,10 @@ fn announcements_of_a_nats_server_are_verified_like_read_documents() {
         added.unwrap();
         assert_eq!(next(), Change::Keys);
     };
-    let refused =
-        |told: &Declaration| place.cleaned(&agent.told(&main, told).unwrap_err().to_string());
-    let go_on = |base: &str| {
+    let refused = |announced: &Declaration| {
+        place.cleaned(&agent.verify_announced(&main, announced).unwrap_err().to_string())
+    };
+    let declare = |base: &str| {
         let read = fleet.unverified(&main).unwrap().0;
         let mut new = read.clone();
         new.set_base(Some(id(base)));
@@ -967,19 +968,19 @@ fn announcements_of_a_nats_server_are_verified_like_read_documents() {
         (new, declared())
     };
 
-    let (_, unsigned) = go_on("r0");
+    let (_, unsigned) = declare("r0");
     assert_has(&refused(&unsigned), "the fleet has no keys");
     add(one_public.clone());
-    let (first, first_told) = go_on("r1");
-    assert_has(&refused(&first_told), "the fleet has no keys");
+    let (first, first_announced) = declare("r1");
+    assert_has(&refused(&first_announced), "the fleet has no keys");
     // It has to read the keys that it trusts.
     agent.keys().unwrap();
     assert_has(&refused(&unsigned), "it is not signed");
-    assert_eq!(agent.told(&main, &first_told).unwrap(), first);
-    let (second, second_told) = go_on("r2");
-    assert_eq!(agent.told(&main, &second_told).unwrap(), second);
-    assert_has(&refused(&first_told), "it went back from 4 to 3 changes");
-    assert_eq!(agent.told(&main, &second_told).unwrap(), second);
+    assert_eq!(agent.verify_announced(&main, &first_announced).unwrap(), first);
+    let (second, second_announced) = declare("r2");
+    assert_eq!(agent.verify_announced(&main, &second_announced).unwrap(), second);
+    assert_has(&refused(&first_announced), "it went back from 4 to 3 changes");
+    assert_eq!(agent.verify_announced(&main, &second_announced).unwrap(), second);
     assert_eq!(agent.channel(&main).unwrap(), second);
 
     // One key has not been read yet, and one was retired.
@@ -987,11 +988,11 @@ fn announcements_of_a_nats_server_are_verified_like_read_documents() {
     let retired = fleet.change_keys(|keys| keys.retire(&one_public));
     retired.unwrap();
     assert_eq!(next(), Change::Keys);
-    let (third, third_told) = go_on("r3");
-    assert_has(&refused(&third_told), "not by a key of the fleet");
+    let (third, third_announced) = declare("r3");
+    assert_has(&refused(&third_announced), "not by a key of the fleet");
     agent.keys().unwrap();
-    assert_eq!(agent.told(&main, &third_told).unwrap(), third);
-    assert_has(&refused(&second_told), "which was retired");
+    assert_eq!(agent.verify_announced(&main, &third_announced).unwrap(), third);
+    assert_has(&refused(&second_announced), "which was retired");
 }
 
 #[cfg(feature = "nats")]

@@ -153,7 +153,7 @@ impl SimulatedHost {
 
     /// Follows an announced declaration without a request, as an agent does.
     fn follow(&self, told: &Declaration, expected: Mark) {
-        let declared = self.store.told(&channel_name(), told);
+        let declared = self.store.verify_announced(&channel_name(), told);
         let declared = declared.unwrap_or_else(|error| panic!("{}: {error}", self.id));
         assert_eq!(declared.mark, expected, "{}", self.id);
         self.report_surely(&declared);

@@ -36,7 +36,8 @@ impl Supervisor {
         }
     }
 
-    /// Lets every command tell whether the host that runs is older than its sources.
+    /// Stores the inputs of the running host, so that every command can find out whether it is older than its
+    /// sources.
     pub(super) fn save_host_inputs(&self) {
         if let (Some(package), Some(process)) = (&self.package, &self.process) {
             host_inputs::save(&package.plugin_dir, process.pid, &self.host_inputs);

@@ -38,7 +38,7 @@ pub(super) struct Difference {
     pub exchanged: BTreeSet<AtomId>,
     /// The descriptions of those functions that the engine calls.
     pub entries: BTreeSet<AtomId>,
-    /// Those functions that nothing calls in the objects that were read.
+    /// The exchanged functions that no code in the objects calls.
     pub uncalled: BTreeSet<AtomId>,
 }
 

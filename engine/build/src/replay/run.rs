@@ -53,9 +53,9 @@ pub(super) fn run(
     at_link: &AtLink<'_>,
     cancel: &Cancel,
 ) -> io::Result<Vec<Replayed>> {
-    let board = Board::default();
+    let progress = Progress::default();
     let all = units.iter().map(String::as_str).collect();
-    let run = Side { record, units: &all, dir, calls, board: &board, server, at_link };
+    let run = RunContext { record, units: &all, dir, calls, progress: &progress, server, at_link };
     thread::scope(|scope| {
         let mut compilers = Vec::new();
         for id in units {
@@ -73,7 +73,7 @@ pub(super) fn run(
 }
 
 /// Leaves out units that were compiled against the metadata of a library whose compilation failed later.
-fn complete(replayed: Vec<Replayed>, run: &Side<'_>) -> Vec<Replayed> {
+fn complete(replayed: Vec<Replayed>, run: &RunContext<'_>) -> Vec<Replayed> {
     let mut done: BTreeSet<UnitId> = BTreeSet::new();
     let mut whole = Vec::new();
     for unit in replayed {
@@ -85,23 +85,23 @@ fn complete(replayed: Vec<Replayed>, run: &Side<'_>) -> Vec<Replayed> {
     whole
 }
 
-/// What the compilers of a run tell each other.
+/// The progress of the compilers of a run, on which they wait for each other.
 #[derive(Debug, Default)]
-struct Board {
-    state: Mutex<BoardState>,
+struct Progress {
+    state: Mutex<ProgressState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct BoardState {
+struct ProgressState {
     /// The file names of libraries against which other units can be compiled.
     ready: BTreeSet<String>,
     /// The units that could not be compiled.
     failed: BTreeSet<UnitId>,
 }
 
-impl Board {
-    fn update(&self, change: impl FnOnce(&mut BoardState)) {
+impl Progress {
+    fn update(&self, change: impl FnOnce(&mut ProgressState)) {
         change(&mut self.state.lock());
         self.changed.notify_all();
     }
@@ -110,8 +110,8 @@ impl Board {
     fn wait_for(&self, libraries: &[&Path]) -> bool {
         let names: Vec<_> = libraries.iter().filter_map(|path| file_name(path)).collect();
         let units: Vec<_> = libraries.iter().filter_map(|path| unit_id_of(path)).collect();
-        let has_failed = |state: &BoardState| units.iter().any(|id| state.failed.contains(*id));
-        let waits = |state: &mut BoardState| {
+        let has_failed = |state: &ProgressState| units.iter().any(|id| state.failed.contains(*id));
+        let waits = |state: &mut ProgressState| {
             !has_failed(state) && !names.iter().all(|name| state.ready.contains(name))
         };
         let mut state = self.state.lock();
@@ -120,10 +120,10 @@ impl Board {
     }
 }
 
-/// Reports on the board that a unit could not be compiled, if this is dropped before `done` is set: after an
+/// Records in the progress that a unit could not be compiled, if this is dropped before `done` is set: after an
 /// error or a panic.
 struct FailsUnlessDone<'a> {
-    board: &'a Board,
+    progress: &'a Progress,
     id: &'a UnitId,
     done: bool,
 }
@@ -131,29 +131,29 @@ struct FailsUnlessDone<'a> {
 impl Drop for FailsUnlessDone<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.board.update(|state| {
+            self.progress.update(|state| {
                 state.failed.insert(self.id.clone());
             });
         }
     }
 }
 
-/// What the compilers of a run have in common.
-struct Side<'a> {
+/// The parameters that the compilers of a run share.
+struct RunContext<'a> {
     record: &'a Record,
     /// All units of this run.
     units: &'a BTreeSet<&'a str>,
     dir: &'a Path,
     /// The directory to which compiler calls are written for the user.
     calls: Option<&'a Path>,
-    board: &'a Board,
+    progress: &'a Progress,
     /// Limits how many compilers and compiler threads run; `None` if only one compiler runs.
     server: Option<&'a jobserver::Client>,
     at_link: &'a AtLink<'a>,
 }
 
-impl Side<'_> {
-    /// The units of this run whose libraries the unit `id` names.
+impl RunContext<'_> {
+    /// The units of this run on whose libraries the unit `id` depends.
     fn needed_by(&self, id: &str) -> impl Iterator<Item = &str> {
         let unit = self.record.units.get(id).into_iter();
         let named = unit.flat_map(|unit| unit.invocation.externs());
@@ -176,24 +176,24 @@ impl Side<'_> {
 struct Job<'a> {
     id: &'a UnitId,
     invocation: &'a Invocation,
-    run: &'a Side<'a>,
+    run: &'a RunContext<'a>,
     began: Instant,
 }
 
 impl Job<'_> {
     /// Compiles the unit; `None` if that fails. Then a run of cargo reports the reason.
     fn compile(&self, cancel: &Cancel) -> Option<Replayed> {
-        let mut outcome = FailsUnlessDone { board: self.run.board, id: self.id, done: false };
+        let mut outcome = FailsUnlessDone { progress: self.run.progress, id: self.id, done: false };
         let replayed = self.try_compile(cancel).ok().flatten()?;
         outcome.done = true;
-        self.run.board.update(|state| {
+        self.run.progress.update(|state| {
             state.ready.extend(replayed.outputs.iter().filter_map(|output| file_name(output)));
         });
         Some(replayed)
     }
 
     fn try_compile(&self, cancel: &Cancel) -> io::Result<Option<Replayed>> {
-        if !self.run.board.wait_for(&self.awaited()) {
+        if !self.run.progress.wait_for(&self.awaited()) {
             return Ok(None);
         }
         let _token = self.run.server.map(jobserver::Client::acquire).transpose()?;
@@ -314,7 +314,7 @@ impl Job<'_> {
                 Ok(Message::Artifact { artifact, emit }) => {
                     if emit == "metadata" {
                         let name = file_name(&artifact);
-                        self.run.board.update(|state| state.ready.extend(name));
+                        self.run.progress.update(|state| state.ready.extend(name));
                     }
                     if emit != "dep-info" {
                         messages.outputs.push(artifact);

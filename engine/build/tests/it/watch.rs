@@ -302,7 +302,7 @@ fn a_package_behind_a_link_is_watched() {
 fn other_packages_may_be_watched_from_now_on() {
     let fixture = Fixture::new();
     fixture.write("dog/src/lib.rs", "");
-    // Long enough for the change below not to be told before the packages are replaced.
+    // Long enough that the packages are replaced before the change below is reported.
     let long = Duration::from_secs(2);
     let (watcher, changes) = fixture.watch_with(Quiet { after_saves: long, within_saves: long });
     fixture.write("world/src/lib.rs", "// changed");

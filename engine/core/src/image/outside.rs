@@ -104,9 +104,9 @@ impl Outside {
         self.room.get().ok_or(NotMapped::NoRoom)
     }
 
-    /// Calls `tell` for each patch that exists or may come, as `dl_iterate_phdr` does for images.
-    pub fn each_patch(&self, tell: impl FnMut(&libc::dl_phdr_info) -> c_int) -> c_int {
-        self.room().map_or(0, |room| room.each(tell))
+    /// Calls `callback` for each patch that exists or may come, as `dl_iterate_phdr` does for images.
+    pub fn each_patch(&self, callback: impl FnMut(&libc::dl_phdr_info) -> c_int) -> c_int {
+        self.room().map_or(0, |room| room.each(callback))
     }
 
     /// Unmaps the patches, and the room for others.

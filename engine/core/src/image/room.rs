@@ -94,18 +94,18 @@ impl Room {
         Ok(Taken { room: self, number })
     }
 
-    /// Calls `tell` for each place as if an image were there, until it returns another number than 0.
-    pub fn each(&self, mut tell: impl FnMut(&libc::dl_phdr_info) -> i32) -> i32 {
-        let tell_one = |(number, place): (usize, &Place)| {
+    /// Calls `callback` for each place as if an image were there, until it returns another number than 0.
+    pub fn each(&self, mut callback: impl FnMut(&libc::dl_phdr_info) -> i32) -> i32 {
+        let visit = |(number, place): (usize, &Place)| {
             // SAFETY: the type has no invalid values.
             let mut info: libc::dl_phdr_info = unsafe { std::mem::zeroed() };
             info.dlpi_addr = (self.start + number * MAX_BYTES - PAGE) as u64;
             info.dlpi_name = place.name.as_ptr();
             info.dlpi_phdr = &raw const place.header;
             info.dlpi_phnum = 1;
-            tell(&info)
+            callback(&info)
         };
-        self.places.iter().enumerate().map(tell_one).find(|answer| *answer != 0).unwrap_or(0)
+        self.places.iter().enumerate().map(visit).find(|answer| *answer != 0).unwrap_or(0)
     }
 
     /// Whether a file has the symbols of a patch.

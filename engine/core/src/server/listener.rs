@@ -76,7 +76,7 @@ struct Renewed {
     named: Option<PathBuf>,
     bound: Mutex<Bound>,
     /// Whether the log already says that the socket cannot be made again.
-    is_told: AtomicBool,
+    has_warned: AtomicBool,
 }
 
 /// A socket that is bound.
@@ -136,7 +136,7 @@ impl Drop for Listener {
 impl Renewed {
     fn new(named: Option<PathBuf>) -> Result<Self, EngineError> {
         let bound = Mutex::new(Bound::new(named.as_deref())?);
-        Ok(Self { named, bound, is_told: AtomicBool::new(false) })
+        Ok(Self { named, bound, has_warned: AtomicBool::new(false) })
     }
 
     /// Makes the socket again if nothing is at its path any more.
@@ -149,12 +149,12 @@ impl Renewed {
             Ok(new) => {
                 let path = new.path.display();
                 tracing::warn!("the socket for consoles was removed; from now on it is {path}");
-                self.is_told.store(false, Ordering::Relaxed);
-                // The thread that waits at the old socket looks again.
+                self.has_warned.store(false, Ordering::Relaxed);
+                // The thread that accepts connections of the old socket changes to the new one.
                 os::stop_accepting(&bound.socket);
                 *bound = new;
             }
-            Err(error) if !self.is_told.swap(true, Ordering::Relaxed) => {
+            Err(error) if !self.has_warned.swap(true, Ordering::Relaxed) => {
                 tracing::warn!(
                     "the socket for consoles was removed, and cannot be made again: {error}"
                 );

@@ -9,7 +9,7 @@ use crate::lock::Lock as _;
 
 /// Waits for calls to end.
 pub(crate) trait Waiter: Send + Sync {
-    /// Called when a call has ended for which somebody was waiting. Returns whether the waiter still exists.
+    /// Called when a call has ended for which a waiter was waiting. Returns whether the waiter still exists.
     fn notify(&self) -> bool;
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn set_thread_duties(duties: ThreadDuties) {
     let _ = DUTIES.set(duties);
 }
 
-/// Tells all waiters that a slot was left for which somebody was waiting.
+/// Notifies all waiters that a slot was left for which one of them was waiting.
 pub(super) fn notify_all() {
     let mut all = WAITERS.locked();
     all.retain(|waiter| waiter.upgrade().is_some_and(|waiter| waiter.notify()));

@@ -285,7 +285,8 @@ impl Drop for Lease {
         counts.of(self.kind).fetch_sub(1, Ordering::Relaxed);
         // Release: whatever this holder did happens before the image is unmapped. The reaper acquires.
         let before = counts.total(self.kind).fetch_sub(1, Ordering::Release) & !CLOSED;
-        // While the version serves, the generation has a lease, and the reaper looks when that ends.
+        // While the version serves, the generation has a lease. When that lease ends, the reaper considers
+        // the version.
         if before == 1 && self.version.stage() != Stage::Serving {
             self.version.unused();
         }

@@ -108,7 +108,7 @@ impl Session {
     async fn hand_on(&mut self, stream: UnixStream) -> Result<(), String> {
         let (mut read, mut write) = stream.into_split();
         let (mut sent, mut taken_there) = (0, 0);
-        let (mut received, mut told) = (0, 0);
+        let (mut received, mut reported) = (0, 0);
         let mut heard = Instant::now();
         let mut alive = interval(ALIVE);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -130,9 +130,9 @@ impl Session {
                         Some(Frame::Data(before, bytes)) if before == received => {
                             write.write_all(bytes).await.map_err(|error| error.to_string())?;
                             received += bytes.len() as u64;
-                            if received - told >= WINDOW / 4 {
+                            if received - reported >= WINDOW / 4 {
                                 self.send(&Frame::Taken(received)).await?;
-                                told = received;
+                                reported = received;
                             }
                         }
                         Some(Frame::Taken(count)) if count <= sent => {
@@ -162,7 +162,7 @@ pub(super) fn serve(nats: &Nats, host: &Id, socket: PathBuf) -> oneshot::Sender<
     let (link, subject) = (nats.link.clone(), subject(&nats.link, host));
     nats.runtime.spawn(async move {
         tokio::select! {
-            () = let_in(link, subject, socket) => {}
+            () = accept_consoles(link, subject, socket) => {}
             _ = dropped => {}
         }
     });
@@ -173,7 +173,7 @@ fn subject(link: &Link, host: &Id) -> String {
     format!("{}.attach.{}", link.prefix, token(host))
 }
 
-async fn let_in(link: Link, subject: String, socket: PathBuf) {
+async fn accept_consoles(link: Link, subject: String, socket: PathBuf) {
     // The client subscribes again by itself after a reconnection. The subscription ends with this process.
     let Ok(mut asked) = link.client.subscribe(subject.clone()).await else { return };
     let mut sessions = JoinSet::new();
