@@ -44,8 +44,8 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
     })?;
     let Finished { built, path, patch, declared } = traced(&arguments, built)?;
     if arguments.verbose {
-        tell(&built, patch.as_ref(), &path).await?;
-        tell_not_live(&declared)?;
+        print_details(&built, patch.as_ref(), &path).await?;
+        print_not_live(&declared)?;
     }
     if arguments.output.json {
         return Ok(print_json(&BuiltLine::of(&built, patch.as_ref(), &path))?);
@@ -72,7 +72,7 @@ fn check(arguments: &BuildArguments) -> Result<(), Failure> {
     }
     let declared = traced(arguments, plugin.declarations(arguments.live_prefix.as_deref()))?;
     if arguments.verbose {
-        tell_package(&plugin, &declared)?;
+        print_package(&plugin, &declared)?;
     }
     if arguments.output.json {
         let line = json!({
@@ -89,7 +89,7 @@ fn check(arguments: &BuildArguments) -> Result<(), Failure> {
 }
 
 /// Shows what the sources of a package declare.
-fn tell_package(plugin: &PluginPackage, declared: &Declarations) -> Result<(), Failure> {
+fn print_package(plugin: &PluginPackage, declared: &Declarations) -> Result<(), Failure> {
     let mut text = format!("package    {} {}\n", plugin.name, plugin.manifest_path.display());
     for dir in &plugin.source_dirs {
         text += &format!("sources    {}\n", dir.display());
@@ -108,11 +108,11 @@ fn tell_package(plugin: &PluginPackage, declared: &Declarations) -> Result<(), F
         text += &format!("{kind:<10} {}  {}:{}\n", item.name, item.file.display(), item.line);
     }
     io::stderr().write_all(text.as_bytes())?;
-    tell_not_live(declared)
+    print_not_live(declared)
 }
 
 /// Shows items whose names look live although the items are not.
-fn tell_not_live(declared: &Declarations) -> Result<(), Failure> {
+fn print_not_live(declared: &Declarations) -> Result<(), Failure> {
     let mut text = String::new();
     for item in declared.items.iter().filter(|item| item.kind == DeclarationKind::NotLive) {
         let (name, file, line) = (&item.name, item.file.display(), item.line);
@@ -125,7 +125,7 @@ fn tell_not_live(declared: &Declarations) -> Result<(), Failure> {
 }
 
 /// Shows all details of a build.
-async fn tell(
+async fn print_details(
     built: &Built,
     patch: Option<&Result<(), NotPatched>>,
     path: &Path,
@@ -139,7 +139,7 @@ async fn tell(
     };
     text += &format!("build      {} ({effect})\n", built.build_id);
     if let Some(changes) = &built.changes {
-        text += &tell_changes(changes);
+        text += &changes_text(changes);
     }
     text += &match patch {
         None => String::new(),
@@ -171,7 +171,7 @@ async fn tell(
 
 /// The changes of the build, one function or item on each line, with the reason if other code depends on a changed
 /// body.
-fn tell_changes(changes: &SourceChanges) -> String {
+fn changes_text(changes: &SourceChanges) -> String {
     let mut text = String::new();
     for ChangedFunction { name, file, bound } in &changes.functions {
         let bound = bound.map(|bound| format!(": {bound}")).unwrap_or_default();
@@ -200,7 +200,7 @@ fn link(arguments: &BuildArguments) -> Result<(), Failure> {
         traced(arguments, links)?
     };
     if arguments.verbose {
-        tell_links(arguments, &plugins_in(plugin_dir), &links)?;
+        print_links(arguments, &plugins_in(plugin_dir), &links)?;
     }
     if arguments.output.json {
         let prefix = links.live_prefix.as_ref();
@@ -249,7 +249,7 @@ fn open(arguments: &BuildArguments, dir: &Path) -> Result<PluginPackage, BuildEr
 }
 
 /// Shows all details of the linked plugins and of the crate.
-fn tell_links(
+fn print_links(
     arguments: &BuildArguments,
     plugins: &[PathBuf],
     links: &StaticLinks,
@@ -258,7 +258,7 @@ fn tell_links(
     for dir in plugins.iter().filter(|_| !arguments.clean) {
         let plugin = traced(arguments, open(arguments, dir))?;
         let prefix = prefix.map(|it| it.prefix.as_str());
-        tell_package(&plugin, &traced(arguments, plugin.declarations(prefix))?)?;
+        print_package(&plugin, &traced(arguments, plugin.declarations(prefix))?)?;
     }
     let mut text = String::new();
     if let Some(LivePrefix { prefix, config }) = prefix {

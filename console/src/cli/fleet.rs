@@ -209,7 +209,7 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
         // Making a key does not need a fleet.
         FleetCommand::Keys(KeysArguments { generate: Some(path), .. }) => {
             let (_, key) = SecretKey::generate(path)?;
-            return say(json, &json!({ "key": key }), || format!("{key}\n"));
+            return print_answer(json, &json!({ "key": key }), || format!("{key}\n"));
         }
         _ => {}
     }
@@ -258,7 +258,7 @@ fn name(place: &PlaceArguments, command: &FleetCommand, json: bool) -> Result<()
         _ => {}
     }
     let names = Names::read()?;
-    say(json, &names, || {
+    print_answer(json, &names, || {
         if names.fleets.is_empty() {
             return "no fleet has a name; `hotswap fleet name NAME --fleet DIR` gives one\n"
                 .to_owned();
@@ -313,7 +313,11 @@ pub(crate) struct Fleet {
     json: bool,
 }
 
-fn say(json: bool, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
+fn print_answer(
+    json: bool,
+    value: &impl Serialize,
+    words: impl FnOnce() -> String,
+) -> Result<(), Failure> {
     if json {
         return Ok(print_json(value)?);
     }
@@ -362,8 +366,8 @@ impl Fleet {
         })
     }
 
-    fn say(&self, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
-        say(self.json, value, words)
+    fn print(&self, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
+        print_answer(self.json, value, words)
     }
 
     fn keys(&self, arguments: &KeysArguments) -> Result<(), Failure> {
@@ -408,7 +412,7 @@ impl Fleet {
             "directors": directors,
             "retired": retired,
         });
-        self.say(&value, || {
+        self.print(&value, || {
             if keys.is_empty() {
                 return "no keys: releases are not signed, and everybody with write access decides what runs\n"
                     .to_owned();
@@ -455,7 +459,9 @@ impl Fleet {
         let Pushed { signed, needed, .. } = self.store.sign_release(release)?;
         self.audited("sign", Some(release), None)?;
         let value = json!({ "release": release, "signatures": signed, "needed": needed });
-        self.say(&value, || format!("{release} is signed by {signed} of {needed} required keys\n"))
+        self.print(&value, || {
+            format!("{release} is signed by {signed} of {needed} required keys\n")
+        })
     }
 
     fn push(&self, push: &PushArguments) -> Result<(), Failure> {
@@ -508,7 +514,7 @@ impl Fleet {
             needed: usize,
         }
         let answer = Answer { release: &release, new: is_new, signatures: signed, needed };
-        self.say(&answer, || format!("{}\n", release.id))
+        self.print(&answer, || format!("{}\n", release.id))
     }
 
     fn push_artifact(&self, path: &Path) -> Result<(String, Artifact), Failure> {
@@ -548,7 +554,7 @@ impl Fleet {
         };
         let mut lines: Vec<ReleaseLine> = self.store.releases()?.into_iter().map(line).collect();
         lines.sort_by_key(|line| line.pushed_at_ms);
-        self.say(&lines, || {
+        self.print(&lines, || {
             let rows = lines.iter().map(|line| {
                 [
                     line.id.to_string(),
@@ -564,7 +570,7 @@ impl Fleet {
     fn verify(&self, release: &Id) -> Result<(), Failure> {
         let keys = self.store.keys()?;
         let release = self.store.verify(release, keys.as_ref())?;
-        self.say(&release, || {
+        self.print(&release, || {
             let signed = match &keys {
                 None => "not signed".to_owned(),
                 Some(keys) if keys.threshold == 1 => "signed by a key of the fleet".to_owned(),
@@ -708,7 +714,7 @@ impl Fleet {
         let Some((rollout, status)) = watched.through_silence(turned)? else { return Ok(None) };
         let now = status.rollout_line();
         if watched.told.as_ref() != Some(&now) {
-            self.say(&status, || format!("{now}\n"))?;
+            self.print(&status, || format!("{now}\n"))?;
             watched.told = Some(now);
         }
         Ok(Some(rollout.map(|rollout| rollout.phase)))
@@ -720,7 +726,7 @@ impl Fleet {
 
     fn status(&self) -> Result<(), Failure> {
         let status = self.status_now()?;
-        self.say(&status, || status.in_words())
+        self.print(&status, || status.in_words())
     }
 
     async fn watch(&self) -> Result<(), Failure> {
@@ -729,7 +735,7 @@ impl Fleet {
             if let Some(status) = watched.through_silence(self.status_now())? {
                 let now = if self.json { status.facts()? } else { status.in_words() };
                 if watched.told.as_ref() != Some(&now) {
-                    self.say(&status, || format!("{now}\n"))?;
+                    self.print(&status, || format!("{now}\n"))?;
                     watched.told = Some(now);
                 }
             }
@@ -809,7 +815,7 @@ impl Fleet {
                  that do)"
             );
         }
-        self.say(&status, || status.in_words())
+        self.print(&status, || status.in_words())
     }
 
     pub(crate) fn pinned(&self, host: &Id, release: Option<Id>) -> Result<(), FleetError> {
@@ -853,7 +859,7 @@ impl Fleet {
 
     fn hosts(&self) -> Result<(), Failure> {
         let status = self.status_now()?;
-        self.say(&status.hosts, || status.hosts_in_words())
+        self.print(&status.hosts, || status.hosts_in_words())
     }
 
     fn audit(&self) -> Result<(), Failure> {
@@ -862,7 +868,7 @@ impl Fleet {
             let lines = format::counted(unreadable as u64, "line", "lines");
             writeln!(io::stderr(), "hotswap: {lines} of the audit cannot be read")?;
         }
-        self.say(&entries, || {
+        self.print(&entries, || {
             let text = |id: &Option<Id>| id.as_ref().map(Id::to_string).unwrap_or_default();
             let rows = entries.iter().map(|entry| {
                 [

@@ -196,7 +196,7 @@ impl App {
                     self.repaint_at = None;
                     Input::WrittenOver(self.screen.others())
                 }
-                told = self.files.told() => Input::Told(told),
+                result = self.files.next_result() => Input::FileResult(result),
                 Some(news) = next_news(&mut self.fleet) => Input::Fleet(Box::new(news)),
                 event = events.recv() => match event {
                     Some(event) => Input::Session(Box::new(event)),
@@ -232,7 +232,7 @@ impl App {
                     }
                 }
                 Effect::Fleet(order) => {
-                    if !self.fleet.as_ref().is_some_and(|fleet| fleet.ask(order)) {
+                    if !self.fleet.as_ref().is_some_and(|fleet| fleet.send(order)) {
                         self.state.complain("the fleet is busy; try again");
                     }
                 }
@@ -310,7 +310,7 @@ impl App {
         self.keyboard = Some(Keyboard::read());
         let taken = self.screen.take_again();
         self.is_back(taken);
-        self.pending.extend(outcome.err().map(|problem| Input::Told(Err(problem))));
+        self.pending.extend(outcome.err().map(|problem| Input::FileResult(Err(problem))));
     }
 
     /// Continues after another program had the terminal, which may have been resized meanwhile.
@@ -322,7 +322,7 @@ impl App {
     }
 
     fn write(&mut self, work: Work) {
-        if !self.files.ask(work) {
+        if !self.files.send(work) {
             self.state.complain("the disk is too slow: something was not written");
         }
     }

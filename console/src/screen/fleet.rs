@@ -45,17 +45,17 @@ impl Desk {
     /// Starts the thread. It ends when this is dropped.
     pub fn start(place: PlaceArguments) -> Self {
         let (wake, woken) = sync_channel(QUEUE);
-        let (tell, news) = mpsc::channel(QUEUE);
+        let (sender, news) = mpsc::channel(QUEUE);
         let (runtime, waker) = (Handle::current(), wake.clone());
         tokio::task::spawn_blocking(move || {
-            let mut looker = Looker { place, tell, waker, runtime, fleet: None, last: None };
-            looker.run(&woken);
+            let mut reader = Reader { place, sender, waker, runtime, fleet: None, last: None };
+            reader.run(&woken);
         });
         Self { wake, news }
     }
 
     /// Sends an order; false if the queue is full.
-    pub fn ask(&self, order: FleetOrder) -> bool {
+    pub fn send(&self, order: FleetOrder) -> bool {
         self.wake.try_send(Wake::Order(order)).is_ok()
     }
 }
@@ -65,9 +65,9 @@ pub(super) async fn next_news(desk: &mut Option<Desk>) -> Option<FleetNews> {
     desk.as_mut()?.news.recv().await
 }
 
-struct Looker {
+struct Reader {
     place: PlaceArguments,
-    tell: mpsc::Sender<FleetNews>,
+    sender: mpsc::Sender<FleetNews>,
     waker: SyncSender<Wake>,
     runtime: Handle,
     fleet: Option<Reached>,
@@ -81,10 +81,10 @@ struct Reached {
     _files: Option<RecommendedWatcher>,
 }
 
-impl Looker {
+impl Reader {
     fn run(&mut self, woken: &Receiver<Wake>) {
         loop {
-            let looked = self.look();
+            let looked = self.read();
             let is_active = looked.as_ref().is_ok_and(|seen| {
                 seen.rollout.as_ref().is_some_and(|rollout| !rollout.phase.is_over())
             });
@@ -99,7 +99,7 @@ impl Looker {
                     Err(trouble) => FleetNews::Trouble(trouble),
                 };
                 self.last = Some(looked);
-                if self.tell.blocking_send(news).is_err() {
+                if self.sender.blocking_send(news).is_err() {
                     return;
                 }
             }
@@ -119,18 +119,18 @@ impl Looker {
                 Ok(Wake::Changed) => until = until.min(began + LEAST_PAUSE),
                 Ok(Wake::Order(order)) => {
                     let news = self.obey(order);
-                    if self.tell.blocking_send(news).is_err() {
+                    if self.sender.blocking_send(news).is_err() {
                         return false;
                     }
                     return true;
                 }
-                Err(RecvTimeoutError::Timeout) => return !self.tell.is_closed(),
+                Err(RecvTimeoutError::Timeout) => return !self.sender.is_closed(),
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
     }
 
-    fn look(&mut self) -> Result<Seen, FleetError> {
+    fn read(&mut self) -> Result<Seen, FleetError> {
         let reached = match self.fleet.take() {
             Some(reached) => reached,
             None => self.reach()?,
@@ -153,8 +153,8 @@ impl Looker {
         let waker = self.waker.clone();
         // A full queue can be ignored: its entries wake the thread, and the state is read regularly anyway.
         let wake = move || drop(waker.try_send(Wake::Changed));
-        let told = wake.clone();
-        fleet.store.watch(&fleet.channel, Box::new(move |_| told()))?;
+        let on_change = wake.clone();
+        fleet.store.watch(&fleet.channel, Box::new(move |_| on_change()))?;
         let files = Fleet::directory(&self.place).and_then(|dir| watch_files(&dir, wake));
         Ok(Reached { fleet, _files: files })
     }

@@ -192,9 +192,9 @@ pub fn look() -> Look {
 
 /// Makes a panic give the terminal back before its message is printed.
 pub fn restore_on_panic() {
-    let tell = std::panic::take_hook();
+    let earlier_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         restore();
-        tell(panic);
+        earlier_hook(panic);
     }));
 }

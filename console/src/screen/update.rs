@@ -63,7 +63,7 @@ pub enum Input {
     /// The host wrote these lines.
     Logs(Vec<LogLine>),
     /// A file was written, or could not be; a sentence for people.
-    Told(Result<String, String>),
+    FileResult(Result<String, String>),
     /// Nothing else has to be done, and the log's filter still has to check lines.
     Scan,
     /// Time has passed while a job or a call runs, or a notice waits.
@@ -127,9 +127,9 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
     state.now_ms = event.at_ms;
     state.is_answering = matches!(event.input, Input::Key(_) | Input::Mouse(_) | Input::Paste(_));
     let has_ended = end_notice(state, &event.input);
-    let looked_at = functions_looked_at(state);
+    let in_front = functions_in_front(state);
     let effects = happen(state, event);
-    if let Some(plugin) = looked_at.filter(|it| functions_looked_at(state).as_ref() != Some(it)) {
+    if let Some(plugin) = in_front.filter(|it| functions_in_front(state).as_ref() != Some(it)) {
         state.plugins.see(&plugin);
     }
     let has_new_minute = uptime_minutes(state) != uptime_before;
@@ -157,7 +157,7 @@ fn end_notice(state: &mut State, input: &Input) -> bool {
 }
 
 /// The plugin whose functions somebody is looking at, because they have the keyboard.
-fn functions_looked_at(state: &State) -> Option<String> {
+fn functions_in_front(state: &State) -> Option<String> {
     let is_there = state.tab == Tab::Functions && state.focus == Panel::Tabs;
     let row = state.plugins.selected().filter(|_| is_there)?;
     Some(row.plugin.name.clone())
@@ -181,7 +181,7 @@ fn happen(state: &mut State, event: Event) -> Vec<Effect> {
         }
         Input::Session(event) => session::happened(state, *event),
         Input::Fleet(news) => {
-            fleet::told(state, *news);
+            fleet::handle_news(state, *news);
             vec![Effect::Draw]
         }
         Input::Logs(lines) => {
@@ -198,7 +198,7 @@ fn happen(state: &mut State, event: Event) -> Vec<Effect> {
             state.logs.scan();
             vec![Effect::Draw]
         }
-        Input::Told(outcome) => {
+        Input::FileResult(outcome) => {
             match outcome {
                 Ok(text) => state.say(text),
                 Err(text) => state.complain(text),
@@ -255,7 +255,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Focus(panel) => state.focus = panel,
         Action::NextTab => return show_tab(state, state.tab.beside(&state.tabs(), true)),
         Action::PreviousTab => return show_tab(state, state.tab.beside(&state.tabs(), false)),
-        Action::Show(Tab::Fleet) if !state.fleet.is_known() => fleet::say_how(state),
+        Action::Show(Tab::Fleet) if !state.fleet.is_known() => fleet::note_how_to_start(state),
         Action::Fleet(action) => return fleet::act(state, action),
         Action::Show(tab) => {
             state.focus = Panel::Tabs;

@@ -34,33 +34,33 @@ pub enum Work {
 /// The connection to the thread: takes works, and delivers their results.
 pub struct Files {
     work: mpsc::Sender<Work>,
-    told: mpsc::Receiver<Result<String, String>>,
+    results: mpsc::Receiver<Result<String, String>>,
 }
 
 impl Files {
     /// Starts the thread. It ends when this is dropped.
     pub fn start() -> Self {
         let (work, mut waiting) = mpsc::channel(QUEUE);
-        let (tell, told) = mpsc::channel(QUEUE);
+        let (sender, results) = mpsc::channel(QUEUE);
         tokio::task::spawn_blocking(move || {
             while let Some(work) = waiting.blocking_recv() {
                 if let Some(outcome) = perform(work) {
                     // An error means that nobody listens any more.
-                    let _ = tell.blocking_send(outcome);
+                    let _ = sender.blocking_send(outcome);
                 }
             }
         });
-        Self { work, told }
+        Self { work, results }
     }
 
     /// Sends a work; false if the queue is full.
-    pub fn ask(&self, work: Work) -> bool {
+    pub fn send(&self, work: Work) -> bool {
         self.work.try_send(work).is_ok()
     }
 
     /// The next result that a person should see.
-    pub async fn told(&mut self) -> Result<String, String> {
-        match self.told.recv().await {
+    pub async fn next_result(&mut self) -> Result<String, String> {
+        match self.results.recv().await {
             Some(outcome) => outcome,
             None => std::future::pending().await,
         }

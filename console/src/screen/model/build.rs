@@ -131,7 +131,7 @@ impl Builds {
     }
 
     /// Adds a line about the build of a package that cargo did not write.
-    pub fn told(&mut self, package: &str, text: &str) {
+    pub fn push_note(&mut self, package: &str, text: &str) {
         self.show_heading(|job| job.plugin().is_some_and(|plugin| plugin == package));
         self.push(text, LineSort::Plain, None);
     }

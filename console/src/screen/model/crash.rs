@@ -57,7 +57,7 @@ struct Served {
 
 impl Serving {
     /// Takes the versions that serve now.
-    pub fn seen(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
+    pub fn record_snapshot(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
         let now: Vec<Served> = plugins.iter().filter_map(served).collect();
         if self.now == now {
             return;

@@ -145,7 +145,7 @@ pub struct Life {
     /// microseconds from the moment when that code began to serve.
     pub first_call_us: Option<(Option<u32>, u64)>,
     /// The end that the log has already reported.
-    told_end: Option<VersionState>,
+    reported_end: Option<VersionState>,
 }
 
 impl Reload {
@@ -554,7 +554,7 @@ impl Timeline {
                     stages: vec![(at_ms, state)],
                     detail: detail.to_owned(),
                     first_call_us: None,
-                    told_end: None,
+                    reported_end: None,
                 });
                 if self.lives.len() > LIVES_KEPT {
                     self.lives.pop_front();
@@ -564,9 +564,9 @@ impl Timeline {
     }
 
     /// Returns whether the log has not yet reported this end of the version, and marks it as reported.
-    pub fn tells_end(&mut self, plugin: &str, version: u32, state: VersionState) -> bool {
+    pub fn is_new_end(&mut self, plugin: &str, version: u32, state: VersionState) -> bool {
         let life = self.life_mut(plugin, version);
-        life.is_none_or(|life| life.told_end.replace(state) != Some(state))
+        life.is_none_or(|life| life.reported_end.replace(state) != Some(state))
     }
 
     fn life_mut(&mut self, plugin: &str, version: u32) -> Option<&mut Life> {
@@ -574,7 +574,7 @@ impl Timeline {
     }
 
     /// Adds versions that are older than the console, and states that it missed.
-    pub fn seen(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
+    pub fn record_snapshot(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
         for plugin in plugins {
             let active = plugin.active();
             if let Some(active) = active {

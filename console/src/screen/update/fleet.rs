@@ -12,7 +12,7 @@ use crate::screen::model::fleet::{
 use crate::screen::model::overlay::Overlay;
 
 /// Takes news of the fleet.
-pub(super) fn told(state: &mut State, news: FleetNews) {
+pub(super) fn handle_news(state: &mut State, news: FleetNews) {
     match news {
         FleetNews::Seen(seen) => {
             let phase = |state: &State| state.fleet.seen()?.rollout.as_ref().map(|it| it.phase);
@@ -44,7 +44,7 @@ pub(super) fn told(state: &mut State, news: FleetNews) {
 }
 
 /// Reports how to start a console that knows a fleet.
-pub(super) fn say_how(state: &mut State) {
+pub(super) fn note_how_to_start(state: &mut State) {
     let text = "no fleet is known: start the console with `--fleet DIR`, `--store nats://HOST:PORT` or HOTSWAP_FLEET";
     state.note(text);
 }
@@ -52,7 +52,7 @@ pub(super) fn say_how(state: &mut State) {
 /// Carries out an action on the fleet.
 pub(super) fn act(state: &mut State, action: FleetAction) -> Vec<Effect> {
     if !state.fleet.is_known() {
-        say_how(state);
+        note_how_to_start(state);
         return Vec::new();
     }
     if !state.fleet.can(action, state.now_ms) {

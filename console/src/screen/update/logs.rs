@@ -46,11 +46,11 @@ pub(super) fn act(state: &mut State, action: &Action) -> Vec<Effect> {
         Action::ToggleWrap => state.logs.wrap = !state.logs.wrap,
         Action::Mark => {
             let marked = state.logs.toggle_mark();
-            say_unless(marked, state, "no line to mark");
+            note_unless(marked, state, "no line to mark");
         }
         Action::NextMark => {
             let found = state.logs.go_to_mark(page);
-            say_unless(found, state, "no line is marked");
+            note_unless(found, state, "no line is marked");
         }
         Action::Select => state.logs.toggle_selection(page),
         Action::CopyLine => return copy_selection(state),
@@ -95,10 +95,10 @@ fn go_to_error(state: &mut State, forward: bool, page: usize) {
     } else {
         state.builds.go_to_error(forward)
     };
-    say_unless(found, state, if forward { "no later error" } else { "no earlier error" });
+    note_unless(found, state, if forward { "no later error" } else { "no earlier error" });
 }
 
-fn say_unless(done: bool, state: &mut State, text: &str) {
+fn note_unless(done: bool, state: &mut State, text: &str) {
     if !done {
         state.note(text);
     }

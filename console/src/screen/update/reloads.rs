@@ -28,7 +28,7 @@ pub(super) fn happened(state: &mut State, event: Event) {
             let is_end =
                 matches!(entered, VersionState::Freed | VersionState::Kept | VersionState::Failed);
             // A failed load causes this event twice: when it fails, and when its versions are freed.
-            if is_end && state.timeline.tells_end(&plugin, version, entered) {
+            if is_end && state.timeline.is_new_end(&plugin, version, entered) {
                 state.logs.push_marker(at_ms, format!("{plugin} v{version}  {detail}"));
             }
         }
@@ -69,7 +69,7 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     let summary = changes.join(", ");
     let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);
     let (verb, then) = match (&report.rolled_back, first) {
-        (Some(_), _) => ("rolled back", lets_go(state)),
+        (Some(_), _) => ("rolled back", release_hint(state)),
         (None, true) => ("loaded", String::new()),
         (None, false) => ("reloaded", String::new()),
     };
@@ -92,7 +92,7 @@ fn left_alone(state: &State, report: &ReloadReport) -> Vec<String> {
         .map(|plugin| {
             let to = state.plugins.rolled_back_to(&plugin.name);
             let to = to.map_or_else(String::new, |version| format!(" to v{version}'s build"));
-            format!("{} stays rolled back{to}{}", plugin.name, lets_go(state))
+            format!("{} stays rolled back{to}{}", plugin.name, release_hint(state))
         })
         .collect();
     let not_reloadable = names(Outcome::NotReloadable);
@@ -103,7 +103,7 @@ fn left_alone(state: &State, report: &ReloadReport) -> Vec<String> {
 }
 
 /// `, L lets go`: the hint after a rollback.
-fn lets_go(state: &State) -> String {
+fn release_hint(state: &State) -> String {
     format!(", {} lets go", state.key_of(&Action::LET_GO))
 }
 

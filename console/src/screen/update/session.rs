@@ -65,10 +65,10 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.plugins.built(&plugin, functions, is_served);
             let all = format::source_changes(&changes, MOST_CHANGES_IN_TAB);
             if !all.is_empty() {
-                state.builds.told(&plugin, &format!("changed: {all}"));
+                state.builds.push_note(&plugin, &format!("changed: {all}"));
             }
             if let Some(patch) = format::patchable(patchable, not_patched.as_deref()) {
-                state.builds.told(&plugin, &patch);
+                state.builds.push_note(&plugin, &patch);
             }
             state.disk.built(&plugin, &build_id, warnings);
             state.timeline.built(&plugin, &build_id);
@@ -363,7 +363,7 @@ fn job_started(state: &mut State, job: Job) {
 }
 
 /// Removes the job that ended; parallel ones go on.
-fn take_away(state: &mut State, job: &Job) {
+fn remove_job(state: &mut State, job: &Job) {
     let Some(running) = &mut state.job else { return };
     if running.jobs.first() == Some(job) {
         running.progress = None;
@@ -375,7 +375,7 @@ fn take_away(state: &mut State, job: &Job) {
 }
 
 fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u64) {
-    take_away(state, job);
+    remove_job(state, job);
     let elapsed = format::microseconds(elapsed_ms * 1000);
     if let Job::BuildPlugin(package) = job {
         match outcome {
@@ -462,7 +462,7 @@ fn host_exited(
 }
 
 fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
-    let mut effects = look_at_live_tables(state);
+    let mut effects = request_live_tables(state);
     let generation_changed = state.host.generation != snapshot.generation;
     // The Vault of each generation is fetched once, so that there is one to compare with.
     let is_outdated = state.shows(Tab::Vault) && state.vault.is_outdated(snapshot.vault_changes);
@@ -478,8 +478,8 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     }
     let pins = state.pins.take_back(&snapshot.plugins).into_iter();
     effects.extend(pins.map(|pin| Effect::Order(Order::Operate(Operation::Pin(pin)))));
-    state.timeline.seen(state.now_ms, &snapshot.plugins);
-    state.serving.seen(state.now_ms, &snapshot.plugins);
+    state.timeline.record_snapshot(state.now_ms, &snapshot.plugins);
+    state.serving.record_snapshot(state.now_ms, &snapshot.plugins);
     let function = selected_function(state);
     if state.plugins.update(state.now_ms, snapshot.plugins) || generation_changed {
         effects.push(Effect::Draw);
@@ -489,7 +489,7 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
 }
 
 fn take_same_snapshot(state: &mut State) -> Vec<Effect> {
-    let mut effects = look_at_live_tables(state);
+    let mut effects = request_live_tables(state);
     if state.plugins.sample(state.now_ms) {
         effects.push(Effect::Draw);
     }
@@ -497,9 +497,9 @@ fn take_same_snapshot(state: &mut State) -> Vec<Effect> {
 }
 
 /// Fetches the live tables if they are in sight. The engine's state does not say whether they changed.
-fn look_at_live_tables(state: &State) -> Vec<Effect> {
-    let look = state.shows(Tab::Live).then(|| Effect::Order(Order::Operate(Operation::Live)));
-    look.into_iter().collect()
+fn request_live_tables(state: &State) -> Vec<Effect> {
+    let request = state.shows(Tab::Live).then(|| Effect::Order(Order::Operate(Operation::Live)));
+    request.into_iter().collect()
 }
 
 fn selected_function(state: &State) -> Option<String> {
