@@ -59,7 +59,7 @@ fn main() {
     for times in [&mut p50, &mut p99, &mut worst] {
         times.sort_unstable();
     }
-    println!("one write until all have told that they run it, {ROUNDS} rounds:");
+    println!("one write until all have reported that they run it, {ROUNDS} rounds:");
     println!(
         "  p50 {:.0?}, p99 {:.0?} in the median round; the last host {:.0?} in the worst",
         p50[ROUNDS / 2],
@@ -81,7 +81,7 @@ fn main() {
     let away = Duration::from_secs(3);
     let times = many.lose_server(away);
     println!(
-        "the server killed, and back after {away:?}: all have told anew {:.2?} after its start",
+        "the server killed, and back after {away:?}: all have reported anew {:.2?} after its start",
         times.worst()
     );
     tell("  each", &times);

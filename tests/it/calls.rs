@@ -156,7 +156,7 @@ fn the_first_failure_of_a_version_is_an_event() {
     explode();
     explode();
     host.engine.invoke::<()>("echo", "fail", args![]).unwrap_err();
-    let told: Vec<_> = events
+    let reported: Vec<_> = events
         .try_iter()
         .filter_map(|event| match event {
             Event::FirstFailure { plugin, version, failure, .. } => {
@@ -165,7 +165,7 @@ fn the_first_failure_of_a_version_is_an_event() {
             _ => None,
         })
         .collect();
-    assert_eq!(told, [("echo".to_owned(), 1, "explode".to_owned())]);
+    assert_eq!(reported, [("echo".to_owned(), 1, "explode".to_owned())]);
 }
 
 #[test]
@@ -275,8 +275,8 @@ fn an_error_in_one_plugin_is_logged_and_the_others_still_run() {
         // The value has another type than the plugin expects, so that one of the two plugins fails.
         host.engine.vault().data_bag().set("count", String::new()).unwrap();
         let answers = host.engine.current().invoke_each_backward("count", args![]);
-        let told = answers.iter().map(|(name, answer)| format!("{name}: {}", answer.is_ok()));
-        assert_eq!(told.collect::<Vec<_>>(), ["shares: false", "by-hand: true"]);
+        let reported = answers.iter().map(|(name, answer)| format!("{name}: {}", answer.is_ok()));
+        assert_eq!(reported.collect::<Vec<_>>(), ["shares: false", "by-hand: true"]);
         let logged = errors.0.lock().unwrap().join("\n");
         insta::assert_snapshot!(logged, @"shares v1: count: `count` of host has another type: found `alloc::string::String`, expected `u64`");
     });

@@ -75,10 +75,10 @@ fn a_type_that_differs_between_profiles_is_reported() {
     host.plugins.write("shapes", &plugin);
     let refused = host.refused_reload();
     let is_told = if other { "is unexpected" } else { "is missing" };
-    let told = format!(
+    let reported = format!(
         "`types::Checked` differs: `checks: alloc::vec::Vec<alloc::string::String>` {is_told}"
     );
-    assert!(refused.contains(&told), "{refused}");
+    assert!(refused.contains(&reported), "{refused}");
 }
 
 #[test]

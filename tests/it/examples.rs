@@ -79,9 +79,9 @@ fn hello_calls_a_plugin_that_is_replaced_by_enter_and_by_a_signal() {
     hello.process.wait_for_text("Goodbye");
     let said = hello.end();
     // The order of heartbeats and of the ends of versions is not fixed.
-    let told = said.lines().filter(|line| !line.contains("DEBUG") && !line.contains("INFO"));
-    let told: Vec<_> = told.map(|line| line.split(" (kill").next().unwrap()).collect();
-    assert_snapshot!(told.join("\n"), @"
+    let reported = said.lines().filter(|line| !line.contains("DEBUG") && !line.contains("INFO"));
+    let reported: Vec<_> = reported.map(|line| line.split(" (kill").next().unwrap()).collect();
+    assert_snapshot!(reported.join("\n"), @"
     callback: from generation 0 to 1, with 0 greetings
     world: added
     Hello, Ada! Hello, Ada!

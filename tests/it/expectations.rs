@@ -170,20 +170,20 @@ fn a_plan_lists_the_expectations_of_the_host() {
     let numbers = host.engine.live_funcs::<fn() -> u32>();
     numbers.call("revision", ()).unwrap_err();
     host.engine.plugin("gives").unwrap().export::<dyn Alpha>().unwrap();
-    let told = || -> Vec<String> {
+    let reported = || -> Vec<String> {
         let expected = host.engine.plan(false).unwrap().host_expects;
         expected
             .into_iter()
             .map(|it| format!("{:?} {}: {}", it.item, it.name, it.expected))
             .collect()
     };
-    let all = told();
+    let all = reported();
     assert_snapshot!(all.join("\n"), @r"
     Function add: fn(i32, i32) -> i32
     Export sample_api::Alpha: fn one() -> u32
     ");
     drop(add);
-    assert_eq!(told(), all, "a call by name does not keep a handle, so it expects nothing");
+    assert_eq!(reported(), all, "a call by name does not keep a handle, so it expects nothing");
 }
 
 /// An object that the host registers.

@@ -153,9 +153,9 @@ fn a_host_reports_whether_it_accepts_a_release_and_its_health() {
     assert_eq!(offered("r2"), json!({"answer": "now"}));
 
     let snapshot = client.ask(3, "snapshot", json!(null));
-    let told = &snapshot["result"]["host"];
-    assert_eq!(told["labels"], json!({"region": "eu"}));
-    assert_eq!(told["health"], json!({"is_well": false, "reason": "no players"}));
+    let reported = &snapshot["result"]["host"];
+    assert_eq!(reported["labels"], json!({"region": "eu"}));
+    assert_eq!(reported["health"], json!({"is_well": false, "reason": "no players"}));
     plays.store(true, Ordering::Relaxed);
     assert_eq!(host.engine.snapshot().host.health, Some(HostHealth::well()));
     // A host without a callback accepts every release.

@@ -50,9 +50,12 @@ fn a_version_that_panics_repeatedly_is_rolled_back_and_held() {
     host.engine.invoke::<()>("echo", "fail", &[]).unwrap_err();
     assert_eq!(revision(&host), 2, "errors are not panics");
     explode(&host, 1);
-    let told = trip(&events);
-    assert_eq!((told.plugin.as_str(), told.version, told.back_to), ("echo", 2, Some(1)));
-    assert_eq!((told.failures, told.within_ms), (3, 3_600_000));
+    let reported = trip(&events);
+    assert_eq!(
+        (reported.plugin.as_str(), reported.version, reported.back_to),
+        ("echo", 2, Some(1))
+    );
+    assert_eq!((reported.failures, reported.within_ms), (3, 3_600_000));
     host.wait_for("echo", 3, VersionState::Active);
     assert_eq!(revision(&host), 1);
     assert_snapshot!(host.reload(), @"echo: held");

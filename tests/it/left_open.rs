@@ -170,8 +170,8 @@ fn the_hosts_signal_handler_is_restored_when_the_version_ends() {
         println!("done");
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
-    let told = "the plugin handles SIGWINCH in place of the host until it ends";
-    assert_eq!(end.output.matches(told).count(), 2, "{}", end.output);
+    let reported = "the plugin handles SIGWINCH in place of the host until it ends";
+    assert_eq!(end.output.matches(reported).count(), 2, "{}", end.output);
 }
 
 #[test]

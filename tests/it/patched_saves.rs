@@ -290,13 +290,13 @@ impl HeldUp {
     }
 
     /// Saves another greeting, which is served while the linker waits.
-    fn serve_early(&mut self, generation: u64) {
-        self.save_another(generation);
-        assert!(self.said().starts_with("good morning Ada"), "{}", self.said());
+    fn serve_an_early_patch(&mut self, generation: u64) {
+        self.save_and_expect_patch(generation);
+        assert!(self.greeting().starts_with("good morning Ada"), "{}", self.greeting());
         assert_eq!(self.serving()["is_early"], true);
     }
 
-    fn save_another(&mut self, generation: u64) {
+    fn save_and_expect_patch(&mut self, generation: u64) {
         self.project.write("linker/wait", "");
         self.project.edit("one/src/lib.rs", "hello {name}", "good morning {name}");
         let patched = reload(&mut self.run, generation, "one");
@@ -314,11 +314,11 @@ impl HeldUp {
         }
     }
 
-    fn let_link(&self) {
+    fn let_linker_continue(&self) {
         fs::remove_file(self.project.root().join("linker/wait")).unwrap();
     }
 
-    fn said(&self) -> String {
+    fn greeting(&self) -> String {
         greeting(&self.project)
     }
 
@@ -328,11 +328,11 @@ impl HeldUp {
     }
 
     /// The version as it was loaded serves again, with its state.
-    fn is_back(&mut self, generation: u64) {
+    fn expect_base(&mut self, generation: u64) {
         let back = reload(&mut self.run, generation, "one");
         assert_eq!((&back["outcome"], &back["version"]), (&"patched".into(), &1.into()));
         assert_eq!(back["patch"], Value::Null);
-        assert!(self.said().starts_with("hello Ada"), "{}", self.said());
+        assert!(self.greeting().starts_with("hello Ada"), "{}", self.greeting());
         assert_ne!(self.serving()["is_early"], true);
     }
 }
@@ -340,18 +340,18 @@ impl HeldUp {
 #[test]
 fn code_that_serves_before_it_is_linked_is_taken_back_if_the_link_fails() {
     let mut held_up = HeldUp::start();
-    held_up.serve_early(2);
+    held_up.serve_an_early_patch(2);
     held_up.project.write("linker/fail", "");
-    held_up.let_link();
+    held_up.let_linker_continue();
     let dropped = held_up.run.wait_for_event("early_dropped", |_| true);
     assert_eq!(dropped["plugin"], "one");
-    held_up.is_back(3);
+    held_up.expect_base(3);
     // The code of the next save is also served early, and stays.
     fs::remove_file(held_up.project.root().join("linker/fail")).unwrap();
     held_up.project.edit("one/src/lib.rs", "good morning", "good evening");
     assert!(reload(&mut held_up.run, 4, "one")["patch"].is_u64());
     held_up.run.wait_for_event("built", |it| it["is_served"] == true);
-    assert!(held_up.said().starts_with("good evening Ada"));
+    assert!(held_up.greeting().starts_with("good evening Ada"));
     assert_ne!(held_up.serving()["is_early"], true);
 }
 
@@ -359,29 +359,29 @@ fn code_that_serves_before_it_is_linked_is_taken_back_if_the_link_fails() {
 fn code_that_serves_before_it_is_linked_is_taken_back_if_the_edit_is_undone() {
     let mut held_up = HeldUp::start();
     // The build that is being linked is cancelled, unless it has almost ended.
-    held_up.save_another(2);
+    held_up.save_and_expect_patch(2);
     let first = held_up.run.wait_for_event("sources_changed", |_| true);
     held_up.project.write("one/src/lib.rs", COUNTER);
     let is_next = |it: &Value| it["saved_at_ms"] != first["saved_at_ms"];
     held_up.run.wait_for_event("sources_changed", is_next);
-    held_up.let_link();
-    held_up.is_back(3);
+    held_up.let_linker_continue();
+    held_up.expect_base(3);
 }
 
 #[test]
 fn a_rollback_while_the_linker_runs_stays() {
     let mut held_up = HeldUp::start();
-    held_up.serve_early(2);
+    held_up.serve_an_early_patch(2);
     held_up.project.place().json(&["rollback", "one"]);
-    held_up.is_back(3);
-    held_up.let_link();
+    held_up.expect_base(3);
+    held_up.let_linker_continue();
     let built = held_up
         .run
         .wait_for_event("built", |it| it["effect"] == "new_code" && it["patchable"] == true);
     assert_ne!(built["is_served"], true);
     let is_held = |it: &Value| it["report"]["plugins"][0]["outcome"] == "held";
     held_up.run.wait_for_event("reload_finished", is_held);
-    assert!(held_up.said().starts_with("hello Ada"));
+    assert!(held_up.greeting().starts_with("hello Ada"));
     // After a request for the newest build, it serves.
     held_up.project.place().json(&["reload", "--latest"]);
     assert!(reload(&mut held_up.run, 4, "one")["patch"].is_u64());
@@ -391,14 +391,14 @@ fn a_rollback_while_the_linker_runs_stays() {
 #[test]
 fn a_host_that_is_killed_while_the_linker_runs_comes_back_with_the_newest_build() {
     let mut held_up = HeldUp::start();
-    held_up.serve_early(2);
+    held_up.serve_an_early_patch(2);
     let connected = held_up.run.wait_for_event("connected", |_| true);
     let pid = i32::try_from(connected["host"]["pid"].as_i64().unwrap()).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     held_up.run.wait_for_event("ended", |_| true);
-    held_up.let_link();
+    held_up.let_linker_continue();
     held_up.run = HeldUp::run(&held_up.project, REVIEW, "off");
-    assert_eq!(held_up.said(), "good morning Ada 1 1 1");
+    assert_eq!(held_up.greeting(), "good morning Ada 1 1 1");
     assert_eq!(
         (&held_up.serving()["version"], &held_up.serving()["patch"]),
         (&1.into(), &Value::Null)
@@ -594,7 +594,7 @@ fn a_save_does_not_wait_for_the_linker_of_a_review() {
     // The save would wait for ever if it had to wait for the review, which is still linking.
     held_up.project.edit("one/src/lib.rs", "hallo {name}", "good morning {name}");
     assert!(reload(&mut held_up.run, 3, "one")["patch"].is_u64());
-    assert!(held_up.said().starts_with("good morning Ada"));
-    held_up.let_link();
+    assert!(held_up.greeting().starts_with("good morning Ada"));
+    held_up.let_linker_continue();
     held_up.run.wait_for_event("built", |it| it["is_served"] == true && it["plugin"] == "one");
 }

@@ -42,14 +42,14 @@ impl Host {
     }
 
     /// Loads a patch whose artifact is not linked yet.
-    fn bring(&self, plugin: &str, early: &Patch) -> Result<ReloadReport, EngineError> {
+    fn load_early(&self, plugin: &str, early: &Patch) -> Result<ReloadReport, EngineError> {
         let patch = self.plugins.path().join(".early");
         fs::write(&patch, early.to_bytes().unwrap()).unwrap();
         let plugin = plugin.into();
         self.engine.patch(PatchParams { plugin, patch, build_phases: Vec::new() })
     }
 
-    fn ask(&self, plugin: &str, function: &str) -> u32 {
+    fn number(&self, plugin: &str, function: &str) -> u32 {
         self.engine.invoke(plugin, function, &[]).unwrap()
     }
 
@@ -61,7 +61,7 @@ impl Host {
 }
 
 /// The patch as it is before its artifact is linked.
-fn early(linked: &Patch) -> Patch {
+fn unlinked(linked: &Patch) -> Patch {
     let mut early = linked.clone();
     early.header.build = early.code_id();
     early
@@ -75,8 +75,8 @@ fn outcome(report: &ReloadReport, plugin: &str) -> PluginOutcome {
 fn a_patch_changes_the_code_of_the_serving_version_and_keeps_its_state() {
     let host = Host::with(&["statics"]);
     let count = host.engine.func::<fn() -> u32>("statics", "count").unwrap();
-    assert_eq!((count.call().unwrap(), host.ask("statics", "count")), (1, 2));
-    let visits = host.ask("statics", "visit");
+    assert_eq!((count.call().unwrap(), host.number("statics", "count")), (1, 2));
+    let visits = host.number("statics", "visit");
     let (held, plugin) = (host.engine.current(), host.engine.plugin("statics").unwrap());
 
     host.install_patch("statics", 2, &[("count", "visit")]);
@@ -95,8 +95,8 @@ fn a_patch_changes_the_code_of_the_serving_version_and_keeps_its_state() {
 
     // Calls by type, by name, and through a handle.
     assert_eq!(count.call().unwrap(), visits + 1);
-    assert_eq!(host.ask("statics", "count"), visits + 2);
-    assert_eq!(host.ask("statics", "visit"), visits + 3);
+    assert_eq!(host.number("statics", "count"), visits + 2);
+    assert_eq!(host.number("statics", "visit"), visits + 3);
     let new = host.engine.plugin("statics@1").unwrap();
     assert_eq!(new.invoke::<u32>("count", args![]).unwrap(), visits + 4);
     assert_snapshot!(format!("{new:?}"), @"LoadedPlugin(statics v1+1)");
@@ -110,23 +110,23 @@ fn a_patch_changes_the_code_of_the_serving_version_and_keeps_its_state() {
     // The edit is undone.
     host.plugins.install("statics", 1);
     assert_snapshot!(host.reload(), @"statics: patched (v1)");
-    assert_eq!((count.call().unwrap(), host.ask("statics", "count")), (5, 6));
+    assert_eq!((count.call().unwrap(), host.number("statics", "count")), (5, 6));
     assert_eq!(host.serving("statics"), (1, None));
 }
 
 #[test]
 fn a_patch_serves_before_its_artifact_is_linked() {
     let host = Host::with(&["statics"]);
-    assert_eq!(host.ask("statics", "count"), 1);
+    assert_eq!(host.number("statics", "count"), 1);
     let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
-    let early = early(&linked);
-    let bring = |patch: &Patch| host.bring("Statics", patch);
-    let visits = host.ask("statics", "visit");
-    assert_snapshot!(bring(&early).unwrap(), @"statics: patched (v1+1)");
-    assert_eq!(host.ask("statics", "count"), visits + 1);
+    let early = unlinked(&linked);
+    let load_early = |patch: &Patch| host.load_early("Statics", patch);
+    let visits = host.number("statics", "visit");
+    assert_snapshot!(load_early(&early).unwrap(), @"statics: patched (v1+1)");
+    assert_eq!(host.number("statics", "count"), visits + 1);
     let info = || host.info("statics", 1).unwrap();
     assert_eq!((info().is_early, info().build_id), (true, early.code_id().to_string()));
-    assert!(bring(&early).unwrap_err().to_string().contains("has this code already"));
+    assert!(load_early(&early).unwrap_err().to_string().contains("has this code already"));
 
     // When the artifact comes, nothing is published again, and the build gets its name.
     let generation = host.engine.current().generation();
@@ -141,13 +141,13 @@ fn a_patch_serves_before_its_artifact_is_linked() {
     other.header.base = BuildId::from_bytes([7; 16]);
     other.header.build = other.code_id();
     let events = host.engine.subscribe();
-    assert!(bring(&other).unwrap_err().to_string().contains("is for a version of build"));
-    assert!(bring(&linked).unwrap_err().to_string().contains("other code"));
+    assert!(load_early(&other).unwrap_err().to_string().contains("is for a version of build"));
+    assert!(load_early(&linked).unwrap_err().to_string().contains("other code"));
     let _before = host.engine.plugin("statics").unwrap();
     host.plugins.install("statics", 3);
     host.reload();
     host.engine.rollback("statics@1").unwrap();
-    assert!(bring(&early).is_err());
+    assert!(load_early(&early).is_err());
     let failed = |event: &Event| matches!(event, Event::ReloadFailed { .. });
     assert!(!std::iter::from_fn(|| events.try_recv().ok()).any(|event| failed(&event)));
 }
@@ -156,17 +156,17 @@ fn a_patch_serves_before_its_artifact_is_linked() {
 fn the_artifact_of_a_patch_that_already_serves_only_names_its_build() {
     let host = Host::with(&["statics"]);
     let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
-    let early = early(&linked);
+    let early = unlinked(&linked);
     let path = host.plugins.path().join("statics.patch");
-    let bring = |patch: &Patch| {
+    let load_early = |patch: &Patch| {
         fs::write(&path, patch.to_bytes().unwrap()).unwrap();
         let (plugin, patch) = ("statics".into(), path.clone());
         host.engine.patch(PatchParams { plugin, patch, build_phases: Vec::new() }).unwrap()
     };
-    let published = bring(&early).generation;
+    let published = load_early(&early).generation;
     host.plugins.install("statics", 2);
     let events = host.engine.subscribe();
-    assert_eq!(bring(&linked).generation, published);
+    assert_eq!(load_early(&linked).generation, published);
     assert!(
         events.try_recv().is_err(),
         "the linked artifact has the same code, so there is no reload"
@@ -265,7 +265,7 @@ fn reports_about_calls_name_the_patch() {
         assert_eq!(post.call("typed".into()).unwrap(), "typed");
         host.engine.invoke::<()>("echo", "explode", args!["boom"]).unwrap_err();
     }
-    let told: Vec<String> = events
+    let reported: Vec<String> = events
         .try_iter()
         .filter_map(|event| match event {
             Event::FirstCall { version, patch, function, .. } => {
@@ -279,7 +279,7 @@ fn reports_about_calls_name_the_patch() {
         })
         .collect();
     assert_eq!(
-        told,
+        reported,
         ["called v1: repeat", "failed v1: explode", "called v1+1: post", "failed v1+1: explode"]
     );
     let failures = host.info("echo", 1).unwrap().failures;
@@ -305,9 +305,9 @@ fn the_log_names_the_patch_whose_code_ran() {
         use_std();
     });
     let logged = end.output.lines().filter_map(|line| line.split_once("logged by a plugin "));
-    let told: Vec<&str> = logged.map(|(_, told)| told).collect();
+    let reported: Vec<&str> = logged.map(|(_, reported)| reported).collect();
     assert_eq!(
-        told,
+        reported,
         [r#"plugin="threads" version=1"#, r#"plugin="threads" version=1 patch=1"#],
         "{}",
         end.output
@@ -339,9 +339,9 @@ fn a_thread_belongs_to_the_patch_whose_code_started_it() {
         assert_eq!(thread.patch, Some(1), "{thread:?}");
         waiting.release();
     });
-    let told = end.output.lines().filter(|line| line.contains("a thread of a plugin"));
-    let told: Vec<_> = told.map(|line| line.contains("version=1 patch=1")).collect();
-    assert_eq!(told, [false, true], "{}", end.output);
+    let reported = end.output.lines().filter(|line| line.contains("a thread of a plugin"));
+    let reported: Vec<_> = reported.map(|line| line.contains("version=1 patch=1")).collect();
+    assert_eq!(reported, [false, true], "{}", end.output);
 }
 
 #[test]
@@ -520,14 +520,14 @@ fn a_load_that_fails_patches_nothing() {
     host.plugins.write("fail-on-init", &revision("fail-on-init", 1));
     host.plugins.install("echo", 2);
     host.refused_reload();
-    assert_eq!((host.ask("statics", "count"), host.ask("echo", "revision")), (1, 1));
+    assert_eq!((host.number("statics", "count"), host.number("echo", "revision")), (1, 1));
     assert_eq!(host.serving("statics"), (1, None));
 
     // One load that patches one plugin, and loads another.
     host.plugins.lose("fail-on-init");
-    let visits = host.ask("statics", "visit");
+    let visits = host.number("statics", "visit");
     assert_snapshot!(host.reload(), @"echo: ok, statics: patched (v1+1)");
-    assert_eq!((host.ask("statics", "count"), host.ask("echo", "revision")), (visits + 1, 2));
+    assert_eq!((host.number("statics", "count"), host.number("echo", "revision")), (visits + 1, 2));
 }
 
 #[test]
@@ -551,7 +551,7 @@ fn a_rollback_removes_a_patch_and_holds_the_plugin_there() {
     let report = host.engine.rollback("statics").unwrap();
     assert_snapshot!(report, @"statics: patched (v1)");
     assert_eq!(report.rolled_back.as_deref(), Some("statics"));
-    assert_eq!((host.serving("statics"), host.ask("statics", "count")), ((1, None), 1));
+    assert_eq!((host.serving("statics"), host.number("statics", "count")), ((1, None), 1));
     assert_snapshot!(host.reload(), @"statics: held");
     // A build that was a patch before needs no new patch file.
     fs::remove_file(host.plugins.path().join("statics.patch")).unwrap();
@@ -593,9 +593,9 @@ fn a_patch_that_was_rolled_back_before_it_was_linked_stays_rolled_back() {
     let host = &Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(Guard::panics(3)));
     host.reload();
     let [one, other] = [&[("explode", "explode")][..], &[("explode", "explode"), ("fail", "fail")]];
-    let bring = |base, number, functions| {
+    let load_early = |base, number, functions| {
         let linked = patch(&revision("echo", base), &revision("echo", number), functions);
-        let report = host.bring("echo", &early(&linked)).unwrap();
+        let report = host.load_early("echo", &unlinked(&linked)).unwrap();
         // The artifact comes after the rollback.
         (report, move || {
             host.write_patch("echo", &linked);
@@ -605,7 +605,7 @@ fn a_patch_that_was_rolled_back_before_it_was_linked_stays_rolled_back() {
     };
 
     // A person rolls back.
-    let (report, link) = bring(1, 2, one);
+    let (report, link) = load_early(1, 2, one);
     assert_snapshot!(report, @"echo: patched (v1+1)");
     assert_snapshot!(host.engine.rollback("echo").unwrap(), @"echo: patched (v1)");
     assert_snapshot!(link(), @"echo: held");
@@ -617,7 +617,7 @@ fn a_patch_that_was_rolled_back_before_it_was_linked_stays_rolled_back() {
     // The guard rolls back, and does not go further back when the artifact comes.
     host.plugins.install("echo", 4);
     assert_snapshot!(host.reload(), @"echo: ok");
-    let (report, link) = bring(4, 5, one);
+    let (report, link) = load_early(4, 5, one);
     assert_snapshot!(report, @"echo: patched (v2+1)");
     let events = host.engine.subscribe();
     for _ in 0..3 {

@@ -39,8 +39,8 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
     );
     let again = pin(&mut client, 4, "revision", json!([]))["result"].clone();
     assert_eq!(again["id"], 1, "the same call is pinned only once");
-    let told = [next_called(&mut watching), next_called(&mut watching)];
-    assert_eq!(told, [revision, fail]);
+    let reported = [next_called(&mut watching), next_called(&mut watching)];
+    assert_eq!(reported, [revision, fail]);
 
     host.host.plugins.install("echo", 2);
     client.ask(5, "reload", json!(null));

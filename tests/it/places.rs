@@ -25,25 +25,25 @@ fn host() -> Host {
     Host::new(plugins, |builder| builder.console(Some(ConsoleSocket::in_runtime_dir())))
 }
 
-fn echoes(host: &Host) {
+fn expect_echo(host: &Host) {
     let plugin = host.engine.plugin("echo").unwrap();
     assert_eq!(plugin.invoke::<u32>("add", args![1, 2]).unwrap(), 3);
 }
 
 /// Loads a plugin, and replaces it, three times.
-fn serves(host: &Host) {
+fn load_and_replace(host: &Host) {
     host.reload();
     for version in 2..5 {
-        echoes(host);
+        expect_echo(host);
         host.plugins.install("echo", version);
         host.reload();
         host.wait_for("echo", version - 1, VersionState::Freed);
     }
-    echoes(host);
+    expect_echo(host);
     println!("done");
 }
 
-fn attaches(host: &Host) {
+fn expect_listening(host: &Host) {
     let socket = host.engine.snapshot().host.socket;
     let deadline = Instant::now() + PATIENCE;
     while UnixStream::connect(SocketPath::of(&socket).unwrap().path()).is_err() {
@@ -69,22 +69,22 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
         set("XDG_RUNTIME_DIR", root.path());
         let host = host();
         host.reload();
-        attaches(&host);
+        expect_listening(&host);
         fs::remove_dir_all(root.path().join("hotswap")).unwrap();
         host.plugins.install("echo", 2);
         host.reload();
-        attaches(&host);
+        expect_listening(&host);
         host.wait_for("echo", 1, VersionState::Freed);
         assert_eq!(host.staged().len(), 1);
         // The directory is also made again without a reload.
         fs::remove_dir_all(root.path().join("hotswap")).unwrap();
-        attaches(&host);
+        expect_listening(&host);
         host.plugins.install("echo", 3);
         host.reload();
         host.engine
             .rollback("echo@2")
             .expect_err("a version whose copy was removed cannot be loaded again without a store");
-        echoes(&host);
+        expect_echo(&host);
         let staging = host.staging_dir();
         drop(host);
         assert!(!staging.exists());
@@ -104,8 +104,8 @@ fn artifacts_are_staged_in_memory_if_the_directory_is_noexec() {
     let end = in_own_mounts(script, || {
         log();
         let host = host();
-        serves(&host);
-        attaches(&host);
+        load_and_replace(&host);
+        expect_listening(&host);
     });
     let Some(end) = end else { return };
     expect_done(&end);
@@ -118,7 +118,7 @@ fn a_host_serves_if_the_disk_is_full() {
     let script = "mount -t tmpfs -o size=64k,mode=0700 none /mnt && export XDG_RUNTIME_DIR=/mnt";
     let end = in_own_mounts(script, || {
         log();
-        serves(&host());
+        load_and_replace(&host());
     });
     let Some(end) = end else { return };
     expect_done(&end);
@@ -134,7 +134,7 @@ fn a_host_serves_on_a_read_only_file_system() {
     let end = in_own_mounts(script, || {
         log();
         let host = host();
-        serves(&host);
+        load_and_replace(&host);
         assert_eq!(host.engine.snapshot().host.socket, Path::new(""));
     });
     let Some(end) = end else { return };
@@ -151,8 +151,8 @@ fn without_proc_a_host_serves() {
     let script = "export XDG_RUNTIME_DIR=$(mktemp -d) && mount -t tmpfs none /proc";
     let end = in_own_mounts(script, || {
         let host = host();
-        serves(&host);
-        attaches(&host);
+        load_and_replace(&host);
+        expect_listening(&host);
         fs::remove_dir_all(env::var_os("XDG_RUNTIME_DIR").unwrap()).unwrap();
     });
     let Some(end) = end else { return };
@@ -179,7 +179,7 @@ fn artifacts_are_staged_in_the_directory_that_the_host_sets() {
     let dir = tempfile::tempdir().unwrap();
     let stage = dir.path().join("copies");
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.stage_in(&stage));
-    serves(&host);
+    load_and_replace(&host);
     assert!(host.staging_dir().starts_with(&stage));
     assert_eq!(host.staged().len(), 1);
 }
@@ -193,8 +193,8 @@ fn a_long_runtime_directory_has_a_socket() {
         set("XDG_RUNTIME_DIR", &long);
         let host = host();
         assert!(host.engine.snapshot().host.socket.as_os_str().len() > 107);
-        serves(&host);
-        attaches(&host);
+        load_and_replace(&host);
+        expect_listening(&host);
     });
     expect_done(&end);
 }
@@ -233,8 +233,8 @@ fn without_barriers_and_memory_files_a_host_serves() {
         let root = tempfile::tempdir().unwrap();
         set("XDG_RUNTIME_DIR", root.path());
         let host = host();
-        serves(&host);
-        attaches(&host);
+        load_and_replace(&host);
+        expect_listening(&host);
     });
     expect_done(&end);
 }
@@ -246,7 +246,7 @@ fn without_locks_of_files_a_host_serves() {
         deny(&[libc::SYS_flock]);
         let root = tempfile::tempdir().unwrap();
         set("XDG_RUNTIME_DIR", root.path());
-        serves(&host());
+        load_and_replace(&host());
     });
     expect_done(&end);
     expect_said_once(
@@ -300,12 +300,12 @@ fn with_no_descriptor_left_the_old_version_serves_on() {
             };
             let error = error.to_string();
             assert!(error.contains("Too many open files"), "{error}");
-            echoes(&host);
+            expect_echo(&host);
         }
         limit_descriptors(4096);
         host.plugins.install("echo", 3);
         host.reload();
-        echoes(&host);
+        expect_echo(&host);
         println!("done");
     });
     expect_done(&end);

@@ -54,8 +54,8 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     project.edit("app/src/main.rs", "no more to read", "nothing to read");
     run.wait_for_event("host_outdated", |_| true);
     assert_eq!(project.place().json(&["status"])["host_outdated"], true);
-    let told = project.place().hotswap(&["status"]).stdout;
-    assert!(told.contains("\nthe host is older than its sources: "), "{told}");
+    let reported = project.place().hotswap(&["status"]).stdout;
+    assert!(reported.contains("\nthe host is older than its sources: "), "{reported}");
     run.signal(Signal::INT);
     run.finish();
 
@@ -325,7 +325,7 @@ fn a_verbose_build_reports_items_with_a_live_name_that_are_not_live() {
     project.write("one/src/lib.rs", &format!("{source}{LIVE}"));
     let root = project.root().canonicalize().unwrap();
     let root = root.to_str().unwrap();
-    let told = |args: &[&str]| {
+    let reported = |args: &[&str]| {
         let answer = build(&project, &[&["one", "out"], args].concat());
         let stderr = answer.stderr.replace(root, "[root]");
         let is_told = |line: &&str| {
@@ -333,22 +333,22 @@ fn a_verbose_build_reports_items_with_a_live_name_that_are_not_live() {
         };
         stderr.lines().filter(is_told).collect::<Vec<_>>().join("\n")
     };
-    insta::assert_snapshot!(told(&["-v", "--offline"]), @"
+    insta::assert_snapshot!(reported(&["-v", "--offline"]), @"
     live fn    live_fire() -> u32
     fn         number() -> u32
     not live   live_forgotten  [root]/one/src/lib.rs:14: put #[live] on it, or on its module
     ");
-    insta::assert_snapshot!(told(&["-v", "--offline", "--live-prefix", "job_"]), @"
+    insta::assert_snapshot!(reported(&["-v", "--offline", "--live-prefix", "job_"]), @"
     live fn    job_fire() -> u32
     fn         number() -> u32
     ");
-    insta::assert_snapshot!(told(&["-v", "--cargo-build=false"]), @"
+    insta::assert_snapshot!(reported(&["-v", "--cargo-build=false"]), @"
     plugin     It  [root]/one/src/lib.rs:7
     fn         number  [root]/one/src/lib.rs:10
     live fn    live_fire  [root]/one/src/lib.rs:18
     not live   live_forgotten  [root]/one/src/lib.rs:14: put #[live] on it, or on its module
     ");
-    assert_eq!(told(&["--cargo-build=false"]), "");
+    assert_eq!(reported(&["--cargo-build=false"]), "");
 
     let checked = build(&project, &["one", "out", "--cargo-build=false", "--json"]).json();
     assert_eq!(checked["plugin"], "one");

@@ -53,12 +53,12 @@ fn the_first_call_of_each_version_is_reported_once() {
     host.engine.free("echo@1").unwrap();
     drop(echo);
     host.wait_for("echo", 1, VersionState::Freed);
-    let told = events.try_iter().filter_map(|event| match event {
+    let reported = events.try_iter().filter_map(|event| match event {
         Event::FirstCall { plugin, version, function, .. } => Some((plugin, version, function)),
         _ => None,
     });
     let first = |version, function: &str| ("echo".to_owned(), version, function.to_owned());
-    assert_eq!(told.collect::<Vec<_>>(), [first(1, "fail"), first(2, "revision")]);
+    assert_eq!(reported.collect::<Vec<_>>(), [first(1, "fail"), first(2, "revision")]);
 }
 
 #[test]

@@ -232,11 +232,12 @@ fn what_is_to_be_done_names_the_program_that_there_is() {
     assert!(written.contains("take over into app/src/bin/first.rs what"), "{written}");
     assert!(written.ends_with("\nnext: hotswap-console ./app --bin first\n"), "{written}");
     let nowhere = tempfile::tempdir().unwrap();
-    let told = Process::start(project.hotswap_in(nowhere.path().to_str().unwrap(), &["init"]))
+    let reported = Process::start(project.hotswap_in(nowhere.path().to_str().unwrap(), &["init"]))
         .finish()
         .stderr;
-    let told = told.replace(nowhere.path().canonicalize().unwrap().to_str().unwrap(), "NOWHERE");
-    assert_snapshot!(told, @"hotswap: .: could not find `Cargo.toml` in `NOWHERE` or any parent directory; `hotswap new DIR` makes a project of its own");
+    let reported =
+        reported.replace(nowhere.path().canonicalize().unwrap().to_str().unwrap(), "NOWHERE");
+    assert_snapshot!(reported, @"hotswap: .: could not find `Cargo.toml` in `NOWHERE` or any parent directory; `hotswap new DIR` makes a project of its own");
 }
 
 #[test]

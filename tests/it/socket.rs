@@ -278,9 +278,9 @@ fn a_client_that_connects_at_once_hears_where_the_calls_are_noted() {
             let socket = ConsoleSocket::at(&path);
             let _host =
                 Host::new(PluginDir::of(&[] as &[&str]), |builder| builder.console(Some(socket)));
-            let told = client.join().unwrap()["result"]["host"].clone();
-            assert_eq!(told["socket"], json!(path), "{told}");
-            assert!(told["calls_file"].is_string(), "{told}");
+            let reported = client.join().unwrap()["result"]["host"].clone();
+            assert_eq!(reported["socket"], json!(path), "{reported}");
+            assert!(reported["calls_file"].is_string(), "{reported}");
         }
     });
     assert!(end.status.success(), "{}", end.output);

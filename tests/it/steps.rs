@@ -167,8 +167,8 @@ fn a_version_that_blocks_at_its_end_is_reported_and_loads_go_on() {
             2
         );
         let report = host.engine.shutdown(Duration::from_millis(10));
-        let told = format!("stuck v1: {holder}");
-        assert!(report.held.iter().any(|left| left.to_string().starts_with(&told)), "{report}");
+        let reported = format!("stuck v1: {holder}");
+        assert!(report.held.iter().any(|left| left.to_string().starts_with(&reported)), "{report}");
         waiting.release();
         assert_eq!(host.engine.shutdown(PATIENCE).held, []);
     }

@@ -112,11 +112,11 @@ fn the_schema_has_the_names_that_the_parser_knows() {
     assert_eq!(names(keys), COMMANDS.iter().map(|command| command.name).collect());
     for command in COMMANDS {
         let default = &keys[command.name]["default"];
-        let told: Vec<&str> = match default {
+        let reported: Vec<&str> = match default {
             Value::String(key) => vec![key],
             list => list.as_array().unwrap().iter().filter_map(Value::as_str).collect(),
         };
-        assert_eq!(told, command.keys, "{}", command.name);
+        assert_eq!(reported, command.keys, "{}", command.name);
     }
     let theme = &schema["properties"]["theme"]["properties"];
     assert_eq!(names(&theme["styles"]["properties"]), Theme::style_names().into_iter().collect());

@@ -95,8 +95,8 @@ fn a_host_that_ended_in_a_load_is_started_without_that_build() {
     load.activity = Some(Activity::Open);
     crash_with(&mut console, Some(vec![load]));
     let screen = console.screen();
-    let told = "open of world v5 (3c0ffee0); a start leaves this build out";
-    assert!(screen.contains("It ended in") && screen.contains(told), "{screen}");
+    let reported = "open of world v5 (3c0ffee0); a start leaves this build out";
+    assert!(screen.contains("It ended in") && screen.contains(reported), "{screen}");
     assert!(!screen.contains("It was well before"), "{screen}");
     assert_eq!(console.press("H"), [Effect::Order(Order::Restart)]);
 }
@@ -149,16 +149,16 @@ fn the_notice_of_a_restart_stays_until_a_key_is_pressed() {
         });
     }
     console.session(samples::built(BuildEffect::NewCode));
-    let told = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
+    let reported = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
     assert_eq!(
-        told(&console),
+        reported(&console),
         "the artifact of cat was refused; build 3c0ffee0 is there instead; \
          the artifact of world was refused; build 3c0ffee0 is there instead",
     );
     console.press("j");
     console.now_ms += 3001;
     console.session(samples::built(BuildEffect::NewCode));
-    assert!(told(&console).starts_with("world built"));
+    assert!(reported(&console).starts_with("world built"));
 }
 
 #[test]

@@ -91,22 +91,22 @@ fn seen(phase: &str, reason: &Value) -> Seen {
     }
 }
 
-fn take(console: &mut Console, seen: Seen) {
+fn show(console: &mut Console, seen: Seen) {
     console.take_in(Input::Fleet(Box::new(FleetNews::Seen(Box::new(seen)))));
 }
 
 /// A console with a fleet and the Fleet tab in front.
-fn looking(width: u16, height: u16) -> Console {
+fn on_the_fleet_tab(width: u16, height: u16) -> Console {
     let mut console = Console::connected(width, height);
     console.state.fleet = FleetTab::of(vec!["--fleet".into(), "/srv/fleet".into()]);
-    take(&mut console, seen("baking", &Value::Null));
+    show(&mut console, seen("baking", &Value::Null));
     update::act(&mut console.state, Action::Show(Tab::Fleet));
     console
 }
 
 fn at_three_sizes(story: impl Fn(&mut Console)) -> String {
     let screens = [(120, 36), (80, 24), (200, 50)].map(|(width, height)| {
-        let mut console = looking(width, height);
+        let mut console = on_the_fleet_tab(width, height);
         story(&mut console);
         format!("{width}×{height}\n{}\n", console.screen())
     });
@@ -122,7 +122,7 @@ fn a_release_that_is_judged() {
 fn a_rollout_that_waits_and_a_release_for_one_host() {
     insta::assert_snapshot!(at_three_sizes(|console| {
         let reason = json!({ "kind": "too_little_evidence", "calls": 3, "needed": 100 });
-        take(console, seen("paused", &reason));
+        show(console, seen("paused", &reason));
         console.press("K");
         let releases = ["r1", "r2", "r3"].map(id).to_vec();
         console.take_in(Input::Fleet(Box::new(FleetNews::Releases(releases))));
@@ -146,7 +146,7 @@ fn a_console_of_a_fleet_alone() {
     rolled_back.channel.candidate = None;
     rolled_back.hosts.truncate(2);
     rolled_back.hosts[0].release = Some(id("r2"));
-    take(&mut console, rolled_back);
+    show(&mut console, rolled_back);
     insta::assert_snapshot!(format!("{unreached}\n\n{}", console.screen()));
 }
 
@@ -164,7 +164,7 @@ fn without_a_fleet_there_is_no_fleet_tab() {
 }
 
 /// The effects of a key, after its question was answered.
-fn asked(console: &mut Console, key: &str, question: &str) -> Vec<Effect> {
+fn press_and_confirm(console: &mut Console, key: &str, question: &str) -> Vec<Effect> {
     assert_eq!(console.press(key), [], "{key} only opens a question");
     assert!(console.screen().contains(question), "{question}\n{}", console.screen());
     assert_eq!(console.press("Esc"), [], "Esc answers no");
@@ -174,15 +174,21 @@ fn asked(console: &mut Console, key: &str, question: &str) -> Vec<Effect> {
 
 #[test]
 fn keys_order_changes_of_the_fleet_after_a_question() {
-    let mut console = looking(120, 36);
+    let mut console = on_the_fleet_tab(120, 36);
     let rollout = |order| [Effect::Fleet(FleetOrder::Rollout(order))];
-    assert_eq!(asked(&mut console, "P", "Promote r3?"), rollout(Order::Promote));
-    assert_eq!(asked(&mut console, "a", "All hosts go back to r2."), rollout(Order::Abort));
+    assert_eq!(press_and_confirm(&mut console, "P", "Promote r3?"), rollout(Order::Promote));
+    assert_eq!(
+        press_and_confirm(&mut console, "a", "All hosts go back to r2."),
+        rollout(Order::Abort)
+    );
     assert_eq!(console.press("p"), rollout(Order::Pause), "a pause needs no confirmation");
     assert_eq!(console.press("r"), []);
     assert!(console.screen().contains("the rollout is not paused"));
-    take(&mut console, seen("paused", &json!({ "kind": "asked", "by": "ada" })));
-    assert_eq!(asked(&mut console, "r", "Why: ada asked for it"), rollout(Order::Resume));
+    show(&mut console, seen("paused", &json!({ "kind": "asked", "by": "ada" })));
+    assert_eq!(
+        press_and_confirm(&mut console, "r", "Why: ada asked for it"),
+        rollout(Order::Resume)
+    );
     assert_eq!(console.press("p"), []);
 
     // The first choice is the release before the base. The release that all hosts run is no choice.
@@ -203,7 +209,7 @@ fn keys_order_changes_of_the_fleet_after_a_question() {
 
 #[test]
 fn a_host_stays_selected_when_rows_move_and_can_be_pinned_and_opened() {
-    let mut console = looking(120, 36);
+    let mut console = on_the_fleet_tab(120, 36);
     let selected =
         |console: &Console| console.state.fleet.selected_host(NOW_MS).unwrap().host.id.to_string();
     assert_eq!(selected(&console), "game-4123", "the host in the worst state is the first row");
@@ -214,12 +220,12 @@ fn a_host_stays_selected_when_rows_move_and_can_be_pinned_and_opened() {
     let mut worse = seen("baking", &Value::Null);
     let crashed = worse.hosts.iter_mut().find(|it| it.id.as_str() == host).unwrap();
     crashed.state = HostState::Crashed;
-    take(&mut console, worse);
+    show(&mut console, worse);
     assert_eq!(selected(&console), host);
     assert_eq!(console.press("Enter"), [], "a host that has ended has no console");
     assert!(console.screen().contains(&format!("the process of {host} has ended: crashed")));
 
-    take(&mut console, seen("baking", &Value::Null));
+    show(&mut console, seen("baking", &Value::Null));
     console.press("K j Enter");
     assert!(console.screen().contains(&format!("Pin {host} to r2?")), "{}", console.screen());
     assert_eq!(console.press("y"), [Effect::Fleet(FleetOrder::Pin(id(&host), id("r2")))]);
@@ -230,18 +236,18 @@ fn a_host_stays_selected_when_rows_move_and_can_be_pinned_and_opened() {
     }
     assert_eq!(selected(&console), "game-4122");
     let unpin = [Effect::Fleet(FleetOrder::Unpin(id("game-4122")))];
-    assert_eq!(asked(&mut console, "U", "It is pinned to r2"), unpin);
+    assert_eq!(press_and_confirm(&mut console, "U", "It is pinned to r2"), unpin);
     console.press("i");
     assert!(console.screen().contains("pinned    to r2"));
 }
 
 #[test]
 fn the_result_of_a_rollout_is_reported_even_if_another_tab_is_in_front() {
-    let mut console = looking(120, 36);
+    let mut console = on_the_fleet_tab(120, 36);
     update::act(&mut console.state, Action::Show(Tab::Vault));
     assert!(!console.screen().contains("Fleet !"));
     let reason = json!({ "kind": "crashed", "host": "game-4121", "plugin": "world" });
-    take(&mut console, seen("rolling_back", &reason));
+    show(&mut console, seen("rolling_back", &reason));
     let screen = console.screen();
     assert!(screen.contains("Fleet !"), "{screen}");
     assert!(screen.contains("r3 is being rolled back: game-4121 crashed in world"), "{screen}");
@@ -255,7 +261,7 @@ fn the_result_of_a_rollout_is_reported_even_if_another_tab_is_in_front() {
 
 #[test]
 fn the_palette_has_the_commands_and_their_command_lines() {
-    let mut console = looking(120, 36);
+    let mut console = on_the_fleet_tab(120, 36);
     console.press(":");
     console.write("fleet-abort");
     let copied = console.press("Ctrl-Y");

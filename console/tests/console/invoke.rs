@@ -451,8 +451,8 @@ fn without_another_version_the_way_to_keep_one_is_named() {
     console.press("i F5");
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds: Ok(Vec::new()) });
     let notice = &console.state.notice.as_ref().unwrap().text;
-    let told = "no other version of world is loaded, and no other build is stored; K keeps";
-    assert!(notice.contains(told), "{notice}");
+    let reported = "no other version of world is loaded, and no other build is stored; K keeps";
+    assert!(notice.contains(reported), "{notice}");
 }
 
 #[test]

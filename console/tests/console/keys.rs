@@ -721,10 +721,13 @@ fn each_program_that_writes_over_the_screen_is_reported_once_and_the_screen_is_r
     assert!(console.screen().contains(text), "{}", console.screen());
     console.state.notices.clear();
     assert_eq!(written_over(&mut console, &["make"]), None);
-    let told = written_over(&mut console, &["make", "wall"]).unwrap();
-    assert!(told.starts_with("make (pid 4711), wall (pid 4711) may have written over"), "{told}");
-    let told = written_over(&mut console, &[]).unwrap();
-    assert!(told.starts_with("a program that has ended wrote over"), "{told}");
+    let reported = written_over(&mut console, &["make", "wall"]).unwrap();
+    assert!(
+        reported.starts_with("make (pid 4711), wall (pid 4711) may have written over"),
+        "{reported}"
+    );
+    let reported = written_over(&mut console, &[]).unwrap();
+    assert!(reported.starts_with("a program that has ended wrote over"), "{reported}");
 }
 
 #[test]

@@ -118,12 +118,12 @@ fn a_filter_can_be_inverted_and_a_search_keeps_other_lines_visible() {
     console.press("Enter");
     assert_eq!(shown(&console).len(), 5);
     let selected = |console: &Console| console.state.logs.selected_text().unwrap().0;
-    let told = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
+    let reported = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
     assert!(selected(&console).ends_with("another world"), "Enter goes to the nearest match");
-    assert_eq!(told(&console), "2 of 2");
+    assert_eq!(reported(&console), "2 of 2");
     console.press("N");
     assert!(selected(&console).ends_with("the world turns"));
-    assert_eq!(told(&console), "1 of 2");
+    assert_eq!(reported(&console), "1 of 2");
     console.press("N");
     assert!(
         selected(&console).ends_with("another world"),

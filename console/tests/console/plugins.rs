@@ -447,8 +447,8 @@ fn a_patched_version_can_be_rolled_back_to_its_original_code() {
     console.press("R");
     assert!(console.screen().contains("v3   no patch 3c0ffee0"), "{}", console.screen());
     console.press("Enter");
-    let told = "world v3+2 gets the code of v3 again, and keeps its state.";
-    assert!(console.screen().contains(told), "{}", console.screen());
+    let reported = "world v3+2 gets the code of v3 again, and keeps its state.";
+    assert!(console.screen().contains(reported), "{}", console.screen());
     let order = Order::Operate(Operation::rollback("world@3"));
     assert_eq!(console.press("y"), [Effect::Order(order)]);
 }
@@ -577,7 +577,7 @@ fn the_build_of_a_patch_that_serves_already_changes_nothing_in_the_next_reload()
 
 #[test]
 fn a_narrow_header_shortens_its_texts_before_it_omits_any() {
-    for (width, told) in [
+    for (width, reported) in [
         (60, "✖ 12 panics │ watch on │ ◌ greet 4s"),
         (50, "✖ 12 panics │ watch on"),
         (120, "✖ 12 panics in world │ watch on │ ◌ greet of world 4s │ main* │ 3 plugins │ gen 3"),
@@ -586,7 +586,7 @@ fn a_narrow_header_shortens_its_texts_before_it_omits_any() {
         console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
         let screen = console.screen();
         let header = screen.lines().next().unwrap();
-        assert_eq!(header.split_once(" │ ").unwrap().1, told, "{header}");
+        assert_eq!(header.split_once(" │ ").unwrap().1, reported, "{header}");
     }
 }
 
@@ -602,12 +602,12 @@ fn the_header_names_the_agent_of_the_host() {
     let mut without = snapshot.clone();
     without.host.agent = None;
     let header = |console: &Console| console.screen().lines().next().unwrap().to_owned();
-    for (width, told) in
+    for (width, reported) in
         [(120, " │ agent of games, channel main │ "), (70, " │ agent of games"), (50, " │ agent")]
     {
         let mut console = Console::connected(width, 24);
         console.session(SessionEvent::Snapshot(Box::new(snapshot.clone())));
-        assert!(header(&console).contains(told), "{}", header(&console));
+        assert!(header(&console).contains(reported), "{}", header(&console));
         console.session(SessionEvent::Snapshot(Box::new(without.clone())));
         assert!(!header(&console).contains("agent"), "{}", header(&console));
     }

@@ -23,13 +23,13 @@ fn after_a_reload() -> Console {
 }
 
 /// The titles of the reloads with their results, newest first.
-fn told(console: &Console) -> Vec<(String, &str)> {
+fn titles(console: &Console) -> Vec<(String, &str)> {
     let reloads = console.state.timeline.reloads().iter();
-    let told = reloads.map(|it| {
+    let reported = reloads.map(|it| {
         let done = it.result.as_ref().map_or("", |done| done.summary.as_str());
         (it.title(), done)
     });
-    told.collect()
+    reported.collect()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_console_that_attaches_later_lists_the_reloads_that_the_host_remembers() {
         ("reload failed".to_owned(), ""),
         ("reload 2".to_owned(), "world v2"),
     ];
-    assert_eq!(told(&console), earlier);
+    assert_eq!(titles(&console), earlier);
     // The next reload comes after them, whether it is reported once or twice.
     let (at_ms, report) = (console.now_ms, samples::report());
     let event = Event::ReloadFinished { at_ms, report: report.clone() };
@@ -52,12 +52,12 @@ fn a_console_that_attaches_later_lists_the_reloads_that_the_host_remembers() {
     all.reloads.push(PastReload { at_ms, end });
     console.session(SessionEvent::Reloads(all.clone()));
     let now = [&[("reload 4".to_owned(), "world v3 → v4")], &earlier[..]].concat();
-    assert_eq!(told(&console), now);
+    assert_eq!(titles(&console), now);
 
     let mut late = Console::connected(120, 36);
     late.session(SessionEvent::Reloads(all));
     late.session(SessionEvent::Engine(event));
-    assert_eq!(told(&late), now);
+    assert_eq!(titles(&late), now);
     assert!(late.screen().contains("reloaded: world v3 → v4"), "the reload is shown as new");
 }
 
@@ -71,7 +71,7 @@ fn the_selected_reload_stays_selected_when_earlier_ones_arrive() {
     console.state.timeline.select(1);
     console.session(SessionEvent::Reloads(samples::reloads()));
     assert_eq!(console.state.timeline.selected(), 1);
-    assert_eq!(told(&console)[1].0, "reload 4");
+    assert_eq!(titles(&console)[1].0, "reload 4");
 }
 
 fn version_changed(console: &mut Console, version: u32, state: VersionState, detail: &str) {
@@ -85,7 +85,7 @@ fn version_changed(console: &mut Console, version: u32, state: VersionState, det
     }));
 }
 
-fn called(console: &mut Console, version: u32, elapsed_us: u64) {
+fn first_call(console: &mut Console, version: u32, elapsed_us: u64) {
     console.session(SessionEvent::Engine(Event::FirstCall {
         at_ms: console.now_ms,
         plugin: "world".into(),
@@ -107,12 +107,12 @@ fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
     let mut console = after_a_reload();
     let freed = "freed: 4.3 MiB unmapped after 12 ms";
     console.now_ms += 1_200;
-    called(&mut console, 4, 730);
+    first_call(&mut console, 4, 730);
     console.now_ms += 100;
     version_changed(&mut console, 3, VersionState::Freed, freed);
     console.now_ms += 60_000;
     version_changed(&mut console, 2, VersionState::Freed, freed);
-    called(&mut console, 3, 99);
+    first_call(&mut console, 3, 99);
     assert_eq!(
         after(&console),
         [(&Part::FirstCall, "world", 730), (&Part::Freed, "world", 1_300_000)]
@@ -128,7 +128,7 @@ fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
 fn events_before_the_report_of_a_reload_belong_to_the_reload_too() {
     let mut console = Console::connected(120, 36);
     version_changed(&mut console, 4, VersionState::Active, "active");
-    called(&mut console, 4, 730);
+    first_call(&mut console, 4, 730);
     version_changed(&mut console, 3, VersionState::Freed, "freed: 4.3 MiB unmapped after 12 ms");
     let report = samples::report();
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms: console.now_ms, report }));
@@ -160,8 +160,8 @@ fn a_key_goes_from_a_version_to_each_of_its_holders() {
         { "kind": "thread", "thread": "worker", "thread_id": 4130 },
     ])));
     console.press("u");
-    let told = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
-    assert_eq!(told(&console), "world v3 serves; select v2 to see what holds it");
+    let notice = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
+    assert_eq!(notice(&console), "world v3 serves; select v2 to see what holds it");
     console.press("j u");
     assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 1));
     console.press("u");
@@ -174,7 +174,7 @@ fn a_key_goes_from_a_version_to_each_of_its_holders() {
         "`cat` imports `world`, so it is selected"
     );
     console.press("u");
-    assert_eq!(told(&console), "world v2 is held by: thread \"worker\" (4130) (4 of 4)");
+    assert_eq!(notice(&console), "world v2 is held by: thread \"worker\" (4130) (4 of 4)");
     assert_eq!(console.state.logs.writer_filter(), "", "a thread leads to no other panel");
     console.press("u");
     assert_eq!(
@@ -277,10 +277,10 @@ fn the_log_reports_a_failed_load_once() {
     console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error: error.clone() }));
     version_changed(&mut console, 4, VersionState::Failed, failed);
     let rows = console.state.logs.newest(100).map(|row| row.text.clone());
-    let told: Vec<String> = rows.collect();
-    let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
-    assert_eq!(count("no sun"), 1, "{told:#?}");
-    assert_eq!(count(&error.message), 1, "{told:#?}");
+    let reported: Vec<String> = rows.collect();
+    let count = |text: &str| reported.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("no sun"), 1, "{reported:#?}");
+    assert_eq!(count(&error.message), 1, "{reported:#?}");
 }
 
 /// `world` is saved, built and reloaded, this long after the save.
@@ -437,8 +437,8 @@ fn the_reason_for_a_whole_load_comes_after_the_outcome_of_the_reload() {
     let screen = console.screen();
     assert!(screen.contains("reload 4  world v3 → v4, cat v1 → v4  41 ms  ("), "{screen}");
     assert!(screen.contains("✔ reloaded: world v3 → v4, cat v1 → v4; world as a wh"), "{screen}");
-    let told = &console.state.notice.as_ref().unwrap().text;
-    assert!(told.ends_with(&format!("; cat as a whole: {why}")), "{told}");
+    let reported = &console.state.notice.as_ref().unwrap().text;
+    assert!(reported.ends_with(&format!("; cat as a whole: {why}")), "{reported}");
 }
 
 #[test]
@@ -456,16 +456,20 @@ fn a_restart_separates_the_reloads_of_two_processes() {
         let screen = console.screen();
         let is_of_list = |line: &&str| line.contains("reload 4 ") || line.contains("host started");
         let lines = screen.lines().filter(|line| line.contains("│ ") || line.contains("│─"));
-        let told: Vec<String> = lines.filter(is_of_list).map(str::to_owned).collect();
-        told
+        let reported: Vec<String> = lines.filter(is_of_list).map(str::to_owned).collect();
+        reported
     };
     let divider = "── host started at 12:06:00, pid 5000 ──";
     assert!(lines(&console)[0].contains(divider), "{}", console.screen());
     let (at_ms, report) = (console.now_ms + 1_000, samples::report());
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
-    let told = lines(&console);
-    assert!(told[0].contains("12:06:01") && told[1].contains(divider), "{}", console.screen());
-    assert!(told[2].contains("12:05:00"), "{}", console.screen());
+    let reported = lines(&console);
+    assert!(
+        reported[0].contains("12:06:01") && reported[1].contains(divider),
+        "{}",
+        console.screen()
+    );
+    assert!(reported[2].contains("12:05:00"), "{}", console.screen());
     // The restart is no reload: the selection skips it, and a click on it selects nothing.
     console.press("j");
     assert_eq!(console.state.timeline.selected(), 1);

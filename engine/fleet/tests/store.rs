@@ -281,7 +281,7 @@ fn release(fleet: &Store, name: &str, content: &[u8]) -> Release {
 }
 
 /// The error's text without the place.
-fn told<T: std::fmt::Debug>(place: &dyn Place, result: Result<T, FleetError>) -> String {
+fn reported<T: std::fmt::Debug>(place: &dyn Place, result: Result<T, FleetError>) -> String {
     place.cleaned(&result.unwrap_err().to_string())
 }
 
@@ -292,12 +292,12 @@ fn assert_has(text: &str, part: &str) {
 
 fn a_fleet_is_made_once_and_found_again(place: &dyn Place) {
     let fleet = fleet(place);
-    let error = told(place, Store::create(&place.location(), &id("other"), &id("main"), 8));
+    let error = reported(place, Store::create(&place.location(), &id("other"), &id("main"), 8));
     assert_has(&error, "a fleet exists here already; name another place");
     let opened = Store::open(&place.location()).unwrap();
     assert_eq!(opened.fleet(), fleet.fleet());
     assert_eq!(opened.channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
-    assert_has(&told(place, opened.channel(&id("beta"))), "the fleet has no such channel");
+    assert_has(&reported(place, opened.channel(&id("beta"))), "the fleet has no such channel");
 }
 
 fn a_fleet_that_was_made_again_is_another_fleet(place: &dyn Place) {
@@ -305,7 +305,7 @@ fn a_fleet_that_was_made_again_is_another_fleet(place: &dyn Place) {
     let mut other = fleet.fleet().clone();
     other.made_at_ms = 8;
     place.put("fleet.json", &serde_json::to_vec(&other).unwrap());
-    let error = told(place, fleet.channel(&id("main")));
+    let error = reported(place, fleet.channel(&id("main")));
     assert_has(&error, "PLACE: the fleet here is now games, made at 8, and not games, made at 7");
 }
 
@@ -360,11 +360,11 @@ fn a_release_is_written_once(place: &dyn Place) {
     assert!(!fleet.push_release(&again).unwrap().is_new);
     assert_eq!(fleet.release(&id("r1"), None).unwrap(), first);
     let other = release(&fleet, "r1", b"two");
-    let error = told(place, fleet.push_release(&other));
+    let error = reported(place, fleet.push_release(&other));
     assert_has(&error, "another release has this name; choose a new name");
     fleet.push_release(&release(&fleet, "r0.1-x", b"three")).unwrap();
     assert_eq!(fleet.releases().unwrap(), [id("r0.1-x"), id("r1")]);
-    let error = told(place, fleet.release(&id("r2"), None));
+    let error = reported(place, fleet.release(&id("r2"), None));
     assert!(error.starts_with("there is no release r2 in PLACE;"), "{error}");
 }
 
@@ -400,7 +400,7 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
     ];
     for (content, expected) in altered {
         place.put_blob(&artifact.sha256, Some(content));
-        for error in [told(place, fleet.verify(&id("r1"), None)), told(place, fetch())] {
+        for error in [reported(place, fleet.verify(&id("r1"), None)), reported(place, fetch())] {
             assert!(error.starts_with("world of release r1: PLACE"), "{error}");
             assert_has(&error, &format!("{}", artifact.sha256));
             assert_has(&error, ": the artifact was altered");
@@ -408,7 +408,7 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
         }
     }
     place.put_blob(&artifact.sha256, None);
-    let error = told(place, fetch());
+    let error = reported(place, fetch());
     assert!(error.starts_with("world of release r1: PLACE"), "{error}");
     assert!(!to.exists());
     // A second push repairs it.
@@ -418,14 +418,14 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
 
 fn documents_with_foreign_content_are_refused_by_name(place: &dyn Place) {
     let fleet = fleet(place);
-    let channel = || told(place, fleet.channel(&id("main")));
+    let channel = || reported(place, fleet.channel(&id("main")));
     let wrong = "it does not have the expected format:";
     place.put("channels/main.json", b"{\"name\":\"main\"}");
     assert_has(&channel(), wrong);
     assert_has(&channel(), "main");
     assert_has(&channel(), "; restore the earlier document");
     place.put("rollouts/main.json", b"{}");
-    let rollout = told(place, fleet.rollout(&id("main")));
+    let rollout = reported(place, fleet.rollout(&id("main")));
     assert_has(&rollout, "; restore the earlier document, or remove this one to end the rollout");
     place.put("channels/main.json", "[".repeat(100_000).as_bytes());
     assert_has(&channel(), wrong);
@@ -453,11 +453,11 @@ fn documents_with_foreign_content_are_refused_by_name(place: &dyn Place) {
     release.fleet = id("others");
     let json = serde_json::to_string(&release).unwrap();
     place.put("releases/r1.json", json.as_bytes());
-    let error = told(place, fleet.release(&id("r1"), None));
+    let error = reported(place, fleet.release(&id("r1"), None));
     assert!(error.ends_with("it is for the fleet others, and this is the fleet games"), "{error}");
     let away = json.replace(release.plugins[0].artifacts[0].sha256.as_str(), "../../../etc/passwd");
     place.put("releases/r1.json", away.as_bytes());
-    let error = told(place, fleet.release(&id("r1"), None));
+    let error = reported(place, fleet.release(&id("r1"), None));
     assert_has(&error, "expected a SHA-256 of 64 hexadecimal digits");
 }
 
@@ -614,7 +614,7 @@ fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     let retired = as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
     assert_eq!(distrust(read("r2", &retired)), Distrust::Retired { key: one_key.clone() });
     let back = set(as_of(place, &[&two]), &[&one_key, &two_key]);
-    assert_has(&told(place, back), "was retired, and cannot come back");
+    assert_has(&reported(place, back), "was retired, and cannot come back");
     // A change that only a foreign key has signed is refused.
     assert_eq!(distrust(set(as_of(place, &[&other]), &[&two_key])), Distrust::Unsigned);
 }
@@ -709,7 +709,7 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
     };
     declare(&directing, "r1").unwrap();
     assert_eq!(agent.channel(&id("main")).unwrap().base, Some(id("r1")));
-    assert!(told(place, declare(&agent, "r2")).contains("`--sign SECRET-KEY`"));
+    assert!(reported(place, declare(&agent, "r2")).contains("`--sign SECRET-KEY`"));
     declare(&as_of(place, &[&release_key]), "r2").unwrap();
     let newest = agent.channel(&id("main")).unwrap();
 
@@ -925,11 +925,11 @@ fn on_a_nats_server_only_the_clock_of_the_server_counts() {
 /// The changes that a server announces, one after the other.
 #[cfg(feature = "nats")]
 fn changes(fleet: &Store) -> impl Fn() -> hotswap_fleet::Change {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, reported) = std::sync::mpsc::channel();
     let tell = std::sync::Mutex::new(tell);
     let note = move |change| tell.lock().unwrap().send(change).unwrap();
     assert!(fleet.watch(&id("main"), Box::new(note)).unwrap());
-    move || told.recv_timeout(std::time::Duration::from_secs(60)).unwrap()
+    move || reported.recv_timeout(std::time::Duration::from_secs(60)).unwrap()
 }
 
 #[cfg(feature = "nats")]
@@ -1063,7 +1063,7 @@ fn a_missing_server_is_an_error_that_says_so() {
 fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let place = InDirectory::new();
     let fleet = fleet(&place);
-    let channel = || told(&place, fleet.channel(&id("main")));
+    let channel = || reported(&place, fleet.channel(&id("main")));
     place.put("channels/main.json", &vec![b' '; (1 << 20) + 1]);
     assert_eq!(channel(), "PLACE/channels/main.json: it has more than 1048576 bytes");
     fs::remove_file(place.path("channels/main.json")).unwrap();
@@ -1076,7 +1076,8 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let blob = place.path(&format!("blobs/{}.so", artifact.sha256));
     fs::remove_file(&blob).unwrap();
     symlink("/dev/zero", &blob).unwrap();
-    let error = told(&place, fleet.fetch(&id("r1"), "world", artifact, &place.path("fetched.so")));
+    let error =
+        reported(&place, fleet.fetch(&id("r1"), "world", artifact, &place.path("fetched.so")));
     assert_has(&error, "cannot open it");
 
     place.put("hosts/..evil.json", b"{}");
@@ -1096,7 +1097,9 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let left: Vec<_> = fs::read_dir(place.path("releases")).unwrap().collect();
     assert_eq!(left.len(), 4, "no incomplete file is left: {left:?}");
     let empty = InDirectory::new();
-    assert!(told(&empty, Store::open(&empty.location())).starts_with("PLACE: there is no fleet;"));
+    assert!(
+        reported(&empty, Store::open(&empty.location())).starts_with("PLACE: there is no fleet;")
+    );
 }
 
 #[test]

@@ -137,8 +137,8 @@ fn instructions_of(case: usize, times: u64) -> u64 {
         .args(["only", &case.to_string(), &times.to_string()])
         .env(plugins::KEPT, plugins::kept_dir())
         .output();
-    let told = String::from_utf8(run.expect("start valgrind").stderr).expect("text");
-    let collected = told.lines().find_map(|line| line.split_once("Collected : "));
+    let reported = String::from_utf8(run.expect("start valgrind").stderr).expect("text");
+    let collected = reported.lines().find_map(|line| line.split_once("Collected : "));
     collected.and_then(|(_, number)| number.trim().parse().ok()).expect("a number of instructions")
 }
 

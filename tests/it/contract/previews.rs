@@ -161,8 +161,8 @@ fn pinned_calls_are_made_in_the_new_build_before_it_is_loaded() {
 
     let words = serving.place.hotswap(&["reload", "--dry-run", "--replay"]);
     let build = greet[0]["build_id"].as_str().unwrap().get(..8).unwrap();
-    let told = "≠ replays greet(\"Ada\")\n      v1              \"Hello, Ada!\"  ";
-    assert!(words.stdout.contains(told), "{words:?}");
+    let reported = "≠ replays greet(\"Ada\")\n      v1              \"Hello, Ada!\"  ";
+    assert!(words.stdout.contains(reported), "{words:?}");
     assert!(
         words.stdout.contains(&format!("\n      build {build}  \"HELLO, ADA!\"  ")),
         "{words:?}"

@@ -47,8 +47,9 @@ fn an_agent_serves_metrics() {
     let fleet = Elsewhere::new();
     let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
     let mut hosts = Hosts::with_agent(fleet, named, &["--metrics", "0"]);
-    let told = hosts.agent.wait_for_json("where metrics are", |line| line["metrics"].is_string());
-    let url = told["metrics"].as_str().unwrap().to_owned();
+    let reported =
+        hosts.agent.wait_for_json("where metrics are", |line| line["metrics"].is_string());
+    let url = reported["metrics"].as_str().unwrap().to_owned();
     let address = url.strip_prefix("http://").and_then(|it| it.strip_suffix("/metrics"));
     let address: SocketAddr = address.unwrap_or_else(|| panic!("{url}")).parse().unwrap();
     assert!(address.ip().is_loopback());
@@ -85,12 +86,12 @@ fn an_agent_serves_metrics() {
     for pid in hosts.hosts.iter().map(Process::pid) {
         hosts.call(pid, &["revision", "--repeat", "20"]);
     }
-    let told = hosts.wait_for("calls", |status| {
+    let reported = hosts.wait_for("calls", |status| {
         let health = |host: &Value| host["health"]["echo"]["calls"].as_u64() >= Some(20);
         status["hosts"].as_array().unwrap().iter().all(health)
     });
     let now = metrics();
-    let calls: u64 = told["hosts"]
+    let calls: u64 = reported["hosts"]
         .as_array()
         .unwrap()
         .iter()

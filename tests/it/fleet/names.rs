@@ -63,9 +63,9 @@ fn a_host_names_its_agent_and_accepts_no_second_one() {
     hosts.json(&["name", "prod"]);
     let status = hosts.json(&["status"]);
     let (host, pid) = (&status["hosts"][1]["id"], status["hosts"][1]["pid"].to_string());
-    let told = hosts.place.json(&["status", "--host", &pid]);
+    let reported = hosts.place.json(&["status", "--host", &pid]);
     let agent = json!({ "fleet": dir, "channel": "main", "host": host, "pid": hosts.agent.pid() });
-    assert_eq!(told["host"]["agent"], agent);
+    assert_eq!(reported["host"]["agent"], agent);
     // A reload by hand is answered with what the agent will do about it.
     let answer = hosts.place.hotswap(&["reload", "--host", &pid]);
     let name = format!("the agent with pid {} for channel main", hosts.agent.pid());

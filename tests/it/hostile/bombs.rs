@@ -16,7 +16,7 @@ use sample_api::Animal;
 
 use crate::support::{Host, PATIENCE, in_own_process};
 
-fn calls(host: &Host) {
+fn panics_in_calls(host: &Host) {
     for function in ["throw", "fail", "log", "throw_error", "throw_later"] {
         let error = host.engine.invoke::<()>("bombs", function, args![]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Panic, "{error}");
@@ -33,7 +33,7 @@ fn calls(host: &Host) {
     host.engine.vault().live().renew(&data).unwrap_err();
 }
 
-fn much(host: &Host) {
+fn large_texts(host: &Host) {
     let call = |function: &str, much: usize| {
         host.engine.invoke::<Value>("bombs", function, args![much]).map_err(|it| it.to_string())
     };
@@ -45,22 +45,22 @@ fn much(host: &Host) {
     assert!(call("throw_much", 6_000_000).unwrap_err().len() > 6_000_000);
     let error = call("name_much", 2_000_000).unwrap_err();
     assert!(error.contains("a name can have at most 1024 bytes: `xxx"), "{error}");
-    let told = serde_json::to_string(&host.engine.snapshot()).unwrap();
-    assert!(told.len() < 100_000 && told.contains("… (6000"), "{} bytes", told.len());
+    let reported = serde_json::to_string(&host.engine.snapshot()).unwrap();
+    assert!(reported.len() < 100_000 && reported.contains("… (6000"), "{} bytes", reported.len());
     // A value that is nested too deeply for the stack is refused before it can end the process.
     call("nest", 90).unwrap();
     let error = call("nest", 1_000_000).unwrap_err();
     assert_eq!(error, "bombs v1: nest: it is nested more than 100 levels deep");
 }
 
-fn future(host: &Host) {
+fn dropped_future(host: &Host) {
     let bombs = host.engine.plugin("bombs").unwrap();
     let mut call = Box::pin(bombs.invoke_async::<()>("wait", args![]));
     let poll = pin!(call.as_mut()).poll(&mut Context::from_waker(Waker::noop()));
     assert!(poll.is_pending());
 }
 
-fn object(host: &Host) {
+fn panic_of_an_object(host: &Host) {
     let objects = host.engine.current().registered::<dyn Animal>().unwrap();
     let speak = || objects[0].object.speak(1);
     catch_unwind(AssertUnwindSafe(speak))
@@ -72,10 +72,10 @@ fn every_end_of_a_plugin_may_panic() {
     let end = in_own_process(|| {
         tracing_subscriber::fmt().init();
         let host = Host::with(&["bombs"]);
-        calls(&host);
-        much(&host);
-        future(&host);
-        object(&host);
+        panics_in_calls(&host);
+        large_texts(&host);
+        dropped_future(&host);
+        panic_of_an_object(&host);
         let vault = host.engine.vault_snapshot();
         assert_eq!(
             vault.data_bag.len(),

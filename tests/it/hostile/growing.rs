@@ -12,7 +12,7 @@ use hotswap_engine::args;
 
 use crate::support::{Host, renamed};
 
-/// Hits until told to stop; returns how often.
+/// Hits until reported to stop; returns how often.
 fn hits(host: &Host, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u64> {
     let (engine, stop) = (host.engine.clone(), stop.clone());
     thread::spawn(move || {

@@ -26,26 +26,26 @@ impl Drop for Tells {
 #[test]
 fn registrations_of_the_host_are_dropped_with_the_engine() {
     let plugins = PluginDir::of(&["echo"]);
-    let (tell, told) = channel();
+    let (tell, reported) = channel();
     let extension = tell.clone();
     let builder = Engine::builder(plugins.path());
     let builder = builder.extension(move |_: Option<&Tells>| Tells("extension", extension.clone()));
     let engine = builder.build().unwrap();
     engine.load(()).unwrap();
     // Registrations of earlier generations have been dropped.
-    let _ = told.try_iter().count();
+    let _ = reported.try_iter().count();
     let bear = Tells("bear", tell);
     engine.vault().extension().register::<dyn Animal, _>("bear", bear).unwrap();
     drop(engine);
-    let mut told: Vec<_> = told.iter().collect();
-    told.sort_unstable();
-    assert_eq!(told, ["bear", "extension"]);
+    let mut reported: Vec<_> = reported.iter().collect();
+    reported.sort_unstable();
+    assert_eq!(reported, ["bear", "extension"]);
 }
 
 #[test]
 fn a_registration_of_a_callback_lives_as_long_as_it_is_in_use() {
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder);
-    let (tell, told) = channel();
+    let (tell, reported) = channel();
     let mut held = None;
     let mut bear = Some(Tells("bear", tell));
     let refused = host.engine.reload_with((), |new, _| {
@@ -60,8 +60,8 @@ fn a_registration_of_a_callback_lives_as_long_as_it_is_in_use() {
         hotswap_engine::checkpoint();
         std::thread::yield_now();
     }
-    assert_eq!(told.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(reported.try_recv(), Err(TryRecvError::Empty));
     assert_eq!(held.as_ref().unwrap().speak(1), "");
     drop(held);
-    assert_eq!(told.recv(), Ok("bear"));
+    assert_eq!(reported.recv(), Ok("bear"));
 }

@@ -76,10 +76,13 @@ fn of_many_holders_of_a_version_only_some_are_listed() {
         });
         host.info("chats", 1).unwrap().held_by
     };
-    let told = held_by(SESSIONS);
-    assert_eq!(told.len(), 101, "{told:?}");
-    assert!(told[0].interface.as_deref().is_some_and(|it| it.ends_with("Session")), "{told:?}");
-    assert_eq!((told[100].count, &told[100].interface), (SESSIONS - 100, &None));
+    let reported = held_by(SESSIONS);
+    assert_eq!(reported.len(), 101, "{reported:?}");
+    assert!(
+        reported[0].interface.as_deref().is_some_and(|it| it.ends_with("Session")),
+        "{reported:?}"
+    );
+    assert_eq!((reported[100].count, &reported[100].interface), (SESSIONS - 100, &None));
     drop(sessions);
     host.wait_for("chats", 1, VersionState::Freed);
 }
@@ -90,9 +93,9 @@ fn changes_of_the_vault_are_counted_so_that_consoles_read_it_only_after_a_change
     let changes = || host.engine.vault_snapshot().changes;
     // The other tests of this process change Vaults too, so each count is one between two others.
     let first = changes();
-    let told = host.engine.snapshot().vault_changes;
+    let reported = host.engine.snapshot().vault_changes;
     let before = changes();
-    assert!((first..=before).contains(&told), "{told} is not in {first}..={before}");
+    assert!((first..=before).contains(&reported), "{reported} is not in {first}..={before}");
     let bag = host.engine.vault();
     bag.data_bag().modify("count", |count: &mut u64| *count += 1).unwrap();
     assert!(changes() > before);

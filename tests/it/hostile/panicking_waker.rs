@@ -96,7 +96,7 @@ fn a_hosts_waker_that_panics_does_not_end_the_plugins_thread() {
     let end = in_own_process(|| {
         let host = Host::with(&["waits"]);
         let gate = Gate::new();
-        let (tell, told) = channel();
+        let (tell, reported) = channel();
         {
             let waits = host.engine.plugin("waits").unwrap();
             let args = [gate.path().into()];
@@ -104,11 +104,11 @@ fn a_hosts_waker_that_panics_does_not_end_the_plugins_thread() {
             let waker = Waker::from(Arc::new(Bad(tell)));
             assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
             gate.arrival().release();
-            assert_eq!(told.recv().unwrap(), "woken");
+            assert_eq!(reported.recv().unwrap(), "woken");
             // All clones but the call's own are dropped.
             assert!(catch_unwind(std::panic::AssertUnwindSafe(|| drop(waker))).is_ok());
         }
-        assert_eq!(told.recv().unwrap(), "dropped");
+        assert_eq!(reported.recv().unwrap(), "dropped");
         host.plugins.remove("waits");
         host.reload();
         host.wait_for("waits", 1, Freed);

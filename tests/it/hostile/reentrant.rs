@@ -167,8 +167,9 @@ fn others(
     answers: &BTreeMap<&'static str, &'static str>,
     expected: impl Fn(&str) -> &'static str,
 ) -> Vec<String> {
-    let told = PLACES.iter().map(|place| (place, answers.get(place).unwrap_or(&"was not reached")));
-    let wrong = told.filter(|(place, answer)| expected(place) != **answer);
+    let reported =
+        PLACES.iter().map(|place| (place, answers.get(place).unwrap_or(&"was not reached")));
+    let wrong = reported.filter(|(place, answer)| expected(place) != **answer);
     wrong.map(|(place, answer)| format!("{place}: {answer}")).collect()
 }
 

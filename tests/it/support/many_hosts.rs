@@ -39,12 +39,12 @@ struct SimulatedHost {
 /// What the server has announced.
 #[derive(Default)]
 struct News {
-    told: Mutex<Told>,
+    reported: Mutex<Reported>,
     is_new: Condvar,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Told {
+struct Reported {
     /// The number of declarations so far, and the last one.
     declared: u64,
     last: Option<Declaration>,
@@ -53,29 +53,30 @@ struct Told {
 
 impl News {
     fn note(&self, change: Change) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         match change {
             Change::Declared(declaration) => {
-                told.declared += 1;
-                told.last = Some(declaration);
+                reported.declared += 1;
+                reported.last = Some(declaration);
             }
             Change::Keys => {}
-            Change::Connected => told.connected += 1,
+            Change::Connected => reported.connected += 1,
         }
         self.is_new.notify_all();
     }
 
-    fn told(&self) -> Told {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn reported(&self) -> Reported {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the announcements meet a condition, and returns them.
-    fn wait_for(&self, what: &str, is_so: impl Fn(&Told) -> bool) -> Told {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.is_new.wait_timeout_while(told, PATIENCE, |told| !is_so(told));
-        let (told, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        assert!(!waited.timed_out(), "{what} was not reported: {told:?}");
-        told.clone()
+    fn wait_for(&self, what: &str, is_so: impl Fn(&Reported) -> bool) -> Reported {
+        let reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited =
+            self.is_new.wait_timeout_while(reported, PATIENCE, |reported| !is_so(reported));
+        let (reported, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "{what} was not reported: {reported:?}");
+        reported.clone()
     }
 }
 
@@ -121,8 +122,8 @@ impl SimulatedHost {
     fn connect(server: &NatsServer, number: usize) -> Self {
         let news = Arc::new(News::default());
         let store = Store::open(&location(server)).expect("open the fleet");
-        let told = Arc::clone(&news);
-        store.watch(&channel_name(), Box::new(move |change| told.note(change))).expect("watch");
+        let reported = Arc::clone(&news);
+        store.watch(&channel_name(), Box::new(move |change| reported.note(change))).expect("watch");
         // This reads the keys that it trusts.
         store.channel(&channel_name()).expect("read the channel");
         Self { store, id: id(&format!("game-{number}")), news }
@@ -152,20 +153,20 @@ impl SimulatedHost {
     }
 
     /// Follows an announced declaration without a request, as an agent does.
-    fn follow(&self, told: &Declaration, expected: Mark) {
-        let declared = self.store.verify_announced(&channel_name(), told);
+    fn follow(&self, reported: &Declaration, expected: Mark) {
+        let declared = self.store.verify_announced(&channel_name(), reported);
         let declared = declared.unwrap_or_else(|error| panic!("{}: {error}", self.id));
         assert_eq!(declared.mark, expected, "{}", self.id);
-        self.report_surely(&declared);
+        self.report_with_retries(&declared);
     }
 
-    fn report_surely(&self, declared: &Channel) {
-        surely(|| self.report(declared.base.as_ref(), declared.mark));
+    fn report_with_retries(&self, declared: &Channel) {
+        retry(|| self.report(declared.base.as_ref(), declared.mark));
     }
 }
 
 /// Repeats an operation until it succeeds, as an agent does.
-fn surely<T>(work: impl Fn() -> Result<T, FleetError>) -> T {
+fn retry<T>(work: impl Fn() -> Result<T, FleetError>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match work() {
@@ -228,7 +229,7 @@ impl ManyHosts {
             thread::sleep(spread * *number / count.max(1));
             let began = Instant::now();
             // Unlike an agent, this writes nothing to the disk.
-            surely(|| host.store.verify(&release, host.store.keys()?.as_ref()));
+            retry(|| host.store.verify(&release, host.store.keys()?.as_ref()));
             began.elapsed()
         });
         sorted(fetched.into_iter().map(|(time, _)| time).collect())
@@ -241,7 +242,8 @@ impl ManyHosts {
         let mut new = read.clone();
         new.set_base(Some(id(release)));
         new.go_on(&[]);
-        let before: Vec<u64> = self.hosts.iter().map(|host| host.news.told().declared).collect();
+        let before: Vec<u64> =
+            self.hosts.iter().map(|host| host.news.reported().declared).collect();
         let waiting: Vec<(u64, &SimulatedHost)> = before.into_iter().zip(&self.hosts).collect();
         let are_waiting = std::sync::Barrier::new(self.hosts.len() + 1);
         let written = Mutex::new(None);
@@ -253,13 +255,15 @@ impl ManyHosts {
             });
             at_once(&waiting, |(before, host)| {
                 are_waiting.wait();
-                let told = host.news.wait_for("what is declared", |told| told.declared > *before);
-                host.follow(&told.last.expect("a declaration"), new.mark);
+                let reported =
+                    host.news.wait_for("what is declared", |reported| reported.declared > *before);
+                host.follow(&reported.last.expect("a declaration"), new.mark);
                 Instant::now()
             })
         });
         let written = written.lock().expect("unharmed").expect("the time of the write");
-        let took = |(told, _): &(Instant, Duration)| told.saturating_duration_since(written);
+        let took =
+            |(reported, _): &(Instant, Duration)| reported.saturating_duration_since(written);
         sorted(times.iter().map(took).collect())
     }
 
@@ -267,7 +271,7 @@ impl ManyHosts {
     pub fn report(&self) -> Times {
         let declared = self.operator.channel(&channel_name()).expect("read the channel");
         sorted(
-            at_once(&self.hosts, |host| host.report_surely(&declared))
+            at_once(&self.hosts, |host| host.report_with_retries(&declared))
                 .into_iter()
                 .map(|(_, time)| time)
                 .collect(),
@@ -278,15 +282,16 @@ impl ManyHosts {
     /// reported again.
     pub fn lose_server(&mut self, away: Duration) -> Times {
         let declared = self.operator.channel(&channel_name()).expect("read the channel");
-        let before: Vec<u64> = self.hosts.iter().map(|host| host.news.told().connected).collect();
+        let before: Vec<u64> =
+            self.hosts.iter().map(|host| host.news.reported().connected).collect();
         self.server.kill();
         thread::sleep(away);
         self.server.start_again();
         let started = Instant::now();
         let waiting: Vec<(u64, &SimulatedHost)> = before.into_iter().zip(&self.hosts).collect();
         let back = at_once(&waiting, |(before, host)| {
-            host.news.wait_for("the server", |told| told.connected > *before);
-            host.report_surely(&declared);
+            host.news.wait_for("the server", |reported| reported.connected > *before);
+            host.report_with_retries(&declared);
             started.elapsed()
         });
         sorted(back.into_iter().map(|(time, _)| time).collect())
@@ -295,7 +300,7 @@ impl ManyHosts {
     /// The number of hosts that report this release, as an operator reads it.
     pub fn running(&self, release: &str) -> usize {
         // The server may just have started again.
-        let (hosts, unreadable) = surely(|| self.operator.hosts(&channel_name()));
+        let (hosts, unreadable) = retry(|| self.operator.hosts(&channel_name()));
         assert!(unreadable.is_empty(), "{unreadable:?}");
         let release = Some(id(release));
         hosts.iter().filter(|host| host.release == release).count()

@@ -113,12 +113,12 @@ impl Drop for NatsServer {
 }
 
 fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (tell, told) = channel();
+    let (tell, reported) = channel();
     // The log is read to its end, because a server that cannot write its log would wait.
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             let _ = tell.send(line);
         }
     });
-    told
+    reported
 }

@@ -205,7 +205,10 @@ impl Process {
         let mut found = self.lines.iter().find_map(|line| find(&line.text));
         while found.is_none() {
             let Some(line) = self.next(deadline) else {
-                panic!("{what} did not appear in the output of the program:\n{}", self.said());
+                panic!(
+                    "{what} did not appear in the output of the program:\n{}",
+                    self.output_text()
+                );
             };
             found = find(&line);
         }
@@ -242,8 +245,9 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         while self.next(deadline).is_some() {}
         let status = self.wait(deadline.saturating_duration_since(Instant::now()));
-        let status = status
-            .unwrap_or_else(|| panic!("the program does not end; its output:\n{}", self.said()));
+        let status = status.unwrap_or_else(|| {
+            panic!("the program does not end; its output:\n{}", self.output_text())
+        });
         Answer { code: status.code(), stdout: self.text_of(false), stderr: self.text_of(true) }
     }
 
@@ -266,7 +270,7 @@ impl Process {
         lines.map(|line| format!("{}\n", line.text)).collect()
     }
 
-    fn said(&self) -> String {
+    fn output_text(&self) -> String {
         self.lines.iter().map(|line| format!("{}\n", line.text)).collect()
     }
 }
