@@ -30,10 +30,11 @@ pub fn in_colours(text: &str, are_shown: bool) -> Cow<'_, str> {
     }
 }
 
-/// The holders of a version as text. `told` is the text of an older host, which does not send holders as data.
-pub fn holders(held_by: &[Holder], told: &[String], now_ms: u64) -> Vec<String> {
+/// The holders of a version as text. `texts` are the texts of an older host, which does not send holders as
+/// data.
+pub fn holders(held_by: &[Holder], texts: &[String], now_ms: u64) -> Vec<String> {
     if held_by.is_empty() {
-        return told.to_vec();
+        return texts.to_vec();
     }
     held_by.iter().map(|holder| holder.text(now_ms)).collect()
 }
@@ -191,10 +192,11 @@ pub fn latencies(latencies: &Latencies) -> String {
         (LEAST_FOR_MEDIAN, "p90", latencies.p90_ns),
         (LEAST_FOR_P99, "p99", latencies.p99_ns),
     ];
-    let told = percentiles.iter().filter(|(least, ..)| latencies.calls >= *least);
-    let told: String = told.map(|(_, name, ns)| format!("{name} {}, ", nanoseconds(*ns))).collect();
+    let shown = percentiles.iter().filter(|(least, ..)| latencies.calls >= *least);
+    let shown: String =
+        shown.map(|(_, name, ns)| format!("{name} {}, ", nanoseconds(*ns))).collect();
     format!(
-        "{} calls: {told}{} to {}",
+        "{} calls: {shown}{} to {}",
         thousands(latencies.calls),
         nanoseconds(latencies.min_ns),
         nanoseconds(latencies.max_ns),
@@ -545,10 +547,10 @@ mod tests {
     #[test]
     fn the_name_of_a_time_zone_matches_its_times() {
         let at = |hours, minutes| UtcOffset::from_hms(hours, minutes, 0).unwrap();
-        let told = |offset, ms| (zone_of(offset), clock_in(offset, ms));
-        assert_eq!(told(at(0, 0), 3_661_000), ("UTC".into(), "01:01:01".into()));
-        assert_eq!(told(at(5, 30), 3_661_000), ("UTC+5:30".into(), "06:31:01".into()));
-        assert_eq!(told(at(-3, -30), 3_661_000), ("UTC−3:30".into(), "21:31:01".into()));
+        let local = |offset, ms| (zone_of(offset), clock_in(offset, ms));
+        assert_eq!(local(at(0, 0), 3_661_000), ("UTC".into(), "01:01:01".into()));
+        assert_eq!(local(at(5, 30), 3_661_000), ("UTC+5:30".into(), "06:31:01".into()));
+        assert_eq!(local(at(-3, -30), 3_661_000), ("UTC−3:30".into(), "21:31:01".into()));
     }
 
     #[test]

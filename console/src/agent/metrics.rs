@@ -265,8 +265,8 @@ mod tests {
     fn a_histogram_is_converted_to_the_bounds_of_the_metrics() {
         let bucket = |up_to_ns, calls| LatencyBucket { up_to_ns, calls };
         let histogram = [bucket(90, 1), bucket(180, 3), bucket(400, 4)];
-        let told = [100, 200, 300, 500].map(|bound| up_to(&histogram, bound));
-        assert_eq!(told, [1, 3, 3, 4]);
+        let bounds = [100, 200, 300, 500].map(|bound| up_to(&histogram, bound));
+        assert_eq!(bounds, [1, 3, 3, 4]);
         assert_eq!(up_to(&[], 100), 0);
         assert_eq!((BOUNDS[0], BOUNDS[1], BOUNDS[24]), (100, 200, 10_000_000_000));
     }

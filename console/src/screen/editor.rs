@@ -59,16 +59,16 @@ pub fn start_console(arguments: &[String]) -> Result<Editing, String> {
 impl Editing {
     /// Waits until the program ends; an error describes what went wrong.
     pub async fn end(&mut self) -> Result<(), String> {
-        let mut said = String::new();
+        let mut output = String::new();
         if let Some(stderr) = &mut self.child.stderr {
             // Output that cannot be read is ignored; the exit code counts anyway.
-            let _ = stderr.take(MOST_SAID).read_to_string(&mut said).await;
+            let _ = stderr.take(MOST_SAID).read_to_string(&mut output).await;
         }
         let status = self.child.wait().await;
         let judged = self.judge(status);
-        match said.trim() {
+        match output.trim() {
             "" => judged,
-            said => judged.map_err(|_| said.trim_start_matches("hotswap: ").to_owned()),
+            output => judged.map_err(|_| output.trim_start_matches("hotswap: ").to_owned()),
         }
     }
 

@@ -274,10 +274,10 @@ impl Nats {
         let place = format!("{}/{}", server.address, server.prefix);
         let wrong = |error: &dyn fmt::Display| FleetError::unreachable(&place, error);
         let runtime = Background::start().map_err(|error| wrong(&error))?;
-        let (tell, connected) = watch::channel(0);
+        let (sender, connected) = watch::channel(0);
         let options = server.options()?.event_callback(move |event| {
             if let Event::Connected = event {
-                tell.send_modify(|times| *times += 1);
+                sender.send_modify(|times| *times += 1);
             }
             std::future::ready(())
         });
@@ -407,8 +407,8 @@ async fn prepare_again(link: Link, mut connected: watch::Receiver<u64>, prepares
 
 fn causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
-    let said = error.to_string();
-    let causes = causes.map(ToString::to_string).filter(|cause| !said.contains(cause));
+    let text = error.to_string();
+    let causes = causes.map(ToString::to_string).filter(|cause| !text.contains(cause));
     causes.map(|cause| format!(": {cause}")).collect()
 }
 
@@ -557,8 +557,8 @@ impl Link {
             Some(404) => return Ok(None),
             Some(503) => return Err(wrong(&NO_STREAM)),
             Some(status) => {
-                let said = answer.description.unwrap_or_default();
-                return Err(wrong(&format_args!("the server answers {status} {said}")));
+                let description = answer.description.unwrap_or_default();
+                return Err(wrong(&format_args!("the server answers {status} {description}")));
             }
             None => {}
         }

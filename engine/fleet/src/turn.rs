@@ -89,11 +89,11 @@ fn write(
     now_ms: u64,
 ) -> Result<(), FleetError> {
     let mut next = next.clone();
-    let (mut said, mut declares) = (Vec::new(), Vec::new());
+    let (mut entries, mut declares) = (Vec::new(), Vec::new());
     for effect in effects {
         match effect {
             Effect::Declare(desired) => declares.push(desired),
-            Effect::Audit { phase, reason } => said.push(AuditEntry {
+            Effect::Audit { phase, reason } => entries.push(AuditEntry {
                 at_ms: now_ms,
                 by: by.to_owned(),
                 what: phase.as_str().to_owned(),
@@ -104,9 +104,9 @@ fn write(
             }),
         }
     }
-    next.memory.unsaid.extend(said.iter().cloned());
+    next.memory.unsaid.extend(entries.iter().cloned());
     store.write_rollout(Some(rollout), &next)?;
-    said.iter().try_for_each(|entry| store.audit(entry))?;
+    entries.iter().try_for_each(|entry| store.audit(entry))?;
     for desired in declares {
         let mut new = declared.clone();
         desired.declare(&mut new, hosts);
@@ -123,8 +123,8 @@ fn say_what_is_left(store: &Store, rollout: &Rollout, now_ms: u64) -> Result<boo
     if left.is_empty() {
         return Ok(false);
     }
-    let (said, _) = store.audited()?;
-    for entry in left.iter().filter(|entry| !said.contains(entry)) {
+    let (entries, _) = store.audited()?;
+    for entry in left.iter().filter(|entry| !entries.contains(entry)) {
         store.audit(entry)?;
     }
     let mut next = rollout.clone();

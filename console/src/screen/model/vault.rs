@@ -121,14 +121,14 @@ impl Vault {
         let before = self.before.iter().flat_map(|before| &before.data_bag).filter(is_lost);
         let lost =
             before.map(|it| ValueVerdict { text: format!("{} is gone", it.key), is_lost: true });
-        let told = vault.data_bag.iter().filter(|entry| is_its(entry)).filter_map(|entry| {
+        let changed = vault.data_bag.iter().filter(|entry| is_its(entry)).filter_map(|entry| {
             let outcome = self.outcomes_of(vault).iter().find(|it| it.key == entry.key)?;
             let is_kept = matches!(outcome.change, ValueChange::Kept | ValueChange::Shared);
             let (_, note) = self.change(entry);
             let text = format!("{} {note}", entry.key);
             (!is_kept && !note.is_empty()).then_some(ValueVerdict { text, is_lost: false })
         });
-        lost.chain(told).collect()
+        lost.chain(changed).collect()
     }
 
     /// The reason why the Vault cannot be shown.

@@ -117,7 +117,7 @@ fn marker(reload: &Reload) -> String {
     let mut longest: Vec<u64> = phases.iter().map(|(_, elapsed_us)| *elapsed_us).collect();
     longest.sort_unstable_by(|a, b| b.cmp(a));
     let least = longest.get(PHASES_TOLD - 1).copied().unwrap_or(0);
-    let told: Vec<String> = phases
+    let named: Vec<String> = phases
         .iter()
         .filter(|(_, elapsed_us)| *elapsed_us >= least)
         .take(PHASES_TOLD)
@@ -126,10 +126,10 @@ fn marker(reload: &Reload) -> String {
         })
         .collect();
     let verb = if reload.is_rollback() { "  rolled back" } else { "" };
-    let told = if told.is_empty() { String::new() } else { format!("  ({})", told.join(", ")) };
+    let named = if named.is_empty() { String::new() } else { format!("  ({})", named.join(", ")) };
     // The reasons come last, because a narrow screen cuts the end of the line.
     let report = reload.result.as_ref().ok().map(|done| &done.report);
     let why: Vec<String> = report.into_iter().flat_map(timeline::not_patched).collect();
     let why = if why.is_empty() { String::new() } else { format!("  {}", why.join("; ")) };
-    format!("{}{verb}  {summary}  {elapsed}{told}{why}", reload.title())
+    format!("{}{verb}  {summary}  {elapsed}{named}{why}", reload.title())
 }

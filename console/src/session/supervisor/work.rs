@@ -398,8 +398,8 @@ fn run_plugin_builds(
     // only at the end.
     let warnings = RefCell::new(vec![Vec::<BuildMessage>::new(); builds.len()]);
     let mut on_message = |position: usize, message| match message {
-        BuildMessage::Diagnostic(said) if said.level != DiagnosticLevel::Error => {
-            warnings.borrow_mut()[position].push(BuildMessage::Diagnostic(said));
+        BuildMessage::Diagnostic(diagnostic) if diagnostic.level != DiagnosticLevel::Error => {
+            warnings.borrow_mut()[position].push(BuildMessage::Diagnostic(diagnostic));
         }
         message => send_build_message(events, name(position), message),
     };

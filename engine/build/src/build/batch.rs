@@ -83,8 +83,8 @@ impl<'a> Batch<'a> {
             if places.locks.contains_key(&target_dir) {
                 continue;
             }
-            let say = &mut |message| on_message(position, message);
-            match BuildLock::acquire(&target_dir, &plugin.name, cancel, say) {
+            let send = &mut |message| on_message(position, message);
+            match BuildLock::acquire(&target_dir, &plugin.name, cancel, send) {
                 Ok(lock) => drop(places.locks.insert(target_dir, lock)),
                 Err(error) => drop(errors.insert(position, error)),
             }

@@ -56,10 +56,10 @@ impl Run {
         &'a self,
         artifact: &'a Artifact,
     ) -> impl Iterator<Item = &'a Diagnostic> {
-        let said = self.diagnostics.iter().filter(|(package, target, _)| {
+        let diagnostics = self.diagnostics.iter().filter(|(package, target, _)| {
             *package == artifact.package_id && *target == artifact.target.name
         });
-        said.map(|(_, _, diagnostic)| diagnostic)
+        diagnostics.map(|(_, _, diagnostic)| diagnostic)
     }
 
     fn own_artifacts(&self) -> impl Iterator<Item = &Artifact> {
@@ -199,8 +199,8 @@ impl<'a> Translator<'a> {
                 if diagnostic.level == DiagnosticLevel::Error {
                     self.errors += 1;
                 }
-                let said = (message.package_id, message.target.name, diagnostic.clone());
-                self.run.diagnostics.push(said);
+                let entry = (message.package_id, message.target.name, diagnostic.clone());
+                self.run.diagnostics.push(entry);
                 Some(BuildMessage::Diagnostic(diagnostic))
             }
             Message::BuildScriptExecuted(script) => {

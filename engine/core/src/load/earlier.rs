@@ -96,9 +96,9 @@ fn not_loaded(
 /// How long each phase of a build took, as its store says; empty if that makes no sense.
 pub(crate) fn build_phases(store: &Path, facts: &Facts) -> Vec<PhaseTiming> {
     let stored = layout::stored_path(store, &facts.name, facts.build_id);
-    let told = File::open(layout::stored_phases(&stored)).map(layout::read_phases);
+    let phases = File::open(layout::stored_phases(&stored)).map(layout::read_phases);
     let own = |phase| PhaseTiming { plugin: Some(facts.name.to_string()), ..phase };
-    told.unwrap_or_default().into_iter().map(own).collect()
+    phases.unwrap_or_default().into_iter().map(own).collect()
 }
 
 /// Keeps programs that clean up the store from removing this build while the result is open: they remove only

@@ -253,23 +253,26 @@ mod tests {
             shape_difference(&old, &meet(&fields(guest), &fields(result)))
         };
         assert_eq!(difference(&["name"], &["names"]), None);
-        let told = |text: &str, is_breaking| {
+        let expected = |text: &str, is_breaking| {
             Some(Difference { text: text.to_owned(), sides: None, is_breaking })
         };
         let renamed = "in `guest`, `who` was added and is required, in `guest`, `name` was removed";
-        assert_eq!(difference(&["who"], &["names"]), told(renamed, true));
-        assert_eq!(difference(&[], &["names"]), told("in `guest`, `name` was removed", false));
-        assert_eq!(difference(&["name"], &[]), told("in the result, `names` was removed", true));
+        assert_eq!(difference(&["who"], &["names"]), expected(renamed, true));
+        assert_eq!(difference(&[], &["names"]), expected("in `guest`, `name` was removed", false));
+        assert_eq!(
+            difference(&["name"], &[]),
+            expected("in the result, `names` was removed", true)
+        );
         let more = "in the result, `times` was added";
-        assert_eq!(difference(&["name"], &["names", "times"]), told(more, false));
+        assert_eq!(difference(&["name"], &["names", "times"]), expected(more, false));
 
         let mut optional = fields(&["name"]);
         optional["required"] = json!([]);
         let lax = meet(&optional, &optional);
         let strict = meet(&fields(&["name"]), &fields(&["name"]));
         let tighter = "in `guest`, `name` is required now, in the result, `name` is required now";
-        assert_eq!(shape_difference(&lax, &strict), told(tighter, true));
+        assert_eq!(shape_difference(&lax, &strict), expected(tighter, true));
         let looser = "in `guest`, `name` is optional now, in the result, `name` is optional now";
-        assert_eq!(shape_difference(&strict, &lax), told(looser, true));
+        assert_eq!(shape_difference(&strict, &lax), expected(looser, true));
     }
 }

@@ -145,13 +145,13 @@ impl LeaseCounts {
     pub fn named(&self, most: usize) -> Vec<NamedLease> {
         let mut left = LeaseKind::ALL.map(|_| most);
         let named = self.lock_named();
-        let told = named.leases.values().filter(|lease| {
+        let listed = named.leases.values().filter(|lease| {
             let left = &mut left[lease.kind as usize];
-            let is_told = *left > 0;
+            let is_listed = *left > 0;
             *left = left.saturating_sub(1);
-            is_told
+            is_listed
         });
-        told.cloned().collect()
+        listed.cloned().collect()
     }
 
     /// How many leases are for exports that other versions import.

@@ -109,7 +109,7 @@ impl Session {
         let (mut read, mut write) = stream.into_split();
         let (mut sent, mut taken_there) = (0, 0);
         let (mut received, mut reported) = (0, 0);
-        let mut heard = Instant::now();
+        let mut received_at = Instant::now();
         let mut alive = interval(ALIVE);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut piece = vec![0; PIECE];
@@ -125,7 +125,7 @@ impl Session {
                 }
                 message = self.incoming.next() => {
                     let message = message.ok_or("the client has ended")?;
-                    heard = Instant::now();
+                    received_at = Instant::now();
                     match Frame::of(&message.payload) {
                         Some(Frame::Data(before, bytes)) if before == received => {
                             write.write_all(bytes).await.map_err(|error| error.to_string())?;
@@ -146,7 +146,7 @@ impl Session {
                     }
                 }
                 _ = alive.tick() => {
-                    if heard.elapsed() > SILENCE {
+                    if received_at.elapsed() > SILENCE {
                         return Err("the other side is not heard any more".to_owned());
                     }
                     self.send(&Frame::Alive).await?;
