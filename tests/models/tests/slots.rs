@@ -81,9 +81,10 @@ impl Memory {
 
     /// Uses it. Loom reports a free at the same time.
     fn read(&self) {
-        // SAFETY: loom checks that nobody writes meanwhile.
         self.0.with(|is_freed| {
-            assert!(!unsafe { *is_freed }, "the value was used after it was freed")
+            // SAFETY: loom checks that nobody writes meanwhile.
+            let is_freed = unsafe { *is_freed };
+            assert!(!is_freed, "the value was used after it was freed");
         });
     }
 
