@@ -5,6 +5,7 @@
 //! process of a host, and the agent has to report that. Each host has one task, which does one thing after the
 //! other. The tasks share the declaration of the channel and the ledger on disk.
 
+mod changes;
 mod files;
 mod host;
 mod ledger;
@@ -30,12 +31,15 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::compare::probe::Prober;
 use crate::host::socket::{self, HostChoice};
 
+use changes::WatchedDirs;
 use files::Files;
 use ledger::Ledger;
 use metrics::Measured;
 
 /// How often the agent looks for new hosts and, if no server announces changes, for changed files.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often it does so if the system reports changes of the directories with these files and with the sockets.
+const LOOK_WATCHED: Duration = Duration::from_secs(5);
 /// How often it does so, and looks at the rollout, while a rollout is underway.
 const LOOK_UNDERWAY: Duration = Duration::from_millis(250);
 /// About how often the agent reads the channel although nothing announced a change, since an announcement can be lost.
@@ -108,10 +112,10 @@ struct Reported {
     turn: Arc<Mutex<()>>,
 }
 
-/// Announcements of a server that nobody has handled yet.
+/// What the agent has not handled yet: announcements of a server, and changes of directories.
 #[derive(Default)]
 struct News {
-    is_there: Notify,
+    is_there: Arc<Notify>,
     declared: std::sync::Mutex<Option<Declaration>>,
     has_to_look: AtomicBool,
     is_connected: AtomicBool,
@@ -192,15 +196,24 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     let mut last_trouble = None;
     let news = Arc::new(News::default());
     let is_told = shared.watch(Arc::clone(&news)).await?;
+    let dirs = shared.store.directories().into_iter().chain([socket::directory()]);
+    let mut watched = WatchedDirs::new(dirs, Arc::clone(&news.is_there));
     let mut look_at = Instant::now();
     let mut glance = None;
     loop {
+        // What changes from here on ends the next pause.
+        let is_watched = watched.renew();
         serving.retain(|_, task| !task.is_finished());
         for path in socket::sockets() {
             let (shared, declared) = (Arc::clone(&shared), declared.clone());
-            serving
-                .entry(path.clone())
-                .or_insert_with(|| tokio::spawn(host::serve(shared, path, declared)));
+            let ended = Arc::clone(&news.is_there);
+            serving.entry(path.clone()).or_insert_with(|| {
+                tokio::spawn(async move {
+                    host::serve(shared, path, declared).await;
+                    // The host may have to be served again.
+                    ended.notify_one();
+                })
+            });
         }
         if news.is_connected.swap(false, Ordering::Relaxed) {
             shared.reports.lock().await.values_mut().for_each(|reported| reported.is_kept = false);
@@ -238,8 +251,12 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
             let _ = shared.told.send(Told::Trouble(trouble)).await;
         }
         last_trouble = trouble;
-        // While a rollout is underway, the next look is due at once.
-        let pause = if look_at <= Instant::now() { LOOK_UNDERWAY } else { LOOK };
+        let pause = match is_watched && last_trouble.is_none() {
+            // While a rollout is underway, the next look is due at once.
+            _ if look_at <= Instant::now() => LOOK_UNDERWAY,
+            true => LOOK_WATCHED.min(look_at.saturating_duration_since(Instant::now())),
+            false => LOOK,
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = news.is_there.notified() => {}
