@@ -5,6 +5,7 @@
 //! process of a host, and the agent has to report that. Each host has one task, which does one thing after the
 //! other. The tasks share the declaration of the channel and the ledger on disk.
 
+mod changes;
 mod files;
 mod host;
 mod ledger;
@@ -30,12 +31,15 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::compare::probe::Prober;
 use crate::host::socket::{self, HostChoice};
 
+use changes::WatchedDirs;
 use files::Files;
 use ledger::Ledger;
 use metrics::Measured;
 
 /// How often the agent looks for new hosts and, if no server announces changes, for changed files.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it does so if the system reports changes of the directories with these files and with the sockets.
+const WATCHED_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it does so, and takes steps of the rollout, while a rollout is underway.
 const ROLLOUT_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// About how often the agent reads the channel although nothing announced a change, since an announcement can be lost.
@@ -108,10 +112,10 @@ struct Reported {
     turn: Arc<Mutex<()>>,
 }
 
-/// Announcements of a server that the agent has not handled yet.
+/// What the agent has not handled yet: announcements of a server, and changes of directories.
 #[derive(Default)]
 struct Announcements {
-    changed: Notify,
+    changed: Arc<Notify>,
     declared: std::sync::Mutex<Option<Declaration>>,
     must_refresh: AtomicBool,
     is_connected: AtomicBool,
@@ -192,15 +196,24 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
     let mut last_trouble = None;
     let announcements = Arc::new(Announcements::default());
     let is_announced = shared.watch(Arc::clone(&announcements)).await?;
+    let dirs = shared.store.directories().into_iter().chain([socket::directory()]);
+    let mut watched = WatchedDirs::new(dirs, Arc::clone(&announcements.changed));
     let mut refresh_at = Instant::now();
     let mut glance = None;
     loop {
+        // What changes from here on ends the next pause.
+        let is_watched = watched.renew();
         serving.retain(|_, task| !task.is_finished());
         for path in socket::sockets() {
             let (shared, declared) = (Arc::clone(&shared), declared.clone());
-            serving
-                .entry(path.clone())
-                .or_insert_with(|| tokio::spawn(host::serve(shared, path, declared)));
+            let ended = Arc::clone(&announcements.changed);
+            serving.entry(path.clone()).or_insert_with(|| {
+                tokio::spawn(async move {
+                    host::serve(shared, path, declared).await;
+                    // The host may have to be served again.
+                    ended.notify_one();
+                })
+            });
         }
         if announcements.is_connected.swap(false, Ordering::Relaxed) {
             shared.reports.lock().await.values_mut().for_each(|reported| reported.is_kept = false);
@@ -238,9 +251,12 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
             let _ = shared.events.send(AgentEvent::Trouble(trouble)).await;
         }
         last_trouble = trouble;
-        // While a rollout is underway, the channel is read again at once.
-        let pause =
-            if refresh_at <= Instant::now() { ROLLOUT_POLL_INTERVAL } else { POLL_INTERVAL };
+        let pause = match is_watched && last_trouble.is_none() {
+            // While a rollout is underway, the channel is read again at once.
+            _ if refresh_at <= Instant::now() => ROLLOUT_POLL_INTERVAL,
+            true => WATCHED_POLL_INTERVAL.min(refresh_at.saturating_duration_since(Instant::now())),
+            false => POLL_INTERVAL,
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = announcements.changed.notified() => {}

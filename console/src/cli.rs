@@ -173,6 +173,10 @@ pub(crate) fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?)
 }
 
+/// How to see where a panic came from.
+const HOW_TO_TRACE: &str =
+    "\nfor a backtrace, start the host with `RUST_BACKTRACE=1`; it is then in `hotswap logs`";
+
 /// Reports a failure, and turns an outcome into the program's exit code.
 pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     let error = match outcome {
@@ -192,7 +196,8 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     let _ = if json {
         print_json(&FailureLine { error: &error })
     } else {
-        writeln!(io::stderr(), "hotswap: {}", plain(&error.to_string()))
+        let advice = if error.kind == ErrorKind::Panic { HOW_TO_TRACE } else { "" };
+        writeln!(io::stderr(), "hotswap: {}{advice}", plain(&error.to_string()))
     };
     if error.kind == ErrorKind::NoHost { ExitCode::from(3) } else { ExitCode::FAILURE }
 }

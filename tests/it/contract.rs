@@ -30,7 +30,8 @@ impl Serving {
     fn of(plugins: PluginDir) -> Self {
         let place = Place::new();
         let mut run = run_command(&place, &plugins);
-        run.arg("--json");
+        // With it, the log has backtraces.
+        run.arg("--json").env_remove("RUST_BACKTRACE");
         Self { session: Session::start(run), place, plugins }
     }
 

@@ -52,6 +52,12 @@ fn a_second_subscriber_says_that_logs_are_forwarded_already() {
         let error = call(&host, function);
         assert!(error.ends_with(hint), "{error}");
     }
+    for (version, what) in (2..).zip(["subscriber", "logger"]) {
+        host.engine.vault().data_bag().set("set in on_init", what.to_owned()).unwrap();
+        host.plugins.install("foreign-ways", version);
+        let error = host.engine.reload().unwrap_err().to_string();
+        assert!(error.contains("on_init") && error.ends_with(hint), "{error}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a version leaves open is counted and named, and what it took from the host is restored.
 
+use std::fs;
+
 use hotswap_engine::{
     args,
     protocol::{Ending, Freed, VersionState},
@@ -34,7 +36,7 @@ fn descriptors_are_counted_and_named() {
 
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a file").canonicalize().unwrap_or(dir.path().join("a file"));
-    std::fs::write(&file, "text").unwrap();
+    fs::write(&file, "text").unwrap();
     let path = file.display().to_string();
     call(&host, "open", args![path.clone()]);
     call(&host, "pair", args![]);
@@ -68,7 +70,7 @@ fn descriptors_that_libc_opens_for_a_version_are_named_too() {
     let path = dir.path().canonicalize().unwrap();
     let path = path.to_str().unwrap();
     let file = format!("{path}/a file");
-    std::fs::write(&file, "text").unwrap();
+    fs::write(&file, "text").unwrap();
     let new = format!("{path}/XXXXXX");
     let is_in_dir = |name: &str| name.starts_with(path);
 
@@ -92,6 +94,44 @@ fn descriptors_that_libc_opens_for_a_version_are_named_too() {
     call(&host, "read_dir", args![path]);
     call(&host, "close", args![]);
     assert!(replaced(&host).0.descriptors.is_empty());
+}
+
+#[test]
+fn descriptors_of_system_calls_and_from_sockets_are_named_too() {
+    let host = Host::with(&["leaves-open"]);
+    let path = fs::canonicalize("Cargo.toml").unwrap().to_str().unwrap().to_owned();
+    for function in ["open_by_system_call", "receive"] {
+        call(&host, function, args![path.clone()]);
+        let (_, detail) = replaced(&host);
+        let left = format!(", left 1 descriptor: file {path}");
+        assert!(detail.ends_with(&left), "{function}: {detail}");
+    }
+}
+
+/// Nothing in the process distinguishes such a descriptor from the host's own, which would be named wrongly.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_descriptor_that_is_opened_without_libc_is_not_ascribed_to_any_version() {
+    let host = Host::with(&["leaves-open"]);
+    let path = fs::canonicalize("Cargo.toml").unwrap().to_str().unwrap().to_owned();
+    call(&host, "open_by_instruction", args![path]);
+    assert!(replaced(&host).0.descriptors.is_empty());
+}
+
+/// All event counters have the same inode.
+#[test]
+fn a_descriptor_of_the_host_with_the_number_of_a_closed_one_is_not_named() {
+    let end = in_own_process(|| {
+        let host = Host::with(&["leaves-open"]);
+        let number: i32 = host.engine.invoke("leaves-open", "count_events", args![]).unwrap();
+        // SAFETY: the number is free, or at least nobody relies on it.
+        unsafe {
+            let counter = libc::eventfd(0, 0);
+            assert_eq!(libc::dup2(counter, number), number);
+        }
+        println!("left: {:?}", replaced(&host).0.descriptors);
+    });
+    assert!(end.output.contains("left: []"), "{:?} {}", end.status, end.output);
 }
 
 #[test]

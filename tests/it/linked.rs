@@ -211,7 +211,11 @@ fn the_host_may_choose_among_the_linked_plugins() {
 
 #[test]
 fn tasks_belong_to_the_plugin_that_started_them() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     let handle = runtime.handle().clone();
     // `waits` is attached last, but the tasks belong to `tasks`.
     let host = Linked::new(static_plugins![tasks, waits], |builder| builder.tokio(handle));

@@ -17,6 +17,7 @@ mod allocations;
 mod support;
 
 mod asynchronous;
+mod bytes;
 mod calls;
 mod carried_sockets;
 mod carrying;

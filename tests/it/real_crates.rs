@@ -1,11 +1,17 @@
 //! Plugins with popular crates: each is loaded, called, reloaded five times, and freed, or kept for a correct
 //! reason.
 
-use std::{collections::BTreeSet, fs, io::Write as _};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener},
+    thread,
+};
 
 use hotswap_engine::{
     args, artifact,
-    protocol::{HolderKind, VersionState},
+    protocol::{Ending, HolderKind, VersionState},
 };
 
 use crate::support::{Host, artifact as built, in_own_process};
@@ -96,6 +102,40 @@ fn a_version_with_rustls_and_ring_is_freed() {
         // The record type of a TLS handshake.
         assert_eq!(hello.unwrap()[..2], [22, 3]);
     });
+}
+
+/// Answers each connection with a page, and keeps the connections open. Returns the server's address.
+fn serve_pages() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for client in listener.incoming().map_while(Result::ok) {
+            let (mut read, mut line) = (BufReader::new(&client), String::new());
+            // An empty line ends the request.
+            while line != "\r\n" {
+                line.clear();
+                read.read_line(&mut line).unwrap();
+            }
+            (&client).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npage").unwrap();
+            open.push(client);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_version_with_hyper_on_a_runtime_of_its_own_is_freed() {
+    let host = Host::with(&["uses-hyper"]);
+    let server = serve_pages().to_string();
+    reload(&host, "uses-hyper", VersionState::Freed, || {
+        let page = host.engine.invoke::<String>("uses-hyper", "get", args![server.clone()]);
+        assert_eq!(page.unwrap(), "page");
+    });
+    let end = host.info("uses-hyper", 1).unwrap().ending;
+    let Some(Ending::Freed(freed)) = end else { panic!("{end:?}") };
+    // With its feature `signal`, tokio keeps a pair of sockets in a static. Everything else is closed.
+    assert!(freed.descriptors.iter().all(|left| left.kind == "unix"), "{freed:?}");
 }
 
 #[test]

@@ -32,6 +32,8 @@ const COUNTED: u64 = 500_000;
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the console may take to settle before that.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long it may take to settle with a host that it builds: after some seconds of quiet, cargo reviews the builds.
+const SETTLE_AFTER_BUILDS: Duration = Duration::from_secs(60);
 /// Set for the process that is the console.
 const ROLE: &str = "HOTSWAP_RESPONSIVENESS_ROLE";
 
@@ -75,9 +77,9 @@ fn measure(own_host: Option<&Path>) -> Outcome<()> {
     account_for_lines(&this)?;
     println!("\nthe console while nothing happens, for {} s:", IDLE.as_secs());
     println!("{:<28} {:>12} {:>14}", "", "% of a core", "bytes drawn");
-    idle("a host without plugins", &this, &host::arguments(0, None))?;
+    idle("a host without plugins", &this, &host::arguments(0, None), SETTLE)?;
     if let Some(own) = own_host {
-        idle(&own.display().to_string(), own, &[])?;
+        idle(&own.display().to_string(), own, &[], SETTLE_AFTER_BUILDS)?;
     }
     Ok(())
 }
@@ -144,10 +146,10 @@ fn account_for_lines(this: &Path) -> Outcome<()> {
 }
 
 /// How much processor the console takes while nobody does anything, and how much it draws.
-fn idle(name: &str, host: &Path, arguments: &[String]) -> Outcome<()> {
+fn idle(name: &str, host: &Path, arguments: &[String], settle: Duration) -> Outcome<()> {
     let mut terminal = Terminal::start(host, arguments)?;
     terminal.wait_for("● ")?;
-    terminal.read_for(SETTLE)?;
+    terminal.read_for(settle)?;
     let (began, before, drawn) =
         (Instant::now(), terminal.processor_time()?, terminal.bytes_read());
     terminal.read_for(IDLE)?;

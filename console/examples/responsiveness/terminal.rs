@@ -116,16 +116,16 @@ impl Terminal {
         self.bytes_read
     }
 
-    /// How long the console's threads have run on a processor.
+    /// How long the console's process has run on a processor, including threads that have ended.
     pub fn processor_time(&self) -> Outcome<Duration> {
         let pid = self.child.process_id().ok_or("the console has no process")?;
-        let mut total = 0;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let times = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            let running: u64 = times.split_whitespace().next().unwrap_or("0").parse()?;
-            total += running;
-        }
-        Ok(Duration::from_nanos(total))
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("there is no name in its state")?;
+        // Fields 14 and 15 of proc(5): the time in user mode and in the kernel, in ticks.
+        let times = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let ticks: u64 = times.sum::<Result<_, _>>()?;
+        let a_second = rustix::param::clock_ticks_per_second();
+        Ok(Duration::from_millis(ticks * 1000 / a_second))
     }
 
     /// Quits the console, and its host with it.

@@ -200,6 +200,11 @@ pub(crate) trait Backend: Debug + Send + Sync {
         None
     }
 
+    /// The directories of these files.
+    fn directories(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Lets consoles of other machines attach to the host that listens at a socket of this machine; `None` if the
     /// fleet has no other machines.
     fn let_attach(&self, _host: &Id, _socket: PathBuf) -> Option<Attachable> {

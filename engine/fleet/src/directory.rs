@@ -199,6 +199,11 @@ impl Backend for Directory {
         Some(Glance(documents.iter().map(stamp).collect()))
     }
 
+    fn directories(&self) -> Vec<PathBuf> {
+        let folders = ["channels", "rollouts"].map(|folder| self.root.join(folder));
+        [self.root.clone()].into_iter().chain(folders).collect()
+    }
+
     fn copy_blob(
         &self,
         digest: &Digest,

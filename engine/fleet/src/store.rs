@@ -194,6 +194,12 @@ impl Store {
         ])
     }
 
+    /// The directories that contain the files of [`glance`](Self::glance); none if the fleet is not kept in files of
+    /// this machine.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.backend.directories()
+    }
+
     /// Lets consoles of other machines attach, through this program, to the host that listens at a socket of this
     /// machine, for as long as the returned value is kept; `None` if the fleet has hosts of one machine only.
     pub fn let_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {

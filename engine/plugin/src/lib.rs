@@ -42,6 +42,7 @@
 //! | let trait objects cross | [`#[interface]`](macro@interface), [`Leased`] |
 //! | let a stream of values cross | [`LeasedStream`] |
 //! | let a value of somebody else's type cross | [`BySerde`] |
+//! | let bytes cross without a copy, from and to `bytes::Bytes` | `SharedBytes`, with the feature `bytes` |
 //! | migrate a value by hand | [`DataBag::carry_from`], [`MigrateFrom`] |
 //! | export an object to other plugins | [`Plugin::export`], [`Export`] |
 //! | import what other plugins export | [`#[derive(Imports)]`](derive@Imports), [`Plugin::import`], [`ImportSet`] |
@@ -193,6 +194,8 @@ pub use image::StaticPlugin;
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::Plugin;
 pub use schemars::{self, JsonSchema};
+#[cfg(feature = "bytes")]
+pub use shared::SharedBytes;
 pub use shared::{
     BySerde, Field, ObjectMethod, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant,
 };

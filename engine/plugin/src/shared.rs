@@ -4,9 +4,13 @@
 //! crosses describes itself as a tree of names, sizes, offsets and fields, which both sides compare.
 
 mod by_serde;
+#[cfg(feature = "bytes")]
+mod bytes;
 mod schema;
 mod std_types;
 
+#[cfg(feature = "bytes")]
+pub use self::bytes::SharedBytes;
 pub use by_serde::BySerde;
 pub use schema::{Field, ObjectMethod, SchemaBuilder, Shape, TypeNode, TypeSchema, Variant};
 

@@ -138,6 +138,20 @@ fn a_panic_on_a_thread_of_a_plugin_is_logged_with_its_place() {
 }
 
 #[test]
+fn a_panic_is_reported_with_its_place_and_with_how_to_have_a_backtrace() {
+    let serving = Serving::of(PluginDir::of(&["foreign-ways"]));
+    let failed = serving.place.hotswap(&["invoke", "foreign-ways", "panics"]);
+    let lines: Vec<&str> = failed.stderr.lines().collect();
+    let [panic, advice] = lines.as_slice() else { panic!("{failed:?}") };
+    assert!(panic.contains("foreign-ways/src/lib.rs:") && panic.ends_with(": caught"), "{panic}");
+    let how = "start the host with `RUST_BACKTRACE=1`";
+    assert!(advice.contains(how), "{advice}");
+    serving.place.hotswap(&["invoke", "foreign-ways", "panics"]);
+    let logs = serving.place.hotswap(&["logs"]).stdout;
+    assert_eq!(logs.matches(how).count(), 1, "{logs}");
+}
+
+#[test]
 fn numbers_that_json_cannot_represent_can_be_passed_and_are_shown() {
     let serving = Serving::of(PluginDir::of(&["foreign-ways"]));
     let value = |args: &[&str]| {

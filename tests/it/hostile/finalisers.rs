@@ -1,8 +1,8 @@
 //! A finaliser registers something while its image is unmapped, which would be called after the image is gone.
 
-use std::time::Duration;
+use std::{os::unix::process::CommandExt as _, process::Command, time::Duration};
 
-use hotswap_engine::protocol::VersionState::Freed;
+use hotswap_engine::{args, protocol::VersionState::Freed};
 
 use crate::support::{Host, PluginDir, in_own_process};
 
@@ -53,4 +53,28 @@ fn a_finaliser_can_leave_nothing_behind() {
     }
     assert!(end.output.contains("variable: is read"), "{}", end.output);
     assert!(end.output.contains("held: []\nended"), "{}", end.output);
+}
+
+/// Without the library, libc would call them at the end of the process, and at each fork until then.
+#[test]
+fn what_a_version_registers_for_the_end_and_for_forks_is_called_until_it_is_freed() {
+    let end = in_own_process(|| {
+        let fork = || {
+            let mut child = Command::new("true");
+            // SAFETY: the function does nothing. It makes std fork the child.
+            unsafe { child.pre_exec(|| Ok(())) };
+            assert!(child.status().unwrap().success());
+        };
+        let host = Host::with(&["finalises"]);
+        host.engine.invoke::<()>("finalises", "register", args![]).unwrap();
+        fork();
+        host.plugins.install("finalises", 2);
+        host.reload();
+        println!("{}", host.wait_for("finalises", 1, Freed).detail);
+        fork();
+    });
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    let count = |text: &str| end.output.matches(text).count();
+    let called = (count("called at a fork"), count("called at the end"));
+    assert_eq!(called, (1, 1), "{}", end.output);
 }

@@ -2,7 +2,10 @@
 
 use hotswap_engine::{
     args, artifact,
-    protocol::{KeepKind, VersionState::Kept},
+    protocol::{
+        KeepKind, VersionInfo,
+        VersionState::{Freed, Kept},
+    },
 };
 
 use crate::support::{Host, find, in_own_process, revision};
@@ -33,6 +36,24 @@ fn a_thread_of_c11_keeps_its_version() {
     let reason = "kept: it uses `thrd_create`, which starts a thread that the engine cannot see; start it with \
                   `std::thread` or `pthread_create`";
     assert!(end.output.contains(reason), "{}", end.output);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_thread_of_a_system_call_keeps_its_version() {
+    let end = in_own_process(|| {
+        let host = Host::with(&["leaves-open"]);
+        host.engine.invoke::<()>("leaves-open", "start_by_system_call", args![]).unwrap();
+        host.plugins.install("leaves-open", 2);
+        host.reload();
+        let is_over = |info: &VersionInfo| matches!(info.state, Freed | Kept);
+        println!("{}", host.wait_until("leaves-open", 1, is_over).detail);
+        // The code that runs each millisecond would have ended the process by now.
+        host.plugins.install("leaves-open", 3);
+        host.reload();
+    });
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("kept: it uses `clone`, which starts a thread"), "{}", end.output);
 }
 
 #[test]

@@ -36,8 +36,8 @@ impl OpenerId {
 /// nothing may be allocated.
 static HOST: AtomicU32 = AtomicU32::new(0);
 
-/// The descriptors that images opened, by number. An entry of a closed descriptor stays until an image uses
-/// its number again. If other code uses the number, the file ids differ.
+/// The descriptors that images opened, by number. An entry of a descriptor that other code has closed stays until
+/// an image uses its number again. If other code uses the number, the file ids differ.
 static OPENED: Mutex<Option<HashMap<c_int, Opened>>> = Mutex::new(None);
 
 struct Opened {
@@ -48,30 +48,125 @@ struct Opened {
 /// The device and the inode of a file.
 type FileId = (u64, u64);
 
-/// Makes a system call that opens descriptors, and remembers what it opened.
+/// Makes a system call. Remembers the descriptors that it opened or received, and forgets one that it closed.
 ///
 /// # Safety
 /// The arguments are those of the call.
-pub(super) unsafe fn open(by: OpenerId, number: c_long, arguments: [c_long; 4]) -> c_long {
-    let [first, second, third, fourth] = arguments;
+pub(super) unsafe fn call(by: OpenerId, number: c_long, arguments: [c_long; 6]) -> c_long {
+    let [first, second, third, fourth, fifth, sixth] = arguments;
+    if number == libc::SYS_close {
+        forget(first as c_int);
+    }
     // SAFETY: the caller's promise.
-    let result = unsafe { libc::syscall(number, first, second, third, fourth) };
+    let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth, sixth) };
     if result < 0 {
         return result;
     }
-    let pair = match number {
-        libc::SYS_socketpair => Some(fourth),
-        libc::SYS_pipe2 => Some(first),
-        _ => None,
-    };
-    if let Some(pair) = pair {
-        let pair = std::ptr::with_exposed_provenance::<[c_int; 2]>(pair as usize);
-        // SAFETY: the call succeeded, and so has written two numbers there.
-        unsafe { pair.read_unaligned() }.into_iter().for_each(|opened| remember(by, opened));
-    } else if number != libc::SYS_fcntl || is_duplicating(second) {
-        remember(by, result as c_int);
+    // SAFETY: the call succeeded, so the records that it writes have been written.
+    unsafe {
+        match number {
+            libc::SYS_socketpair => remember_pair(by, fourth),
+            libc::SYS_pipe2 => remember_pair(by, first),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_pipe => remember_pair(by, first),
+            libc::SYS_recvmsg => remember_received(by, at(second)),
+            libc::SYS_recvmmsg => {
+                let messages =
+                    std::slice::from_raw_parts(at::<libc::mmsghdr>(second), result as usize);
+                messages
+                    .iter()
+                    .for_each(|message| remember_received(by, &raw const message.msg_hdr));
+            }
+            libc::SYS_fcntl if !is_duplicating(second) => {}
+            _ if opens_descriptor(number) => remember(by, result as c_int),
+            _ => {}
+        }
     }
     result
+}
+
+/// The record to which an argument of a system call points.
+fn at<T>(argument: c_long) -> *const T {
+    std::ptr::with_exposed_provenance(argument as usize)
+}
+
+/// Whether a system call returns a descriptor that it has opened.
+fn opens_descriptor(number: c_long) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let is_older = matches!(
+        number,
+        libc::SYS_open
+            | libc::SYS_creat
+            | libc::SYS_dup2
+            | libc::SYS_eventfd
+            | libc::SYS_epoll_create
+            | libc::SYS_signalfd
+            | libc::SYS_inotify_init
+    );
+    #[cfg(not(target_arch = "x86_64"))]
+    let is_older = false;
+    is_older
+        || matches!(
+            number,
+            libc::SYS_openat
+                | libc::SYS_openat2
+                | libc::SYS_socket
+                | libc::SYS_accept
+                | libc::SYS_accept4
+                | libc::SYS_dup
+                | libc::SYS_dup3
+                | libc::SYS_fcntl
+                | libc::SYS_eventfd2
+                | libc::SYS_epoll_create1
+                | libc::SYS_memfd_create
+                | libc::SYS_memfd_secret
+                | libc::SYS_timerfd_create
+                | libc::SYS_inotify_init1
+                | libc::SYS_signalfd4
+                | libc::SYS_fanotify_init
+                | libc::SYS_open_by_handle_at
+                | libc::SYS_pidfd_open
+                | libc::SYS_pidfd_getfd
+                | libc::SYS_mq_open
+                | libc::SYS_userfaultfd
+                | libc::SYS_perf_event_open
+                | libc::SYS_io_uring_setup
+                | libc::SYS_open_tree
+                | libc::SYS_fsopen
+                | libc::SYS_fsmount
+                | libc::SYS_fspick
+        )
+}
+
+/// Remembers the two descriptors to which an argument points.
+///
+/// # Safety
+/// Two numbers are there.
+unsafe fn remember_pair(by: OpenerId, pair: c_long) {
+    // SAFETY: the caller's promise.
+    let pair = unsafe { at::<[c_int; 2]>(pair).read_unaligned() };
+    pair.into_iter().for_each(|opened| remember(by, opened));
+}
+
+/// Remembers the descriptors that have arrived with a message.
+///
+/// # Safety
+/// The system has written the message.
+unsafe fn remember_received(by: OpenerId, message: *const libc::msghdr) {
+    // SAFETY: the caller's promise; the system has written as many parts as the message says.
+    unsafe {
+        let mut part = libc::CMSG_FIRSTHDR(message);
+        while let Some(header) = part.as_ref() {
+            if (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let bytes = header.cmsg_len - libc::CMSG_LEN(0) as usize;
+                let numbers = libc::CMSG_DATA(part).cast::<c_int>();
+                for index in 0..bytes / size_of::<c_int>() {
+                    remember(by, numbers.add(index).read_unaligned());
+                }
+            }
+            part = libc::CMSG_NXTHDR(message, part);
+        }
+    }
 }
 
 /// Whether a command of `fcntl` opens a descriptor.
@@ -81,18 +176,39 @@ fn is_duplicating(command: c_long) -> bool {
 
 /// Notes that the image has opened a descriptor.
 pub(super) fn remember(by: OpenerId, descriptor: c_int) {
-    /// How often to check whether the lock is free. A handler of a signal may open a descriptor while its
-    /// thread holds it.
-    const LOOKS: usize = 10_000;
-
-    if HOST.load(Ordering::Relaxed) != process::id() {
+    if !is_host() {
         return;
     }
     let Some(file) = file_of(descriptor) else { return };
+    change(|all| {
+        all.insert(descriptor, Opened { by, file });
+    });
+}
+
+/// Notes that an image is about to close a descriptor. Other code may get its number, even for the same file or,
+/// like all event counters, for a file with the same id.
+fn forget(descriptor: c_int) {
+    if is_host() {
+        change(|all| {
+            all.remove(&descriptor);
+        });
+    }
+}
+
+/// Whether this process is the host, and not a child of it.
+fn is_host() -> bool {
+    HOST.load(Ordering::Relaxed) == process::id()
+}
+
+/// Changes the descriptors that images opened, if the lock becomes free. A handler of a signal may open or close a
+/// descriptor while its thread holds the lock.
+fn change(change: impl FnOnce(&mut HashMap<c_int, Opened>)) {
+    /// How often to check whether the lock is free.
+    const LOOKS: usize = 10_000;
+
     for _ in 0..LOOKS {
         if let Ok(mut all) = OPENED.try_lock() {
-            all.get_or_insert_default().insert(descriptor, Opened { by, file });
-            return;
+            return change(all.get_or_insert_default());
         }
         std::thread::yield_now();
     }

@@ -15,7 +15,7 @@ use hotswap_plugin::{
     __private::{Lease as RawLease, RawFuture, RawObject, digest_seed, end_panic},
     Error, Result,
     abi::{
-        Answer, HostContext, HostTable, ImageCallback, LoaderTable, LogEvent, PanicReport,
+        Answer, AtFork, HostContext, HostTable, ImageCallback, LoaderTable, LogEvent, PanicReport,
         ThreadDestructor, ThreadStart, TiedWaker, WakeTarget,
     },
 };
@@ -96,6 +96,8 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         realloc: realloc_memory,
         dealloc: dealloc_memory,
         thread_at_exit: thread_at_exit::<H>,
+        at_exit: __cxa_atexit,
+        at_fork: __register_atfork,
         key_create: key_create::<H>,
         key_delete: key_delete::<H>,
         key_set: key_set::<H>,
@@ -112,7 +114,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         library_opened: library_opened::<H>,
         symbol_found: symbol_found::<H>,
         pointer_given: pointer_given::<H>,
-        open_descriptor: open_descriptor::<H>,
+        system_call: system_call::<H>,
         descriptor_opened: descriptor_opened::<H>,
         map: map::<H>,
         unmap: unmap::<H>,
@@ -191,6 +193,20 @@ unsafe extern "C" fn realloc_memory(
 unsafe extern "C" fn dealloc_memory(old: *mut u8, size: usize, align: usize) {
     // SAFETY: as above.
     unsafe { alloc::dealloc(old, Layout::from_size_align_unchecked(size, align)) }
+}
+
+unsafe extern "C" {
+    fn __cxa_atexit(
+        function: ThreadDestructor,
+        argument: *mut c_void,
+        library: *const c_void,
+    ) -> c_int;
+    fn __register_atfork(
+        before: Option<AtFork>,
+        in_parent: Option<AtFork>,
+        in_child: Option<AtFork>,
+        library: *const c_void,
+    ) -> c_int;
 }
 
 unsafe extern "C" fn thread_at_exit<H: HostServices>(
@@ -427,13 +443,13 @@ unsafe extern "C" fn each_patch<H: HostServices>(
     })
 }
 
-unsafe extern "C" fn open_descriptor<H: HostServices>(
+unsafe extern "C" fn system_call<H: HostServices>(
     context: HostContext,
     number: c_long,
-    arguments: [c_long; 4],
+    arguments: [c_long; 6],
 ) -> c_long {
     // SAFETY: the image passes its own context, and its caller's promise on.
-    unsafe { owner::<H>(context).outside().open_descriptor(number, arguments) }
+    unsafe { owner::<H>(context).outside().system_call(number, arguments) }
 }
 
 unsafe extern "C" fn descriptor_opened<H: HostServices>(context: HostContext, descriptor: c_int) {

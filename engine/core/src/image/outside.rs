@@ -51,8 +51,8 @@ pub(crate) struct Outside {
     /// gone.
     closing: AtomicBool,
     signals: Signals,
-    /// Of the functions in `artifact::unseen`, the lowest number of one that it has looked up; `usize::MAX` if
-    /// it has looked up none.
+    /// Of the functions in `artifact::unseen`, the lowest number of one that it has looked up, or whose system call
+    /// it has made; `usize::MAX` if there is none.
     unseen: AtomicUsize,
     /// The first other reason to keep it.
     kept: OnceLock<KeepReason>,
@@ -176,16 +176,21 @@ impl Outside {
         is_covered(&name) || self.trusts(&name) || self.keep(|| has_opened(&name))
     }
 
+    /// Notes that the image uses the function at this position in `artifact::unseen`. Returns whether it may.
+    fn uses_unseen(&self, number: usize) -> bool {
+        if self.is_closing() {
+            return false;
+        }
+        self.unseen.fetch_min(number, Ordering::AcqRel);
+        true
+    }
+
     /// Notes that the image has looked up a symbol. `file` is the file with the symbol; `None` if no file has
     /// it in its code or data. Returns whether the image may use the symbol.
     pub fn symbol_found(&self, name: &CStr, file: Option<&CStr>) -> bool {
         let symbol = name.to_string_lossy();
         if let Some(number) = unseen::number(&symbol) {
-            if self.is_closing() {
-                return false;
-            }
-            self.unseen.fetch_min(number, Ordering::AcqRel);
-            return true;
+            return self.uses_unseen(number);
         }
         let Some(file) = file else { return true };
         let file = Path::new(OsStr::from_bytes(file.to_bytes()));
@@ -253,13 +258,70 @@ impl Outside {
         unsafe { self.signals.set(signal, action, own.unwrap_or(0), old) }
     }
 
-    /// Makes a system call that opens descriptors for the image.
+    /// Makes a system call for the image, and notes what it leaves.
     ///
     /// # Safety
     /// The arguments are those of the call.
-    pub unsafe fn open_descriptor(&self, number: c_long, arguments: [c_long; 4]) -> c_long {
-        // SAFETY: the caller's promise.
-        unsafe { descriptors::open(self.opener, number, arguments) }
+    pub unsafe fn system_call(&self, number: c_long, arguments: [c_long; 6]) -> c_long {
+        let [first, second, third, fourth, fifth, sixth] = arguments;
+        let address = ptr::with_exposed_provenance_mut::<c_void>(first as usize);
+        let (size, flags) = (second as usize, fourth as c_int);
+        // SAFETY: the caller's promise; the error is this thread's own.
+        unsafe {
+            if !self.may_make_system_call(number, arguments) {
+                *libc::__errno_location() = libc::EPERM;
+                return -1;
+            }
+            match number {
+                libc::SYS_mmap => {
+                    let access = (third as c_int, flags);
+                    self.map(address, size, access, fifth as c_int, sixth).expose_provenance()
+                        as c_long
+                }
+                libc::SYS_munmap => c_long::from(self.unmap(address, size)),
+                libc::SYS_mremap => {
+                    let to = ptr::with_exposed_provenance_mut(fifth as usize);
+                    self.remap((address, size), third as usize, flags, to).expose_provenance()
+                        as c_long
+                }
+                _ => descriptors::call(self.opener, number, arguments),
+            }
+        }
+    }
+
+    /// Notes what a system call makes the system keep. Returns whether the image may make the call.
+    ///
+    /// # Safety
+    /// The arguments are those of the call.
+    unsafe fn may_make_system_call(&self, number: c_long, arguments: [c_long; 6]) -> bool {
+        let [first, second, ..] = arguments;
+        /// The first word of a record; `None` if the pointer is null.
+        unsafe fn first_word(record: c_long) -> Option<u64> {
+            // SAFETY: the caller's promise.
+            unsafe { ptr::with_exposed_provenance::<u64>(record as usize).as_ref().copied() }
+        }
+        // SAFETY: these calls take a pointer to a record there.
+        let (flags, handler) = unsafe {
+            match number {
+                libc::SYS_clone => (Some(first as u64), None),
+                libc::SYS_clone3 => (first_word(first), None),
+                libc::SYS_rt_sigaction => (None, first_word(second)),
+                _ => return true,
+            }
+        };
+        if flags.is_some_and(starts_thread) {
+            return unseen::number("clone").is_none_or(|clone| self.uses_unseen(clone));
+        }
+        let is_own = |handler: &u64| *handler > 1 && self.may_be_inside(*handler as usize);
+        let Some(_) = handler.filter(is_own) else { return true };
+        self.keep(|| {
+            let signal = signal_name(first as usize);
+            let why = format!(
+                "it has set a handler of {signal} with a system call, so the engine cannot restore the one before; \
+                 set handlers with `sigaction`"
+            );
+            KeepReason::new(KeepKind::HandlesSignal, why).signal(signal)
+        })
     }
 
     /// Notes that a function of libc has opened a descriptor for the image.
@@ -392,6 +454,31 @@ impl Outside {
     fn variables(&self) -> MutexGuard<'_, HashSet<Box<CStr>>> {
         self.variables.locked()
     }
+}
+
+/// Whether a timer of the process is running that sends the signal.
+fn is_sent_by_timer(signal: c_int) -> bool {
+    let timer = match signal {
+        libc::SIGALRM => libc::ITIMER_REAL,
+        libc::SIGVTALRM => libc::ITIMER_VIRTUAL,
+        libc::SIGPROF => libc::ITIMER_PROF,
+        _ => return false,
+    };
+    let mut left = MaybeUninit::<libc::itimerval>::uninit();
+    // SAFETY: the call only writes the timer; if it succeeds, it has written all of it.
+    let left = unsafe {
+        if libc::getitimer(timer, left.as_mut_ptr()) != 0 {
+            return false;
+        }
+        left.assume_init().it_value
+    };
+    (left.tv_sec, left.tv_usec) != (0, 0)
+}
+
+/// Whether these flags of `clone` start a thread. A child that shares the memory until it executes another program,
+/// as after `vfork`, is none.
+fn starts_thread(flags: u64) -> bool {
+    flags & libc::CLONE_VM as u64 != 0 && flags & libc::CLONE_VFORK as u64 == 0
 }
 
 fn has_opened(library: &str) -> KeepReason {
@@ -528,7 +615,9 @@ impl Signals {
             // SAFETY: without a new action, the call only writes the present one.
             let code = unsafe { libc::sigaction(signal, ptr::null(), now.as_mut_ptr()) };
             // SAFETY: if it succeeds, it has written the action.
-            if code == 0 && unsafe { now.assume_init() }.sa_sigaction == own {
+            let is_own = code == 0 && unsafe { now.assume_init() }.sa_sigaction == own;
+            // The default action of these signals ends the process.
+            if is_own && !(found.sa_sigaction == libc::SIG_DFL && is_sent_by_timer(signal)) {
                 // SAFETY: the action was set before.
                 unsafe { libc::sigaction(signal, &raw const found, ptr::null_mut()) };
             }

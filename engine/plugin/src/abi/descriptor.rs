@@ -8,7 +8,7 @@ pub const SECTION: &str = ".hotswap";
 pub const MAGIC: [u8; 16] = *b"HOTSWAP-PLUGIN\r\n";
 
 /// The version of everything in [`crate::abi`].
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// A text in a fixed number of bytes, padded with zeros.
 pub type Text<const N: usize> = [u8; N];

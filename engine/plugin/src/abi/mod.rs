@@ -107,6 +107,9 @@ pub type HostContext = *const c_void;
 /// The type of a destructor of a thread-local.
 pub type ThreadDestructor = unsafe extern "C" fn(*mut c_void);
 
+/// The type of a function that is called at each fork.
+pub type AtFork = unsafe extern "C" fn();
+
 /// The type of a thread's first function. `pthread_exit` unwinds out of it.
 pub type ThreadStart = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
@@ -174,6 +177,19 @@ pub struct HostTable {
     /// Registers the destructor of a thread-local of the calling thread.
     pub thread_at_exit:
         unsafe extern "C" fn(HostContext, dtor: ThreadDestructor, object: *mut c_void) -> c_int,
+    /// `__cxa_atexit`
+    pub at_exit: unsafe extern "C" fn(
+        function: ThreadDestructor,
+        argument: *mut c_void,
+        library: *const c_void,
+    ) -> c_int,
+    /// `__register_atfork`
+    pub at_fork: unsafe extern "C" fn(
+        before: Option<AtFork>,
+        in_parent: Option<AtFork>,
+        in_child: Option<AtFork>,
+        library: *const c_void,
+    ) -> c_int,
     /// Creates a key for a value of each thread; returns a negative number on failure.
     pub key_create: unsafe extern "C" fn(HostContext, dtor: Option<ThreadDestructor>) -> i64,
     /// Deletes a key.
@@ -223,10 +239,10 @@ pub struct HostTable {
     /// false if it must not.
     pub pointer_given:
         unsafe extern "C" fn(HostContext, function: &str, pointer: *const c_void) -> bool,
-    /// Makes a system call that opens descriptors, which the host remembers. Returns the result of `syscall`;
-    /// the error is in `errno`.
-    pub open_descriptor:
-        unsafe extern "C" fn(HostContext, number: c_long, arguments: [c_long; 4]) -> c_long,
+    /// Makes a system call, and notes what it leaves: descriptors, mapped memory, threads, signal handlers. Returns
+    /// the result of `syscall`; the error is in `errno`.
+    pub system_call:
+        unsafe extern "C" fn(HostContext, number: c_long, arguments: [c_long; 6]) -> c_long,
     /// Notes that a function of libc has opened a descriptor for the image.
     pub descriptor_opened: unsafe extern "C" fn(HostContext, descriptor: c_int),
     /// `mmap`. When the image is gone, the host unmaps what the image mapped of its own file.

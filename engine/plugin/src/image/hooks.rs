@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::host;
-use crate::abi::{ImageCallback, ThreadDestructor, ThreadStart};
+use crate::abi::{AtFork, ImageCallback, ThreadDestructor, ThreadStart};
 
 /// The symbols that an image must define itself instead of importing them from libc.
 pub const NAMES: &[&str] = crate::__each_hook!(__hook_names);
@@ -44,6 +44,45 @@ pub unsafe extern "C" fn thread_at_exit(
     let Some(host) = host() else { return EAGAIN };
     // SAFETY: the caller's promise is passed on; the context is the host's own.
     unsafe { (host.thread_at_exit)(host.context, dtor, object) }
+}
+
+/// `__cxa_atexit`, for this image. So libc calls the function when the image is unmapped, whatever library the
+/// caller names.
+///
+/// # Safety
+/// `function(argument)` may be called at the end.
+pub unsafe extern "C" fn at_exit(
+    function: ThreadDestructor,
+    argument: *mut c_void,
+    _library: *const c_void,
+) -> c_int {
+    let Some(host) = host() else { return -1 };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { (host.at_exit)(function, argument, this_image()) }
+}
+
+/// `__register_atfork`, for this image. So libc forgets the functions when the image is unmapped.
+///
+/// # Safety
+/// The functions may be called at a fork.
+pub unsafe extern "C" fn at_fork(
+    before: Option<AtFork>,
+    in_parent: Option<AtFork>,
+    in_child: Option<AtFork>,
+    _library: *const c_void,
+) -> c_int {
+    let Some(host) = host() else { return EAGAIN };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { (host.at_fork)(before, in_parent, in_child, this_image()) }
+}
+
+/// By what libc knows this image.
+fn this_image() -> *const c_void {
+    unsafe extern "C" {
+        /// Each program and each library has its own.
+        static __dso_handle: c_void;
+    }
+    &raw const __dso_handle
 }
 
 /// `pthread_key_create`
@@ -483,14 +522,35 @@ unsafe extern "C" fn only_own(info: *const c_void, size: usize, data: *mut c_voi
     unsafe { (own.callback)(info, size, own.data) }
 }
 
-/// Makes a system call that opens a descriptor. It goes through the host, which remembers the descriptor.
+/// Makes a system call. It goes through the host, which remembers what the call leaves.
 ///
 /// # Safety
 /// As the system says of the arguments.
-unsafe fn open_descriptor(number: c_long, arguments: [c_long; 4]) -> c_int {
+unsafe fn system_call(number: c_long, arguments: [c_long; 6]) -> c_long {
     let Some(host) = host() else { return -1 };
     // SAFETY: the caller's promise is passed on; the context is the host's own.
-    unsafe { (host.open_descriptor)(host.context, number, arguments) as c_int }
+    unsafe { (host.system_call)(host.context, number, arguments) }
+}
+
+/// `syscall`, with as many arguments as a system call may have.
+///
+/// # Safety
+/// As the system says of the arguments.
+pub unsafe extern "C" fn make_system_call(
+    number: c_long,
+    first: c_long,
+    second: c_long,
+    third: c_long,
+    fourth: c_long,
+    fifth: c_long,
+    sixth: c_long,
+) -> c_long {
+    if number == calls::EXIT_GROUP {
+        // SAFETY: the function has no precondition.
+        unsafe { end_process_at_once(first as c_int) }
+    }
+    // SAFETY: the caller's promise is passed on.
+    unsafe { system_call(number, [first, second, third, fourth, fifth, sixth]) }
 }
 
 /// The numbers of system calls on x86-64.
@@ -498,10 +558,14 @@ unsafe fn open_descriptor(number: c_long, arguments: [c_long; 4]) -> c_int {
 mod calls {
     use std::ffi::c_long;
 
+    pub const EXIT_GROUP: c_long = 231;
     pub const OPENAT: c_long = 257;
+    pub const CLOSE: c_long = 3;
     pub const SOCKET: c_long = 41;
     pub const SOCKETPAIR: c_long = 53;
     pub const ACCEPT4: c_long = 288;
+    pub const RECVMSG: c_long = 47;
+    pub const RECVMMSG: c_long = 299;
     pub const DUP: c_long = 32;
     pub const DUP3: c_long = 292;
     pub const FCNTL: c_long = 72;
@@ -523,10 +587,14 @@ mod calls {
 mod calls {
     use std::ffi::c_long;
 
+    pub const EXIT_GROUP: c_long = 94;
     pub const OPENAT: c_long = 56;
+    pub const CLOSE: c_long = 57;
     pub const SOCKET: c_long = 198;
     pub const SOCKETPAIR: c_long = 199;
     pub const ACCEPT4: c_long = 242;
+    pub const RECVMSG: c_long = 212;
+    pub const RECVMMSG: c_long = 243;
     pub const DUP: c_long = 23;
     pub const DUP3: c_long = 24;
     pub const FCNTL: c_long = 25;
@@ -546,7 +614,7 @@ mod calls {
 /// The directory of `open`: the working directory.
 const AT_FDCWD: c_int = -100;
 
-macro_rules! opening {
+macro_rules! as_system_calls {
     ($($(#[doc = $doc:literal])* $name:ident($($arg:ident: $type:ty),*) => $call:ident[$($value:expr),*];)*) => {
         $(
             $(#[doc = $doc])*
@@ -555,13 +623,18 @@ macro_rules! opening {
             /// As the system says of its arguments.
             pub unsafe extern "C" fn $name($($arg: $type),*) -> c_int {
                 // SAFETY: the caller's promise is passed on.
-                unsafe { open_descriptor(calls::$call, [$($value as c_long),*]) }
+                unsafe { system_call(calls::$call, padded([$($value as c_long),*])) as c_int }
             }
         )*
     };
 }
 
-opening! {
+/// The arguments of a system call that has fewer than it may have.
+fn padded<const COUNT: usize>(arguments: [c_long; COUNT]) -> [c_long; 6] {
+    std::array::from_fn(|at| arguments.get(at).copied().unwrap_or(0))
+}
+
+as_system_calls! {
     /// `open`
     open_file(path: *const c_char, flags: c_int, mode: c_int) =>
         OPENAT[AT_FDCWD, path, flags, mode];
@@ -571,7 +644,7 @@ opening! {
     /// `creat`: `O_CREAT | O_WRONLY | O_TRUNC`
     create_file(path: *const c_char, mode: c_int) => OPENAT[AT_FDCWD, path, 0o1101, mode];
     /// `socket`
-    open_socket(domain: c_int, kind: c_int, protocol: c_int) => SOCKET[domain, kind, protocol, 0];
+    open_socket(domain: c_int, kind: c_int, protocol: c_int) => SOCKET[domain, kind, protocol];
     /// `socketpair`
     open_socket_pair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) =>
         SOCKETPAIR[domain, kind, protocol, pair];
@@ -581,45 +654,54 @@ opening! {
     /// `accept4`
     accept_client_with(socket: c_int, address: *mut c_void, size: *mut u32, flags: c_int) =>
         ACCEPT4[socket, address, size, flags];
+    /// `close`. The host forgets the descriptor.
+    close_descriptor(descriptor: c_int) => CLOSE[descriptor];
+    /// `recvmsg`, which may receive descriptors
+    receive_message(socket: c_int, message: *mut c_void, flags: c_int) =>
+        RECVMSG[socket, message, flags];
+    /// `recvmmsg`
+    receive_messages(
+        socket: c_int, messages: *mut c_void, count: u32, flags: c_int, timeout: *mut c_void
+    ) => RECVMMSG[socket, messages, count, flags, timeout];
     /// `dup`
-    duplicate(descriptor: c_int) => DUP[descriptor, 0, 0, 0];
+    duplicate(descriptor: c_int) => DUP[descriptor];
     /// `dup3`
-    duplicate_to_with(descriptor: c_int, to: c_int, flags: c_int) => DUP3[descriptor, to, flags, 0];
+    duplicate_to_with(descriptor: c_int, to: c_int, flags: c_int) => DUP3[descriptor, to, flags];
     /// `fcntl`
     control_descriptor(descriptor: c_int, command: c_int, argument: c_long) =>
-        FCNTL[descriptor, command, argument, 0];
+        FCNTL[descriptor, command, argument];
     /// `pipe`
-    open_pipe(pair: *mut c_int) => PIPE2[pair, 0, 0, 0];
+    open_pipe(pair: *mut c_int) => PIPE2[pair, 0];
     /// `pipe2`
-    open_pipe_with(pair: *mut c_int, flags: c_int) => PIPE2[pair, flags, 0, 0];
+    open_pipe_with(pair: *mut c_int, flags: c_int) => PIPE2[pair, flags];
     /// `eventfd`
-    open_event_counter(first: c_int, flags: c_int) => EVENTFD2[first, flags, 0, 0];
+    open_event_counter(first: c_int, flags: c_int) => EVENTFD2[first, flags];
     /// `epoll_create`
-    open_event_queue(_size: c_int) => EPOLL_CREATE1[0, 0, 0, 0];
+    open_event_queue(_size: c_int) => EPOLL_CREATE1[0];
     /// `epoll_create1`
-    open_event_queue_with(flags: c_int) => EPOLL_CREATE1[flags, 0, 0, 0];
+    open_event_queue_with(flags: c_int) => EPOLL_CREATE1[flags];
     /// `memfd_create`
-    create_memory_file(name: *const c_char, flags: c_int) => MEMFD_CREATE[name, flags, 0, 0];
+    create_memory_file(name: *const c_char, flags: c_int) => MEMFD_CREATE[name, flags];
     /// `timerfd_create`
-    create_timer(clock: c_int, flags: c_int) => TIMERFD_CREATE[clock, flags, 0, 0];
+    create_timer(clock: c_int, flags: c_int) => TIMERFD_CREATE[clock, flags];
     /// `inotify_init`
-    watch_files() => INOTIFY_INIT1[0, 0, 0, 0];
+    watch_files() => INOTIFY_INIT1[0];
     /// `inotify_init1`
-    watch_files_with(flags: c_int) => INOTIFY_INIT1[flags, 0, 0, 0];
+    watch_files_with(flags: c_int) => INOTIFY_INIT1[flags];
     /// `signalfd`. The system call also takes the size of the set of signals.
     receive_signals(descriptor: c_int, signals: *const c_void, flags: c_int) =>
         SIGNALFD4[descriptor, signals, 8, flags];
     /// `pidfd_open`
-    open_process(process: c_int, flags: c_int) => PIDFD_OPEN[process, flags, 0, 0];
+    open_process(process: c_int, flags: c_int) => PIDFD_OPEN[process, flags];
     /// `pidfd_getfd`
     take_descriptor(process: c_int, descriptor: c_int, flags: c_int) =>
-        PIDFD_GETFD[process, descriptor, flags, 0];
+        PIDFD_GETFD[process, descriptor, flags];
     /// `fanotify_init`
     watch_file_systems(flags: c_int, event_flags: c_int) =>
-        FANOTIFY_INIT[flags, event_flags, 0, 0];
+        FANOTIFY_INIT[flags, event_flags];
     /// `open_by_handle_at`
     open_by_handle(mount: c_int, handle: *const c_void, flags: c_int) =>
-        OPEN_BY_HANDLE_AT[mount, handle, flags, 0];
+        OPEN_BY_HANDLE_AT[mount, handle, flags];
 }
 
 /// Notifies the host of a descriptor that a function of libc has opened. A negative number is no descriptor: the
@@ -689,6 +771,10 @@ opening_in_libc! {
     c"shm_open" open_shared_memory(name: *const c_char, flags: c_int, mode: c_int) -> c_int {
         fails: -1, descriptor: itself
     }
+    /// `mq_open`
+    c"mq_open" open_message_queue(
+        name: *const c_char, flags: c_int, mode: c_int, attributes: *const c_void
+    ) -> c_int { fails: -1, descriptor: itself }
     /// `posix_openpt`
     c"posix_openpt" open_terminal(flags: c_int) -> c_int { fails: -1, descriptor: itself }
     /// `getpt`

@@ -34,8 +34,17 @@ pub(super) fn install() {
 
 /// Writes an error about a place in the source to the host's log, with this crate as its target.
 pub(super) fn error(host: &HostTable, message: String, place: Option<&Location<'_>>) {
+    write(host, 1, message, place);
+}
+
+/// Writes information about a place in the source to the host's log, as [`error`] does.
+pub(super) fn info(host: &HostTable, message: String, place: Option<&Location<'_>>) {
+    write(host, 3, message, place);
+}
+
+fn write(host: &HostTable, level: u8, message: String, place: Option<&Location<'_>>) {
     let event = LogEvent {
-        level: 1,
+        level,
         target: env!("CARGO_CRATE_NAME").to_owned(),
         message,
         file: place.map(|place| place.file().to_owned()),

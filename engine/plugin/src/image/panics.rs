@@ -107,6 +107,9 @@ pub(super) fn install_hook() {
 /// Whether [`note_before_hook`] was called.
 static IS_NOTED_BEFORE: AtomicBool = AtomicBool::new(false);
 
+/// Whether this image has said how to have backtraces.
+static IS_EXPLAINED: AtomicBool = AtomicBool::new(false);
+
 /// Wraps the current panic hook, once, so that panics are noted before it sees them. A plugin may have set a
 /// hook of its own in `on_init`, as `color_eyre` does: that hook then sees only panics that are not caught.
 pub(super) fn note_before_hook() {
@@ -124,17 +127,23 @@ pub(super) fn note_before_hook() {
 }
 
 /// Remembers the place of a panic if it will be caught, and logs the panic otherwise. Also logs the backtrace of
-/// the panic if the environment asks for one.
+/// the panic if the environment asks for one, and otherwise, once, how to have one.
 fn note(info: &PanicHookInfo<'_>, is_caught: bool) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     // It is captured only if the environment asks for it: std's symboliser never frees what it allocates to
     // resolve a backtrace.
     let backtrace = Backtrace::capture();
-    if let Some(host) = host()
-        && backtrace.status() == BacktraceStatus::Captured
-    {
-        let message = format!("backtrace of the panic at {location}:\n{backtrace}");
-        log::error(host, message, info.location());
+    if let Some(host) = host() {
+        if backtrace.status() == BacktraceStatus::Captured {
+            let message = format!("backtrace of the panic at {location}:\n{backtrace}");
+            log::error(host, message, info.location());
+        } else if !IS_EXPLAINED.swap(true, Ordering::Relaxed) {
+            let message = format!(
+                "for a backtrace of a panic such as the one at {location}, start the host with `RUST_BACKTRACE=1`: \
+                 it is then in this log"
+            );
+            log::info(host, message, info.location());
+        }
     }
     if is_caught {
         let _ = LOCATION.try_with(|place| place.replace(location));
