@@ -57,13 +57,13 @@ pub async fn run(
     if let Some(path) = history::path() {
         match history::load(&path) {
             Ok(history) => state.functions.history = history,
-            Err(error) => state.complain(format!("{}: {error}", path.display())),
+            Err(error) => state.notify_failure(format!("{}: {error}", path.display())),
         }
     }
     if let Some(path) = screens::path() {
         match screens::load(&path) {
             Ok(memory) => state.memory = memory,
-            Err(error) => state.complain(format!("{}: {error}", path.display())),
+            Err(error) => state.notify_failure(format!("{}: {error}", path.display())),
         }
     }
     let named = fleet.as_ref().map(named).unwrap_or_default();
@@ -228,25 +228,25 @@ impl App {
                 Effect::Draw => self.draw_soon(),
                 Effect::Order(order) => {
                     if self.orders.try_send(order).is_err() {
-                        self.state.complain("the session is busy; try again");
+                        self.state.notify_failure("the session is busy; try again");
                     }
                 }
                 Effect::Fleet(order) => {
                     if !self.fleet.as_ref().is_some_and(|fleet| fleet.send(order)) {
-                        self.state.complain("the fleet is busy; try again");
+                        self.state.notify_failure("the fleet is busy; try again");
                     }
                 }
                 Effect::Attach(host) => self.attach(&host),
                 Effect::Export { name, text } => self.write(Work::Export { name, text }),
                 Effect::CaptureMouse(on) => {
                     if let Err(error) = self.screen.capture_mouse(on) {
-                        self.state.complain(format!("no mouse: {error}"));
+                        self.state.notify_failure(format!("no mouse: {error}"));
                     }
                 }
                 Effect::Remember { key, args } => self.write(Work::Remember { key, args }),
                 Effect::Copy(text) => {
                     if let Err(error) = self.screen.copy(&text) {
-                        self.state.complain(format!("cannot copy: {error}"));
+                        self.state.notify_failure(format!("cannot copy: {error}"));
                     }
                 }
                 Effect::Redraw => {
@@ -271,7 +271,7 @@ impl App {
     fn edit(&mut self, place: &Place) {
         let editor = match editor::chosen(self.editor.as_deref()) {
             Ok(editor) => editor,
-            Err(problem) => return self.state.complain(problem),
+            Err(problem) => return self.state.notify_failure(problem),
         };
         let place = self.found(place);
         self.give_terminal(|| editor::start(editor, &place));
@@ -323,7 +323,7 @@ impl App {
 
     fn write(&mut self, work: Work) {
         if !self.files.send(work) {
-            self.state.complain("the disk is too slow: something was not written");
+            self.state.notify_failure("the disk is too slow: something was not written");
         }
     }
 

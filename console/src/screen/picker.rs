@@ -66,7 +66,7 @@ async fn choose(picker: &mut Picker, config: &Config, client_name: &str) -> std:
                             Some(Action::Details) => return Ok(picker.selected().is_some()),
                             Some(Action::Quit | Action::Back) => return Ok(false),
                             Some(Action::Move(motion)) => {
-                                picker.go(motion, screen.size()?.1.into());
+                                picker.move_by(motion, screen.size()?.1.into());
                                 true
                             }
                             _ => false,

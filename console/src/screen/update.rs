@@ -200,8 +200,8 @@ fn happen(state: &mut State, event: Event) -> Vec<Effect> {
         }
         Input::FileResult(outcome) => {
             match outcome {
-                Ok(text) => state.say(text),
-                Err(text) => state.complain(text),
+                Ok(text) => state.notify_done(text),
+                Err(text) => state.notify_failure(text),
             }
             vec![Effect::Draw]
         }
@@ -233,7 +233,7 @@ fn written_over(state: &mut State, programs: &[Program]) {
     };
     let text = format!("{wrote} over the screen: all is drawn anew");
     state.logs.push_marker(state.now_ms, text.clone());
-    state.warn(text);
+    state.notify_warning(text);
 }
 
 /// The uptime in minutes, which the header shows. It changes without any event.
@@ -261,7 +261,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             state.focus = Panel::Tabs;
             return show_tab(state, tab);
         }
-        Action::Move(motion) => return go(state, motion),
+        Action::Move(motion) => return move_by(state, motion),
         Action::Zoom => state.zoomed = !state.zoomed,
         Action::Build => return operations::build(state),
         Action::Operate(operation) => return vec![Effect::Order(Order::Operate(operation))],
@@ -269,8 +269,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::TypeLine => operations::type_line(state),
         Action::NextWatch => return operations::next_watch(state),
         Action::TogglePatches => return operations::toggle_patches(state),
-        Action::GoToHolder => return holders::go(state),
-        Action::GoTo(kind) => return leads::go(state, kind),
+        Action::GoToHolder => return holders::open(state),
+        Action::GoTo(kind) => return leads::open(state, kind),
         Action::Preview => return preview::open(state),
         Action::CompareWith => preview::choose_base(state),
         Action::Invoke => return calls::open_form(state),
@@ -293,11 +293,11 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::NextTheme => {
             state.look = state.look.next();
             state.chosen_look = Some(state.look);
-            state.note(format!("theme: {}", state.look.as_str()));
+            state.notify_info(format!("theme: {}", state.look.as_str()));
         }
         Action::ToggleMouse => {
             state.mouse = !state.mouse;
-            state.note(match state.mouse {
+            state.notify_info(match state.mouse {
                 true => "mouse on: click and scroll; hold Shift to select text",
                 false => "mouse off: the terminal selects text",
             });
@@ -345,18 +345,18 @@ fn back(state: &mut State) {
     }
 }
 
-fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
-    go_in(state, state.focus, motion)
+fn move_by(state: &mut State, motion: Motion) -> Vec<Effect> {
+    move_in(state, state.focus, motion)
 }
 
-fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
+fn move_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
     let page = state.layout().page(panel);
     match panel {
         Panel::Plugins => {
             let before = state.plugins.selected_target();
             match motion {
                 Motion::Left | Motion::Right => drop(state.plugins.fold(motion == Motion::Left)),
-                motion => state.plugins.go(motion, page),
+                motion => state.plugins.move_by(motion, page),
             }
             if before != state.plugins.selected_target() {
                 plugin_selected(state);
@@ -364,12 +364,12 @@ fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
         }
         Panel::Logs => {
             let inside = state.layout().logs.map(layout::inside).unwrap_or_default();
-            state.logs.go_in(motion, inside);
+            state.logs.move_in(motion, inside);
         }
         Panel::Tabs => match (motion, state.tab) {
             // One line of these tabs is for the column names.
-            (motion, Tab::Vault) => state.vault.go(motion, page.saturating_sub(1)),
-            (motion, Tab::Live) => state.live.go(motion, page.saturating_sub(1)),
+            (motion, Tab::Vault) => state.vault.move_by(motion, page.saturating_sub(1)),
+            (motion, Tab::Live) => state.live.move_by(motion, page.saturating_sub(1)),
             (Motion::Left, tab) => return show_tab(state, tab.beside(&state.tabs(), false)),
             (Motion::Right, tab) => return show_tab(state, tab.beside(&state.tabs(), true)),
             (motion, Tab::Functions) => {
@@ -379,13 +379,13 @@ fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
                     state.functions.selected = to;
                 }
             }
-            (motion, Tab::Build) => state.builds.go(motion, page),
-            (motion, Tab::Timeline) => state.timeline.go(motion, page),
-            (motion, Tab::Diff) => state.diff.go(motion, page),
+            (motion, Tab::Build) => state.builds.move_by(motion, page),
+            (motion, Tab::Timeline) => state.timeline.move_by(motion, page),
+            (motion, Tab::Diff) => state.diff.move_by(motion, page),
             (motion, Tab::Fleet) => {
                 let inside = state.layout().tabs.map(layout::inside).unwrap_or_default();
                 let page = layout::fleet_page(layout::of_fleet(inside)[1]);
-                state.fleet.go(motion, page, state.now_ms);
+                state.fleet.move_by(motion, page, state.now_ms);
             }
         },
     }

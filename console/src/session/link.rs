@@ -56,7 +56,7 @@ pub(super) async fn maintain(
     logs: mpsc::Sender<LogLine>,
 ) {
     let mut records = Records { last: is_new.then_some(0), dropped: 0 };
-    let mut told = ToldReloads::of(is_new);
+    let mut sent = SentReloads::of(is_new);
     let mut silence = Some(Silence { patience, report: report.clone() });
     loop {
         let (client, notifications) =
@@ -69,7 +69,7 @@ pub(super) async fn maintain(
         }
         let changed = Notify::new();
         let lost = tokio::select! {
-            reason = forward_events(&client, notifications, &report, &changed, &mut told) => reason,
+            reason = forward_events(&client, notifications, &report, &changed, &mut sent) => reason,
             reason = poll(&client, &report, &changed) => reason,
             reason = forward_logs(&choice, client_name, &logs, &mut records) => reason,
         };
@@ -114,17 +114,17 @@ impl Records {
 }
 
 /// The reloads of a host that were sent as events.
-struct ToldReloads {
+struct SentReloads {
     /// The reloads that were sent, or that had ended before the first connection; `None` until it is known what a
     /// host that was already running has done.
     known: Option<VecDeque<Event>>,
     /// The reloads that were read from the host because their events were missing. Their events may still arrive.
-    made_up_for: Vec<Event>,
+    read_later: Vec<Event>,
 }
 
-impl ToldReloads {
+impl SentReloads {
     fn of(is_new: bool) -> Self {
-        Self { known: is_new.then(VecDeque::new), made_up_for: Vec::new() }
+        Self { known: is_new.then(VecDeque::new), read_later: Vec::new() }
     }
 
     /// The reloads that the host remembers and that were not sent as events. Those before the first connection do
@@ -133,8 +133,8 @@ impl ToldReloads {
         let remembered: VecDeque<Event> = remembered.iter().cloned().map(Event::from).collect();
         let known = self.known.replace(remembered.clone());
         let is_missing = |event: &Event| known.as_ref().is_some_and(|known| !known.contains(event));
-        self.made_up_for = remembered.into_iter().filter(is_missing).collect();
-        self.made_up_for.clone()
+        self.read_later = remembered.into_iter().filter(is_missing).collect();
+        self.read_later.clone()
     }
 
     /// Whether an event is new, and was not already sent as a missing one.
@@ -147,7 +147,7 @@ impl ToldReloads {
         known.push_back(event.clone());
         let surplus = known.len().saturating_sub(MAX_RELOADS);
         known.drain(..surplus);
-        !self.made_up_for.contains(event)
+        !self.read_later.contains(event)
     }
 }
 
@@ -190,7 +190,7 @@ async fn forward_events(
     mut notifications: mpsc::Receiver<Notification>,
     report: &mpsc::Sender<LinkEvent>,
     changed: &Notify,
-    told: &mut ToldReloads,
+    sent: &mut SentReloads,
 ) -> String {
     let subscribe = SubscribeParams { events: true, ..Default::default() };
     if let Err(error) = client.request(Request::Subscribe(subscribe)).await {
@@ -203,7 +203,7 @@ async fn forward_events(
         Ok(snapshot) => LinkEvent::Snapshot(snapshot),
         Err(error) => return error.message,
     };
-    let missing = told.missing(&reloads.reloads).into_iter().map(LinkEvent::Engine);
+    let missing = sent.missing(&reloads.reloads).into_iter().map(LinkEvent::Engine);
     for event in [serving].into_iter().chain(missing).chain([LinkEvent::Reloads(reloads)]) {
         if report.send(event).await.is_err() {
             return "the session is over".into();
@@ -211,7 +211,7 @@ async fn forward_events(
     }
     while let Some(notification) = notifications.recv().await {
         if let Notification::Event(event) = notification
-            && told.is_new(&event)
+            && sent.is_new(&event)
         {
             if report.send(LinkEvent::Engine(event)).await.is_err() {
                 break;
@@ -331,18 +331,22 @@ mod tests {
             at_ms,
             error: WireError::new(ErrorKind::Reload, "no such plugin"),
         };
-        let mut told = ToldReloads::of(true);
-        assert_eq!(told.missing(&[failed(3), failed(5)]), [event(3), event(5)]);
-        assert!(!told.is_new(&event(5)), "it came while the host was asked");
-        assert!(told.is_new(&event(6)));
+        let mut sent = SentReloads::of(true);
+        assert_eq!(sent.missing(&[failed(3), failed(5)]), [event(3), event(5)]);
+        assert!(!sent.is_new(&event(5)), "its event arrived after the reloads were read");
+        assert!(sent.is_new(&event(6)));
         // The connection was lost and made again.
-        assert_eq!(told.missing(&[failed(5), failed(6), failed(8)]), [event(8)]);
-        assert!(!told.is_new(&event(8)) && told.is_new(&event(9)));
+        assert_eq!(sent.missing(&[failed(5), failed(6), failed(8)]), [event(8)]);
+        assert!(!sent.is_new(&event(8)) && sent.is_new(&event(9)));
 
-        let mut told = ToldReloads::of(false);
-        assert_eq!(told.missing(&[failed(3)]), [], "it was over before anybody looked");
-        assert!(told.is_new(&event(3)), "or just then, and nobody has told of it");
-        assert_eq!(told.missing(&[failed(3), failed(5)]), [event(5)]);
+        let mut sent = SentReloads::of(false);
+        assert_eq!(
+            sent.missing(&[failed(3)]),
+            [],
+            "a reload that ended before the connection is not sent"
+        );
+        assert!(sent.is_new(&event(3)), "unless its event arrives after the connection");
+        assert_eq!(sent.missing(&[failed(3), failed(5)]), [event(5)]);
     }
 
     #[tokio::test]
@@ -358,7 +362,7 @@ mod tests {
         assert!(matches!(events.recv().await, Some(LinkEvent::Silent(_))));
         let listener = UnixListener::bind(&socket).unwrap();
         listener.accept().await.unwrap();
-        assert!(events.try_recv().is_err(), "it was told again");
+        assert!(events.try_recv().is_err(), "the silence is reported once");
         link.abort();
     }
 }

@@ -131,7 +131,7 @@ fn a_limited_number_of_hosts_is_remembered() {
 fn the_choice_of_a_host() {
     let mut picker = Picker::default();
     assert!(picker.update(vec![samples::host(4121), samples::host(812)]));
-    picker.go(Motion::Down, 10);
+    picker.move_by(Motion::Down, 10);
     assert!(picker.update(vec![samples::host(812), samples::host(9)]));
     assert_eq!(picker.selected().unwrap().pid, 812, "the same host stays selected");
     assert!(

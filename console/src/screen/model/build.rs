@@ -172,10 +172,10 @@ impl Builds {
     }
 
     /// Moves the selection on a page of `page` lines. Beyond the last line, the tab follows the newest lines.
-    pub fn go(&mut self, motion: Motion, page: usize) {
+    pub fn move_by(&mut self, motion: Motion, page: usize) {
         let before = self.selection(page);
         let mut selection = before;
-        selection.go(motion, self.lines.len(), page);
+        selection.move_by(motion, self.lines.len(), page);
         let is_down = matches!(motion, Motion::Down | Motion::PageDown);
         let follows = motion == Motion::Last || is_down && selection == before;
         self.selection = Some(selection).filter(|_| !follows && !self.lines.is_empty());

@@ -90,8 +90,8 @@ impl Diff {
     }
 
     /// Moves the selection on a page of `page` lines.
-    pub fn go(&mut self, motion: Motion, page: usize) {
-        self.selection.go(motion, self.lines.len(), page);
+    pub fn move_by(&mut self, motion: Motion, page: usize) {
+        self.selection.move_by(motion, self.lines.len(), page);
     }
 
     /// Scrolls like a wheel.

@@ -193,7 +193,7 @@ impl FleetTab {
     }
 
     /// Moves the selection.
-    pub fn go(&mut self, motion: Motion, page: usize, now_ms: u64) {
+    pub fn move_by(&mut self, motion: Motion, page: usize, now_ms: u64) {
         let count = self.hosts(now_ms).len();
         if let Some(to) = step(motion, self.selected(now_ms), count, page) {
             self.select(to, now_ms);
@@ -382,7 +382,7 @@ impl ReleaseChoice {
     }
 
     /// Moves the selection.
-    pub fn go(&mut self, motion: Motion, page: usize) {
+    pub fn move_by(&mut self, motion: Motion, page: usize) {
         let to = step(motion, self.selected, self.releases.len(), page);
         self.selected = to.unwrap_or(self.selected);
     }

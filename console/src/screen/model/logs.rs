@@ -214,12 +214,12 @@ impl Logs {
     }
 
     /// Moves within the selected line if it has more rows than fit, otherwise to another line.
-    pub fn go_in(&mut self, motion: Motion, inside: Rect) {
+    pub fn move_in(&mut self, motion: Motion, inside: Rect) {
         let page = usize::from(inside.height);
         let step = match motion {
             Motion::Up | Motion::Down => 1,
             Motion::PageUp | Motion::PageDown => page.saturating_sub(1).max(1),
-            _ => return self.go(motion, page),
+            _ => return self.move_by(motion, page),
         };
         let is_up = matches!(motion, Motion::Up | Motion::PageUp);
         let newest = self.passing.len().saturating_sub(1);
@@ -234,14 +234,14 @@ impl Logs {
                 return;
             }
         }
-        self.go(motion, page);
+        self.move_by(motion, page);
         // A move up enters a long line at its end.
         let entered = self.cursor().and_then(|cursor| in_sight::last_part(self, cursor, inside));
         self.part = entered.filter(|_| is_up).unwrap_or(0);
     }
 
     /// Moves the selection; `page` is the number of visible lines.
-    pub fn go(&mut self, motion: Motion, page: usize) {
+    pub fn move_by(&mut self, motion: Motion, page: usize) {
         let last = self.passing.len().saturating_sub(1);
         let from = self.cursor().unwrap_or(last);
         let page_step = page.saturating_sub(1).max(1);

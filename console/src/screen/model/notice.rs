@@ -62,26 +62,26 @@ impl Notice {
 
 impl State {
     /// Reports that something succeeded.
-    pub(crate) fn say(&mut self, text: impl Into<String>) {
-        self.notify(NoticeSort::Done, text.into(), false);
+    pub(crate) fn notify_done(&mut self, text: impl Into<String>) {
+        self.add_notice(NoticeSort::Done, text.into(), false);
     }
 
     /// Reports a piece of information.
-    pub(crate) fn note(&mut self, text: impl Into<String>) {
-        self.notify(NoticeSort::Note, text.into(), false);
+    pub(crate) fn notify_info(&mut self, text: impl Into<String>) {
+        self.add_notice(NoticeSort::Note, text.into(), false);
     }
 
     /// Reports that something failed or is not possible.
-    pub(crate) fn complain(&mut self, text: impl Into<String>) {
-        self.notify(NoticeSort::Failure, text.into(), false);
+    pub(crate) fn notify_failure(&mut self, text: impl Into<String>) {
+        self.add_notice(NoticeSort::Failure, text.into(), false);
     }
 
     /// Reports something that needs attention, and stays until somebody sees it. Joins an earlier notice that stays.
-    pub(crate) fn warn(&mut self, text: impl Into<String>) {
-        self.notify(NoticeSort::Warning, text.into(), true);
+    pub(crate) fn notify_warning(&mut self, text: impl Into<String>) {
+        self.add_notice(NoticeSort::Warning, text.into(), true);
     }
 
-    fn notify(&mut self, sort: NoticeSort, text: String, stays: bool) {
+    fn add_notice(&mut self, sort: NoticeSort, text: String, stays: bool) {
         let (is_answer, at_ms) = (self.is_answering, self.now_ms);
         let notice = Notice { sort, text, stays, is_answer, at_ms };
         self.notices.push_back(notice.clone());

@@ -40,7 +40,7 @@ impl Picker {
     }
 
     /// Moves the selection.
-    pub fn go(&mut self, motion: Motion, page: usize) {
+    pub fn move_by(&mut self, motion: Motion, page: usize) {
         let to = super::plugins::step(motion, self.selected, self.hosts.len(), page);
         self.selected = to.unwrap_or(self.selected);
     }

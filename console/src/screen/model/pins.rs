@@ -75,7 +75,7 @@ impl Pins {
 
 impl PinList {
     /// Moves the selection in a list of `count` calls.
-    pub fn go(&mut self, motion: Motion, count: usize, page: usize) {
+    pub fn move_by(&mut self, motion: Motion, count: usize, page: usize) {
         if let Some(to) = step(motion, self.selected, count, page) {
             self.selected = to;
         }

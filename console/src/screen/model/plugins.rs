@@ -312,7 +312,7 @@ impl Plugins {
     }
 
     /// Moves the selection.
-    pub fn go(&mut self, motion: Motion, page: usize) {
+    pub fn move_by(&mut self, motion: Motion, page: usize) {
         let rows = self.rows();
         let Some(from) = self.selected_index() else { return };
         let Some(to) = step(motion, from, rows.len(), page) else { return };

@@ -90,7 +90,7 @@ impl PreviewCard {
     }
 
     /// Scrolls on a screen of this width and height.
-    pub fn go(&mut self, motion: Motion, (width, height): (u16, u16)) {
+    pub fn move_by(&mut self, motion: Motion, (width, height): (u16, u16)) {
         let lines = self.all_lines();
         let count: usize = lines.iter().map(|line| boxes::preview(&line.text, width).len()).sum();
         let page = boxes::page(height);

@@ -36,7 +36,7 @@ impl Selection {
     }
 
     /// Moves the selected line.
-    pub fn go(&mut self, motion: Motion, length: usize, page: usize) {
+    pub fn move_by(&mut self, motion: Motion, length: usize, page: usize) {
         if let Some(to) = step(motion, self.line, length, page) {
             self.select(to, length, page);
         }

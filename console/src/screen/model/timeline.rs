@@ -689,7 +689,7 @@ impl Timeline {
     }
 
     /// Moves the selection. While nothing is selected, the newest reload is.
-    pub fn go(&mut self, motion: Motion, page: usize) {
+    pub fn move_by(&mut self, motion: Motion, page: usize) {
         let count = self.reloads.len();
         if let Some(to) = super::plugins::step(motion, self.selected(), count, page) {
             self.select(to);

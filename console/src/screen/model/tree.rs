@@ -64,9 +64,9 @@ pub trait TreeTab {
     }
 
     /// Moves the selection, and opens and closes rows.
-    fn go(&mut self, motion: Motion, page: usize) {
+    fn move_by(&mut self, motion: Motion, page: usize) {
         let rows = self.rows();
-        self.tree_mut().go(&rows, motion, page);
+        self.tree_mut().move_by(&rows, motion, page);
     }
 
     /// Opens or closes the selected row; false if it has no children.
@@ -143,7 +143,7 @@ impl Tree {
     }
 
     /// Moves the selection. Left closes a row or goes to its parent; right opens a row.
-    pub fn go(&mut self, rows: &[TreeRow], motion: Motion, page: usize) {
+    pub fn move_by(&mut self, rows: &[TreeRow], motion: Motion, page: usize) {
         let from = self.selected(rows);
         let Some(row) = rows.get(from) else { return };
         match (motion, row.is_open) {

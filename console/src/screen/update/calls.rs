@@ -24,7 +24,7 @@ pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
             state.functions.stored = None;
         }
         Err(problem) => {
-            state.complain(problem);
+            state.notify_failure(problem);
             return Vec::new();
         }
     }
@@ -64,7 +64,7 @@ fn is_callable(state: VersionState) -> bool {
 fn open_live_form(state: &mut State) -> Vec<Effect> {
     let Some(crate::screen::model::live::LiveItem::Function(live)) = state.live.selected_item()
     else {
-        state.complain("no live function is selected");
+        state.notify_failure("no live function is selected");
         return Vec::new();
     };
     let (plugin, name) = (live.plugin.clone(), live.function.name.clone());
@@ -86,7 +86,7 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
             let row = form.rows().into_iter().nth(position);
             let wrong = row.and_then(|row| Some((row.node.name.clone(), Form::problem(&row)?)));
             if let Some((name, wrong)) = wrong {
-                state.complain(format!("not called; {name}: {wrong}"));
+                state.notify_failure(format!("not called; {name}: {wrong}"));
             }
             return Vec::new();
         }
@@ -122,7 +122,7 @@ pub(super) fn leave_form(state: &mut State) {
     state.functions.form = None;
     if state.functions.has_running_calls() {
         let key = state.key_of(&Action::CancelCall);
-        state.note(format!("the call goes on; {key} cancels it"));
+        state.notify_info(format!("the call goes on; {key} cancels it"));
     }
 }
 
@@ -130,7 +130,7 @@ pub(super) fn leave_form(state: &mut State) {
 pub(super) fn again(state: &mut State) -> Vec<Effect> {
     let Some(result) = state.functions.results.front() else {
         let key = state.key_of(&Action::Invoke);
-        state.note(format!("nothing was called yet; {key} opens the form"));
+        state.notify_info(format!("nothing was called yet; {key} opens the form"));
         return Vec::new();
     };
     let operations: Vec<Operation> = result.sides.iter().map(|it| it.operation.clone()).collect();
@@ -189,7 +189,7 @@ fn begin(
 /// Cancels the running calls of this console.
 pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
     if !state.functions.has_running_calls() {
-        state.note("no call of this console runs");
+        state.notify_info("no call of this console runs");
         return Vec::new();
     }
     vec![Effect::Order(Order::CancelCalls)]
@@ -222,7 +222,7 @@ pub(super) fn compare(state: &mut State) -> Vec<Effect> {
         .collect();
     if others.is_empty() {
         let keep = state.key_of(&Action::ToggleHold);
-        state.complain(format!(
+        state.notify_failure(format!(
             "no other version of {plugin} is loaded, and no other build is stored; {keep} keeps a version loaded \
              when it is replaced"
         ));
@@ -245,7 +245,7 @@ pub(super) fn compare(state: &mut State) -> Vec<Effect> {
 /// Carries out an action of the form.
 pub(super) fn change_form(state: &mut State, action: &Action) {
     let Some(form) = &mut state.functions.form else {
-        return state.complain("no form is open");
+        return state.notify_failure("no form is open");
     };
     let problem = match action {
         Action::Repeat => {
@@ -258,14 +258,14 @@ pub(super) fn change_form(state: &mut State, action: &Action) {
         _ => None,
     };
     match problem {
-        Some(problem) => state.complain(problem),
+        Some(problem) => state.notify_failure(problem),
         None => state.notice = None,
     }
 }
 
 pub(super) fn show_result(state: &mut State) {
     let Some(result) = state.functions.results.front() else {
-        return state.note("nothing was called yet");
+        return state.notify_info("nothing was called yet");
     };
     let title = result.call.clone();
     let lines = result.to_lines().split_off(2);
@@ -275,13 +275,15 @@ pub(super) fn show_result(state: &mut State) {
 /// Keeps the selected version loaded, or lets it go.
 pub(super) fn toggle_hold(state: &mut State) -> Vec<Effect> {
     let Some(row) = state.plugins.selected() else {
-        state.complain("no version is selected");
+        state.notify_failure("no version is selected");
         return Vec::new();
     };
     let target = format!("{}@{}", row.plugin.name, row.version.version);
     if !is_callable(row.version.state) {
         let state_word = row.version.state;
-        state.complain(format!("{target} is {state_word}; only what can be called can be kept"));
+        state.notify_failure(format!(
+            "{target} is {state_word}; only what can be called can be kept"
+        ));
         return Vec::new();
     }
     let order = match state.functions.held.contains(&target) {
@@ -294,15 +296,17 @@ pub(super) fn toggle_hold(state: &mut State) -> Vec<Effect> {
 pub(super) fn held(state: &mut State, target: String, answer: Result<bool, WireError>) {
     match answer {
         Ok(true) => {
-            state.say(format!(
+            state.notify_done(format!(
                 "{target} is kept by this console, until you let it go or the console ends"
             ));
             state.functions.held.insert(target);
         }
         Ok(false) => {
-            state.say(format!("{target} is let go"));
+            state.notify_done(format!("{target} is let go"));
             state.functions.held.remove(&target);
         }
-        Err(error) => state.complain(format!("{target} is not kept loaded: {}", error.message)),
+        Err(error) => {
+            state.notify_failure(format!("{target} is not kept loaded: {}", error.message))
+        }
     }
 }

@@ -24,14 +24,16 @@ pub(super) fn handle_news(state: &mut State, news: FleetNews) {
             let reason = rollout.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             let text = format!("rollout: {}{reason}", progress(rollout));
             match rollout.phase {
-                Phase::Done => state.say(text),
-                Phase::Paused | Phase::RollingBack | Phase::RolledBack => state.warn(text),
-                _ => state.note(text),
+                Phase::Done => state.notify_done(text),
+                Phase::Paused | Phase::RollingBack | Phase::RolledBack => {
+                    state.notify_warning(text)
+                }
+                _ => state.notify_info(text),
             }
         }
         FleetNews::Trouble(trouble) => state.fleet.fail(trouble),
-        FleetNews::Done(text) => state.say(text),
-        FleetNews::Failed(text) => state.complain(text),
+        FleetNews::Done(text) => state.notify_done(text),
+        FleetNews::Failed(text) => state.notify_failure(text),
         FleetNews::Releases(releases) => {
             let base = state.fleet.seen().and_then(|seen| seen.channel.base.clone());
             if let Some(Overlay::Releases(choice)) = &mut state.overlay {
@@ -46,7 +48,7 @@ pub(super) fn handle_news(state: &mut State, news: FleetNews) {
 /// Reports how to start a console that knows a fleet.
 pub(super) fn note_how_to_start(state: &mut State) {
     let text = "no fleet is known: start the console with `--fleet DIR`, `--store nats://HOST:PORT` or HOTSWAP_FLEET";
-    state.note(text);
+    state.notify_info(text);
 }
 
 /// Carries out an action on the fleet.
@@ -57,7 +59,7 @@ pub(super) fn act(state: &mut State, action: FleetAction) -> Vec<Effect> {
     }
     if !state.fleet.can(action, state.now_ms) {
         let why = why_not(state, action);
-        state.note(why);
+        state.notify_info(why);
         return Vec::new();
     }
     match action {
@@ -155,7 +157,7 @@ pub(super) fn press(state: &mut State, mut choice: ReleaseChoice, action: Option
                 return ask_about(state, choice.host, release);
             }
         }
-        Some(Action::Move(motion)) => choice.go(motion, state.size.1.into()),
+        Some(Action::Move(motion)) => choice.move_by(motion, state.size.1.into()),
         _ => {}
     }
     state.overlay = Some(Overlay::Releases(choice));

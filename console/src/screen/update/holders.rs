@@ -23,10 +23,10 @@ struct HeldVersion {
 }
 
 /// Reports a holder of the selected version and shows it; repeated, the next holder.
-pub(super) fn go(state: &mut State) -> Vec<Effect> {
+pub(super) fn open(state: &mut State) -> Vec<Effect> {
     let Some(held) = held(state) else {
         let text = why_not_held(state);
-        state.note(text);
+        state.notify_info(text);
         return Vec::new();
     };
     let place = match &state.last_holder {
@@ -39,7 +39,7 @@ pub(super) fn go(state: &mut State) -> Vec<Effect> {
         count => format!(" ({} of {count})", place + 1),
     };
     let (plugin, version, text) = (&held.plugin, held.version, &held.texts[place]);
-    state.note(format!("{plugin} v{version} is held by: {text}{which}"));
+    state.notify_info(format!("{plugin} v{version} is held by: {text}{which}"));
     let effects = show(state, &held, held.holders.get(place));
     state.last_holder = Some(LastHolder {
         plugin: held.plugin,

@@ -159,7 +159,7 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
                 Some(Action::Back | Action::Quit | Action::RollBack) => {}
                 other => {
                     if let Some(Action::Move(motion)) = other {
-                        rollback.go(motion, state.size.1.into());
+                        rollback.move_by(motion, state.size.1.into());
                     }
                     state.overlay = Some(Overlay::Rollback(rollback));
                 }
@@ -179,7 +179,7 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
         Overlay::Details { title, lines, top } => {
             if key.code == KeyCode::Char('y') {
                 let text = lines.join("\n");
-                state.say("copied");
+                state.notify_done("copied");
                 state.overlay = Some(Overlay::Details { title, lines, top });
                 return vec![Effect::Copy(text)];
             }
@@ -215,7 +215,7 @@ fn in_palette(state: &mut State, mut palette: Palette, key: KeyEvent) -> Vec<Eff
             return match palette.chosen() {
                 None => Vec::new(),
                 Some(Choice::Command(command)) => act(state, command.action.clone()),
-                Some(Choice::Destination(place)) => places::go(state, place),
+                Some(Choice::Destination(place)) => places::open(state, place),
             };
         }
         KeyCode::Up => palette.selected = palette.selected.saturating_sub(1),
@@ -240,10 +240,10 @@ fn in_palette(state: &mut State, mut palette: Palette, key: KeyEvent) -> Vec<Eff
 
 fn copy_command_line(state: &mut State, command: Option<&Command>) -> Vec<Effect> {
     let Some(line) = command.and_then(|command| command_line(state, &command.action)) else {
-        state.complain("no command line does that");
+        state.notify_failure("no command line does that");
         return Vec::new();
     };
-    state.say(format!("copied: {line}"));
+    state.notify_done(format!("copied: {line}"));
     vec![Effect::Copy(line)]
 }
 

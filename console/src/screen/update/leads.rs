@@ -7,10 +7,10 @@ use crate::screen::model::leads::{self, Lead};
 use crate::screen::model::palette::Destination;
 
 /// Selects the first lead of this kind and reports its reason; repeated, the next lead.
-pub(super) fn go(state: &mut State, kind: LeadKind) -> Vec<Effect> {
+pub(super) fn open(state: &mut State, kind: LeadKind) -> Vec<Effect> {
     let leads = leads::leads(state, kind);
     if leads.is_empty() {
-        state.note(match kind {
+        state.notify_info(match kind {
             LeadKind::Changed => "no reload since this console came has changed anything",
             LeadKind::Slow => "no call was timed yet, and none runs for a second",
         });
@@ -29,12 +29,12 @@ pub(super) fn go(state: &mut State, kind: LeadKind) -> Vec<Effect> {
         1 => String::new(),
         count => format!(" ({} of {count})", place + 1),
     };
-    state.note(format!("{}{which}", lead.text));
+    state.notify_info(format!("{}{which}", lead.text));
     if kind == LeadKind::Changed {
         state.plugins.show_changes(&lead.plugin);
     }
     let function = lead.function.clone().unwrap_or_default();
-    let effects = places::go(state, &Destination::Function(lead.plugin.clone(), function));
+    let effects = places::open(state, &Destination::Function(lead.plugin.clone(), function));
     state.last_lead = Some((kind, lead));
     effects
 }

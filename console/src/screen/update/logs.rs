@@ -33,7 +33,7 @@ pub(super) fn act(state: &mut State, action: &Action) -> Vec<Effect> {
             state.searching_in = SearchField::Writers;
         }
         Action::Invert if state.logs.pattern().is_empty() => {
-            state.note("there is no filter to invert; / sets one");
+            state.notify_info("there is no filter to invert; / sets one");
         }
         Action::Invert => state.logs.invert(),
         Action::NextMatch | Action::PreviousMatch => {
@@ -76,7 +76,7 @@ fn type_pattern(state: &mut State, shows_others: bool) {
 fn go_to_match(state: &mut State, forward: bool) {
     if state.filtered_here() == SearchField::Lines {
         let way = if forward { sought::Way::Forward } else { sought::Way::Backward };
-        return sought::go(state, way);
+        return sought::find(state, way);
     }
     let page = state.layout().page(Panel::Logs);
     let text = match state.logs.go_to_match(forward, page) {
@@ -86,7 +86,7 @@ fn go_to_match(state: &mut State, forward: bool) {
         }
         None => "no line matches".to_owned(),
     };
-    state.note(text);
+    state.notify_info(text);
 }
 
 fn go_to_error(state: &mut State, forward: bool, page: usize) {
@@ -100,13 +100,13 @@ fn go_to_error(state: &mut State, forward: bool, page: usize) {
 
 fn note_unless(done: bool, state: &mut State, text: &str) {
     if !done {
-        state.note(text);
+        state.notify_info(text);
     }
 }
 
 fn copy_selection(state: &mut State) -> Vec<Effect> {
     let Some((text, count)) = state.logs.selected_text() else {
-        state.note("no line to copy");
+        state.notify_info("no line to copy");
         return Vec::new();
     };
     if state.logs.has_selection() {
@@ -119,18 +119,19 @@ fn copy(state: &mut State, text: String, count: usize) -> Vec<Effect> {
     if text.len() > MOST_COPIED_BYTES {
         let size = format::bytes(text.len() as u64);
         let export = state.key_of(&Action::Export);
-        state.complain(format!("{size} are too much to copy; {export} writes them to a file"));
+        state
+            .notify_failure(format!("{size} are too much to copy; {export} writes them to a file"));
         return Vec::new();
     }
     let lines = format::counted(count as u64, "line", "lines");
-    state.say(format!("{lines} copied"));
+    state.notify_done(format!("{lines} copied"));
     vec![Effect::Copy(text)]
 }
 
 /// Writes all lines that pass the filter to a file.
 fn export(state: &mut State) -> Vec<Effect> {
     if state.logs.passing() == 0 {
-        state.note("no line to write");
+        state.notify_info("no line to write");
         return Vec::new();
     }
     let host = if state.host.name.is_empty() { "host" } else { &state.host.name };
@@ -139,7 +140,7 @@ fn export(state: &mut State) -> Vec<Effect> {
     let time = format::clock(state.now_ms).replace(':', "");
     let text = state.logs.passing_text() + "\n";
     let lines = format::counted(state.logs.passing() as u64, "line", "lines");
-    state.note(format!("writing {lines} …"));
+    state.notify_info(format!("writing {lines} …"));
     vec![Effect::Export { name: format!("{host}-{time}"), text }]
 }
 
@@ -206,7 +207,7 @@ pub(super) fn apply(state: &mut State, text: &str) {
         SearchField::Pattern | SearchField::Writers => {}
         SearchField::Lines => {
             state.sought = text.to_owned();
-            sought::go(state, sought::Way::Here);
+            sought::find(state, sought::Way::Here);
         }
         SearchField::Plugins => {
             let before = state.plugins.selected_target();

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::{Position, Rect};
 
-use super::{Effect, act, go_in, keys, show_tab};
+use super::{Effect, act, keys, move_in, show_tab};
 use crate::screen::input::action::{Action, Motion};
 use crate::screen::layout::{self, Panel, Tab};
 use crate::screen::model::State;
@@ -53,7 +53,7 @@ fn scroll(state: &mut State, place: Position, up: bool) -> Vec<Effect> {
         }
         // Another selection would close the form, and lose what was typed.
         Some((Panel::Plugins, _)) if state.functions.form.is_some() => Vec::new(),
-        Some((panel, _)) => (0..WHEEL_LINES).flat_map(|_| go_in(state, panel, motion)).collect(),
+        Some((panel, _)) => (0..WHEEL_LINES).flat_map(|_| move_in(state, panel, motion)).collect(),
         None => Vec::new(),
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn quit(state: &mut State) -> Vec<Effect> {
 /// Builds the selected plugin, and all packages that are not loaded because they did not compile.
 pub(super) fn build(state: &mut State) -> Vec<Effect> {
     if state.host.packages.is_empty() {
-        state.complain(no_package("build"));
+        state.notify_failure(no_package("build"));
         return Vec::new();
     }
     let loaded = |package: &str| {
@@ -59,7 +59,7 @@ fn no_package(what: &str) -> String {
 /// Asks whether to unload plugins whose artifacts are gone.
 pub(super) fn ask_to_prune(state: &mut State) {
     if state.host.phase != Phase::Connected {
-        return state.complain("no host is connected");
+        return state.notify_failure("no host is connected");
     }
     let mut lines =
         vec!["Each plugin without an artifact in the plugin directory is unloaded.".to_owned()];
@@ -75,20 +75,20 @@ pub(super) fn ask_to_prune(state: &mut State) {
 pub(super) fn type_line(state: &mut State) {
     if !state.host.is_ours || state.host.phase == Phase::Ended {
         let text = "the console can type only for a host that it started and that runs";
-        return state.complain(text);
+        return state.notify_failure(text);
     }
     state.overlay = Some(Overlay::Input(HostInput::default()));
 }
 
 /// Sends the typed line.
 pub(super) fn send_line(state: &mut State, line: &str) -> Vec<Effect> {
-    state.say(format!("sent to the host: {line}"));
+    state.notify_done(format!("sent to the host: {line}"));
     vec![Effect::Order(Order::Input(format!("{line}\n").into_bytes()))]
 }
 
 pub(super) fn next_watch(state: &mut State) -> Vec<Effect> {
     if state.host.packages.is_empty() {
-        state.complain(no_package("watch"));
+        state.notify_failure(no_package("watch"));
         return Vec::new();
     }
     vec![Effect::Order(Order::Watch(state.host.watch.next()))]
@@ -96,7 +96,7 @@ pub(super) fn next_watch(state: &mut State) -> Vec<Effect> {
 
 pub(super) fn toggle_patches(state: &mut State) -> Vec<Effect> {
     if state.host.packages.is_empty() {
-        state.complain(no_package("patch"));
+        state.notify_failure(no_package("patch"));
         return Vec::new();
     }
     vec![Effect::Order(Order::Patch(state.host.loads_whole))]
@@ -105,7 +105,7 @@ pub(super) fn toggle_patches(state: &mut State) -> Vec<Effect> {
 pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
     if state.job.is_none() {
         let key = state.key_of(&Action::CancelCall);
-        state.note(match state.functions.has_running_calls() {
+        state.notify_info(match state.functions.has_running_calls() {
             true => format!("no job runs; {key} cancels the call"),
             false => "no job runs".to_owned(),
         });
@@ -121,7 +121,7 @@ pub(super) fn restart(state: &mut State) -> Vec<Effect> {
     let was_attached = !state.host.is_ours && state.host.packages.is_empty();
     if was_attached && state.host.phase != Phase::Preparing {
         let text = "this host was not started here; when it comes back, the console attaches again";
-        state.complain(text);
+        state.notify_failure(text);
         return Vec::new();
     }
     if matches!(state.host.phase, Phase::Ended | Phase::Preparing) {
@@ -136,23 +136,25 @@ pub(super) fn restart(state: &mut State) -> Vec<Effect> {
 
 pub(super) fn ask_to_free(state: &mut State) {
     let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
-        return state.complain("no version is selected");
+        return state.notify_failure("no version is selected");
     };
     let name = format!("{} v{}", plugin.name, version.version);
     match version.state {
         VersionState::Active | VersionState::Loading => {
             let keys = [Action::Operate(Operation::Reload), Action::RollBack];
             let [reload, roll_back] = keys.map(|action| state.key_of(&action));
-            state.complain(format!(
+            state.notify_failure(format!(
                 "{name} serves; only a replaced version can be freed: {reload} reloads, \
                  {roll_back} rolls back"
             ));
         }
-        VersionState::Freed => state.note(format!("{name} is freed already")),
-        VersionState::Failed => state.note(format!("{name} never served; nothing is left of it")),
+        VersionState::Freed => state.notify_info(format!("{name} is freed already")),
+        VersionState::Failed => {
+            state.notify_info(format!("{name} never served; nothing is left of it"))
+        }
         _ if state.functions.held.contains(&format!("{}@{}", plugin.name, version.version)) => {
             let key = state.key_of(&Action::ToggleHold);
-            state.complain(format!("this console keeps {name} loaded; {key} lets it go"));
+            state.notify_failure(format!("this console keeps {name} loaded; {key} lets it go"));
         }
         _ => {
             let order = Order::Operate(Operation::free(&plugin.name, version.version));
@@ -192,11 +194,11 @@ pub(super) fn ask_to_free(state: &mut State) {
 /// Shows the versions and builds to roll the selected plugin back to.
 pub(super) fn choose_rollback(state: &mut State) -> Vec<Effect> {
     if state.host.phase != Phase::Connected {
-        state.complain("no host is connected");
+        state.notify_failure("no host is connected");
         return Vec::new();
     }
     let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
-        state.complain("no plugin is selected");
+        state.notify_failure("no plugin is selected");
         return Vec::new();
     };
     let list = Order::ListBuilds(plugin.name.clone());

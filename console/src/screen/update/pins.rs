@@ -16,11 +16,11 @@ pub(super) fn toggle(state: &mut State) -> Vec<Effect> {
     let last = state.functions.results.front().and_then(|result| result.sides.first());
     let Some(Operation::Invoke(call)) = last.map(|side| &side.operation) else {
         let key = state.key_of(&Action::Invoke);
-        state.note(format!("there is no call to pin yet; {key} opens the form"));
+        state.notify_info(format!("there is no call to pin yet; {key} opens the form"));
         return Vec::new();
     };
     if state.host.phase != Phase::Connected {
-        state.complain("no host is connected");
+        state.notify_failure("no host is connected");
         return Vec::new();
     }
     let operation = match state.pins.of_call(call) {
@@ -58,7 +58,7 @@ pub(super) fn press(state: &mut State, mut list: PinList, action: Option<Action>
             effects.push(Effect::Order(Order::Operate(unpin)));
             list.selected = list.selected.min(count.saturating_sub(2));
         }
-        (Some(Action::Move(motion)), _) => list.go(motion, count, state.size.1.into()),
+        (Some(Action::Move(motion)), _) => list.move_by(motion, count, state.size.1.into()),
         _ => {}
     }
     state.overlay = Some(Overlay::Pins(list));
@@ -74,9 +74,11 @@ pub(super) fn called(state: &mut State, at_ms: u64, pin: PinnedCall) {
             let (from, to) = (before.label(), pin.now.label());
             let text = format!("{call} gives something else: {from} {was} → {to} {is}");
             state.logs.push_marker(at_ms, text);
-            state.warn(format!("pinned {call} gives something else in {to}"));
+            state.notify_warning(format!("pinned {call} gives something else in {to}"));
         }
-        (None, _) => state.say(format!("{call} is pinned: it is called again after every reload")),
+        (None, _) => {
+            state.notify_done(format!("{call} is pinned: it is called again after every reload"))
+        }
         _ => {}
     }
     state.pins.called(pin);
@@ -86,7 +88,7 @@ pub(super) fn called(state: &mut State, at_ms: u64, pin: PinnedCall) {
 pub(super) fn unpinned(state: &mut State, id: u64) {
     if let Some(pin) = state.pins.removed(id) {
         let call = format::call(&pin.function, &pin.args);
-        state.say(format!("{} {call} is no longer pinned", pin.plugin));
+        state.notify_done(format!("{} {call} is no longer pinned", pin.plugin));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::screen::model::palette::Destination;
 use crate::screen::model::tree::TreeTab as _;
 
 /// Brings a place to the front and selects it.
-pub(super) fn go(state: &mut State, destination: &Destination) -> Vec<Effect> {
+pub(super) fn open(state: &mut State, destination: &Destination) -> Vec<Effect> {
     match destination {
         Destination::Plugin(plugin) => {
             state.plugins.select(plugin);

@@ -15,7 +15,7 @@ use crate::session::Order;
 /// Requests the preview: the new artifacts are opened and compared.
 pub(super) fn open(state: &mut State) -> Vec<Effect> {
     if state.host.phase != Phase::Connected {
-        state.complain("no host is connected");
+        state.notify_failure("no host is connected");
         return Vec::new();
     }
     state.overlay = Some(Overlay::Preview(PreviewCard::default()));
@@ -26,7 +26,7 @@ pub(super) fn open(state: &mut State) -> Vec<Effect> {
 pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> Vec<Effect> {
     if key.code == KeyCode::Char('y') && card.lines.is_some() {
         let text = card.text();
-        state.say("copied");
+        state.notify_done("copied");
         state.overlay = Some(Overlay::Preview(card));
         return vec![Effect::Copy(text)];
     }
@@ -34,7 +34,7 @@ pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> 
         Some(Action::Pin) if card.can_replay() => {
             card.replay = Replaying::Runs;
             // The new lines come at the end.
-            card.go(Motion::Last, state.size);
+            card.move_by(Motion::Last, state.size);
             state.overlay = Some(Overlay::Preview(card));
             return vec![Effect::Order(Order::Replay)];
         }
@@ -42,7 +42,7 @@ pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> 
             return act(state, Action::Operate(Operation::Reload));
         }
         Some(Action::Back | Action::Quit | Action::Preview | Action::Details) => return Vec::new(),
-        Some(Action::Move(motion)) => card.go(motion, state.size),
+        Some(Action::Move(motion)) => card.move_by(motion, state.size),
         _ => {}
     }
     state.overlay = Some(Overlay::Preview(card));
@@ -60,13 +60,15 @@ pub(super) fn refresh(state: &mut State) -> Option<Effect> {
 /// Makes the selected version the base of comparisons, or no longer.
 pub(super) fn choose_base(state: &mut State) {
     let Some(row) = state.plugins.selected() else {
-        return state.complain("no version is selected");
+        return state.notify_failure("no version is selected");
     };
     let (plugin, version) = (row.plugin.name.clone(), row.version.version);
     if state.diff.set_base(&plugin, version) {
-        state.note(format!("select another version of {plugin} to compare it with v{version}"));
+        state.notify_info(format!(
+            "select another version of {plugin} to compare it with v{version}"
+        ));
     } else {
-        state.note(format!("{plugin} v{version} is no longer compared with"));
+        state.notify_info(format!("{plugin} v{version} is no longer compared with"));
     }
     state.tab = Tab::Diff;
     state.tab_to_return_to = None;

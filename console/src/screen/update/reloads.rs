@@ -15,7 +15,7 @@ pub(super) fn happened(state: &mut State, event: Event) {
     match event {
         Event::ReloadFinished { at_ms, report } => finished(state, at_ms, report),
         Event::ReloadFailed { at_ms, error } => {
-            state.complain(format!("reload failed: {}", error.message));
+            state.notify_failure(format!("reload failed: {}", error.message));
             let step = error.step.as_ref().map_or_else(String::new, |step| format!(" in {step}"));
             for line in format!("reload failed{step}: {error}").lines() {
                 state.logs.push_marker(at_ms, line.to_owned());
@@ -44,7 +44,7 @@ pub(super) fn happened(state: &mut State, event: Event) {
         }
         Event::GuardTripped(trip) => {
             let text = format::guard_trip(&trip);
-            state.complain(text.clone());
+            state.notify_failure(text.clone());
             state.logs.push_marker(trip.at_ms, text);
         }
         Event::PinCalled { at_ms, pin } => pins::called(state, at_ms, *pin),
@@ -64,7 +64,7 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     if changes.is_empty() {
         let why = left_alone(state, &report);
         let text = if why.is_empty() { "nothing to reload".to_owned() } else { why.join("; ") };
-        return state.note(text);
+        return state.notify_info(text);
     }
     let summary = changes.join(", ");
     let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);
@@ -76,7 +76,7 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     let mut parts = vec![format!("{verb}: {summary}{then}")];
     parts.extend(timeline::not_patched(&report));
     parts.extend(left_alone(state, &report));
-    state.say(parts.join("; "));
+    state.notify_done(parts.join("; "));
     let text = marker(state.timeline.finished(at_ms, summary, report));
     state.logs.push_marker(at_ms, text);
 }

@@ -94,7 +94,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             };
             // The report of the reload says more.
             if !is_served {
-                state.say(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
+                state
+                    .notify_done(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
             }
             if effect == BuildEffect::NewCode && !is_served {
                 state.timeline.timed(&plugin, phases);
@@ -116,7 +117,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             for line in reason.lines() {
                 marker(state, format!("  {line}"));
             }
-            state.warn(text);
+            state.notify_warning(text);
         }
         SessionEvent::JobFinished { job, outcome, elapsed_ms } => {
             job_finished(state, &job, outcome, elapsed_ms);
@@ -132,7 +133,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             if state.host.phase == Phase::Ended {
                 another_process(state, host.started_at_ms, host.pid);
                 marker(state, format!("host came back, pid {}", host.pid));
-                state.say(format!("{} came back, pid {}", host.name, host.pid));
+                state.notify_done(format!("{} came back, pid {}", host.name, host.pid));
             }
             let holds = std::mem::take(&mut state.functions.let_go).into_iter().map(Order::Hold);
             effects.extend(holds.map(Effect::Order));
@@ -147,7 +148,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             if state.host.phase == Phase::Connected {
                 state.host.phase = Phase::Disconnected;
                 state.functions.let_go = std::mem::take(&mut state.functions.held);
-                state.complain(format!("connection lost: {reason}"));
+                state.notify_failure(format!("connection lost: {reason}"));
             }
         }
         SessionEvent::HostExited { exit, expected, calls } => {
@@ -160,28 +161,28 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                     state.timeline.saved(plugin, saved_at_ms);
                 }
             }
-            state.note(format!("sources of {} changed", plugins.join(", ")));
+            state.notify_info(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
         SessionEvent::HostSilent { waited_ms } => {
             let text = format::silent_host(waited_ms);
             marker(state, text.clone());
-            state.warn(text);
+            state.notify_warning(text);
         }
         SessionEvent::HostStopped { signal } => {
             let text = format!("{} stopped the host: it does nothing", signal_name(signal));
             marker(state, text.clone());
-            state.warn(text);
+            state.notify_warning(text);
         }
         SessionEvent::HostContinued => {
             marker(state, "the host goes on".into());
-            state.say("the host goes on");
+            state.notify_done("the host goes on");
         }
         SessionEvent::HostTerminated { reason } => marker(state, format!("{reason}: SIGTERM")),
         SessionEvent::HostKilled { reason } => {
             let text = format!("{reason}: SIGKILL");
             marker(state, text.clone());
-            state.warn(text);
+            state.notify_warning(text);
         }
         SessionEvent::HostOutdated { plugins } => {
             let shared = match plugins.as_slice() {
@@ -193,17 +194,17 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 "the host is older than its sources{shared}: {restart} builds and restarts it"
             );
             marker(state, text.clone());
-            state.warn(text);
+            state.notify_warning(text);
         }
         SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
             let text = format::disagreement(&plugin, &missed);
             marker(state, text.clone());
-            state.warn(text);
+            state.notify_warning(text);
         }
         SessionEvent::EarlyDropped { plugin } => {
             let text = format::early_dropped(&plugin);
             marker(state, text.clone());
-            state.warn(text);
+            state.notify_warning(text);
         }
         SessionEvent::ReloadWaits { plugins } => {
             let [preview, reload] = [Action::Preview, Action::Operate(Operation::Reload)]
@@ -213,7 +214,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 plugins.join(", ")
             );
             marker(state, text.clone());
-            state.warn(text);
+            state.notify_warning(text);
             // A person who types or looks at something is not interrupted.
             let is_free = state.overlay.is_none() && state.searching.is_none();
             if is_free && state.functions.form.is_none() {
@@ -227,13 +228,13 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             for (what, names) in told.iter().filter(|(_, names)| !names.is_empty()) {
                 let text = format!("{} {what} in the host's manifest", names.join(", "));
                 marker(state, text.clone());
-                state.say(text);
+                state.notify_done(text);
             }
         }
         SessionEvent::ManifestsRefused { error } => {
             let text = format::manifests_refused(&error);
             marker(state, text.clone());
-            state.warn(text);
+            state.notify_warning(text);
         }
         SessionEvent::Watching { mode, error, file_system, .. } => {
             state.host.watch = mode;
@@ -241,15 +242,15 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 format!("the sources are watched; {}", format::silent_file_system(&kind))
             });
             if let Some(text) = error.or(silent) {
-                state.warn(text);
+                state.notify_warning(text);
             }
         }
         SessionEvent::Patching { on } => {
             let was_whole = std::mem::replace(&mut state.host.loads_whole, !on);
             match on {
-                false => state.note("patches off: each build is loaded as a whole"),
+                false => state.notify_info("patches off: each build is loaded as a whole"),
                 true if was_whole => {
-                    state.note(
+                    state.notify_info(
                         "patches on: a version goes on where only bodies of functions changed",
                     );
                 }
@@ -312,8 +313,12 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Pins(Ok(pins)) => state.pins.set(pins.pins),
         // A host of an earlier release has no pins.
         SessionEvent::Pins(Err(_)) => {}
-        SessionEvent::NotPinned(error) => state.complain(format!("not pinned: {}", error.message)),
-        SessionEvent::CallGoesOn { reason } => state.complain(format!("not cancelled: {reason}")),
+        SessionEvent::NotPinned(error) => {
+            state.notify_failure(format!("not pinned: {}", error.message))
+        }
+        SessionEvent::CallGoesOn { reason } => {
+            state.notify_failure(format!("not cancelled: {reason}"))
+        }
         SessionEvent::Held { target, answer } => calls::held(state, target, answer),
         SessionEvent::Engine(event) => {
             if let hotswap_protocol::Event::ReloadStarted { .. } = &event {
@@ -406,12 +411,12 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
             for line in lines.lines().filter(|_| error.step.is_none()) {
                 marker(state, line.to_owned());
             }
-            state.complain(format!("{job} failed: {}", error.message));
+            state.notify_failure(format!("{job} failed: {}", error.message));
         }
-        JobOutcome::Cancelled => state.note(format!("{job} cancelled")),
+        JobOutcome::Cancelled => state.notify_info(format!("{job} cancelled")),
         JobOutcome::Done { summary } => match job {
-            Job::Free(_) => state.say(summary),
-            Job::BuildHost => state.say(format!("{} built in {elapsed}", state.host.name)),
+            Job::Free(_) => state.notify_done(summary),
+            Job::BuildHost => state.notify_done(format!("{} built in {elapsed}", state.host.name)),
             // The events of these jobs say more.
             _ => {}
         },
@@ -457,7 +462,7 @@ fn host_exited(
         state.functions.form = None;
         state.overlay = Some(Overlay::HostEnded(CrashCard::of(state, exit, pid, calls)));
         state.plugins.end();
-        state.complain(format!("the host ended: {exit}"));
+        state.notify_failure(format!("the host ended: {exit}"));
     }
 }
 

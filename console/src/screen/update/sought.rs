@@ -16,7 +16,7 @@ pub(super) enum Way {
 }
 
 /// Selects a line that contains the search text, wraps around, and reports the number of the match.
-pub(super) fn go(state: &mut State, way: Way) {
+pub(super) fn find(state: &mut State, way: Way) {
     if state.sought.is_empty() {
         return;
     }
@@ -31,11 +31,11 @@ pub(super) fn go(state: &mut State, way: Way) {
         }
     };
     let Some(place) = places.get(found) else {
-        return state.note(format!("no line contains “{}”", state.sought));
+        return state.notify_info(format!("no line contains “{}”", state.sought));
     };
     select(state, *place);
     let [which, count] = [found + 1, places.len()].map(|it| format::thousands(it as u64));
-    state.note(format!("{which} of {count}"));
+    state.notify_info(format!("{which} of {count}"));
 }
 
 /// The positions of the lines that contain the search text, without regard to case.

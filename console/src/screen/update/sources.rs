@@ -13,7 +13,7 @@ pub(super) fn edit(state: &mut State) -> Vec<Effect> {
         _ => state.builds.diagnostic().and_then(|it| it.place.as_ref()),
     };
     let Some(place) = place.cloned() else {
-        state.note(why_nowhere(state));
+        state.notify_info(why_nowhere(state));
         return Vec::new();
     };
     vec![Effect::Edit(place)]
