@@ -175,7 +175,7 @@ pub(crate) fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure
 
 /// How to see where a panic came from.
 const HOW_TO_TRACE: &str =
-    "\nfor a backtrace, start the host with `RUST_BACKTRACE=1`; it is then in `hotswap logs`";
+    "\nif the host runs with `RUST_BACKTRACE=1`, `hotswap logs` has a backtrace of the panic";
 
 /// Reports a failure, and turns an outcome into the program's exit code.
 pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
