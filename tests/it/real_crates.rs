@@ -2,11 +2,11 @@
 //! reason.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    net::{SocketAddr, TcpListener},
-    thread,
+    io::{Read as _, Write as _},
+    net::TcpStream,
 };
 
 use hotswap_engine::{
@@ -104,33 +104,28 @@ fn a_version_with_rustls_and_ring_is_freed() {
     });
 }
 
-/// Answers each connection with a page, and keeps the connections open. Returns the server's address.
-fn serve_pages() -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        let mut open = Vec::new();
-        for client in listener.incoming().map_while(Result::ok) {
-            let (mut read, mut line) = (BufReader::new(&client), String::new());
-            // An empty line ends the request.
-            while line != "\r\n" {
-                line.clear();
-                read.read_line(&mut line).unwrap();
-            }
-            (&client).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npage").unwrap();
-            open.push(client);
-        }
-    });
-    address
+/// Gets a page from a server. The connection stays open.
+fn get(server: &str) -> (String, TcpStream) {
+    let mut server = TcpStream::connect(server).unwrap();
+    server.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+    let (mut answer, mut bytes) = (Vec::new(), [0; 1024]);
+    while !answer.ends_with(b"page") {
+        let read = server.read(&mut bytes).unwrap();
+        assert_ne!(read, 0, "the server has closed the connection");
+        answer.extend(&bytes[..read]);
+    }
+    (String::from_utf8(answer).unwrap(), server)
 }
 
 #[test]
 fn a_version_with_hyper_on_a_runtime_of_its_own_is_freed() {
     let host = Host::with(&["uses-hyper"]);
-    let server = serve_pages().to_string();
+    let clients = RefCell::new(Vec::new());
     reload(&host, "uses-hyper", VersionState::Freed, || {
-        let page = host.engine.invoke::<String>("uses-hyper", "get", args![server.clone()]);
-        assert_eq!(page.unwrap(), "page");
+        let server = host.engine.invoke::<String>("uses-hyper", "address", args![]).unwrap();
+        let (answer, client) = get(&server);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        clients.borrow_mut().push(client);
     });
     let end = host.info("uses-hyper", 1).unwrap().ending;
     let Some(Ending::Freed(freed)) = end else { panic!("{end:?}") };

@@ -197,8 +197,9 @@ fn the_lowest_versions_that_manifests_allow_are_tested() {
 #[test]
 fn dependencies_of_the_console_and_the_sample_host_are_compiled_once() {
     let repository = repository();
-    let console = with_features(repository, "hotswap-console");
-    let host = with_features(repository, "sample-host");
+    let [console, host] = ["hotswap-console", "sample-host"].map(|package| {
+        with_features(repository, &["--edges", "normal,build", "--package", package])
+    });
     let is_shared = |package: &str| console.iter().any(|(other, _)| other == package);
     let twice = host.difference(&console).filter(|(package, _)| is_shared(package));
     let twice: Vec<_> = twice.filter_map(|(package, _)| package.split(' ').next()).collect();
@@ -207,6 +208,22 @@ fn dependencies_of_the_console_and_the_sample_host_are_compiled_once() {
         twice.join(" "),
         @"form_urlencoded percent-encoding"
     );
+}
+
+#[test]
+fn programs_have_the_same_features_in_the_build_of_all_tests() {
+    let repository = repository();
+    let all = with_features(repository, &["--edges", "normal,build,dev", "--workspace"]);
+    let programs = ["--package", "hotswap-console", "--package", "sample-host"];
+    let programs =
+        with_features(repository, &[&["--edges", "normal,build"], &programs[..]].concat());
+    let twice = programs.difference(&all).map(|(package, features)| {
+        format!(
+            "{package} has only the features {features} in the build of the programs: let the fixture or test that \
+             asks for more ask for less; see \"Keep features equal\" in CONTRIBUTING.md"
+        )
+    });
+    assert_none(twice.collect());
 }
 
 #[test]

@@ -93,11 +93,11 @@ pub fn version_complaints(repository: &Path) -> Vec<String> {
     complaints
 }
 
-/// The packages that `package` is compiled from, each with its features. A package appears twice if a build script
-/// or a macro needs it with other features.
-pub fn with_features(repository: &Path, package: &str) -> BTreeSet<(String, String)> {
+/// The packages that a selection of packages is compiled from, each with its features. A package appears twice if a
+/// build script or a macro needs it with other features.
+pub fn with_features(repository: &Path, selection: &[&str]) -> BTreeSet<(String, String)> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["tree", "--locked", "--package", package, "--edges", "normal,build"]);
+    cargo.args(["tree", "--locked"]).args(selection);
     cargo.args(["--prefix", "none", "--no-dedupe", "--format", "{p}|{f}"]).current_dir(repository);
     let output = cargo.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
