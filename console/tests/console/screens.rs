@@ -433,6 +433,11 @@ fn the_choice_of_a_rollback() {
 }
 
 #[test]
+fn a_question_is_shown_in_full() {
+    insta::assert_snapshot!(at_all_sizes(|console| drop(console.press("j j R Enter"))));
+}
+
+#[test]
 fn the_palette() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.press(":");

@@ -26,13 +26,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
         None => {}
         Some(Overlay::Help { top }) => draw_help(frame, *top, state, theme),
         Some(Overlay::Details { title, lines, top }) => {
-            let rows = boxes::details(lines, frame.area().width);
-            let lines = rows.into_iter().map(Line::raw).collect();
+            let lines = text_lines(lines, frame.area().width);
             let hint = "y copies   Esc closes";
             draw_box(frame, title, lines, *top, hint, theme.focused_border, theme);
         }
         Some(Overlay::Confirm { question, lines, cancels, .. }) => {
-            let lines = lines.iter().map(|line| Line::raw(line.clone())).collect();
+            let lines = text_lines(lines, frame.area().width);
             let hint = match cancels {
                 true => "c cancels the call and frees   y frees when it ends   Esc no",
                 false => "y yes   Esc no",
@@ -40,7 +39,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             draw_box(frame, question, lines, 0, hint, theme.warning, theme);
         }
         Some(Overlay::FleetQuestion { question, lines, .. }) => {
-            let lines = lines.iter().map(|line| Line::raw(line.clone())).collect();
+            let lines = text_lines(lines, frame.area().width);
             draw_box(frame, question, lines, 0, "y yes   Esc no", theme.warning, theme);
         }
         Some(Overlay::Releases(choice)) => {
@@ -75,6 +74,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             draw_box(frame, "The host ended", lines, 0, crash::hint(card), theme.bad, theme);
         }
     }
+}
+
+/// A text in a box on a screen of this width, in full.
+fn text_lines(lines: &[String], screen_width: u16) -> Vec<Line<'static>> {
+    boxes::details(lines, screen_width).into_iter().map(Line::raw).collect()
 }
 
 fn draw_input(frame: &mut Frame<'_>, input: &HostInput, theme: &Theme) {
