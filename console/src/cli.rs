@@ -188,7 +188,7 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
         Err(Failure::Output(error)) => {
             WireError::new(ErrorKind::Internal, format!("cannot write the output: {error}"))
         }
-        Err(Failure::Told) => return ExitCode::FAILURE,
+        Err(Failure::Reported) => return ExitCode::FAILURE,
         Err(Failure::Ended(code)) => return ExitCode::from(code),
         Err(Failure::Operation(error)) => error,
     };

@@ -10,7 +10,7 @@ pub enum Failure {
     /// The operation failed.
     Operation(WireError),
     /// The operation failed, as the printed answer says.
-    Told,
+    Reported,
     /// The same, with another exit code.
     Ended(u8),
     /// The answer could not be written.

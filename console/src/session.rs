@@ -217,8 +217,8 @@ pub struct Session {
 /// Starts a session in the background.
 pub fn start(options: Options) -> Session {
     let (orders, ordered) = mpsc::channel(ORDER_QUEUE);
-    let (tell, events) = mpsc::channel(EVENT_QUEUE);
+    let (send_events, events) = mpsc::channel(EVENT_QUEUE);
     let (write_log, logs) = mpsc::channel(LOG_QUEUE);
-    tokio::spawn(supervisor::supervise(options, ordered, tell, write_log));
+    tokio::spawn(supervisor::supervise(options, ordered, send_events, write_log));
     Session { orders, events, logs }
 }

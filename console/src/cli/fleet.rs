@@ -683,7 +683,7 @@ impl Fleet {
                     Some(Phase::Done) => return Ok(()),
                     Some(Phase::Paused) => return Err(Failure::Ended(PAUSED)),
                     Some(Phase::RolledBack) => return Err(Failure::Ended(ROLLED_BACK)),
-                    Some(Phase::Superseded) => return Err(Failure::Told),
+                    Some(Phase::Superseded) => return Err(Failure::Reported),
                     Some(_) => {}
                     None => {
                         let message =
@@ -713,9 +713,9 @@ impl Fleet {
         let turned = turned.and_then(|rollout| Ok((rollout, self.status_now()?)));
         let Some((rollout, status)) = watched.through_silence(turned)? else { return Ok(None) };
         let now = status.rollout_line();
-        if watched.told.as_ref() != Some(&now) {
+        if watched.shown.as_ref() != Some(&now) {
             self.print(&status, || format!("{now}\n"))?;
-            watched.told = Some(now);
+            watched.shown = Some(now);
         }
         Ok(Some(rollout.map(|rollout| rollout.phase)))
     }
@@ -734,9 +734,9 @@ impl Fleet {
         loop {
             if let Some(status) = watched.through_silence(self.status_now())? {
                 let now = if self.json { status.facts()? } else { status.in_words() };
-                if watched.told.as_ref() != Some(&now) {
+                if watched.shown.as_ref() != Some(&now) {
                     self.print(&status, || format!("{now}\n"))?;
-                    watched.told = Some(now);
+                    watched.shown = Some(now);
                 }
             }
             tokio::time::sleep(LOOK).await;
@@ -889,7 +889,7 @@ impl Fleet {
 /// The last state that was shown to a watching user.
 #[derive(Default)]
 struct Watched {
-    told: Option<String>,
+    shown: Option<String>,
     /// Since when the server has not answered.
     silent_since: Option<Instant>,
 }

@@ -218,7 +218,7 @@ pub(super) async fn free(host: Option<&HostChoice>, free: FreeArguments) -> Resu
     let answer = perform(host, operation, free.output, text::freed).await?;
     match answer.state {
         VersionState::Freed => Ok(()),
-        _ => Err(Failure::Told),
+        _ => Err(Failure::Reported),
     }
 }
 

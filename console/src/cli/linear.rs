@@ -282,10 +282,14 @@ impl Lines {
                 format!("!! {}", format::early_dropped(plugin))
             }
             SessionEvent::PluginsChanged { added, removed, .. } => {
-                let told = [("added", added), ("taken off", removed)];
-                let told = told.iter().filter(|(_, plugins)| !plugins.is_empty());
-                let told = told.map(|(what, plugins)| format!("{} {what}", plugins.join(", ")));
-                format!("== the list of plugins changed: {}", told.collect::<Vec<_>>().join("; "))
+                let changes = [("added", added), ("taken off", removed)];
+                let changes = changes.iter().filter(|(_, plugins)| !plugins.is_empty());
+                let changes =
+                    changes.map(|(what, plugins)| format!("{} {what}", plugins.join(", ")));
+                format!(
+                    "== the list of plugins changed: {}",
+                    changes.collect::<Vec<_>>().join("; ")
+                )
             }
             SessionEvent::ManifestsRefused { error } => {
                 format!("!! {}", format::manifests_refused(error))

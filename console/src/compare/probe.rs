@@ -222,7 +222,7 @@ pub fn serve() -> Option<ExitCode> {
 fn open(files: &[PathBuf]) -> std::io::Result<()> {
     prepare()?;
     let mut out = own_output()?;
-    let mut tell = |line: &Line| {
+    let mut write_line = |line: &Line| {
         let line = serde_json::to_string(line).map_err(std::io::Error::other)?;
         writeln!(out, "{line}")
     };
@@ -230,20 +230,20 @@ fn open(files: &[PathBuf]) -> std::io::Result<()> {
     for file in files {
         match Contents::open(file) {
             Ok(contents) => {
-                tell(&Line::Contents(contents.info()))?;
+                write_line(&Line::Contents(contents.info()))?;
                 opened.push(contents);
             }
-            Err(error) => return tell(&Line::Error(told(file, &error))),
+            Err(error) => return write_line(&Line::Error(probe_error(file, &error))),
         }
     }
     match opened.as_slice() {
-        [old, new] => tell(&Line::Changes(old.changes_to(new))),
+        [old, new] => write_line(&Line::Changes(old.changes_to(new))),
         _ => Ok(()),
     }
 }
 
 /// The error of a load. If the toolchain differs, it names this program, which is not a host.
-fn told(file: &Path, error: &EngineError) -> WireError {
+fn probe_error(file: &Path, error: &EngineError) -> WireError {
     let wire = error.to_wire();
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
     let Some(LoadCause::Artifact(ArtifactError::Toolchain(misfit))) = cause else { return wire };

@@ -165,12 +165,12 @@ async fn invoke(
     call: &InvokeParams,
 ) -> Result<InvokeResult, WireError> {
     match run(prober, artifacts, Call::Asked(call.clone()), None).await? {
-        Run::Told(Line::Invoked(answer)) => *answer,
+        Run::Answered(Line::Invoked(answer)) => *answer,
         Run::Ended(exit) => {
             let message = format!("the call ended its process, with {exit}");
             Err(WireError::new(ErrorKind::PluginError, message))
         }
-        Run::Told(_) | Run::RunsOn => Err(failed("the process of the call gave no answer")),
+        Run::Answered(_) | Run::RunsOn => Err(failed("the process of the call gave no answer")),
     }
 }
 
@@ -284,8 +284,8 @@ fn not_called(error: WireError) -> Answer {
 async fn make_call(prober: &Prober, artifacts: &[PathBuf], call: &PinParams) -> Made {
     let ran = run(prober, artifacts, Call::Pinned(call.clone()), Some(CALL_PATIENCE)).await?;
     let outcome = match ran {
-        Run::Told(Line::Given(given)) => return Ok(given.answer()),
-        Run::Told(_) => return Err(failed("the process of the call gave no answer")),
+        Run::Answered(Line::Given(given)) => return Ok(given.answer()),
+        Run::Answered(_) => return Err(failed("the process of the call gave no answer")),
         Run::RunsOn => CallOutcome::RunsOn(CALL_PATIENCE.as_millis() as u64),
         Run::Ended(exit) => CallOutcome::Ended(exit),
     };
@@ -299,7 +299,7 @@ fn failed(what: impl Into<String>) -> WireError {
 /// What happened in a process after its artifacts were loaded.
 enum Run {
     /// It wrote the result of the call.
-    Told(Line),
+    Answered(Line),
     /// It wrote nothing in time.
     RunsOn,
     /// The call ended it.
@@ -349,7 +349,7 @@ async fn run(
     let exit = ended.map(exit_of);
     match (loaded, given) {
         (Next::Line(Some(Line::NotLoaded(error))), _) => Err(error),
-        (_, Some(Next::Line(Some(line)))) => Ok(Run::Told(line)),
+        (_, Some(Next::Line(Some(line)))) => Ok(Run::Answered(line)),
         (_, Some(Next::Nothing)) => Ok(Run::RunsOn),
         (_, Some(Next::End)) => match exit {
             Some(exit) => Ok(Run::Ended(exit)),
@@ -401,16 +401,16 @@ impl Given {
 pub(super) fn serve(job: &str) -> std::io::Result<()> {
     prepare()?;
     let mut out = own_output()?;
-    let mut tell = |line: &Line| {
+    let mut write_line = |line: &Line| {
         let line = serde_json::to_string(line).map_err(std::io::Error::other)?;
         writeln!(out, "{line}")
     };
     let job: Job = serde_json::from_str(job).map_err(std::io::Error::other)?;
     match probe::Replay::load(job.artifacts) {
-        Err(error) => tell(&Line::NotLoaded(error.to_wire()))?,
+        Err(error) => write_line(&Line::NotLoaded(error.to_wire()))?,
         Ok(loaded) => {
-            tell(&Line::Loaded)?;
-            tell(&match job.call {
+            write_line(&Line::Loaded)?;
+            write_line(&match job.call {
                 Call::Asked(call) => Line::Invoked(Box::new(loaded.invoke(&call))),
                 Call::Pinned(call) => Line::Given(match loaded.call(&call) {
                     Ok(probe::Replayed { elapsed_ns, outcome, digest }) => {

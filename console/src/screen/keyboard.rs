@@ -31,7 +31,7 @@ pub struct Keyboard {
     sequences: Sequences,
     /// The time when an incomplete sequence ends.
     until: Option<Instant>,
-    told: VecDeque<Event>,
+    ready: VecDeque<Event>,
 }
 
 impl Keyboard {
@@ -41,14 +41,14 @@ impl Keyboard {
             events: EventStream::new(),
             sequences: Sequences::default(),
             until: None,
-            told: VecDeque::new(),
+            ready: VecDeque::new(),
         }
     }
 
     /// The next event; `None` once the terminal is gone. Cancel safe: no event is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<io::Result<Event>> {
         loop {
-            if let Some(event) = self.told.pop_front() {
+            if let Some(event) = self.ready.pop_front() {
                 return Some(Ok(event));
             }
             let event = match self.until {
@@ -57,13 +57,13 @@ impl Keyboard {
                     Ok(event) => event,
                     Err(_) => {
                         self.until = None;
-                        self.told.extend(self.sequences.end());
+                        self.ready.extend(self.sequences.end());
                         continue;
                     }
                 },
             };
             match event {
-                Some(Ok(event)) => self.told.extend(self.sequences.take(event)),
+                Some(Ok(event)) => self.ready.extend(self.sequences.take(event)),
                 failed_or_gone => return failed_or_gone,
             }
             self.until = self.sequences.patience().map(|patience| Instant::now() + patience);
@@ -248,20 +248,21 @@ mod tests {
     }
 
     /// The result for events that follow each other at once, with nothing after them.
-    fn told(events: Vec<Event>) -> Vec<Event> {
+    fn events_of(events: Vec<Event>) -> Vec<Event> {
         let mut sequences = Sequences::default();
-        let mut told: Vec<_> = events.into_iter().flat_map(|event| sequences.take(event)).collect();
-        told.extend(sequences.end());
-        told
+        let mut events: Vec<_> =
+            events.into_iter().flat_map(|event| sequences.take(event)).collect();
+        events.extend(sequences.end());
+        events
     }
 
     #[test]
     fn typed_keys_are_passed_on_unchanged() {
         for typed in ["r", "q:", "\x1b", "\x1bq", "\x1b]", "\x1bP", "]11;r"] {
-            assert_eq!(told(keys(typed)), keys(typed), "{typed:?}");
+            assert_eq!(events_of(keys(typed)), keys(typed), "{typed:?}");
         }
         let esc_and_more = [keys("\x1b"), keys("q")].concat();
-        assert_eq!(told(esc_and_more.clone()), esc_and_more);
+        assert_eq!(events_of(esc_and_more.clone()), esc_and_more);
     }
 
     #[test]
@@ -274,9 +275,9 @@ mod tests {
             "\x1b_Gi=1;OK\x1b\\",
         ] {
             let with_key = format!("{answer}r");
-            assert_eq!(told(keys(&with_key)), keys("r"), "{answer:?}");
+            assert_eq!(events_of(keys(&with_key)), keys("r"), "{answer:?}");
             // The end may never come.
-            assert_eq!(told(keys(answer.trim_end_matches(['\x07', '\x1b', '\\']))), []);
+            assert_eq!(events_of(keys(answer.trim_end_matches(['\x07', '\x1b', '\\']))), []);
         }
     }
 
@@ -284,12 +285,13 @@ mod tests {
     fn an_answer_may_come_in_parts() {
         let esc = || vec![Event::Key(KeyCode::Esc.into())];
         let begun = [esc(), keys("]11;rgb:0/0/0"), esc(), keys("\\r")].concat();
-        assert_eq!(told(begun), keys("r"));
+        assert_eq!(events_of(begun), keys("r"));
     }
 
     #[test]
     fn a_sequence_that_is_cut_after_its_first_byte_is_one_event() {
-        let cut = |rest: &str| told([vec![Event::Key(KeyCode::Esc.into())], keys(rest)].concat());
+        let cut =
+            |rest: &str| events_of([vec![Event::Key(KeyCode::Esc.into())], keys(rest)].concat());
         assert_eq!(cut("[A"), [Event::Key(KeyCode::Up.into())]);
         assert_eq!(cut("[6~r"), [vec![Event::Key(KeyCode::PageDown.into())], keys("r")].concat());
         let mouse = |kind, column, row| {

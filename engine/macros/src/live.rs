@@ -159,8 +159,8 @@ fn prefix(args: &TokenStream) -> Result<String> {
 /// derive above, of which only `#[schemars(crate = …)]` is visible; or in a way that `#[live(own_schema)]`
 /// declares.
 fn schema_derive(args: TokenStream, attributes: &[Attribute]) -> Result<Option<TokenStream>> {
-    let is_told = is_told_own_schema(args)?;
-    let is_own = is_told || derives_schema(attributes) || tells_schema_crate(attributes);
+    let is_named = has_own_schema_argument(args)?;
+    let is_own = is_named || derives_schema(attributes) || names_schema_crate(attributes);
     Ok((!is_own).then(|| {
         quote! {
             #[derive(::hotswap_plugin::JsonSchema)]
@@ -170,8 +170,8 @@ fn schema_derive(args: TokenStream, attributes: &[Attribute]) -> Result<Option<T
 }
 
 /// Whether the arguments of `#[live]` on a type are `own_schema`.
-fn is_told_own_schema(args: TokenStream) -> Result<bool> {
-    let mut is_told = false;
+fn has_own_schema_argument(args: TokenStream) -> Result<bool> {
+    let mut is_named = false;
     let parser = syn::meta::parser(|meta| {
         if !meta.path.is_ident("own_schema") {
             return Err(meta.error(
@@ -179,11 +179,11 @@ fn is_told_own_schema(args: TokenStream) -> Result<bool> {
                  attribute cannot see",
             ));
         }
-        is_told = true;
+        is_named = true;
         Ok(())
     });
     syn::parse::Parser::parse2(parser, args)?;
-    Ok(is_told)
+    Ok(is_named)
 }
 
 fn derives_schema(attributes: &[Attribute]) -> bool {
@@ -195,11 +195,12 @@ fn derives_schema(attributes: &[Attribute]) -> bool {
 }
 
 /// Whether there is a `#[schemars(crate = "…")]`, which is only written on types that derive `JsonSchema`.
-fn tells_schema_crate(attributes: &[Attribute]) -> bool {
+fn names_schema_crate(attributes: &[Attribute]) -> bool {
     let parse = Punctuated::<Meta, Token![,]>::parse_terminated;
-    let told = attributes.iter().filter(|attribute| attribute.path().is_ident("schemars"));
-    let mut told = told.filter_map(|told| told.parse_args_with(parse).ok()).flatten();
-    told.any(|meta| meta.path().is_ident("crate"))
+    let schemars = attributes.iter().filter(|attribute| attribute.path().is_ident("schemars"));
+    let mut arguments =
+        schemars.filter_map(|attribute| attribute.parse_args_with(parse).ok()).flatten();
+    arguments.any(|meta| meta.path().is_ident("crate"))
 }
 
 /// Whether the last part of a path is `name`: `live`, `hotswap_plugin::live`.

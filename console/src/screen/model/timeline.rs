@@ -336,7 +336,7 @@ impl Timeline {
         self.saves.insert(package.to_owned(), Save { at_ms, build_id: None });
     }
 
-    /// Notes which build has the code of a plugin's last save, whoever made it. Its reload may have been told before.
+    /// Notes which build has the code of a plugin's last save, whoever made it. Its reload may have been reported before.
     pub fn built(&mut self, plugin: &str, build_id: &str) {
         for (package, save) in &mut self.saves {
             if same_plugin(package, plugin) {
@@ -356,7 +356,7 @@ impl Timeline {
 
     /// Finds the reloads that published the builds of saves, and sets the time from the save to each.
     ///
-    /// What is told of saves, builds and reloads comes in any order: from the sources, from cargo or another console's
+    /// Reports of saves, builds and reloads come in any order: from the sources, from cargo or another console's
     /// build, and from the host.
     fn find_saves(&mut self) {
         let process = self.process();

@@ -224,8 +224,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::PluginsChanged { added, removed, plugins, plugin_packages } => {
             state.host.packages = plugins;
             state.host.package_dirs = plugin_packages;
-            let told = [("added", added), ("taken off", removed)];
-            for (what, names) in told.iter().filter(|(_, names)| !names.is_empty()) {
+            let changes = [("added", added), ("taken off", removed)];
+            for (what, names) in changes.iter().filter(|(_, names)| !names.is_empty()) {
                 let text = format!("{} {what} in the host's manifest", names.join(", "));
                 marker(state, text.clone());
                 state.notify_done(text);

@@ -50,16 +50,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     lines.extend(unreadable.take(1).map(|line| Line::styled(line, theme.warning)));
     let [top, hosts] = layout::of_fleet(area);
     let height = usize::from(top.height);
-    let told = lines.len().min(height);
+    let described = lines.len().min(height);
     for (offset, line) in lines.into_iter().take(height).enumerate() {
         frame.render_widget(line, row_of(top, offset));
     }
-    let builds = builds(state, width, (height - told).saturating_sub(1), theme);
+    let builds = builds(state, width, (height - described).saturating_sub(1), theme);
     if !builds.is_empty() {
-        draw_rule(frame, row_of(top, told), "builds", theme);
+        draw_rule(frame, row_of(top, described), "builds", theme);
     }
     for (offset, line) in builds.into_iter().enumerate() {
-        frame.render_widget(line, row_of(top, told + 1 + offset));
+        frame.render_widget(line, row_of(top, described + 1 + offset));
     }
     draw_hosts(frame, hosts, state, theme);
 }
