@@ -5,7 +5,7 @@
 //! process of a host, and the agent has to report that. Each host has one task, which does one thing after the
 //! other. The tasks share the declaration of the channel and the ledger on disk.
 
-mod changes;
+pub(crate) mod changes;
 mod files;
 mod host;
 mod ledger;
@@ -196,8 +196,9 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
     let mut last_trouble = None;
     let announcements = Arc::new(Announcements::default());
     let is_announced = shared.watch(Arc::clone(&announcements)).await?;
-    let dirs = shared.store.directories().into_iter().chain([socket::directory()]);
-    let mut watched = WatchedDirs::new(dirs, Arc::clone(&announcements.changed));
+    let dirs = shared.store.directories(&shared.channel).into_iter().chain([socket::directory()]);
+    let changed = Arc::clone(&announcements.changed);
+    let mut watched = WatchedDirs::new(dirs, move || changed.notify_one());
     let mut refresh_at = Instant::now();
     let mut glance = None;
     loop {

@@ -1,15 +1,13 @@
-//! Notices of the system that a directory has changed, so that an idle agent need not look again and again.
+//! Notices of the system that a directory has changed, so that nobody need look again and again.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
 
 /// Directories that are watched. Files below their subdirectories do not count.
-pub(super) struct WatchedDirs {
+pub(crate) struct WatchedDirs {
     /// `None` if the system has no more watchers.
     watcher: Option<RecommendedWatcher>,
     dirs: Vec<WatchedDir>,
@@ -22,13 +20,16 @@ struct WatchedDir {
 }
 
 impl WatchedDirs {
-    /// Watches directories. Each change of one of them notifies `changed`.
-    pub fn new(dirs: impl IntoIterator<Item = PathBuf>, changed: Arc<Notify>) -> Self {
+    /// Watches directories, and calls `on_change` at each change of one of them.
+    pub fn new(
+        dirs: impl IntoIterator<Item = PathBuf>,
+        on_change: impl Fn() + Send + 'static,
+    ) -> Self {
         // Reads of the files do not count.
         let is_change = |kind: EventKind| kind.is_create() || kind.is_modify() || kind.is_remove();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| is_change(event.kind)) {
-                changed.notify_one();
+                on_change();
             }
         });
         let dirs = dirs.into_iter().map(|path| WatchedDir { path, watched: None });
@@ -63,6 +64,10 @@ fn identity(dir: &Path) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
     use super::*;
 
     #[tokio::test]
@@ -70,7 +75,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("dir");
         let changed = Arc::new(Notify::new());
-        let mut watched = WatchedDirs::new([dir.clone()], Arc::clone(&changed));
+        let notify = Arc::clone(&changed);
+        let mut watched = WatchedDirs::new([dir.clone()], move || notify.notify_one());
         assert!(!watched.renew(), "the directory does not exist");
         for name in ["one", "two"] {
             fs::create_dir(&dir).unwrap();

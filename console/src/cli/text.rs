@@ -154,9 +154,6 @@ pub(super) fn unpinned(pin: &PinnedCall) -> String {
     format!("{} {call} is no longer pinned\n", pin.plugin)
 }
 
-/// The type of the Extension of a host that has set none.
-const NO_EXTENSION: &str = "()";
-
 pub(super) fn vault(vault: &VaultSnapshot) -> String {
     let mut text = format!("generation {}\n\nDataBag\n", vault.generation);
     let entries = vault.data_bag.iter().map(|entry| {
@@ -179,12 +176,11 @@ pub(super) fn vault(vault: &VaultSnapshot) -> String {
     if more > 0 {
         let _ = writeln!(text, "… {} more", format::thousands(more));
     }
-    let _ = match vault.extension_type == NO_EXTENSION {
-        true => write!(text, "\nExtension: the host has set none\n\nSlots\n"),
-        false => {
-            let (type_name, value) = (&vault.extension_type, &vault.extension);
-            write!(text, "\nExtension {type_name}\n{value:#}\n\nSlots\n")
-        }
+    let _ = if vault.has_extension() {
+        let (type_name, value) = (&vault.extension_type, &vault.extension);
+        write!(text, "\nExtension {type_name}\n{value:#}\n\nSlots\n")
+    } else {
+        write!(text, "\nExtension: the host has set none\n\nSlots\n")
     };
     let slots = vault
         .slots

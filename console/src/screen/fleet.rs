@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use hotswap_fleet::{FleetError, Id, Store};
 use hotswap_protocol::{ErrorKind, WireError};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::agent;
+use crate::agent::{self, changes::WatchedDirs};
 use crate::cli::fleet::{Fleet, PlaceArguments, is_known};
 use crate::host::socket::{self, HostChoice};
 use crate::screen::model::fleet::{FleetNews, FleetOrder, Seen};
@@ -78,7 +77,7 @@ struct Reader {
 /// An open fleet, with the watcher of its files.
 struct Reached {
     fleet: Fleet,
-    _files: Option<RecommendedWatcher>,
+    _files: Option<WatchedDirs>,
 }
 
 impl Reader {
@@ -155,7 +154,7 @@ impl Reader {
         let wake = move || drop(waker.try_send(Wake::Changed));
         let on_change = wake.clone();
         fleet.store.watch(&fleet.channel, Box::new(move |_| on_change()))?;
-        let files = Fleet::directory(&self.place).and_then(|dir| watch_files(&dir, wake));
+        let files = Fleet::directory(&self.place).map(|dir| watch_files(&dir, wake));
         Ok(Reached { fleet, _files: files })
     }
 
@@ -181,20 +180,9 @@ impl Reader {
     }
 }
 
-/// Watches a fleet's files; `None` if they cannot be watched. Then only the regular reads find changes.
-fn watch_files(dir: &Path, wake: impl Fn() + Send + 'static) -> Option<RecommendedWatcher> {
-    // Reads of the files do not count.
-    let is_change = |kind: EventKind| kind.is_create() || kind.is_modify() || kind.is_remove();
-    let changed = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| is_change(event.kind)) {
-            wake();
-        }
-    };
-    let mut watcher = notify::recommended_watcher(changed).ok()?;
-    for part in ["channels", "rollouts", "hosts"] {
-        watcher.watch(&dir.join(part), RecursiveMode::NonRecursive).ok()?;
-    }
-    Some(watcher)
+/// Watches a fleet's files. Where they cannot be watched, only the regular reads find changes.
+fn watch_files(dir: &Path, wake: impl Fn() + Send + 'static) -> WatchedDirs {
+    WatchedDirs::new(["channels", "rollouts", "hosts"].map(|part| dir.join(part)), wake)
 }
 
 /// Finds the chosen host: a host of this name in the fleet, if there is one. For a host of another machine, the way

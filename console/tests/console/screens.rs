@@ -433,6 +433,18 @@ fn the_choice_of_a_rollback() {
 }
 
 #[test]
+fn a_host_without_an_extension_has_none() {
+    let mut console = Console::connected(120, 36);
+    console.press("2 ]");
+    let mut vault = samples::vault();
+    (vault.extension, vault.extension_type) = (json!(null), "()".to_owned());
+    console.session(SessionEvent::Vault(Ok(vault)));
+    let screen = console.screen();
+    let extension = screen.lines().find(|line| line.contains("Extension")).unwrap();
+    assert!(extension.contains("none") && !extension.contains("()"), "{extension}");
+}
+
+#[test]
 fn a_question_is_shown_in_full() {
     insta::assert_snapshot!(at_all_sizes(|console| drop(console.press("j j R Enter"))));
 }

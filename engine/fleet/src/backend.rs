@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeSet,
     fmt::{Debug, Display},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -201,8 +202,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
     }
 
     /// The directories of these files.
-    fn directories(&self) -> Vec<PathBuf> {
-        Vec::new()
+    fn directories(&self, _documents: &[Document<'_>]) -> BTreeSet<PathBuf> {
+        BTreeSet::new()
     }
 
     /// Lets consoles of other machines attach to the host that listens at a socket of this machine; `None` if the

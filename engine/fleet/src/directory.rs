@@ -16,6 +16,7 @@
 //! no links, up to a size.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -199,9 +200,9 @@ impl Backend for Directory {
         Some(Glance(documents.iter().map(stamp).collect()))
     }
 
-    fn directories(&self) -> Vec<PathBuf> {
-        let folders = ["channels", "rollouts"].map(|folder| self.root.join(folder));
-        [self.root.clone()].into_iter().chain(folders).collect()
+    fn directories(&self, documents: &[Document<'_>]) -> BTreeSet<PathBuf> {
+        let paths = documents.iter().map(|document| self.path(*document));
+        paths.filter_map(|path| path.parent().map(Path::to_owned)).collect()
     }
 
     fn copy_blob(

@@ -2,7 +2,7 @@
 //! read: its size, its own name, and the fleet that it names.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     io::{self, Write},
     os::unix::net::UnixStream,
@@ -187,17 +187,18 @@ impl Store {
     /// The state of the files that hold the keys, the declaration of a channel and its rollout. While it is the same,
     /// none of these documents has changed. `None` if the fleet is not kept in files of this machine.
     pub fn glance(&self, channel: &Id) -> Option<Glance> {
-        self.backend.glance(&[
-            Document::Keys,
-            Document::Channel(channel),
-            Document::Rollout(channel),
-        ])
+        self.backend.glance(&Self::deciding(channel))
     }
 
     /// The directories that contain the files of [`glance`](Self::glance); none if the fleet is not kept in files of
     /// this machine.
-    pub fn directories(&self) -> Vec<PathBuf> {
-        self.backend.directories()
+    pub fn directories(&self, channel: &Id) -> BTreeSet<PathBuf> {
+        self.backend.directories(&Self::deciding(channel))
+    }
+
+    /// The documents that decide what a channel's hosts run.
+    fn deciding(channel: &Id) -> [Document<'_>; 3] {
+        [Document::Keys, Document::Channel(channel), Document::Rollout(channel)]
     }
 
     /// Lets consoles of other machines attach, through this program, to the host that listens at a socket of this

@@ -382,6 +382,13 @@ pub struct VaultSnapshot {
     pub slots_len: u64,
 }
 
+impl VaultSnapshot {
+    /// Whether the host has set an object of its own. Without one, the object is Rust's empty tuple.
+    pub fn has_extension(&self) -> bool {
+        self.extension_type != "()"
+    }
+}
+
 /// The largest number of named values, and of registrations, that one answer lists.
 pub const MAX_LISTED: usize = 1000;
 

@@ -295,7 +295,8 @@ impl Vault {
             _ => 1,
         };
         let cuts = Cuts::of("ext", &vault.extension, &vault.extension_cuts);
-        let mut row = heading("ext", "Extension", &vault.extension_type, open, count);
+        let type_name = if vault.has_extension() { &vault.extension_type } else { "none" };
+        let mut row = heading("ext", "Extension", type_name, open, count);
         if count > 0 && !has_children(&vault.extension) {
             row.cells[4] = brief(&vault.extension, cuts.at("ext"));
         }
