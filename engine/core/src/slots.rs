@@ -274,6 +274,7 @@ impl Entered {
     }
 
     /// The note of the slot.
+    #[inline(always)]
     pub fn noted(&self) -> usize {
         self.0.slot().noted()
     }

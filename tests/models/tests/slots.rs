@@ -12,8 +12,7 @@ mod protocol;
 mod sync {
     use std::cell::Cell;
 
-    use loom::sync::atomic::fence;
-    pub use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+    pub use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering, fence};
 
     thread_local! {
         /// Whether the barriers are left out, in the models of this test.
@@ -41,7 +40,7 @@ use loom::{
     thread,
 };
 use protocol::{ThreadSlots, is_held};
-use sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, WITHOUT_BARRIERS};
+use sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, WITHOUT_BARRIERS, fence};
 
 /// The flag in the count of entries that closes a version, as in `LeaseCounts`: nobody can enter it any more.
 const CLOSED: usize = 1 << 20;
@@ -51,8 +50,9 @@ const CLOSED: usize = 1 << 20;
 struct World {
     threads: [ThreadSlots; 2],
     published: AtomicPtr<Generation>,
-    /// The number of the published generation, changed after the pointer.
+    /// The number of the published generation, changed before the pointer.
     number: AtomicUsize,
+    known: Known,
     generations: [Generation; 2],
     /// The number of leases of each version. The first lease is that of its generation.
     entries: [AtomicUsize; 2],
@@ -63,6 +63,15 @@ struct World {
     /// Notified when a thread leaves a slot for which another one waits, when the last lease ends, and when the
     /// last destructor has run.
     told: Notify,
+}
+
+/// What `Known` of the engine remembers of a function, each field with the index of its generation. The first
+/// generation has been remembered.
+struct Known {
+    /// The number of the generation, which is its index plus one.
+    generation: AtomicUsize,
+    version: AtomicUsize,
+    note: AtomicUsize,
 }
 
 struct Generation {
@@ -113,6 +122,11 @@ impl World {
             threads: [ThreadSlots::new(), ThreadSlots::new()],
             published: AtomicPtr::new(std::ptr::null_mut()),
             number: AtomicUsize::new(1),
+            known: Known {
+                generation: AtomicUsize::new(1),
+                version: AtomicUsize::new(0),
+                note: AtomicUsize::new(0),
+            },
             generations: [Generation::new(0), Generation::new(1)],
             entries: [AtomicUsize::new(1), AtomicUsize::new(1)],
             is_draining: AtomicBool::new(false),
@@ -136,7 +150,7 @@ impl World {
     }
 
     /// A call through the generation that is published, as `Current::enter` makes it.
-    fn call(&self, thread: usize, depth: usize, within: impl FnOnce()) {
+    fn call(&self, thread: usize, depth: usize, within: impl FnOnce(usize)) {
         let slots = &self.threads[thread];
         let slot = slots.slot(depth);
         let generation = slots.protect(slot, &self.published);
@@ -146,7 +160,7 @@ impl World {
         assert_eq!(generation.number, number);
         slot.hold(self.address_of_version(number), 0);
         self.version(number).read();
-        within();
+        within(number);
         self.version(number).read();
         self.leave(thread, depth);
     }
@@ -159,17 +173,34 @@ impl World {
         }
     }
 
-    /// A call of a version that was found in the first generation earlier, as `Known::enter` makes it. Returns
-    /// whether the generation still served.
+    /// A call of a version that was found earlier, as `Known::enter` makes it. Returns whether its generation
+    /// still served.
     fn call_known(&self, thread: usize) -> bool {
         let slots = &self.threads[thread];
-        slots.slot(0).try_hold(self.address_of_version(0), 0, slots.must_fence());
-        let still_serves = self.number.load(Ordering::Acquire) == 1;
+        let generation = self.known.generation.load(Ordering::Acquire);
+        let version = self.known.version.load(Ordering::Relaxed);
+        let note = self.known.note.load(Ordering::Relaxed);
+        slots.slot(0).try_hold(self.address_of_version(version), note, slots.must_fence());
+        fence(Ordering::Acquire);
+        let still_serves = generation == self.number.load(Ordering::Acquire);
         if still_serves {
-            self.version(0).read();
+            assert_eq!(
+                (version, note),
+                (generation - 1, generation - 1),
+                "fields of two generations"
+            );
+            self.version(version).read();
         }
         self.leave(thread, 0);
         still_serves
+    }
+
+    /// Remembers the version of the second generation, as `Known::set` does.
+    fn remember(&self) {
+        fence(Ordering::Release);
+        self.known.version.store(1, Ordering::Relaxed);
+        self.known.note.store(1, Ordering::Relaxed);
+        self.known.generation.store(2, Ordering::Release);
     }
 
     fn is_held(&self, address: usize) -> bool {
@@ -178,8 +209,8 @@ impl World {
 
     /// Publishes the second generation, and frees the first and its version as the reaper does.
     fn replace(&self) {
-        self.published.swap(self.address(1), Ordering::AcqRel);
         self.number.store(2, Ordering::Release);
+        self.published.swap(self.address(1), Ordering::AcqRel);
         self.wait_until_left(self.address(0) as usize);
         self.generations[0].memory.free();
         // The generation's lease of the version ends with the generation.
@@ -247,7 +278,7 @@ fn a_call_during_a_reload_runs_mapped_code_and_the_version_is_freed() {
     check(|| {
         let world = World::new();
         let caller = world.clone();
-        let caller = thread::spawn(move || caller.call(0, 0, || ()));
+        let caller = thread::spawn(move || caller.call(0, 0, |_| ()));
         world.replace();
         caller.join().unwrap();
         assert!(world.version(0).is_freed());
@@ -259,7 +290,7 @@ fn a_nested_call_and_the_outer_call_each_hold_their_own_slot() {
     check(|| {
         let world = World::new();
         let caller = world.clone();
-        let caller = thread::spawn(move || caller.call(0, 0, || caller.call(0, 1, || ())));
+        let caller = thread::spawn(move || caller.call(0, 0, |_| caller.call(0, 1, |_| ())));
         world.replace();
         caller.join().unwrap();
         assert!(world.version(0).is_freed());
@@ -273,11 +304,33 @@ fn a_call_of_a_known_function_runs_only_while_its_generation_serves() {
         let caller = world.clone();
         let caller = thread::spawn(move || {
             if !caller.call_known(0) {
-                caller.call(0, 0, || ());
+                caller.call(0, 0, |_| ());
             }
         });
         world.replace();
         caller.join().unwrap();
+        assert!(world.version(0).is_freed());
+    });
+}
+
+#[test]
+fn a_call_of_a_known_function_never_mixes_what_two_generations_have_noted() {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(|| {
+        let world = World::new();
+        let (caller, setter) = (world.clone(), world.clone());
+        let caller = thread::spawn(move || caller.call_known(0));
+        let setter = thread::spawn(move || {
+            setter.call(1, 0, |number| {
+                if number == 1 {
+                    setter.remember();
+                }
+            });
+        });
+        world.replace();
+        caller.join().unwrap();
+        setter.join().unwrap();
         assert!(world.version(0).is_freed());
     });
 }
@@ -290,7 +343,7 @@ fn two_threads_that_call_both_end_before_the_version_is_freed() {
         let world = World::new();
         let callers = [0, 1].map(|number| {
             let world = world.clone();
-            thread::spawn(move || world.call(number, 0, || ()))
+            thread::spawn(move || world.call(number, 0, |_| ()))
         });
         world.replace();
         callers.into_iter().for_each(|caller| caller.join().unwrap());
@@ -305,9 +358,9 @@ fn a_lease_taken_in_a_call_keeps_the_version_until_it_ends() {
         let leased = Arc::new(Mutex::new(false));
         let (caller, taken) = (world.clone(), leased.clone());
         let caller = thread::spawn(move || {
-            caller.call(0, 0, || {
+            caller.call(0, 0, |number| {
                 // Only the first version is modelled here; the other one is never freed.
-                if caller.published.load(Ordering::Relaxed) == caller.address(0) {
+                if number == 0 {
                     caller.entries[0].fetch_add(1, Ordering::Relaxed);
                     *taken.lock().unwrap() = true;
                 }
@@ -332,8 +385,8 @@ fn a_destructor_runs_on_its_thread_before_the_version_is_freed() {
         let caller = world.clone();
         let caller = thread::spawn(move || {
             let mut has_destructor = false;
-            caller.call(0, 0, || {
-                if caller.published.load(Ordering::Relaxed) == caller.address(0) {
+            caller.call(0, 0, |number| {
+                if number == 0 {
                     caller.pin(0);
                     has_destructor = true;
                 }
@@ -363,7 +416,7 @@ fn without_the_barriers_a_freed_version_is_entered() {
         check(|| {
             let world = World::new();
             let caller = world.clone();
-            let caller = thread::spawn(move || caller.call(0, 0, || ()));
+            let caller = thread::spawn(move || caller.call(0, 0, |_| ()));
             world.published.swap(world.address(1), Ordering::AcqRel);
             if !world.is_held(world.address(0) as usize) {
                 world.generations[0].memory.free();

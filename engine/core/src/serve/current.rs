@@ -26,9 +26,10 @@ use crate::{
 pub(crate) struct Current {
     /// The pointer came from an `Arc`; this owns one count of it.
     generation: AtomicPtr<Generation>,
-    /// The tag of the generation that serves. It is changed after the pointer, and before anything of the old
-    /// generation is dropped. So whoever has a hold on a version of the generation, and then sees the tag
-    /// unchanged, may use the version.
+    /// The tag of the generation that serves. It is changed before the pointer, and so before anything of the
+    /// old generation is dropped: whoever has a hold on a version of the generation, and then sees the tag
+    /// unchanged, may use the version. And whoever has seen the pointer to a generation never sees the tag of
+    /// an older one.
     tag: AtomicU64,
     reaper: ReaperHandle,
     expectations: Arc<Expectations>,
@@ -66,8 +67,8 @@ impl Current {
     /// Makes another generation serve. Calls on the old one continue.
     pub fn publish(&self, new: Arc<Generation>) -> Replaced {
         let tag = new.number.tag();
-        let old = self.generation.swap(Arc::into_raw(new).cast_mut(), Ordering::AcqRel);
         self.tag.store(tag, Ordering::Release);
+        let old = self.generation.swap(Arc::into_raw(new).cast_mut(), Ordering::AcqRel);
         // SAFETY: the pointer came from `Arc::into_raw`, and its count is passed on.
         let old = unsafe { Arc::from_raw(old) };
         Replaced { generation: ManuallyDrop::new(old), reaper: self.reaper.clone() }
@@ -78,8 +79,10 @@ impl Current {
     pub fn expect_slow_calls(&self, slow: bool) {
         /// The tag of no generation.
         const NONE: u64 = u64::MAX;
-        let tag = if slow { NONE } else { self.load().number.tag() };
-        self.tag.store(tag, Ordering::Release);
+        let serving = self.load().number.tag();
+        let (from, to) = if slow { (serving, NONE) } else { (NONE, serving) };
+        // If another generation is being published meanwhile, its tag stays.
+        let _ = self.tag.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The tag of the generation that serves.

@@ -80,6 +80,7 @@ impl Slot {
     }
 
     /// The note for the address in use.
+    #[inline(always)]
     pub fn noted(&self) -> usize {
         self.note.load(Ordering::Relaxed)
     }

@@ -28,9 +28,9 @@ use crate::{
 /// The version here may be gone. Only a thread whose slot holds the version, and which then sees that the
 /// generation with this tag still serves, may use it.
 pub(super) struct Known {
-    /// The tag of the generation in which the function was found; 0 while the other fields are being written.
-    /// Fields of a generation are written only once, so a reader that sees the same tag before and after has
-    /// read fields that belong together.
+    /// The tag of the generation in which the function was found. It is written after the other fields, which
+    /// are only replaced by those of a newer generation that already serves. So if the generation with this
+    /// tag still serves after the other fields were read, they belong to it.
     generation: AtomicU64,
     version: AtomicPtr<Version>,
     counts: AtomicPtr<CallCounts>,
@@ -74,12 +74,10 @@ impl Known {
         let context = self.context.load(Ordering::Relaxed);
         let call = self.call.load(Ordering::Relaxed);
         entered.try_hold_unfenced(version, note);
-        // What was read belongs together if nothing was written meanwhile, and the version is held
-        // if its generation still serves.
+        // If the generation still serves, the version is held, and what was read belongs to it. Acquire:
+        // whoever has read a field of a newer generation sees that this one serves no more.
         fence(Ordering::Acquire);
-        let is_valid =
-            generation == self.generation.load(Ordering::Relaxed) && generation == current.tag();
-        if !is_valid {
+        if generation != current.tag() {
             entered.leave_quietly();
             return None;
         }
@@ -121,8 +119,7 @@ impl Known {
             return is_this();
         }
         *newest = generation;
-        self.generation.store(0, Ordering::Relaxed);
-        // Release: whoever reads one of the following fields does not read the old tag afterwards.
+        // Release: whoever reads one of the following fields sees that this generation serves, or a newer one.
         fence(Ordering::Release);
         self.version.store(Arc::as_ptr(version).cast_mut(), Ordering::Relaxed);
         self.counts.store(ptr::from_ref(counts).cast_mut(), Ordering::Relaxed);
