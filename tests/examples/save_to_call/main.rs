@@ -1,17 +1,20 @@
 //! The time from a save to the first answer of the new code: benchmark 7.
 //!
-//! `cargo run --release -p hotswap-tests --example save_to_call [ROUNDS] [world|rich|profiles]`
+//! `cargo run --release -p hotswap-tests --example save_to_call [ROUNDS] [world|rich|profiles|dx]`
 //!
 //! A one-line change of a plugin is saved, and the clock stops when the new code has answered a
 //! call. The compared ways take turns in each round. With `profiles`, only the build is timed, with
-//! other profiles than that of plugins.
+//! other profiles than that of plugins. With `dx`, both plugins are also compared with Dioxus' `dx serve`, which
+//! must be installed.
 
+mod dx;
 mod fixture;
 mod profiles;
 mod way;
 
 use std::time::{Duration, Instant};
 
+use dx::Dx;
 use fixture::Fixture;
 use hotswap_engine::protocol::quantile;
 use way::{Cargo, HotLibReloader, Ours, Reloading, Way};
@@ -25,14 +28,15 @@ fn main() {
     if only.as_deref() == Some("profiles") {
         return profiles::measure(&Fixture::world(), rounds);
     }
+    let with_dx = only.as_deref() == Some("dx");
     for fixture in [Fixture::world(), Fixture::rich()] {
-        if only.as_deref().is_none_or(|only| only == fixture.name) {
-            measure(&fixture, rounds);
+        if with_dx || only.as_deref().is_none_or(|only| only == fixture.name) {
+            measure(&fixture, rounds, with_dx);
         }
     }
 }
 
-fn measure(fixture: &Fixture, rounds: usize) {
+fn measure(fixture: &Fixture, rounds: usize, with_dx: bool) {
     let mut ways: Vec<Box<dyn Way>> = vec![
         Box::new(Ours::new(fixture.copy("patch"), Reloading::Patch)),
         Box::new(Ours::new(fixture.copy("replay"), Reloading::Whole)),
@@ -40,6 +44,9 @@ fn measure(fixture: &Fixture, rounds: usize) {
         Box::new(Cargo::new(fixture.copy("cargo"), &[])),
         Box::new(HotLibReloader::new(fixture)),
     ];
+    if with_dx {
+        ways.push(Box::new(Dx::new(fixture)));
+    }
     let times = take_turns(ways.iter_mut().map(|way| &mut **way).collect(), rounds);
     let cargo = median(&times[3]);
     println!("\n{}: {rounds} rounds\n", fixture.title);

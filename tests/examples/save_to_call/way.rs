@@ -26,7 +26,7 @@ use hotswap_engine::{
 use crate::fixture::{Copy, Fixture, place, with_text, write};
 
 /// The longest wait for a change; after it the benchmark fails.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A way from a saved source to an answer of the new code.
 pub trait Way {
@@ -46,17 +46,17 @@ pub trait Way {
 }
 
 /// A source that is saved as editors do: as a new file that is renamed into place.
-struct Source {
+pub struct Source {
     path: PathBuf,
-    next: String,
+    pub next: String,
 }
 
 impl Source {
-    fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf) -> Self {
         Self { path, next: String::new() }
     }
 
-    fn save(&self) {
+    pub fn save(&self) {
         let temporary = self.path.with_file_name(".lib.rs.new");
         fs::write(&temporary, &self.next).expect("write a source");
         fs::rename(temporary, &self.path).expect("rename a source");
@@ -368,9 +368,13 @@ impl Drop for HotLibReloader {
     }
 }
 
-/// Cargo with the environment of a user's shell, however this program was started.
 fn cargo() -> Command {
-    let mut command = Command::new("cargo");
+    program("cargo")
+}
+
+/// A program with the environment of a user's shell, however this program was started.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
     for variable in ["CARGO", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH"] {
         command.env_remove(variable);
     }
