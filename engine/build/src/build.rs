@@ -17,7 +17,7 @@ use hotswap_protocol::{PhaseKind, PhaseTiming, same_plugin};
 use serde::Serialize;
 
 use crate::build::batch::{Batch, Reviewed};
-use crate::build::compile::{Package, compile};
+use crate::build::compile::{Package, compile, expect_dir};
 use crate::build::link::Linked;
 use crate::build::lock::BuildLock;
 use crate::outline::SourceChanges;
@@ -263,6 +263,7 @@ pub fn build_host(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<PathBuf, BuildError> {
+    expect_dir(&host.name, &host.dir)?;
     let mut command = cargo::command();
     command.args(["build", "--package", &host.package_id, "--bin", &host.bin]);
     let target_dir = target_dir(options).unwrap_or_else(|| host.target_dir.clone());

@@ -121,6 +121,19 @@ pub(super) fn compile(
     )))
 }
 
+/// An error if the directory of a package is gone. Nothing must be written to it then: a directory that was made for the
+/// build would be in the way when it is moved back.
+pub(super) fn expect_dir(package: &str, dir: &Path) -> Result<(), BuildError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    Err(BuildError::setup(format!(
+        "`{package}` cannot be built: its directory {} is gone; bring it back, or change the path in the manifest \
+         that names it",
+        dir.display()
+    )))
+}
+
 fn run_cargo(
     package: Package<'_>,
     command: &mut Command,
@@ -160,13 +173,10 @@ fn run_cargo(
     }
     let status = status.map_err(|error| {
         // The system says the same of a missing directory as of a missing program.
-        if let Some(dir) = command.get_current_dir().filter(|dir| !dir.is_dir()) {
-            return BuildError::setup(format!(
-                "`{}` cannot be built: its directory {} is gone; bring it back, or change the path in the \
-                 manifest that names it",
-                package.name,
-                dir.display()
-            ));
+        if let Some(Err(gone)) =
+            command.get_current_dir().map(|dir| expect_dir(package.name, dir))
+        {
+            return gone;
         }
         BuildError::setup(format!(
             "`{}` cannot be built, because cargo could not be run: {error}; is Rust installed, with \
