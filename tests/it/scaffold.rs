@@ -116,6 +116,40 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
+fn a_command_for_the_wrong_place_or_with_a_taken_name_says_what_to_do() {
+    let project = Project::empty();
+    succeed(project.hotswap_in(".", &["new", "demo", "--path", &checkout()]));
+    let refused = |dir: &str, args: &[&str]| {
+        let answer = Process::start(project.hotswap_in(dir, args)).finish();
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        let root = fs::canonicalize(project.root()).unwrap();
+        answer.stderr.replace(&root.display().to_string(), "ROOT")
+    };
+    assert_snapshot!(refused("demo", &["new", "--plugin", "Greeter"]), @"hotswap: the workspace has a package `greeter` already, in ROOT/demo/plugins/greeter/Cargo.toml");
+    assert_snapshot!(refused("demo", &["new", "--plugin", "serde"]), @"hotswap: a package cannot be named `serde`: the name is reserved");
+    assert_snapshot!(refused("demo", &["init"]), @"hotswap: here is a host already, `demo`: `hotswap new --plugin NAME` adds a plugin");
+    assert_snapshot!(refused("demo", &["init", "nowhere"]), @"hotswap: there is no directory nowhere; `hotswap new DIR` makes a project of its own");
+
+    project
+        .write("demo/plugins/tool/Cargo.toml", "[package]\nname = \"tool\"\nedition = \"2024\"\n");
+    project.write("demo/plugins/tool/src/main.rs", "fn main() {}\n");
+    assert_snapshot!(refused("demo", &["init"]), @"hotswap: ROOT/demo is not a package with a program: give the directory of one: ROOT/demo/plugins/tool (`tool`)");
+}
+
+/// An editor for Windows ends lines otherwise.
+#[test]
+fn a_manifest_keeps_its_line_ends() {
+    let project = Project::empty();
+    let manifest = "[package]\r\nname = \"app\"\r\nversion = \"1.0.0\"\r\n";
+    project.write("app/Cargo.toml", manifest);
+    project.write("app/src/main.rs", "fn main() {}\n");
+    succeed(project.hotswap_in("app", &["init", "--path", &checkout()]));
+    let changed = project.read("app/Cargo.toml");
+    assert!(changed.starts_with(manifest) && changed.contains("plugins = ["), "{changed}");
+    assert_eq!(changed.matches('\n').count(), changed.matches("\r\n").count(), "{changed:?}");
+}
+
+#[test]
 fn a_workspace_keeps_its_own_style() {
     let project = Project::empty();
     project.write(

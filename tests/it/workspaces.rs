@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{Process, Project, repository};
@@ -56,6 +57,16 @@ fn names_with_spaces_and_letters_of_any_language_and_links_to_them() {
     project.write("texts/a b ß.txt", "another text");
     run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 2);
     assert_eq!(number(&project), 8);
+}
+
+#[test]
+fn a_host_may_be_named_like_a_crate_that_it_needs() {
+    let project = Project::new(&["one"], &["one"]);
+    project.edit("app/Cargo.toml", "\"app\"", "\"itoa\"");
+    let mut command = project.command("hotswap");
+    command.args(["run", "--json", "./app", "--offline"]);
+    let mut run = run_to_first_answer(&project, command);
+    change(&mut run, &project, "1", "2");
 }
 
 #[test]
@@ -166,6 +177,16 @@ fn the_toolchain_is_the_one_that_the_project_names() {
     // The variables of the toolchain that runs this test are removed, as in a user's shell.
     command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
     command.args(["run", "--json", "./app", "--offline"]);
+    let mut run = run_to_first_answer(&project, command);
+    let used = run.wait_for_host("RUSTUP_TOOLCHAIN=");
+    assert!(used.starts_with(&toolchain), "{used} was used instead of {toolchain}");
+    run.signal(Signal::INT);
+    run.finish();
+
+    // The working directory, in which the host runs, has no such file.
+    let mut command = project.command("hotswap");
+    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").current_dir("/");
+    command.args(["run", "--json", "--offline"]).arg(project.root().join("app"));
     let mut run = run_to_first_answer(&project, command);
     let used = run.wait_for_host("RUSTUP_TOOLCHAIN=");
     assert!(used.starts_with(&toolchain), "{used} was used instead of {toolchain}");

@@ -1,18 +1,22 @@
 //! The sources and settings that a host was compiled from, which show whether it is older than its sources. The list is kept
 //! beside the artifacts, so that every command can use it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use hotswap_build::HostPackage;
+use hotswap_build::{HostPackage, last_change, program_sources};
 use hotswap_protocol::HostInfo;
 use serde::{Deserialize, Serialize};
 
 /// The files that a program was compiled from, and their contents.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct HostInputs {
+    /// The name of the host's package.
+    #[serde(default)]
+    package: String,
     files: BTreeMap<PathBuf, Option<u64>>,
     /// The manifests and settings: the content of each, and what it says about the code.
     #[serde(default)]
@@ -20,18 +24,22 @@ pub(crate) struct HostInputs {
 }
 
 impl HostInputs {
-    /// Reads the list that cargo keeps beside the program of a package, and the package's settings.
-    pub fn of(executable: &Path, package: &HostPackage) -> Self {
-        let list = fs::read_to_string(executable.with_extension("d")).unwrap_or_default();
-        let files = inputs(&list).into_iter().map(|file| {
-            let content = content(&file);
+    /// Reads the list that cargo keeps beside the program of a package, and the package's settings. The build of the
+    /// program began at `began`. A file that changed since then may have been read before. Rust sources that change
+    /// meanwhile make the build begin again; a build script may have written them.
+    pub fn of(executable: &Path, package: &HostPackage, began: SystemTime) -> Self {
+        let is_source = |file: &Path| file.extension().is_some_and(|it| it == "rs");
+        let files = program_sources(executable).into_iter().map(|file| {
+            let is_known = is_source(&file) || last_change(&file).is_none_or(|at| at < began);
+            let content = content(&file).filter(|_| is_known);
             (file, content)
         });
         let settings = package.setting_files().into_iter().map(|file| {
-            let hashes = (content(&file), setting(&file));
+            let hashes = (content(&file), setting(&file, &package.name));
             (file, hashes)
         });
-        Self { files: files.collect(), settings: settings.collect() }
+        let (files, settings) = (files.collect(), settings.collect());
+        Self { package: package.name.clone(), files, settings }
     }
 
     /// Whether the content of a file has changed; `true` if there is no list.
@@ -46,7 +54,7 @@ impl HostInputs {
     pub fn settings_have_changed(&self) -> bool {
         let mut settings = self.settings.iter();
         settings.any(|(file, (content_then, setting_then))| {
-            content(file) != *content_then && setting(file) != *setting_then
+            content(file) != *content_then && setting(file, &self.package) != *setting_then
         })
     }
 }
@@ -86,12 +94,13 @@ fn content(file: &Path) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// A hash of what a manifest or a settings file says about the code of a program. The list of plugins, the members of a
-/// workspace, and dependencies of tests do not count.
-fn setting(file: &Path) -> Option<u64> {
+/// A hash of what a manifest, a lock file or a settings file says about the code of a program. The list of plugins, the
+/// members of a workspace, dependencies of tests, and locked packages that the program does not need do not count.
+fn setting(file: &Path, package: &str) -> Option<u64> {
     let content = fs::read_to_string(file).ok()?;
     let mut hasher = DefaultHasher::new();
     match content.parse::<toml::Table>() {
+        Ok(lock) if file.ends_with("Cargo.lock") => locked(&lock, package).hash(&mut hasher),
         Ok(mut table) => {
             table.retain(|name, _| WITHOUT_EFFECT.iter().all(|it| *name != **it));
             if let Some(toml::Value::Table(package)) = table.get_mut("package")
@@ -107,21 +116,35 @@ fn setting(file: &Path) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// The files after the first colon of a makefile rule, in which a `\` marks a space within a name.
-fn inputs(rule: &str) -> Vec<PathBuf> {
-    let line = rule.lines().next().unwrap_or_default();
-    let Some((_, files)) = line.split_once(": ") else { return Vec::new() };
-    let mut names = vec![String::new()];
-    let mut signs = files.chars();
-    while let Some(sign) = signs.next() {
-        match (sign, names.last_mut()) {
-            (' ', _) => names.push(String::new()),
-            ('\\', Some(name)) => name.extend(signs.next()),
-            (sign, Some(name)) => name.push(sign),
-            (_, None) => {}
+/// The packages in a lock file that a package of the workspace needs, itself included, each with its source and checksum.
+fn locked(lock: &toml::Table, package: &str) -> BTreeSet<String> {
+    let text = |entry: &toml::Value, key: &str| {
+        entry.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
+    };
+    let entries = lock.get("package").and_then(toml::Value::as_array).into_iter().flatten();
+    let entries: Vec<_> = entries.collect();
+    // A dependency is named as briefly as possible: by its name, `name version`, or `name version (source)`.
+    let mut named: HashMap<String, Vec<&toml::Value>> = HashMap::new();
+    for entry in &entries {
+        let (name, version) = (text(entry, "name"), text(entry, "version"));
+        let whole = format!("{name} {version} ({})", text(entry, "source"));
+        for name in [name.clone(), format!("{name} {version}"), whole] {
+            named.entry(name).or_default().push(entry);
         }
     }
-    names.into_iter().filter(|name| !name.is_empty()).map(PathBuf::from).collect()
+    let is_own = |entry: &&&toml::Value| entry.get("source").is_none();
+    let own = named.get(package).into_iter().flatten().filter(is_own);
+    let mut open: Vec<&toml::Value> = own.copied().collect();
+    let mut needed = BTreeSet::new();
+    while let Some(entry) = open.pop() {
+        let parts = ["name", "version", "source", "checksum"].map(|key| text(entry, key));
+        if needed.insert(parts.join(" ")) {
+            let names = entry.get("dependencies").and_then(toml::Value::as_array);
+            let names = names.into_iter().flatten().filter_map(toml::Value::as_str);
+            open.extend(names.filter_map(|name| named.get(name)).flatten());
+        }
+    }
+    needed
 }
 
 #[cfg(test)]
@@ -129,12 +152,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_lists_files_with_any_name() {
-        let rule = "/t/debug/host: /w/src/main.rs /w/with\\ space/größe.rs\n\n/w/src/main.rs:\n";
-        assert_eq!(
-            inputs(rule),
-            [Path::new("/w/src/main.rs"), Path::new("/w/with space/größe.rs")]
-        );
-        assert!(inputs("").is_empty());
+    fn only_locked_packages_that_the_host_needs_count() {
+        let lock = |itoa: &str, libm: &str| {
+            let entry = |name: &str, version: &str, more: &str| {
+                format!("[[package]]\nname = {name:?}\nversion = {version:?}\n{more}\n")
+            };
+            let registry = "source = \"registry+https://example.org/index\"\n";
+            let entries = [
+                entry("host", "0.1.0", "dependencies = [\"api\"]"),
+                entry("api", "0.1.0", &format!("dependencies = [\"itoa {itoa}\"]")),
+                entry("plugin", "0.1.0", "dependencies = [\"itoa 0.4.8\", \"libm\"]"),
+                entry("itoa", "0.4.8", registry),
+                entry("itoa", itoa, registry),
+                entry("libm", libm, registry),
+            ];
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("Cargo.lock");
+            fs::write(&file, format!("version = 4\n{}", entries.concat())).unwrap();
+            setting(&file, "host").unwrap()
+        };
+        assert_eq!(lock("1.0.1", "0.2.1"), lock("1.0.1", "0.2.2"), "the plugin alone needs it");
+        assert_ne!(lock("1.0.1", "0.2.1"), lock("1.0.2", "0.2.1"), "the host needs it");
     }
 }

@@ -26,6 +26,10 @@ use crate::host::socket::process_lives;
 
 /// How long a host may take to end after SIGTERM, and then the processes that it started.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// The variable with which rustup passes on its choice of a toolchain.
+const TOOLCHAIN: &str = "RUSTUP_TOOLCHAIN";
+/// The files that name a toolchain for the directories in which they are.
+const TOOLCHAIN_FILES: [&str; 2] = ["rust-toolchain", "rust-toolchain.toml"];
 /// How often to check whether the processes that the host started have ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -42,11 +46,14 @@ pub(super) struct HostProcess {
 pub(super) fn cargo_run(package: &HostPackage, flags: &[String]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--package", &package.name, "--bin", &package.bin]);
+    command.args(["run", "--quiet", "--package", &package.package_id, "--bin", &package.bin]);
     command.arg("--manifest-path").arg(&package.manifest_path);
     command.arg("--target-dir").arg(&package.target_dir);
     for config in configurations(&package.dir) {
         command.arg("--config").arg(config);
+    }
+    if let Some(toolchain) = toolchain_of(package) {
+        command.env(TOOLCHAIN, toolchain);
     }
     command.args(flags).arg("--");
     command
@@ -64,6 +71,26 @@ fn configurations(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = files.collect();
     files.reverse();
     files
+}
+
+/// The toolchain that rustup chooses in the directory of a package, which is built there, if another one may be chosen
+/// in the directory of this process, where the host runs. `None` also if the user has chosen one, and without rustup.
+fn toolchain_of(package: &HostPackage) -> Option<String> {
+    let is_chosen = [TOOLCHAIN, "CARGO"].iter().any(|name| std::env::var_os(name).is_some());
+    let here = std::env::current_dir().ok()?;
+    let file = |dir: &Path| {
+        let mut names = dir.ancestors().flat_map(|dir| TOOLCHAIN_FILES.map(|name| dir.join(name)));
+        names.find(|file| file.is_file())
+    };
+    let is_same = here.starts_with(&package.workspace_root) && file(&here) == file(&package.dir);
+    if is_chosen || is_same {
+        return None;
+    }
+    let mut rustup = std::process::Command::new("rustup");
+    rustup.args(["show", "active-toolchain"]).current_dir(&package.dir).stdin(Stdio::null());
+    let output = rustup.output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.split_whitespace().next().map(str::to_owned)
 }
 
 /// A program without cargo, with the environment of its last run, if there was one.

@@ -13,26 +13,26 @@ use std::time::{Duration, Instant};
 
 use hotswap_artifact::patch::Patch;
 use hotswap_artifact::{self as artifact, BuildId, Source, layout};
-use hotswap_protocol::{PhaseKind, PhaseTiming};
+use hotswap_protocol::{PhaseKind, PhaseTiming, same_plugin};
 use serde::Serialize;
 
 use crate::build::batch::{Batch, Reviewed};
-use crate::build::compile::{Package, compile};
+use crate::build::compile::{Package, compile, expect_dir};
 use crate::build::link::Linked;
 use crate::build::lock::BuildLock;
 use crate::outline::SourceChanges;
 use crate::patch::NotPatched;
-use crate::replay::{Member, NewBuild, Replay};
+use crate::replay::{self, Member, Moment, NewBuild, Replay};
 use crate::store::{self, StoreLimits, StoredArtifact};
 use crate::{
-    BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, atomic_file, cargo, git,
+    BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, atomic_file, cargo, git, reads,
 };
 
 mod batch;
 pub(crate) mod compile;
 pub(crate) mod link;
 mod lock;
-mod owners;
+mod origins;
 pub(crate) mod profile;
 
 /// How to build.
@@ -183,6 +183,7 @@ impl Built {
             ))
         })?;
         let path = store::install(&self.plugin, self.build_id, &self.artifact, out_dir)?;
+        remove_other_spellings(&path);
         self.phases.push(PhaseTiming::new(PhaseKind::Install, None, began.elapsed()));
         self.store_phases();
         Ok(path)
@@ -218,6 +219,25 @@ impl Built {
     }
 }
 
+/// Removes artifacts, and their patches, whose names differ from the one at `path` only in upper and lower case. They are
+/// of the same plugin, under the name that its package had before, and a host would refuse to load both.
+fn remove_other_spellings(path: &Path) {
+    let stem = |path: &Path| path.file_stem().map(|it| it.to_string_lossy().into_owned());
+    let (Some(dir), Some(plugin)) = (path.parent(), stem(path)) else { return };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_other = |other: &PathBuf| {
+        let is_ours = [DLL_SUFFIX, layout::PATCH_EXTENSION].iter().any(|ending| {
+            other.extension().is_some_and(|it| *it == *ending.trim_start_matches('.'))
+        });
+        // Where case does not count, both names lead to one file.
+        is_ours
+            && stem(other).is_some_and(|it| it != plugin && same_plugin(&it, &plugin))
+            && fs::canonicalize(other).ok() != fs::canonicalize(path).ok()
+    };
+    // One that cannot be removed is reported by the host.
+    entries.filter(is_other).for_each(|other| drop(fs::remove_file(other)));
+}
+
 /// Builds the program of `host` in the target directory of its workspace and returns its path.
 ///
 /// Only `release` and `cargo_flags` of `options` apply to a host. `on_message` is called on the calling
@@ -243,6 +263,7 @@ pub fn build_host(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<PathBuf, BuildError> {
+    expect_dir(&host.name, &host.dir)?;
     let mut command = cargo::command();
     command.args(["build", "--package", &host.package_id, "--bin", &host.bin]);
     let target_dir = target_dir(options).unwrap_or_else(|| host.target_dir.clone());
@@ -259,13 +280,30 @@ pub fn build_host(
     // build compiles in the meantime for files of another workspace.
     let lock_dir = target_dir.join("hotswap/host");
     let _lock = BuildLock::acquire(&lock_dir, &host.name, cancel, on_message)?;
-    let compiled = compile(package, command, None, cancel, on_message, &mut |_| ())?;
+    let watched = PluginPackage { target_dir: target_dir.clone(), ..host.watched_as(&host.name) };
+    let (began, mut wrong) = (Moment::now(), Vec::new());
+    let compiled =
+        compile(package, command, None, cancel, on_message, &mut |file| wrong.push(file));
+    let compiled = compiled.inspect_err(|_| note_wrong(&watched, wrong, began))?;
+    // Without the list, the packages' own sources are watched.
+    let _ = reads::write(&watched, &replay::read_by(&watched, &compiled, began));
     compiled.program(&host.bin).ok_or_else(|| {
         BuildError::setup(format!(
             "cargo did not build the program `{}` of `{}`; do the cargo flags select another target?",
             host.bin, host.name
         ))
     })
+}
+
+/// Adds the files that errors of a build are about to the list of what it has read, with the content that was wrong. A
+/// watcher then notices when they are mended.
+fn note_wrong(package: &PluginPackage, files: Vec<PathBuf>, began: Moment) {
+    let wrong = files.into_iter().map(|file| {
+        let content = replay::read_since(&file, began);
+        (file, Some(content))
+    });
+    // Without the list, the packages' own sources are watched.
+    let _ = reads::add(package, wrong.collect());
 }
 
 /// Builds a plugin as a shared library, stamps the library, and puts it into the store of its workspace.

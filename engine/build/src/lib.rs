@@ -91,12 +91,13 @@ pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
 pub use outline::{Bound, ChangedFunction, ChangedItem, ItemChange, SourceChanges};
 pub use package::{HostPackage, PluginPackage};
 pub use patch::{NotPatched, Unpatchable};
+pub use replay::program_sources;
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
 pub use static_link::{
     LivePrefix, StaticLinks, link_statically, link_statically_with, unlink_statically,
 };
 pub use store::{Store, StoreLimits, StoredArtifact, StoredFile};
-pub use watch::{Quiet, SourceChange, Watcher};
+pub use watch::{Quiet, SourceChange, Watcher, last_change};
 
 pub use hotswap_artifact::patch::Patch;
 pub use hotswap_artifact::{ArtifactError, BuildId, Facts, Source};

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use cargo_metadata::{Package, Target, TargetKind};
+use hotswap_protocol::same_plugin;
 
 use crate::BuildError;
 use crate::host_metadata::HostMetadata;
@@ -156,11 +157,12 @@ impl HostPackage {
     }
 
     /// The files that decide how cargo compiles the host, beside its sources: the manifests of the package, of its path
-    /// dependencies and of the workspace, and the files with cargo's configuration and with the toolchain. Files that
-    /// do not exist are included.
+    /// dependencies and of the workspace, the lock file, and the files with cargo's configuration and with the toolchain.
+    /// Files that do not exist are included.
     pub fn setting_files(&self) -> Vec<PathBuf> {
         let dirs = self.source_dirs.iter().chain([&self.workspace_root]);
         let mut files: Vec<PathBuf> = dirs.map(|dir| dir.join("Cargo.toml")).collect();
+        files.push(self.workspace_root.join("Cargo.lock"));
         files.extend(configuration_files(&self.dir));
         files.extend(toolchain_files(&self.dir));
         files
@@ -326,11 +328,16 @@ fn open_plugins(
     let mut plugins: Vec<PluginPackage> = Vec::new();
     for entry in entries {
         let plugin = open_plugin(workspace, host, entry, cargo_flags)?;
-        if plugins.iter().any(|other| other.name == plugin.name) {
-            return Err(BuildError::setup(format!(
-                "{} names the plugin `{}` twice",
-                host.manifest_path, plugin.name
-            )));
+        if let Some(other) = plugins.iter().find(|other| same_plugin(&other.name, &plugin.name)) {
+            let problem = match other.name == plugin.name {
+                true => format!("names the plugin `{}` twice", plugin.name),
+                false => format!(
+                    "names the plugins `{}` and `{}`, but upper and lower case do not distinguish plugins: rename \
+                     one of the packages",
+                    other.name, plugin.name
+                ),
+            };
+            return Err(BuildError::setup(format!("{} {problem}", host.manifest_path)));
         }
         plugins.push(plugin);
     }

@@ -37,10 +37,11 @@ use crate::reads::Reads;
 use crate::replay::bases::KeptBase;
 pub(crate) use crate::replay::bases::NewBuild;
 use crate::replay::dep_info::DepInfo;
-use crate::replay::guard::BuildScript;
-pub(crate) use crate::replay::guard::{configuration_files, toolchain_files};
-pub(crate) use crate::replay::input::Moment;
-use crate::replay::input::{Input, Stat};
+pub use crate::replay::dep_info::program_sources;
+pub(crate) use crate::replay::guard::BuildScript;
+pub(crate) use crate::replay::guard::{configuration_files, is_downloaded, toolchain_files};
+use crate::replay::input::Stat;
+pub(crate) use crate::replay::input::{Input, Moment};
 pub(crate) use crate::replay::invocation::Notes;
 use crate::replay::invocation::{Invocation, Noted};
 use crate::replay::outlines::Outlines;
@@ -352,11 +353,9 @@ impl Replay {
         if let Ok(behind) = &behind {
             files.extend(self.sources_behind(&results.units, &behind.dirs));
         }
-        // Above the workspace are directories such as the home directory, in which files appear all the time.
         let is_near = |path: &&PathBuf| {
-            let mut dirs = results.dirs.iter().chain([&member.plugin.workspace_root]);
-            dirs.any(|dir| path.starts_with(dir))
-                || (guard::is_of_ancestor(member.plugin, path) && path.exists())
+            results.dirs.iter().any(|dir| path.starts_with(dir))
+                || guard::is_near(member.plugin, path)
         };
         let own = files.iter().filter(|path| !guard::is_downloaded(path));
         let read = own.chain(deciding.iter().filter(is_near)).cloned().collect();
@@ -448,7 +447,7 @@ impl Replay {
                 }
             } else {
                 // Procedural macros and build scripts are left to cargo: their sources are guards.
-                results.files.extend(sources_of(plugin, artifact));
+                results.files.extend(sources_of(&plugin.workspace_root, artifact));
                 results.diagnostics.extend(run.diagnostics_of(artifact).cloned());
             }
         }
@@ -743,7 +742,7 @@ impl Replay {
         let guards = plugin.guards.iter().filter(|guard| plugin.read.contains(&guard.path));
         let units = plugin.units.iter().filter_map(|id| self.record.units.get(id));
         let inputs = units.flat_map(|unit| &unit.compiled.inputs);
-        let read = |input: &Input| (input.path.clone(), input.hash().map(str::to_owned));
+        let read = |input: &Input| (input.path.clone(), Some(hash_in_list(input)));
         guards.chain(inputs).map(read).collect()
     }
 
@@ -908,14 +907,42 @@ fn build_scripts(run: &Run) -> Vec<BuildScript> {
     run.scripts.iter().filter_map(of_script).collect()
 }
 
-/// The sources of an artifact, from the dep-info files beside it; the directory of its package if they cannot
-/// be read.
-fn sources_of(plugin: &PluginPackage, artifact: &Artifact) -> Vec<PathBuf> {
+/// A build script of a run that has asked to run again when files change.
+pub(crate) struct AskingScript {
+    /// The name of its package.
+    pub package: String,
+    /// The file in which cargo keeps what it printed. Without this file, cargo runs the script again.
+    pub output: PathBuf,
+    /// The files and directories.
+    pub paths: Vec<PathBuf>,
+}
+
+/// The build scripts of a run that have asked to run again when files change.
+pub(crate) fn asking_scripts(run: &Run) -> Vec<AskingScript> {
+    let of_script = |script: &cargo_metadata::BuildScript| {
+        let output = output_of(script)?;
+        let artifact = run.artifacts.iter().find(|it| it.package_id == script.package_id)?;
+        let dir = artifact.manifest_path.parent()?.as_std_path();
+        let paths = BuildScript::parse(&fs::read_to_string(&output).ok()?, dir, None).paths;
+        let package = dir.file_name()?.to_string_lossy().into_owned();
+        (!paths.is_empty()).then_some(AskingScript { package, output, paths })
+    };
+    run.scripts.iter().filter_map(of_script).collect()
+}
+
+/// The sources of an artifact, and of the path dependencies of a program, from the dep-info files beside it; the
+/// directory of its package if they cannot be read.
+pub(crate) fn sources_of(workspace_root: &Path, artifact: &Artifact) -> Vec<PathBuf> {
+    let program = artifact.executable.as_ref().map(|program| program.as_std_path());
+    let of_program = program.map(program_sources).unwrap_or_default();
+    if !of_program.is_empty() {
+        return of_program;
+    }
     let package_dir = artifact.manifest_path.parent().map(|dir| dir.as_std_path());
     let texts = dep_infos_beside(artifact);
     let texts: Vec<_> = texts.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
     // Paths are relative to the compiler's directory: that of the workspace or of the package.
-    let dirs = [Some(plugin.workspace_root.as_path()), package_dir];
+    let dirs = [Some(workspace_root), package_dir];
     let files = dirs.into_iter().flatten().map(|dir| {
         let infos = texts.iter().map(|text| DepInfo::parse(text, dir));
         infos.flat_map(|info| info.files).collect::<Vec<_>>()
@@ -942,19 +969,32 @@ pub(crate) fn compiled_of(units: &BTreeSet<UnitId>, run: &Run) -> Vec<String> {
 /// The hash of the content that a compiler, which began at `began`, has read from `path`, for a list of what
 /// it read. If the file may have changed since then, it is a hash that no content of the file has.
 pub(crate) fn read_since(path: &Path, began: Moment) -> String {
-    let input = Input::read_since(path, began.at(), None);
+    hash_in_list(&Input::read_since(path, began.at(), None))
+}
+
+fn hash_in_list(input: &Input) -> String {
     let other = || blake3::hash(b"changed").to_string();
     let absent = input.is_absent().then(|| reads::ABSENT.to_owned());
     absent.or_else(|| input.hash().map(str::to_owned)).unwrap_or_else(other)
 }
 
-/// The files that a run of cargo read for the packages that the author can edit.
-pub(crate) fn read_by(plugin: &PluginPackage, run: &Run) -> Reads {
+/// The files that a run of cargo read for the packages that the author can edit, and cargo's configuration.
+/// Files that watchers cannot know before the run, which began at `began`, have the hash of what it read: all but Rust
+/// sources, which a build script may also have written.
+pub(crate) fn read_by(plugin: &PluginPackage, run: &Run, began: Moment) -> Reads {
     let local = run.artifacts.iter().filter(|artifact| is_local(artifact));
-    let sources = local.flat_map(|artifact| sources_of(plugin, artifact));
+    let sources = local.flat_map(|artifact| sources_of(&plugin.workspace_root, artifact));
     let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
+    let deciding = guard::configuration_files(&plugin.dir).into_iter();
+    let deciding = deciding.chain(guard::toolchain_files(&plugin.dir));
+    let deciding = deciding.filter(|path| guard::is_near(plugin, path));
     let files = sources.chain(asked).filter(|path| !guard::is_downloaded(path));
-    files.map(|path| (path, None)).collect()
+    let is_source = |path: &Path| path.extension().is_some_and(|it| it == "rs");
+    let with_hash = |path: PathBuf| {
+        let hash = (!is_source(&path)).then(|| read_since(&path, began));
+        (path, hash)
+    };
+    files.chain(deciding).map(with_hash).collect()
 }
 
 /// Whether `artifact` comes from a package that the plugin's author can edit: cargo took it from a directory,

@@ -316,8 +316,9 @@ impl Change {
     }
 }
 
-/// When a file got its content or its name. Unlike the time of the last write, it cannot be set.
-fn last_change(path: &Path) -> Option<SystemTime> {
+/// When a file got its content or its name; `None` if there is no file. Unlike the time of the last write, it cannot be
+/// set.
+pub fn last_change(path: &Path) -> Option<SystemTime> {
     let found = fs::metadata(path).ok()?;
     let seconds = Duration::from_secs(u64::try_from(found.ctime()).ok()?);
     let rest = Duration::from_nanos(u64::try_from(found.ctime_nsec()).ok()?);

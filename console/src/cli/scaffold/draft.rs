@@ -45,11 +45,11 @@ impl Draft {
         edit: impl FnOnce(&str) -> Result<String, Failure>,
     ) -> Result<(), Failure> {
         if let Some(change) = self.changed.iter_mut().find(|change| change.path == path) {
-            change.after = edit(&change.after)?;
+            change.after = with_line_ends_of(&change.before, edit(&change.after)?);
             return Ok(());
         }
         let before = fs::read_to_string(path).map_err(|error| failed("read", path, &error))?;
-        let after = edit(&before)?;
+        let after = with_line_ends_of(&before, edit(&before)?);
         if before != after {
             self.changed.push(Change { path: path.to_owned(), before, after });
         }
@@ -105,6 +105,14 @@ impl Draft {
 
     fn relative(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.root).unwrap_or(path).to_owned()
+    }
+}
+
+/// Gives `text` the line ends of a file: an editor that writes `\r\n` writes them everywhere.
+fn with_line_ends_of(file: &str, text: String) -> String {
+    match file.contains("\r\n") {
+        true => text.replace("\r\n", "\n").replace('\n', "\r\n"),
+        false => text,
     }
 }
 

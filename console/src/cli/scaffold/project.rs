@@ -45,6 +45,12 @@ pub(super) struct Api {
 impl Project {
     /// The project that contains a directory.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
+        if !dir.is_dir() {
+            return Err(refuse(format!(
+                "there is no directory {}; `hotswap new DIR` makes a project of its own",
+                dir.display()
+            )));
+        }
         let mut command = MetadataCommand::new();
         command.current_dir(dir).no_deps();
         let metadata = command.exec().map_err(|error| {
@@ -104,6 +110,8 @@ impl Project {
     pub fn host_to_be(&self, dir: &Path) -> Result<Host, Failure> {
         let dir = fs::canonicalize(dir)?;
         let programs: Vec<_> = self.metadata.packages.iter().filter(|it| has_program(it)).collect();
+        let (hosts, others): (Vec<_>, Vec<_>) =
+            programs.iter().copied().partition(|package| lists_plugins(package));
         let is_here = |package: &&&Package| {
             package
                 .manifest_path
@@ -119,18 +127,28 @@ impl Project {
             None if programs.is_empty() => Err(refuse(
                 "no package here has a program that could be a host; `hotswap new DIR` makes a new project",
             )),
-            None => Err(refuse(format!(
-                "{} is not a package with a program: give the directory of one: {}",
-                dir.display(),
-                names(&programs)
+            None if others.is_empty() => Err(refuse(format!(
+                "here is a host already, {}: `hotswap new --plugin NAME` adds a plugin",
+                names(&hosts)
             ))),
+            None => {
+                let dirs = others.iter().filter_map(|package| {
+                    let of = package.manifest_path.parent()?.as_std_path();
+                    Some(format!("{} (`{}`)", of.display(), package.name))
+                });
+                Err(refuse(format!(
+                    "{} is not a package with a program: give the directory of one: {}",
+                    dir.display(),
+                    dirs.collect::<Vec<_>>().join(", ")
+                )))
+            }
         }
     }
 
     /// Fails if a package or directory has the plugin's name.
     pub fn expect_new(&self, name: &str) -> Result<(), Failure> {
-        let is_same =
-            |package: &&Package| package.name.as_str().replace('-', "_") == name.replace('-', "_");
+        let folded = |name: &str| name.replace('-', "_").to_lowercase();
+        let is_same = |package: &&Package| folded(&package.name) == folded(name);
         match self.metadata.packages.iter().find(is_same) {
             Some(package) => Err(refuse(format!(
                 "the workspace has a package `{}` already, in {}",
@@ -325,5 +343,5 @@ fn depends_on_plugin_api(package: &Package) -> bool {
 }
 
 fn names(packages: &[&Package]) -> String {
-    packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ")
+    packages.iter().map(|package| format!("`{}`", package.name)).collect::<Vec<_>>().join(", ")
 }

@@ -74,6 +74,7 @@ const TAKEN: &[&str] = &[
     "ref",
     "return",
     "self",
+    "serde",
     "static",
     "std",
     "struct",

@@ -1,7 +1,7 @@
 //! Begins, cancels and finishes jobs.
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, DiagnosticLevel,
@@ -109,10 +109,11 @@ impl Supervisor {
         tokio::task::spawn_blocking(move || {
             let mut on_message = |message| send_build_message(&events, &package.name, message);
             let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
+            let began = SystemTime::now();
             let built = build_host(&package, &options, &cancel, &mut on_message);
             let (outcome, product) = match built {
                 Ok(path) => {
-                    let inputs = HostInputs::of(&path, &package);
+                    let inputs = HostInputs::of(&path, &package, began);
                     let summary = path.display().to_string();
                     (JobOutcome::done(summary), Product::Executable(path, inputs))
                 }

@@ -7,6 +7,7 @@ use std::thread;
 use hotswap_artifact::BuildId;
 
 use crate::build::BuildOptions;
+use crate::build::compile::expect_dir;
 use crate::build::link::{Linked, Linking, OnMessage, not_recorded};
 use crate::build::lock::BuildLock;
 use crate::jobs::Jobs;
@@ -79,6 +80,10 @@ impl<'a> Batch<'a> {
         let mut errors = BTreeMap::new();
         for position in order {
             let plugin = &plugins[position].0;
+            if let Err(error) = expect_dir(&plugin.name, &plugin.dir) {
+                errors.insert(position, error);
+                continue;
+            }
             let target_dir = plugin.cargo_target_dir();
             if places.locks.contains_key(&target_dir) {
                 continue;

@@ -5,11 +5,12 @@ use std::env::consts::DLL_SUFFIX;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use cargo_metadata::{Artifact, BuildScript, Message, PackageId, TargetKind};
+use cargo_metadata::{Artifact, Message, PackageId, TargetKind};
 
-use super::owners::Owners;
+use super::origins::Origins;
 use crate::message::wrong_files;
-use crate::replay::Notes;
+use crate::replay::{BuildScript, Moment, Notes};
+use crate::workspace::list;
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
 
 /// How many of cargo's last lines an error repeats if there were no diagnostics.
@@ -29,7 +30,7 @@ pub(super) struct Package<'a> {
 pub(crate) struct Run {
     manifest_path: PathBuf,
     pub artifacts: Vec<Artifact>,
-    pub scripts: Vec<BuildScript>,
+    pub scripts: Vec<cargo_metadata::BuildScript>,
     /// The compiler's diagnostics, each with its package and target.
     diagnostics: Vec<(PackageId, String, Diagnostic)>,
     /// Whether cargo has compiled everything but the plugin itself, whose compiler call was held back.
@@ -71,10 +72,9 @@ impl Run {
     }
 }
 
-/// Runs the cargo command `command`, which builds `package`. If cargo mistakes a crate of another workspace
-/// for one of this workspace, that crate is removed and cargo runs once more. With `holding`, the run may end
-/// before the package itself is compiled. `on_wrong` gets the files that errors are about, including missing
-/// ones.
+/// Runs the cargo command `command`, which builds `package`. If cargo takes compiled files for up to date that are not,
+/// these are removed and cargo runs once more. With `holding`, the run may end before the package itself is compiled.
+/// `on_wrong` gets the files that errors are about, including missing ones.
 pub(super) fn compile(
     package: Package<'_>,
     mut command: Command,
@@ -83,32 +83,54 @@ pub(super) fn compile(
     on_message: &mut dyn FnMut(BuildMessage),
     on_wrong: &mut dyn FnMut(PathBuf),
 ) -> Result<Run, BuildError> {
-    let run = run_cargo(package, &mut command, holding, cancel, on_message, on_wrong)?;
-    let Some(mut owners) = Owners::open(package.target_dir, package.workspace_root) else {
-        return Ok(run);
-    };
-    let mut settle = |run: &Run| {
-        owners.settle(&run.artifacts).map_err(|error| {
+    let mut origins = Origins::open(package.target_dir, package.workspace_root);
+    let mut settle = |run: &Run, began| {
+        origins.settle(run, began).map_err(|error| {
             let (name, dir) = (package.name, package.target_dir.display());
             BuildError::setup(format!(
-                "`{name}`: the owners of the files in {dir} cannot be noted: {error}"
+                "`{name}`: the origins of the files in {dir} cannot be noted: {error}"
             ))
             .because(error)
         })
     };
-    if settle(&run)?.is_empty() {
+    let began = Moment::now();
+    let run = run_cargo(package, &mut command, holding, cancel, on_message, on_wrong)?;
+    let mistaken = settle(&run, began)?;
+    if mistaken.is_empty() {
         return Ok(run);
     }
+    if !mistaken.changed.is_empty() {
+        on_message(BuildMessage::Output(format!(
+            "running cargo again: files of {} changed, and have times from before the last build",
+            list(mistaken.changed.iter().map(String::as_str))
+        )));
+    }
+    mistaken.remove(&run);
+    let began = Moment::now();
     let run = run_cargo(package, &mut command, holding, cancel, on_message, on_wrong)?;
-    let names = settle(&run)?.into_iter().collect::<Vec<_>>().join("`, `");
-    if names.is_empty() {
+    let of_others = settle(&run, began)?.of_others;
+    if of_others.is_empty() {
         return Ok(run);
     }
     Err(BuildError::setup(format!(
-        "`{}`: cargo takes files of `{names}` in {} for up to date that another workspace compiled; give this \
+        "`{}`: cargo takes files of {} in {} for up to date that another workspace compiled; give this \
          workspace a target directory of its own",
         package.name,
+        list(of_others.iter().map(String::as_str)),
         package.target_dir.display(),
+    )))
+}
+
+/// An error if the directory of a package is gone. Nothing must be written to it then: a directory that was made for the
+/// build would be in the way when it is moved back.
+pub(super) fn expect_dir(package: &str, dir: &Path) -> Result<(), BuildError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    Err(BuildError::setup(format!(
+        "`{package}` cannot be built: its directory {} is gone; bring it back, or change the path in the manifest \
+         that names it",
+        dir.display()
     )))
 }
 
@@ -127,12 +149,16 @@ fn run_cargo(
     if let Some(notes) = holding {
         notes.begin_holding();
     }
+    let mut failed_script = FailedScript::default();
     let has_held = || holding.is_some_and(Notes::has_held);
     let status = cargo::run(command, cancel, &mut |message| {
         if let Message::CompilerMessage(message) = &message {
             wrong_files(&message.message, package.workspace_root)
                 .into_iter()
                 .for_each(&mut *on_wrong);
+        }
+        if let Message::TextLine(line) = &message {
+            failed_script.read(line).into_iter().for_each(&mut *on_wrong);
         }
         // After a call was held back, cargo reports that it failed.
         if matches!(message, Message::TextLine(_)) && has_held() {
@@ -147,13 +173,10 @@ fn run_cargo(
     }
     let status = status.map_err(|error| {
         // The system says the same of a missing directory as of a missing program.
-        if let Some(dir) = command.get_current_dir().filter(|dir| !dir.is_dir()) {
-            return BuildError::setup(format!(
-                "`{}` cannot be built: its directory {} is gone; bring it back, or change the path in the \
-                 manifest that names it",
-                package.name,
-                dir.display()
-            ));
+        if let Some(Err(gone)) =
+            command.get_current_dir().map(|dir| expect_dir(package.name, dir))
+        {
+            return gone;
         }
         BuildError::setup(format!(
             "`{}` cannot be built, because cargo could not be run: {error}; is Rust installed, with \
@@ -167,6 +190,28 @@ fn run_cargo(
         return Err(translator.failure(status));
     }
     Ok(translator.run)
+}
+
+/// Finds the files that a build script which failed may have read, in cargo's report of the failure.
+#[derive(Default)]
+struct FailedScript {
+    package_dir: Option<PathBuf>,
+}
+
+impl FailedScript {
+    /// Reads the next line of cargo's output. Returns the directory of the script's package, and each file for which
+    /// the script has asked.
+    fn read(&mut self, line: &str) -> Option<PathBuf> {
+        const HEAD: &str = "error: failed to run custom build command for `";
+        if let Some(package) = line.strip_prefix(HEAD) {
+            // A package of the author is shown with its path: `leaf v0.1.0 (/home/me/leaf)`.
+            let path = package.split_once(" (").and_then(|(_, rest)| rest.strip_suffix(")`"));
+            self.package_dir = path.map(PathBuf::from).filter(|dir| dir.is_absolute());
+            return self.package_dir.clone();
+        }
+        let asked = BuildScript::asked_path(line.trim_start())?;
+        Some(self.package_dir.as_ref()?.join(asked))
+    }
 }
 
 /// Translates cargo's messages into [`BuildMessage`]s, and collects the [`Run`].

@@ -11,7 +11,9 @@ use hotswap_protocol::{PhaseKind, env};
 
 use crate::build::compile::{Package, Run, compile};
 use crate::build::profile;
-use crate::build::{BuildEffect, BuildOptions, EarlyPatch, OnPatch, add_common_arguments, in_sum};
+use crate::build::{
+    BuildEffect, BuildOptions, EarlyPatch, OnPatch, add_common_arguments, in_sum, note_wrong,
+};
 use crate::outline::SourceChanges;
 use crate::replay::{
     self, InputsBefore, Member, Moment, Next, PatchRequest, Recompiled, Replay, Seen, UnitId,
@@ -47,6 +49,8 @@ pub(super) struct Linking<'a> {
     /// The position of the plugin in the build.
     position: usize,
     notice: Option<Duration>,
+    /// When the build began.
+    began: Moment,
     phases: Vec<(PhaseKind, Duration)>,
     warnings: usize,
     effect: BuildEffect,
@@ -69,7 +73,7 @@ pub(super) struct Linking<'a> {
     /// The files in which a compiler found errors.
     pub files_with_errors: Vec<PathBuf>,
     /// The arguments that choose the profile, which are the same in all steps of this build.
-    profile: &'static [&'static str],
+    profile: Vec<&'static str>,
 }
 
 impl<'a> Linking<'a> {
@@ -88,6 +92,7 @@ impl<'a> Linking<'a> {
             on_message,
             position,
             notice: options.noticed.map(|noticed| noticed.elapsed()),
+            began: Moment::now(),
             phases: Vec::new(),
             warnings: 0,
             effect: BuildEffect::UpToDate,
@@ -270,7 +275,7 @@ impl<'a> Linking<'a> {
             replay.diagnostics_of(&compiled).into_iter().for_each(|it| self.show(it));
         }
         let read = match &replay {
-            None => self.run.as_ref().map(|run| replay::read_by(plugin, run)),
+            None => self.run.as_ref().map(|run| replay::read_by(plugin, run, self.began)),
             Some(replay) => Some(replay.read_files(&self.member)),
         };
         // Without the list, the packages' own sources are watched.
@@ -360,12 +365,7 @@ impl<'a> Linking<'a> {
             },
             &mut |file| wrong.push(file),
         );
-        let run = run.inspect_err(|_| {
-            let hash = |file: &PathBuf| Some(replay::read_since(file, began_at));
-            let wrong = wrong.into_iter().map(|file| (file.clone(), hash(&file))).collect();
-            // Without the list, the packages' own sources are watched.
-            let _ = reads::add(plugin, wrong);
-        })?;
+        let run = run.inspect_err(|_| note_wrong(plugin, wrong, began_at))?;
         if !run.is_fresh() {
             self.effect = BuildEffect::NewCode;
         }
@@ -415,7 +415,7 @@ impl<'a> Linking<'a> {
         // The user's setting would make builds of the workspace share their output with this one.
         command.env("CARGO_BUILD_BUILD_DIR", target_dir);
         add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, self.options);
-        command.args(self.profile);
+        command.args(&self.profile);
         command.args(["--", "--cfg", "hotswap_cdylib"]);
         if let Some(prefix) = &self.options.live_prefix {
             // Only the macro reads the variable. The argument makes cargo compile again when the variable

@@ -1,7 +1,10 @@
 //! The cargo profile with which plugins are built.
 
+use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 
+use crate::replay::configuration_files;
 use crate::{BuildOptions, PluginPackage};
 
 /// The arguments that define and choose the profile `hotswap`, for a workspace that does not define it: a debug
@@ -21,25 +24,52 @@ pub const DEFAULT_PROFILE: [&str; 8] = [
     "profile.hotswap.strip=\"debuginfo\"",
 ];
 
-/// The arguments that choose the profile; none if `options` choose one.
-pub(super) fn arguments(plugin: &PluginPackage, options: &BuildOptions) -> &'static [&'static str] {
+/// The arguments that choose the profile; none if `options` choose one. A profile `hotswap` in the workspace's manifest
+/// is used as it is. Settings in cargo's configuration, in its variables and in flags take precedence over the defaults.
+pub(super) fn arguments(plugin: &PluginPackage, options: &BuildOptions) -> Vec<&'static str> {
     let chosen = |flag: &String| {
         flag.starts_with("--profile") || matches!(flag.as_str(), "--release" | "-r")
     };
     if options.release || options.cargo_flags.iter().any(chosen) {
-        &[]
-    } else if is_defined(plugin) {
-        &DEFAULT_PROFILE[..2]
-    } else {
-        &DEFAULT_PROFILE
+        return Vec::new();
     }
+    let manifest = fs::read_to_string(plugin.workspace_root.join("Cargo.toml"));
+    let of_manifest = manifest.ok().and_then(|text| settings_in(&text));
+    let of_cargo = settings_of_cargo(plugin, options);
+    let is_wanted = |setting: &str| match setting {
+        // Stripping would remove the debug information that was asked for.
+        "strip" => !of_cargo.contains("strip") && !of_cargo.contains("debug"),
+        setting => !of_cargo.contains(setting),
+    };
+    let defaults = [("inherits", 2..4), ("debug", 4..6), ("strip", 6..8)];
+    let defaults =
+        defaults.into_iter().filter(|(name, _)| of_manifest.is_none() && is_wanted(name));
+    let defaults = defaults.flat_map(|(_, arguments)| &DEFAULT_PROFILE[arguments]);
+    DEFAULT_PROFILE[..2].iter().chain(defaults).copied().collect()
 }
 
-/// Whether the workspace defines the profile `hotswap`. Cargo reports errors in its manifest.
-fn is_defined(plugin: &PluginPackage) -> bool {
-    let manifest = fs::read_to_string(plugin.workspace_root.join("Cargo.toml"));
-    let manifest = manifest.ok().and_then(|text| text.parse::<toml::Table>().ok());
-    manifest.is_some_and(|manifest| {
-        manifest.get("profile").is_some_and(|profiles| profiles.get("hotswap").is_some())
-    })
+/// The settings of the profile outside of the manifest: in files with cargo's configuration, in variables, and in flags.
+fn settings_of_cargo(plugin: &PluginPackage, options: &BuildOptions) -> BTreeSet<String> {
+    let files = configuration_files(&plugin.dir).into_iter().map(fs::read_to_string);
+    let flags = &options.cargo_flags;
+    let apart = flags.windows(2).filter(|pair| pair[0] == "--config").map(|pair| &*pair[1]);
+    let joined = flags.iter().filter_map(|flag| flag.strip_prefix("--config="));
+    let given = apart.chain(joined).map(|given| match fs::read_to_string(plugin.dir.join(given)) {
+        Ok(text) => text,
+        Err(_) => given.to_owned(),
+    });
+    let texts = files.flatten().chain(given);
+    let variables = env::vars_os().filter_map(|(name, _)| {
+        let name = name.to_str()?.strip_prefix("CARGO_PROFILE_HOTSWAP_")?.to_lowercase();
+        Some(name.replace('_', "-"))
+    });
+    texts.filter_map(|text| settings_in(&text)).flatten().chain(variables).collect()
+}
+
+/// The names of the profile's settings in a manifest or a configuration; `None` if it does not define the profile.
+/// Cargo reports errors in the text.
+fn settings_in(text: &str) -> Option<BTreeSet<String>> {
+    let table: toml::Table = text.parse().ok()?;
+    let profile = table.get("profile")?.get("hotswap")?.as_table()?;
+    Some(profile.keys().cloned().collect())
 }

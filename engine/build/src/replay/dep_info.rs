@@ -1,5 +1,6 @@
 //! Reads dep-info: the `.d` file beside a compiler's output, which lists the files that the compiler read.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files and environment variables from which a crate was compiled.
@@ -33,6 +34,31 @@ impl DepInfo {
     }
 }
 
+/// The files from which cargo has made the program at `executable`, as the list that cargo keeps beside it names them:
+/// the sources of the program and of all path dependencies, and the files for which build scripts ask. Empty if there is
+/// no list.
+pub fn program_sources(executable: &Path) -> Vec<PathBuf> {
+    let rule = fs::read_to_string(executable.with_extension("d")).unwrap_or_default();
+    prerequisites(&rule)
+}
+
+/// The files after the first colon of a makefile rule, in which a `\` marks a space within a name.
+fn prerequisites(rule: &str) -> Vec<PathBuf> {
+    let line = rule.lines().next().unwrap_or_default();
+    let Some((_, files)) = line.split_once(": ") else { return Vec::new() };
+    let mut names = vec![String::new()];
+    let mut signs = files.chars();
+    while let Some(sign) = signs.next() {
+        match (sign, names.last_mut()) {
+            (' ', _) => names.push(String::new()),
+            ('\\', Some(name)) => name.extend(signs.next()),
+            (sign, Some(name)) => name.push(sign),
+            (_, None) => {}
+        }
+    }
+    names.into_iter().filter(|name| !name.is_empty()).map(PathBuf::from).collect()
+}
+
 /// Resolves the escapes of names and values: `\n`, `\r` and `\\`.
 fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
@@ -54,6 +80,16 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_lists_files_with_any_name() {
+        let rule = "/t/debug/host: /w/src/main.rs /w/with\\ space/größe.rs\n\n/w/src/main.rs:\n";
+        assert_eq!(
+            prerequisites(rule),
+            [Path::new("/w/src/main.rs"), Path::new("/w/with space/größe.rs")]
+        );
+        assert!(prerequisites("").is_empty());
+    }
 
     #[test]
     fn files_and_variables_are_found() {

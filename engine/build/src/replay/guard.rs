@@ -160,9 +160,15 @@ pub(crate) fn configuration_files(dir: &Path) -> Vec<PathBuf> {
     dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name))).collect()
 }
 
+/// Whether the file at `path`, which may decide about builds of `plugin`, is worth watching. Above the workspace are
+/// directories such as the home directory, in which files appear all the time.
+pub(super) fn is_near(plugin: &PluginPackage, path: &Path) -> bool {
+    path.starts_with(&plugin.workspace_root) || (is_of_ancestor(plugin, path) && path.exists())
+}
+
 /// Whether the file at `path` decides about builds of `plugin` because of the directory that it is in: the plugin's
 /// own, or one around it.
-pub(super) fn is_of_ancestor(plugin: &PluginPackage, path: &Path) -> bool {
+fn is_of_ancestor(plugin: &PluginPackage, path: &Path) -> bool {
     let dir = path
         .parent()
         .and_then(|dir| if dir.ends_with(".cargo") { dir.parent() } else { Some(dir) });
@@ -170,7 +176,7 @@ pub(super) fn is_of_ancestor(plugin: &PluginPackage, path: &Path) -> bool {
 }
 
 /// Whether the file at `path` belongs to a package that cargo has downloaded from a registry or a repository.
-pub(super) fn is_downloaded(path: &Path) -> bool {
+pub(crate) fn is_downloaded(path: &Path) -> bool {
     home("CARGO_HOME", ".cargo")
         .is_some_and(|dir| ["registry", "git"].iter().any(|name| path.starts_with(dir.join(name))))
 }
@@ -192,7 +198,7 @@ fn find_program(program: &OsStr) -> Option<PathBuf> {
 /// The files and variables for which a build script asks to be run again when they change. Cargo's messages
 /// do not contain them, so they are read from the script's output.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct BuildScript {
+pub(crate) struct BuildScript {
     pub paths: Vec<PathBuf>,
     pub variables: Vec<String>,
 }
@@ -206,8 +212,7 @@ impl BuildScript {
         let mut asked = Self::default();
         let mut asks = false;
         for line in output.lines() {
-            let directive = line.strip_prefix("cargo::").or_else(|| line.strip_prefix("cargo:"));
-            let Some((name, value)) = directive.and_then(|it| it.split_once('=')) else { continue };
+            let Some((name, value)) = Self::directive(line) else { continue };
             match name {
                 "rerun-if-changed" => asked.paths.push(dir.join(value)),
                 "rerun-if-env-changed" => asked.variables.push(value.to_owned()),
@@ -219,6 +224,16 @@ impl BuildScript {
             asked.paths.extend(package_dir.map(Path::to_owned));
         }
         asked
+    }
+
+    /// The path in a line that asks to run the script again when a file changes.
+    pub(crate) fn asked_path(line: &str) -> Option<&str> {
+        Self::directive(line).filter(|(name, _)| *name == "rerun-if-changed").map(|it| it.1)
+    }
+
+    fn directive(line: &str) -> Option<(&str, &str)> {
+        let directive = line.strip_prefix("cargo::").or_else(|| line.strip_prefix("cargo:"));
+        directive?.split_once('=')
     }
 
     /// Why cargo runs the script for every build: it asks for a file that does not exist. `None` if all of

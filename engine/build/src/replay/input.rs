@@ -33,7 +33,7 @@ impl Moment {
     }
 
     /// When it began, to compare with the times of files.
-    pub(super) fn at(self) -> SystemTime {
+    pub(crate) fn at(self) -> SystemTime {
         self.if_steady(self.at)
     }
 
@@ -130,7 +130,7 @@ impl Input {
     }
 
     /// The current content of the file. It is read only if its [`Stat`] has changed.
-    pub(super) fn reread(&self) -> Self {
+    pub(crate) fn reread(&self) -> Self {
         match self.stat {
             Some(stat) if Stat::of(&self.path) == Some(stat) => self.clone(),
             _ => Self::read(&self.path),
@@ -150,15 +150,20 @@ impl Input {
         self.content == Content::Absent
     }
 
+    /// Whether the content could not be determined.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.content == Content::Unknown
+    }
+
     /// Whether both have the same content. Unknown content is never the same.
-    pub(super) fn has_same_content(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_content(&self, other: &Self) -> bool {
         self.content == other.content && self.content != Content::Unknown
     }
 
     /// The content that a process has read from `path`. The process began at `began` and has ended. The result is
     /// the current content if the file cannot have changed since `began`. Otherwise it is unknown, unless the file
     /// still has the content `seen`, which it had just before the process began, and did not change later.
-    pub(super) fn read_since(path: &Path, began: SystemTime, seen: Option<&Self>) -> Self {
+    pub(crate) fn read_since(path: &Path, began: SystemTime, seen: Option<&Self>) -> Self {
         let now = match seen {
             Some(seen) => seen.reread(),
             None => Self::read(path),

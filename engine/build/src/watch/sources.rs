@@ -1,6 +1,6 @@
 //! Decides which files are sources, and of which plugins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,14 @@ pub(super) struct Sources {
     included: Vec<(String, PathBuf, IncludedFiles)>,
     /// The files and directories that builds have read, with the plugins that were built from them.
     read: BTreeMap<PathBuf, Owners>,
+    /// The links through which packages and read files are reached, with the plugins that are built from these.
+    links: BTreeMap<PathBuf, Owners>,
     /// The hashes of the contents that builds have noted.
     hashes: BTreeMap<PathBuf, String>,
     /// The lists of the files that builds have read: the plugin's name, and the path of its list.
     lists: Vec<(String, PathBuf)>,
+    /// The links to packages. Those to read files are added when the lists are read.
+    package_links: BTreeMap<PathBuf, Owners>,
 }
 
 impl Sources {
@@ -34,6 +38,9 @@ impl Sources {
             let own = |owners: &mut Owners| owners.insert(plugin.name.clone());
             for dir in &plugin.source_dirs {
                 own(sources.packages.entry(real(dir)).or_default());
+                for link in links_on(dir) {
+                    own(sources.package_links.entry(link).or_default());
+                }
             }
             own(sources.workspaces.entry(real(&plugin.workspace_root)).or_default());
             sources.target_dirs.insert(real(&plugin.target_dir));
@@ -52,15 +59,22 @@ impl Sources {
     pub(super) fn read_lists(&mut self) {
         self.read.clear();
         self.hashes.clear();
+        self.links.clone_from(&self.package_links);
+        let mut links_of_dirs: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
         // Plugins have read mostly the same files.
         let mut places: BTreeMap<PathBuf, [PathBuf; 2]> = BTreeMap::new();
         for (plugin, list) in &self.lists {
             for (path, hash) in reads::read(list) {
+                let dir = path.parent().unwrap_or(&path).to_owned();
                 // Both a link and its target count.
                 let places =
                     places.entry(path).or_insert_with_key(|path| [resolved(path), real(path)]);
                 if self.target_dirs.iter().any(|dir| places[1].starts_with(dir)) {
                     continue;
+                }
+                let links = links_of_dirs.entry(dir).or_insert_with_key(|dir| links_on(dir));
+                for link in links.iter() {
+                    self.links.entry(link.clone()).or_default().insert(plugin.clone());
                 }
                 for path in places.clone() {
                     self.hashes.extend(hash.clone().map(|hash| (path.clone(), hash)));
@@ -73,6 +87,16 @@ impl Sources {
     /// The files and directories that builds have read.
     pub(super) fn read(&self) -> impl Iterator<Item = &Path> {
         self.read.keys().map(PathBuf::as_path)
+    }
+
+    /// The links through which packages and read files are reached.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Path> {
+        self.links.keys().map(PathBuf::as_path)
+    }
+
+    /// The plugins that are built from something that is reached through the link at `path`.
+    pub(super) fn owners_of_link(&self, path: &Path) -> Option<&Owners> {
+        self.links.get(path)
     }
 
     /// The files that builds have read, with the hash of what they read.
@@ -186,6 +210,23 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
         (Some(dir), Some(name)) => real(dir).join(name),
         _ => path.to_owned(),
     }
+}
+
+/// The links on the way to a directory, itself included. A link whose target leads through other links counts with these.
+fn links_on(dir: &Path) -> Vec<PathBuf> {
+    let (mut links, mut open) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(path) = open.pop() {
+        for ancestor in path.ancestors() {
+            let Ok(target) = fs::read_link(ancestor) else { continue };
+            let link = resolved(ancestor);
+            // Links may lead to each other in a circle.
+            if !links.contains(&link) {
+                open.extend(link.parent().map(|dir| dir.join(target)));
+                links.push(link);
+            }
+        }
+    }
+    links
 }
 
 fn is_workspace_file(path: &Path) -> bool {

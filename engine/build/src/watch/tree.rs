@@ -121,6 +121,11 @@ impl Tree {
         for dir in lists.iter().filter(|dir| dir.is_dir()) {
             self.watch(dir)?;
         }
+        let links: BTreeSet<_> = self.sources.links().filter_map(Path::parent).collect();
+        let links: Vec<_> = links.into_iter().map(Path::to_owned).collect();
+        for dir in links.iter().filter(|dir| dir.is_dir()) {
+            self.watch(dir)?;
+        }
         for path in self.sources.read().map(Path::to_owned).collect::<Vec<_>>() {
             if path.is_dir() {
                 self.watch_below(&path)?;
@@ -159,6 +164,11 @@ impl Tree {
         let mut touched = Touched::default();
         for (path, is_saved) in paths {
             let real = resolved(&path);
+            if let Some(owners) = self.sources.owners_of_link(&real) {
+                touched.owners.extend(owners.iter().cloned());
+                // What is reached through the link may be elsewhere now.
+                self.has_new_lists = true;
+            }
             if self.sources.is_list(&real) {
                 self.has_new_lists = true;
             } else if path.is_dir() {

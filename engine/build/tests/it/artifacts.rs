@@ -119,6 +119,11 @@ fn installing_replaces_the_file_as_a_whole() {
     let before = inode();
     built.install(&plugin_dir).unwrap();
     assert_eq!(inode(), before, "a file that is the same stays");
+    for name in ["INSTALLED.so", "Installed.patch"] {
+        fs::write(plugin_dir.join(name), "of the package's earlier name").unwrap();
+    }
+    built.install(&plugin_dir).unwrap();
+    assert_eq!(names(), ["installed.so"], "the plugin has one artifact");
 
     // A hard link keeps the file, so that the next file gets another inode.
     fs::hard_link(&path, out_dir.path().join("mapped")).unwrap();
@@ -278,8 +283,20 @@ fn the_profile_omits_debug_information_unless_the_workspace_sets_it() {
 
     let manifest = fs::read_to_string(workspace.path("Cargo.toml")).unwrap();
     let own = "[profile.hotswap]\ninherits = \"dev\"\ndebug = \"line-tables-only\"\n";
-    workspace.write("Cargo.toml", &(manifest + own));
+    workspace.write("Cargo.toml", &format!("{manifest}{own}"));
     assert_eq!(debug_lines_and_names(&build(&plugin).artifact), (true, true));
+
+    // The profile can also be set where cargo reads it otherwise, and then only in part.
+    workspace.write("Cargo.toml", &manifest);
+    let debug = "profile.hotswap.debug=\"line-tables-only\"";
+    workspace.write(".cargo/config.toml", debug);
+    assert_eq!(debug_lines_and_names(&build(&plugin).artifact), (true, true));
+    workspace.write(".cargo/config.toml", "");
+    assert_eq!(debug_lines_and_names(&build(&plugin).artifact), (false, true));
+    let cargo_flags = vec!["--config".into(), debug.into()];
+    let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
+    let built = build_plugin(&plugin, &options, &Cancel::default(), &mut |_| {}).unwrap();
+    assert_eq!(debug_lines_and_names(&built.artifact), (true, true));
 
     let options = BuildOptions { release: true, ..BuildOptions::default() };
     let built = build_plugin(&plugin, &options, &Cancel::default(), &mut |_| {}).unwrap();

@@ -106,6 +106,7 @@ fn a_directory_that_is_gone_is_not_taken_for_a_missing_cargo() {
     assert_eq!(error.kind(), BuildErrorKind::Setup);
     let gone = format!("`world` cannot be built: its directory {} is gone", plugin.dir.display());
     assert!(error.to_string().starts_with(&gone), "{error}");
+    assert!(!workspace.path("target").exists(), "nothing is in the way when it is moved back");
 }
 
 #[test]

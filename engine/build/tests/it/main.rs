@@ -5,6 +5,7 @@ mod changes;
 mod closed;
 mod compile;
 mod declared;
+mod old_times;
 mod packages;
 mod patch_kinds;
 mod patches;

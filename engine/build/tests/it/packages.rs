@@ -160,6 +160,9 @@ fn a_plugin_named_twice_is_an_error() {
     workspace.plugin("world", "");
     workspace.host("sample", "plugins = [\"world\", \"../world\"]");
     assert_refused(&workspace, "sample", &["`world` twice"]);
+    workspace.plugin("World", "");
+    workspace.host("sample", "plugins = [\"world\", \"World\"]");
+    assert_refused(&workspace, "sample", &["`world` and `World`", "rename one of the packages"]);
 }
 
 #[test]

@@ -3,18 +3,28 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
-use hotswap_build::{BuildOptions, Quiet, SourceChange, Watcher};
+use hotswap_build::{
+    BuildOptions, Cancel, HostPackage, PluginPackage, Quiet, SourceChange, Watcher, build_host,
+};
 
 use crate::closed::exclude;
 use crate::replay::{Fixture, output};
-use crate::support::REAL_PLUGIN;
+use crate::support::{REAL_PLUGIN, Workspace};
+
+/// How long a change may take to be reported on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn watch(fixture: &Fixture) -> (Watcher, Receiver<Vec<String>>) {
+    watch_package(&fixture.plugin)
+}
+
+fn watch_package(package: &PluginPackage) -> (Watcher, Receiver<Vec<String>>) {
     let (sender, receiver) = channel();
     // The test may have ended and dropped the receiver when the last change is reported.
     let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
-    let plugins = std::slice::from_ref(&fixture.plugin);
+    let plugins = std::slice::from_ref(package);
     (Watcher::new(plugins, Quiet::default(), on_change).unwrap(), receiver)
 }
 
@@ -113,4 +123,99 @@ fn files_in_compiler_errors_are_watched() {
     fixture.workspace.write("made/wrong.in", "pub fn wrong() -> u32 { 1 }\n");
     assert_eq!(changes.recv().unwrap(), name);
     assert!(fixture.build().says("text-1"));
+}
+
+#[test]
+fn files_that_a_host_was_built_from_are_watched() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.host("sample", "plugins = [\"world\"]");
+    workspace.write("page.txt", "page-1");
+    workspace.write("sample/data.txt", "data-1");
+    let script = |name: &str| {
+        format!(
+            "fn main() {{\n    println!(\"cargo::rerun-if-changed={name}\");\n    \
+             println!(\"cargo::rustc-env=DATA={{}}\", std::fs::read_to_string(\"{name}\").unwrap());\n}}\n"
+        )
+    };
+    workspace.write("sample/build.rs", &script("data.txt"));
+    let main =
+        "fn main() { println!(\"{} {}\", include_str!(\"../../page.txt\"), env!(\"DATA\")); }";
+    workspace.write("sample/src/main.rs", main);
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    let host = HostPackage { target_dir: workspace.path("target"), ..host };
+    let build = || build_host(&host, &BuildOptions::default(), &Cancel::default(), &mut |_| ());
+    build().unwrap();
+    let (_watcher, changes) = watch_package(&host.watched_as("host"));
+    for (path, text) in [
+        ("page.txt", "page-2"),
+        ("sample/data.txt", "data-2"),
+        ("sample/.cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n"),
+    ] {
+        workspace.write(path, text);
+        assert_eq!(changes.recv_timeout(PATIENCE).expect(path), ["host"]);
+    }
+
+    // Without the file, the script fails. Then the files for which it has asked are watched, and its package.
+    workspace.write("sample/build.rs", &script("../more.txt"));
+    assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), ["host"]);
+    build().expect_err("the script fails");
+    workspace.write("more.txt", "more");
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("more.txt"), ["host"]);
+    workspace.write("sample/other.txt", "");
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("other.txt"), ["host"]);
+    build().unwrap();
+}
+
+#[test]
+fn files_for_which_a_failed_build_script_has_asked_are_watched() {
+    let fixture = Fixture::new("script-fails");
+    let name = [fixture.plugin.name.clone()];
+    let script = "fn main() {\n    println!(\"cargo::rerun-if-changed=../../schema.json\");\n    \
+                  assert!(std::fs::read_to_string(\"../../schema.json\").unwrap().contains('{'));\n}\n";
+    fixture.write("leaf/build.rs", script);
+    fixture.workspace.write("schema.json", "[]");
+    let (_watcher, changes) = watch(&fixture);
+    let (built, messages) = fixture.try_build(&BuildOptions::default(), &mut |_| ());
+    built.expect_err(&output(&messages));
+    fixture.workspace.write("schema.json", "{}");
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("schema.json"), name);
+    fixture.build();
+
+    // Also if a compiler wrapper prevents that builds are recorded.
+    let config = "[build]\nrustc-wrapper = \"/usr/bin/env\"\n";
+    fixture.write(".cargo/config.toml", config);
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("the configuration"), name);
+    fixture.build();
+    fixture.write(".cargo/config.toml", &format!("{config}[env]\nMOOD = \"good\"\n"));
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("the configuration"), name);
+}
+
+/// Tools that change versions change a link: `current` leads to another directory then.
+#[test]
+fn a_link_on_the_way_to_a_file_is_watched() {
+    let fixture = Fixture::new("reads-through-link");
+    let name = [fixture.plugin.name.clone()];
+    for version in ["1", "2"] {
+        fixture
+            .workspace
+            .write(&format!("releases/{version}/page.txt"), &format!("page-{version}"));
+    }
+    let point = |version: &str| {
+        let new = fixture.workspace.path("new-link");
+        symlink(format!("releases/{version}"), &new).unwrap();
+        fs::rename(new, fixture.workspace.path("current")).unwrap();
+    };
+    point("1");
+    let include = "\npub static PAGE: &str = include_str!(\"../../current/page.txt\");\n\
+                   #[invoke]\nfn page() -> Result<String> { Ok(PAGE.into()) }\n";
+    fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{include}"));
+    assert!(fixture.build().says("page-1"));
+    let (_watcher, changes) = watch(&fixture);
+    point("2");
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("the link"), name);
+    assert!(fixture.build().says("page-2"));
+    fixture.workspace.write("releases/2/page.txt", "page-3");
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("the file"), name);
+    assert!(fixture.build().says("page-3"));
 }
