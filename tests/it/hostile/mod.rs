@@ -6,6 +6,7 @@ mod clock_set_back;
 mod console_path;
 mod constructors;
 mod crossing;
+mod deep_values;
 mod discriminants;
 mod durations;
 mod end_of_a_failed_load;
