@@ -18,6 +18,7 @@ mod half_rehomed;
 mod host_registration;
 mod import_target;
 mod kept_wakers;
+mod log_events;
 mod looking;
 mod modify_moves_out;
 mod opened_libraries;
