@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
+use hostile_api::Text;
 use hotswap_engine::{
-    args,
+    CallError, Engine, Generation, args,
     protocol::{PhaseKind, ReloadReport, VersionState},
 };
 use rusqlite::Connection;
@@ -20,6 +21,9 @@ use crate::support::{Gate, Host, PluginDir, in_own_process};
 
 /// The variable that names the database.
 const DATABASE: &str = "HOTSWAP_TEST_DATABASE";
+
+/// The variable that makes `hand_over` call a function of the plugin.
+const CALLS: &str = "HOTSWAP_TEST_HAND_OVER_CALLS";
 
 /// The variable that makes `on_init` fail after it has opened the database.
 const REFUSE: &str = "HOTSWAP_TEST_REFUSE";
@@ -238,5 +242,75 @@ fn a_call_that_does_not_end_keeps_a_version_from_handing_over() {
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
     let refused =
         "has-database: hand_over: its calls did not end within 0.3 s, so it cannot hand over";
+    assert!(end.output.contains(refused), "{}", end.output);
+}
+
+#[test]
+fn code_for_which_a_load_waits_is_refused_a_call_that_the_load_holds_up() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.db");
+        set(DATABASE, &path);
+        let plugins = PluginDir::of(&["has-database"]);
+        let host = Host::new(plugins, |builder| {
+            builder.step_timeout(Duration::MAX).on_reload(|new, old| {
+                let add = |generation: &Generation| -> Result<u32, CallError> {
+                    generation.plugin("has-database").unwrap().invoke("add", args![1])
+                };
+                if let Ok(old) = old.plugin("has-database") {
+                    let refused = old.invoke::<u32>("add", args![1]).unwrap_err();
+                    println!("callback: {refused}");
+                }
+                println!("callback: {}", add(new)?);
+                Ok::<(), CallError>(())
+            })
+        });
+        host.reload();
+        host.plugins.install("has-database", 2);
+        host.reload();
+
+        set(CALLS, &path);
+        host.plugins.install("has-database", 3);
+        println!("{}", host.refused_reload());
+        unset(CALLS);
+        assert_eq!(add(&host, 2), 2);
+        host.reload();
+        assert_eq!(add(&host, 3), 3);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    let refused =
+        "the plugin hands over, and the load that holds its calls up waits for this caller";
+    for from in ["callback: has-database v1: add: ", "hand_over: has-database v2: live_answer: "] {
+        assert!(end.output.contains(&format!("{from}{refused}")), "{}", end.output);
+    }
+}
+
+#[test]
+fn a_reload_that_is_requested_in_a_call_of_a_version_that_hands_over_is_refused_at_once() {
+    struct Reloads(Engine);
+
+    impl Text for Reloads {
+        fn text(&self) -> String {
+            self.0.reload().unwrap_err().to_string()
+        }
+    }
+
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        set(DATABASE, &dir.path().join("rows.db"));
+        let host = host(Duration::MAX);
+        let object = Reloads(host.engine.clone());
+        host.engine.vault().extension().register::<dyn Text, _>("host", object).unwrap();
+        host.plugins.install("has-database", 2);
+        let refused: String = host.engine.invoke("has-database", "call_host", args![]).unwrap();
+        println!("{refused}");
+        assert_eq!(add(&host, 1), 1);
+        host.reload();
+        assert_eq!(add(&host, 2), 2);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    let refused = "has-database: hand_over: the load was requested in one of its calls";
     assert!(end.output.contains(refused), "{}", end.output);
 }

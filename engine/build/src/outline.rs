@@ -39,7 +39,7 @@ pub struct ChangedFunction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// It is `async`: the layout of its future follows from the body.
+    /// It is `async`, or has an `async` block: the layout of the future follows from the body.
     Future,
     /// It returns `impl Trait`: the type of what it returns follows from the body.
     OpaqueResult,
@@ -129,12 +129,12 @@ impl Outline {
     /// Reads a source; `None` if the text is not Rust, or nested too deeply.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let outline = syntax::read(text, |file| {
-            let mut outline = Self::default();
+            let mut reader = Reader { outline: Self::default(), text: text_hash(text) };
             for attribute in &file.attrs {
-                outline.add_item("attributes of the file".to_owned(), hash_of(attribute));
+                reader.add_item("attributes of the file".to_owned(), attribute);
             }
-            outline.add_items("", file.items);
-            outline
+            reader.add_items("", file.items);
+            reader.outline
         });
         outline.ok()
     }
@@ -167,10 +167,24 @@ impl Outline {
         }
         changes
     }
+}
 
+/// Reads a source.
+struct Reader {
+    outline: Outline,
+    /// The hash of the whole text.
+    text: String,
+}
+
+impl Reader {
     /// Adds an item. Items of the same name, such as several `impl` blocks, count as one.
-    fn add_item(&mut self, name: String, hash: String) {
-        self.items.entry(name).and_modify(|all| all.push_str(&hash)).or_insert(hash);
+    fn add_item(&mut self, name: String, item: &impl ToTokens) {
+        let mut hash = hash_of(item);
+        if depends_on_its_place(item.to_token_stream()) {
+            hash.push_str(&self.text);
+        }
+        let items = &mut self.outline.items;
+        items.entry(name).and_modify(|all| all.push_str(&hash)).or_insert(hash);
     }
 
     fn add_items(&mut self, path: &str, items: Vec<Item>) {
@@ -184,19 +198,19 @@ impl Outline {
                 let of = format!("{path}{}", function.sig.ident);
                 self.add_function(&of, &function.sig, &mut function.block, false);
                 let kind = format!("fn {of}");
-                self.add_item(kind, hash_of(&item));
+                self.add_item(kind, &item);
             }
             Item::Mod(module) => {
                 let inner = module.content.as_mut().map(|(_, items)| std::mem::take(items));
                 let (kind, path) =
                     (name("mod", &module.ident), format!("{path}{}::", module.ident));
-                self.add_item(kind, hash_of(&item));
+                self.add_item(kind, &item);
                 self.add_items(&path, inner.unwrap_or_default());
             }
             Item::Impl(block) => {
                 let kind = format!("impl {path}{}", impl_of(block));
                 self.add_methods(path, block);
-                self.add_item(kind, hash_of(&item));
+                self.add_item(kind, &item);
             }
             Item::Trait(it) => {
                 let kind = name("trait", &it.ident);
@@ -208,21 +222,21 @@ impl Outline {
                         self.add_function(&of, &method.sig, block, true);
                     }
                 }
-                self.add_item(kind, hash_of(&item));
+                self.add_item(kind, &item);
             }
-            Item::Struct(it) => self.add_item(name("struct", &it.ident), hash_of(&item)),
-            Item::Enum(it) => self.add_item(name("enum", &it.ident), hash_of(&item)),
-            Item::Union(it) => self.add_item(name("union", &it.ident), hash_of(&item)),
-            Item::Const(it) => self.add_item(name("const", &it.ident), hash_of(&item)),
-            Item::Static(it) => self.add_item(name("static", &it.ident), hash_of(&item)),
-            Item::Type(it) => self.add_item(name("type", &it.ident), hash_of(&item)),
-            Item::Use(_) => self.add_item(format!("use in {}", module_of(path)), hash_of(&item)),
+            Item::Struct(it) => self.add_item(name("struct", &it.ident), &item),
+            Item::Enum(it) => self.add_item(name("enum", &it.ident), &item),
+            Item::Union(it) => self.add_item(name("union", &it.ident), &item),
+            Item::Const(it) => self.add_item(name("const", &it.ident), &item),
+            Item::Static(it) => self.add_item(name("static", &it.ident), &item),
+            Item::Type(it) => self.add_item(name("type", &it.ident), &item),
+            Item::Use(_) => self.add_item(format!("use in {}", module_of(path)), &item),
             Item::Macro(it) => {
                 let called = it.mac.path.to_token_stream().to_string();
                 let of = it.ident.as_ref().map_or(called, ToString::to_string);
-                self.add_item(format!("macro {path}{of}"), hash_of(&item));
+                self.add_item(format!("macro {path}{of}"), &item);
             }
-            _ => self.add_item(format!("item in {}", module_of(path)), hash_of(&item)),
+            _ => self.add_item(format!("item in {}", module_of(path)), &item),
         }
     }
 
@@ -249,10 +263,12 @@ impl Outline {
         let mut nested = Nested::default();
         nested.visit_block_mut(block);
         for item in nested.items {
-            self.add_item(format!("items in fn {name}"), item);
+            self.add_item(format!("items in fn {name}"), &item);
         }
         let bound = match () {
-            () if sig.asyncness.is_some() => Some(Bound::Future),
+            () if sig.asyncness.is_some() || has_async(block.to_token_stream()) => {
+                Some(Bound::Future)
+            }
             () if returns_opaque(sig) => Some(Bound::OpaqueResult),
             () if of_trait => Some(Bound::Trait),
             () => None,
@@ -260,8 +276,11 @@ impl Outline {
         let hash = hash_of(&*block);
         block.stmts.clear();
         // Two functions of one name, such as methods for two instances of a generic type, count as one.
-        let body =
-            self.bodies.entry(name.to_owned()).or_insert(Body { hash: String::new(), bound });
+        let body = self
+            .outline
+            .bodies
+            .entry(name.to_owned())
+            .or_insert(Body { hash: String::new(), bound });
         body.hash.push_str(&hash);
         body.bound = body.bound.or(bound);
     }
@@ -270,13 +289,13 @@ impl Outline {
 /// Finds the items inside of a body.
 #[derive(Default)]
 struct Nested {
-    items: Vec<String>,
+    items: Vec<TokenStream>,
 }
 
 impl VisitMut for Nested {
     fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
         match stmt {
-            Stmt::Item(item) => self.items.push(hash_of(item)),
+            Stmt::Item(item) => self.items.push(item.to_token_stream()),
             _ => visit_mut::visit_stmt_mut(self, stmt),
         }
     }
@@ -284,7 +303,7 @@ impl VisitMut for Nested {
     fn visit_macro_mut(&mut self, it: &mut Macro) {
         let name = it.path.segments.last().map(|last| last.ident.to_string());
         if name.is_some_and(|name| name == "thread_local") || has_item(it.tokens.clone()) {
-            self.items.push(hash_of(it));
+            self.items.push(it.to_token_stream());
         }
     }
 }
@@ -297,6 +316,38 @@ fn has_item(tokens: TokenStream) -> bool {
         TokenTree::Ident(ident) => BEGIN_ITEMS.iter().any(|keyword| ident == keyword),
         TokenTree::Group(group) => has_item(group.stream()),
         TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
+}
+
+/// Whether a body has an `async` block or an `async` closure, also in the arguments of a macro.
+///
+/// The type of its future stays the same for the compiler, with another layout. So a future that was made by the old
+/// code, and is kept in an `Any`, would be taken for one of the new code.
+fn has_async(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "async",
+        TokenTree::Group(group) => has_async(group.stream()),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
+}
+
+/// Whether an item means something else after it was moved: it contains its own line or column, from which the
+/// length of an array can follow. The definition of a macro has no place of its own.
+fn depends_on_its_place(tokens: TokenStream) -> bool {
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    let is_ident =
+        |at: usize, name: &str| matches!(tokens.get(at), Some(TokenTree::Ident(it)) if it == name);
+    let is_punct = |at: usize, punct: char| matches!(tokens.get(at), Some(TokenTree::Punct(it)) if it.as_char() == punct);
+    if is_ident(0, "macro_rules") {
+        return false;
+    }
+    tokens.iter().enumerate().any(|(at, token)| match token {
+        TokenTree::Ident(ident) if ident == "line" || ident == "column" => is_punct(at + 1, '!'),
+        TokenTree::Ident(ident) if ident == "Location" => {
+            is_punct(at + 1, ':') && is_ident(at + 3, "caller")
+        }
+        TokenTree::Group(group) => depends_on_its_place(group.stream()),
+        _ => false,
     })
 }
 
@@ -344,7 +395,11 @@ fn shown(tokens: &impl ToTokens) -> String {
 }
 
 fn hash_of(tokens: &impl ToTokens) -> String {
-    blake3::hash(tokens.to_token_stream().to_string().as_bytes()).to_hex()[..16].to_owned()
+    text_hash(&tokens.to_token_stream().to_string())
+}
+
+fn text_hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
 
 #[cfg(test)]
@@ -417,6 +472,36 @@ mod tests {
             ("struct Score { points: u64 }", "", "false: struct Score Removed"),
         ] {
             assert_eq!(change(from, to), expected, "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_follows_from_a_body_or_from_a_place_is_bound_to_it() {
+        let changes = |before: &str, after: &str| {
+            let outline = |text: &str| Outline::of(text).unwrap();
+            let changes = outline(before).changes_to(&outline(after), Path::new("lib.rs"));
+            let bounds = changes.functions.into_iter().filter_map(|it| it.bound);
+            (changes.items.len(), bounds.collect::<Vec<_>>())
+        };
+        for body in ["run(async { 1 })", "run(async || 1)", "select!(async move { 1 })"] {
+            let before = format!("fn f() {{ {body} }}");
+            assert_eq!(changes(&before, &before.replace('1', "2")), (0, vec![Bound::Future]));
+        }
+        for item in [
+            "struct A([u8; line!() as usize]);",
+            "const A: usize = f(column!());",
+            "type A = [u8; Location::caller().line() as usize];",
+            "impl A { const B: u32 = std::line!(); }",
+            "fn f() { struct B([u8; line!() as usize]); }",
+        ] {
+            assert_eq!(changes(item, &format!("// more\n{item}")), (1, vec![]), "{item}");
+        }
+        for item in [
+            "struct A { line: u32, caller: Location }",
+            "fn f() { log(line!()) }",
+            "macro_rules! log { () => { line!() } }",
+        ] {
+            assert_eq!(changes(item, &format!("// more\n{item}")), (0, vec![]), "{item}");
         }
     }
 

@@ -68,6 +68,7 @@ impl SharedType {
 
                 fn rehome(&mut self) {
                     #check
+                    #private::expect_stack();
                     #rehome
                 }
             }

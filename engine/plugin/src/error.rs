@@ -7,6 +7,9 @@ use crate::hint::explained;
 /// A result whose error can cross between images: the default error type is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// How many causes of an error of std are kept. An error can be a cause of itself, and so have infinitely many.
+const MAX_CAUSES: usize = 100;
+
 /// An error as owned text: a message, and the messages of its causes.
 ///
 /// `?` converts every [`std::error::Error`] to an `Error`. Like `anyhow::Error`, it does not implement
@@ -42,6 +45,17 @@ struct Parts {
     causes: Vec<String>,
 }
 
+/// The messages of an error's causes, beginning with its source.
+#[doc(hidden)]
+pub fn causes_from(source: Option<&(dyn std::error::Error + 'static)>) -> Vec<String> {
+    let mut sources = std::iter::successors(source, |cause| cause.source());
+    let mut causes: Vec<_> = sources.by_ref().take(MAX_CAUSES).map(ToString::to_string).collect();
+    if sources.next().is_some() {
+        causes.push("… (further causes are left out)".to_owned());
+    }
+    causes
+}
+
 /// What kind of error it is: whether the function ran and failed, or the call was wrong.
 ///
 /// The kind describes one call. When a function with `#[invoke]` or `#[live]` returns an error of a call that
@@ -73,8 +87,7 @@ impl Error {
     }
 
     fn with_causes(message: String, source: Option<&(dyn std::error::Error + 'static)>) -> Self {
-        let causes = std::iter::successors(source, |cause| cause.source());
-        let causes = causes.map(ToString::to_string).collect();
+        let causes = causes_from(source);
         Self(Box::new(Parts { kind: ErrorKind::Failed, message, causes }))
     }
 
@@ -190,6 +203,28 @@ mod tests {
         let causes = std::iter::successors(error.source(), |cause| cause.source());
         assert_eq!(error.to_string(), "first");
         assert_eq!(causes.map(ToString::to_string).collect::<Vec<_>>(), ["second", "third"]);
+    }
+
+    #[test]
+    fn of_endless_causes_only_some_are_kept() {
+        #[derive(Debug)]
+        struct Circle;
+
+        impl fmt::Display for Circle {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("circle")
+            }
+        }
+
+        impl std::error::Error for Circle {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(self)
+            }
+        }
+
+        let error = Error::from(Circle);
+        assert_eq!(error.causes().len(), MAX_CAUSES + 1);
+        assert_eq!(error.causes()[MAX_CAUSES], "… (further causes are left out)");
     }
 
     #[test]

@@ -89,6 +89,7 @@ mod stream;
 mod parts;
 mod preview;
 mod serializer;
+mod stack;
 // The code of a loaded image, and the functions through which host and image call each other.
 #[doc(hidden)]
 pub mod abi;
@@ -223,6 +224,7 @@ pub mod prelude {
 pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};
     pub use crate::common::compile_common;
+    pub use crate::error::causes_from;
     pub use crate::function::{
         Call, CallFuture, Context, DescribedFunction, FUNCTIONS, Function, FunctionRef, LIVE_TYPES,
         LiveType, NotShared, Parameter, Probe, TypedCall, argument, dispatch_typed,
@@ -240,6 +242,7 @@ pub mod __private {
     pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted, digest_seed};
     pub use crate::preview::{Bounds, Cut, Preview, look};
     pub use crate::shared::{PointsHome, SHARED_TYPES, discriminant, expect_tag, rehome_field};
+    pub use crate::stack::expect_stack;
     pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};
     pub use crate::vault::table::VaultServices;
     pub use linkme;

@@ -18,7 +18,11 @@ use serde::{
     },
 };
 
-use crate::{image::image_host, serializer::serialize};
+use crate::{
+    image::image_host,
+    serializer::serialize,
+    stack::{TOO_DEEP, has_stack},
+};
 
 /// Which parts of a value to read, by their places in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -447,6 +451,7 @@ impl Digester {
     }
 
     fn begin(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
+        expect_stack()?;
         self.scalar(LIST, len.map_or(u64::MAX, |len| len as u64))?;
         Ok(self)
     }
@@ -455,6 +460,12 @@ impl Digester {
         self.bytes(VARIANT, name.as_bytes());
         self.begin(Some(len))
     }
+}
+
+/// Refuses a value that is nested more deeply than the stack allows.
+#[inline]
+fn expect_stack() -> Step {
+    if has_stack() { Ok(()) } else { Err(Refused(Some(TOO_DEEP.to_owned()))) }
 }
 
 impl Serializer for &mut Digester {
@@ -484,7 +495,10 @@ impl Serializer for &mut Digester {
     });
 
     serialize!(self, nothing() => self.scalar(NONE, 0_u64));
-    serialize!(self, wrapped(value) => value.serialize(self));
+    serialize!(self, wrapped(value) => {
+        expect_stack()?;
+        value.serialize(self)
+    });
     serialize!(self, unit_variant(name) => {
         self.bytes(VARIANT, name.as_bytes());
         Ok(())
@@ -557,7 +571,7 @@ digest_fields!(SerializeStruct, SerializeStructVariant);
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, mem::ManuallyDrop};
 
     use super::*;
 
@@ -680,5 +694,24 @@ mod tests {
         assert_eq!(Parts::of(&7, &Wanted::ALL), Ok(None));
         assert_eq!(Parts::of(&Item { name: "x", score: None }, &Wanted::ALL), Ok(None));
         assert_eq!(Parts::of(&Some(vec![1]), &Wanted::ALL), Ok(None));
+    }
+
+    #[test]
+    fn a_part_that_needs_too_much_stack_is_an_error() {
+        #[derive(Serialize)]
+        struct Wrapped(Option<Box<Self>>);
+
+        #[derive(Serialize)]
+        struct Nested {
+            inner: Vec<Self>,
+        }
+
+        const LEVELS: usize = 1_000_000;
+        let wrapped = (0..LEVELS).fold(Wrapped(None), |inner, _| Wrapped(Some(Box::new(inner))));
+        let nested = (0..LEVELS).fold(Nested { inner: vec![] }, |it, _| Nested { inner: vec![it] });
+        // Dropping them would take as much stack.
+        let (wrapped, nested) = (ManuallyDrop::new([wrapped]), ManuallyDrop::new([nested]));
+        assert_eq!(Parts::of(&&wrapped[..], &Wanted::ALL), Err(TOO_DEEP.to_owned()));
+        assert_eq!(Parts::of(&&nested[..], &Wanted::ALL), Err(TOO_DEEP.to_owned()));
     }
 }

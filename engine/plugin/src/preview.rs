@@ -223,6 +223,19 @@ impl Walk {
         Ok(())
     }
 
+    /// A map's key as the name of a field: a text unchanged, anything else as JSON. The walk ends at a key that does
+    /// not fit into the bounds.
+    fn key_text<T: Serialize + ?Sized>(&self, key: &T) -> Result<String, Stop> {
+        let bytes = self.left.bytes;
+        let bounds = Bounds { bytes, elements: usize::MAX, text: bytes, passed_over: 0 };
+        let (key, cuts) = look(key, bounds).map_err(Stop::Refused)?;
+        match key {
+            _ if !cuts.is_empty() => Err(Stop::Enough),
+            Value::String(text) => Ok(text),
+            other => Ok(other.to_string()),
+        }
+    }
+
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Step {
         if self.looks_on()? {
             self.key(name)?;
@@ -378,7 +391,7 @@ impl SerializeMap for &mut Walk {
     type Error = Stop;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Step {
-        let name = key_text(key)?;
+        let name = self.key_text(key)?;
         self.key(name)
     }
 
@@ -401,15 +414,6 @@ impl SerializeMap for &mut Walk {
     fn end(self) -> Step {
         Walk::end(self, false);
         Ok(())
-    }
-}
-
-/// A map's key as the name of a field: a text unchanged, anything else as JSON.
-fn key_text<T: Serialize + ?Sized>(key: &T) -> Result<String, Stop> {
-    match serde_json::to_value(key) {
-        Ok(Value::String(text)) => Ok(text),
-        Ok(other) => Ok(other.to_string()),
-        Err(error) => Err(Stop::Refused(error.to_string())),
     }
 }
 
@@ -552,5 +556,24 @@ mod tests {
         let Preview { json, cuts } = Preview::of(&deep, BOUNDS).unwrap();
         assert!(json.len() < 500, "{} bytes", json.len());
         assert!(!cuts.is_empty());
+    }
+
+    #[test]
+    fn keys_are_bounded_too() {
+        use std::collections::BTreeMap;
+
+        #[derive(PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        struct Nested(Vec<Self>);
+
+        let keyed = |key: String| of(&BTreeMap::from([(key, 1)])).0;
+        assert_eq!(keyed("x".repeat(20)), format!("{{\"{}\":1}}", "x".repeat(20)));
+        assert_eq!(keyed("x".repeat(5_000_000)), "{}");
+        assert_eq!(of(&BTreeMap::from([((1, "a"), 1)])).0, r#"{"[1,\"a\"]":1}"#);
+        assert_eq!(of(&BTreeMap::from([(vec![7_u8; 5_000_000], 1)])).0, "{}");
+        let nested = (0..1_000_000).fold(Nested(vec![]), |inner, _| Nested(vec![inner]));
+        // Dropping it would take as much stack.
+        let nested = std::mem::ManuallyDrop::new(BTreeMap::from([(nested, 1)]));
+        let (json, cuts) = of(&*nested);
+        assert_eq!((json.as_str(), cuts.len()), ("{}", 1));
     }
 }

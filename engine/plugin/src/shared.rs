@@ -110,8 +110,8 @@ pub unsafe trait Shared: Sized + Send + Sync + 'static {
     ///
     /// An empty `HashMap` has such a pointer: its control bytes are a static of the image that made it.
     ///
-    /// This may run code of the type (the hash or the order of a key), which may panic. After a panic, the
-    /// value may only be dropped.
+    /// This may run code of the type (the hash or the order of a key), which may panic. It also panics if the
+    /// value is nested more deeply than the stack allows. After a panic, the value may only be dropped.
     fn rehome(&mut self) {}
 
     /// How to change parts of a value; `None` if the type is not a map, a set or a list. A value with parts

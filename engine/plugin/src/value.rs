@@ -2,19 +2,25 @@
 
 mod json;
 mod read;
+mod watched;
 mod words;
 mod write;
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::Error as _,
+};
 use serde_json::Value as Json;
 use words::word;
 
 pub(crate) use json::{read_json, to_json};
 
-use crate::{Field, Result, SchemaBuilder, Shape, Shared, Variant};
+use crate::{
+    Field, Result, SchemaBuilder, Shape, Shared, Variant,
+    stack::{TOO_DEEP, has_stack},
+};
 
 /// The prefix of the names by which `serde_json` recognises its own types: a number, or a text that is
 /// already JSON.
@@ -94,6 +100,9 @@ impl Value {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !has_stack() {
+            return Err(S::Error::custom(TOO_DEEP));
+        }
         match self {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(b) => serializer.serialize_bool(*b),
@@ -402,5 +411,34 @@ mod tests {
     fn a_wrong_shape_says_what_was_expected() {
         let error = Value::from("x").to::<u32>().unwrap_err();
         assert_eq!(error.message(), "invalid type: string \"x\", expected u32");
+    }
+
+    #[test]
+    fn a_value_that_needs_too_much_stack_is_an_error() {
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Wrapped(Option<Box<Self>>);
+
+        /// A key of a map.
+        #[derive(PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        struct Key(Option<Box<Self>>);
+
+        const LEVELS: usize = 1_000_000;
+        // Nothing here is dropped, since that would take as much stack.
+        let wrapped = (0..LEVELS).fold(Wrapped(None), |inner, _| Wrapped(Some(Box::new(inner))));
+        let key = (0..LEVELS).fold(Key(None), |inner, _| Key(Some(Box::new(inner))));
+        let keys = std::mem::ManuallyDrop::new(std::collections::BTreeMap::from([(key, 1)]));
+        assert_eq!(to_json(&wrapped).unwrap_err().to_string(), TOO_DEEP);
+        assert_eq!(to_json(&*keys).unwrap_err().to_string(), TOO_DEEP);
+        assert_eq!(Value::from_serialize(&*keys).unwrap_err().to_string(), TOO_DEEP);
+        std::mem::forget(wrapped);
+
+        // The type is an `Option` of itself, which any value but `Null` would be without end.
+        assert_eq!(Value::Uint(5).to::<Wrapped>().unwrap_err().to_string(), TOO_DEEP);
+        Value::Null.to::<Wrapped>().unwrap();
+
+        let list = (0..LEVELS).fold(Value::Null, |inner, _| Value::List(vec![inner]));
+        assert_eq!(list.to::<Value>().unwrap_err().to_string(), TOO_DEEP);
+        assert_eq!(serde_json::to_string(&list).unwrap_err().to_string(), TOO_DEEP);
+        std::mem::forget(list);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    ops::{Deref, DerefMut},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, TryLockError,
@@ -254,7 +255,7 @@ impl Inner {
             let base = find_earlier(&target, &self.versions.all(), store, &self.staging);
             return Some((trip.ordinal, base));
         }
-        let mut state = self.load_state.locked();
+        let mut state = self.lock_loads();
         let spare = state.take_back(&trip.plugin, trip.build_id)?;
         Some((spare.ordinal, spare.inspected(&self.staging)))
     }
@@ -269,7 +270,7 @@ impl Inner {
             (None, false, false) => Request::Changed,
         };
         self.expect_outside_load("plan")?;
-        let state = self.load_state.locked();
+        let state = self.lock_loads();
         load::plan(&self.load_context(), &state, request)
     }
 
@@ -281,11 +282,8 @@ impl Inner {
         callback: Option<&mut Callback<'_>>,
     ) -> Result<ReloadReport, EngineError> {
         self.expect_outside_load("reload")?;
-        let mut state = self.load_state.locked();
-        *self.lock_loading_thread() = Some(thread::current().id());
-        let loading = Loading(self);
+        let mut state = self.lock_loads();
         let result = self.load_locked(&mut state, request, data, callback);
-        drop(loading);
         if self.is_shut_down() {
             // A shutdown that was requested inside the load could not wait for the load.
             self.retire_all();
@@ -301,7 +299,7 @@ impl Inner {
         let patch = read.map_err(|why| EngineError::load(&plugin, crate::Step::Open, why))?;
         if !patch.is_early() {
             self.expect_outside_load("reload")?;
-            let _state = self.load_state.locked();
+            let _state = self.lock_loads();
             return load::patch::settle(&self.current(), &plugin, &patch, &path);
         }
         let patch = Box::new(patch);
@@ -333,8 +331,9 @@ impl Inner {
         if self.is_shut_down() {
             return Err(EngineError::ShutDown);
         }
-        if let Some(listener) = self.listener.locked().as_ref() {
-            listener.renew();
+        let socket = self.listener.locked().as_ref().map(Listener::renewed);
+        if let Some(socket) = socket {
+            socket.renew();
         }
         // If a patch is refused, its artifact is loaded when it is linked. That load is reported, and not the
         // refusal.
@@ -537,13 +536,26 @@ impl Inner {
         ShutdownReport { held: held.collect() }
     }
 
-    fn lock_loads_until(&self, deadline: Instant) -> Option<MutexGuard<'_, LoadState>> {
+    /// Locks the loads, once the running load has ended. Until the lock is released, this thread must request no
+    /// load, nor a plan; code of the host that runs meanwhile, such as the subscriber of its log, may try to.
+    fn lock_loads(&self) -> Loads<'_> {
+        self.mark_loading(self.load_state.locked())
+    }
+
+    fn mark_loading<'a>(&'a self, state: MutexGuard<'a, LoadState>) -> Loads<'a> {
+        *self.lock_loading_thread() = Some(thread::current().id());
+        Loads { inner: self, state }
+    }
+
+    fn lock_loads_until(&self, deadline: Instant) -> Option<Loads<'_>> {
         /// How often to check whether the load has ended; there is no event for it.
         const LOOK: Duration = Duration::from_millis(5);
         loop {
             match self.load_state.try_lock() {
-                Ok(state) => return Some(state),
-                Err(TryLockError::Poisoned(state)) => return Some(state.into_inner()),
+                Ok(state) => return Some(self.mark_loading(state)),
+                Err(TryLockError::Poisoned(state)) => {
+                    return Some(self.mark_loading(state.into_inner()));
+                }
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
                 Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
             }
@@ -581,12 +593,30 @@ impl Inner {
     }
 }
 
-/// Marks the thread that loads, as long as it lives.
-struct Loading<'a>(&'a Inner);
+/// The lock of the loads. The thread that has it is marked as the one that loads.
+struct Loads<'a> {
+    inner: &'a Inner,
+    state: MutexGuard<'a, LoadState>,
+}
 
-impl Drop for Loading<'_> {
+impl Deref for Loads<'_> {
+    type Target = LoadState;
+
+    fn deref(&self) -> &LoadState {
+        &self.state
+    }
+}
+
+impl DerefMut for Loads<'_> {
+    fn deref_mut(&mut self) -> &mut LoadState {
+        &mut self.state
+    }
+}
+
+impl Drop for Loads<'_> {
+    /// Removes the mark. The lock is released after this.
     fn drop(&mut self) {
-        *self.0.lock_loading_thread() = None;
+        *self.inner.lock_loading_thread() = None;
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use hotswap_plugin::{__private::end_panic, StaticPlugin};
+use hotswap_plugin::{
+    __private::{causes_from, end_panic},
+    StaticPlugin,
+};
 
 use super::{BoxError, Callback};
 use crate::{
@@ -95,8 +98,7 @@ impl LoadContext<'_> {
         let both = || -> Result<(), EngineError> {
             // The error is the host's own, with the host's own text.
             let to_error = |error: BoxError| {
-                let causes = std::iter::successors(error.source(), |cause| cause.source());
-                let causes = causes.map(ToString::to_string).collect();
+                let causes = causes_from(error.source());
                 let refused = EngineError::load_of_all(Step::Callback, &error).with_causes(causes);
                 refused.because(LoadCause::Callback(error))
             };

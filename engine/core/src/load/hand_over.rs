@@ -47,6 +47,12 @@ impl HandOver {
         if !hands_over {
             return Ok(None);
         }
+        if slots::noted_here(Arc::as_ptr(old.version())).is_some() {
+            let message = "the load was requested in one of its calls, and would wait for the end of that call; \
+                           request it again after the call has ended";
+            let refused = EngineError::load(old.version().name(), Step::HandOver, message);
+            return Err(refused.because(LoadCause::Other));
+        }
         let mut this = Self {
             old: old.another(LeaseKind::Handle),
             current: context.current.clone(),
@@ -54,7 +60,7 @@ impl HandOver {
             has_let_go: false,
             has_passed: false,
         };
-        this.old.version().turnstile.shut();
+        this.old.version().turnstile.shut(old.version().engine());
         this.current.expect_slow_calls(true);
         let result = this.wait_for_calls(steps.timeout()).and_then(|()| {
             let answer = steps.run(old, Step::HandOver, |image| image.hand_over());

@@ -156,18 +156,29 @@ impl Staging {
 
     /// The directory of this process. It is made again if it was removed.
     fn own_dir(&self) -> Result<PathBuf, String> {
-        let mut own = self.own.locked();
-        if let Some(own) = own.as_ref().filter(|own| own.is_there()) {
-            return Ok(own.dir.clone());
+        if let Some(dir) = self.present_dir() {
+            return Ok(dir);
         }
+        // Code of the host runs in here, without the lock: the subscriber of its log.
         let made = Own::make(self.parent.as_deref()).map_err(|error| error.to_string())?;
-        if let Some(gone) = own.as_ref() {
-            let (gone, dir) = (gone.dir.display(), made.dir.display());
-            tracing::warn!("{gone} was removed; artifacts are staged in {dir} from now on");
+        if let Some(dir) = self.present_dir() {
+            // Another thread was faster.
+            let _ = fs::remove_dir_all(&made.dir);
+            return Ok(dir);
         }
         let dir = made.dir.clone();
-        *own = Some(made);
+        let gone = self.own.locked().replace(made);
+        if let Some(gone) = gone {
+            let (gone, dir) = (gone.dir.display(), dir.display());
+            tracing::warn!("{gone} was removed; artifacts are staged in {dir} from now on");
+        }
         Ok(dir)
+    }
+
+    /// The directory of this process, if it is there.
+    fn present_dir(&self) -> Option<PathBuf> {
+        let own = self.own.locked();
+        own.as_ref().filter(|own| own.is_there()).map(|own| own.dir.clone())
     }
 
     /// Logs once that copies are kept in memory.

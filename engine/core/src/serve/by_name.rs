@@ -22,6 +22,9 @@ pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value,
 pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
     let mut in_use = InUse::by(lease);
     while in_use.turnstile.is_shut() {
+        if in_use.turnstile.waits_for_this_thread() {
+            return Err(CallError::inside_load(in_use.faced(), name));
+        }
         // A version that hands over waits for calls, and not for handles.
         let handle = in_use.lease(LeaseKind::Handle);
         drop(in_use);
@@ -57,6 +60,9 @@ pub(crate) fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
     if !in_use.turnstile.is_shut() {
         return run(&in_use, name, found, args);
     }
+    if in_use.turnstile.waits_for_this_thread() {
+        return Begun::Ended(Err(CallError::inside_load(in_use.faced(), name)));
+    }
     drop(in_use);
     match lease.version().turnstile.wait() {
         Through::Again => begin(lease, name, args),
@@ -72,7 +78,7 @@ pub(crate) fn invoke_serving<T: DeserializeOwned>(
     name: &str,
     args: &[Value],
 ) -> Result<T, CallError> {
-    let (version, place) = current.enter(|serving| {
+    let (version, place) = current.enter(name, |serving| {
         let lease = serving.find(plugin);
         let lease = lease.map_err(|error| CallError::gone(plugin, name, &error))?;
         let version = lease.version();

@@ -12,7 +12,7 @@ use std::{
 
 use hotswap_plugin::__private::end_panic;
 
-use super::{generation::Generation, in_use::InUse};
+use super::{error::CallError, generation::Generation, in_use::InUse};
 use crate::{
     reclaim::reaper::{Readable, ReaperHandle},
     slots::{self, Entered},
@@ -92,27 +92,31 @@ impl Current {
     }
 
     /// Enters a version of the generation that serves. `find` picks the version and the place of the
-    /// function. It may be called again: if the version hands over, the call waits, and then enters the
-    /// version that serves.
-    pub fn enter<T, E>(
+    /// function named `name`. It may be called again: if the version hands over, the call waits, and then enters
+    /// the version that serves.
+    pub fn enter<T>(
         &self,
-        find: impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
-    ) -> Result<(InUse, T), E> {
+        name: &str,
+        find: impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
+    ) -> Result<(InUse, T), CallError> {
         loop {
             let (version, found) = self.enter_at_once(&find)?;
             if !version.turnstile.is_shut() {
                 return Ok((version, found));
             }
             let turnstile = version.turnstile.clone();
+            if turnstile.waits_for_this_thread() {
+                return Err(CallError::inside_load(version.faced(), name));
+            }
             drop(version);
             turnstile.wait();
         }
     }
 
-    fn enter_at_once<T, E>(
+    fn enter_at_once<T>(
         &self,
-        find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
-    ) -> Result<(InUse, T), E> {
+        find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
+    ) -> Result<(InUse, T), CallError> {
         let Some(entered) = Entered::new() else { return self.enter_counted(find) };
         // SAFETY: the slot holds the generation, and so its versions, until it holds one of these versions
         // instead.
@@ -124,10 +128,10 @@ impl Current {
     }
 
     /// Enters like `enter`, for a call that has no slot.
-    fn enter_counted<T, E>(
+    fn enter_counted<T>(
         &self,
-        find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
-    ) -> Result<(InUse, T), E> {
+        find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
+    ) -> Result<(InUse, T), CallError> {
         let generation = self.load_shared();
         let (serving, _, found) = find(&generation)?;
         Ok((InUse::by(serving.another(LeaseKind::Call)), found))

@@ -102,6 +102,14 @@ impl CallError {
         }))
     }
 
+    /// The version hands over, and the load that holds its calls up waits for the caller.
+    #[cold]
+    pub(crate) fn inside_load(called: Faced<'_>, function: &str) -> Self {
+        let message = "the plugin hands over, and the load that holds its calls up waits for this caller: a step of \
+                       a plugin, or a callback of the host; call again after the load has ended";
+        Self::of(called, function, ErrorKind::Reload, &Error::msg(message))
+    }
+
     fn of(called: Faced<'_>, function: &str, kind: ErrorKind, error: &Error) -> Self {
         Self(Box::new(Reason {
             kind,

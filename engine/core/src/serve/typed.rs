@@ -103,7 +103,7 @@ impl<F: Signature> Func<F> {
     /// be used without a fence.
     #[cold]
     fn call_timed(&self, args: F::Args) -> Result<F::Result, CallError> {
-        let (version, (place, target)) = self.current.enter(|serving| {
+        let (version, (place, target)) = self.current.enter(&self.name, |serving| {
             let found = self.search(serving)?;
             Ok((found.lease, found.place, (found.place, found.target)))
         })?;
@@ -199,14 +199,14 @@ impl<F: Signature> LiveFuncs<F> {
     /// Calls like `call`, in the cases of `call_timed` of [`Func`].
     #[cold]
     fn call_timed(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
-        let (version, (place, target)) = self.current.enter(|serving| {
+        let (version, (place, target)) = self.current.enter(name, |serving| {
             let (lease, place, described) = serving.live_function(name)?;
             let target = self.expected.target(lease, place, described)?;
             let [first, second] = self.known(name);
             if !first.set(serving.number, lease, place, target) {
                 second.set(serving.number, lease, place, target);
             }
-            Ok::<_, CallError>((lease, place, (place, target)))
+            Ok((lease, place, (place, target)))
         })?;
         self.announce(name);
         let begun = version.begin_call(place);

@@ -1,7 +1,7 @@
 //! Accepts connections of consoles.
 
 use std::{
-    env, fs, io,
+    env, fs, io, mem,
     os::{
         fd::AsFd as _,
         unix::{
@@ -71,12 +71,14 @@ pub(crate) struct Listener {
 }
 
 /// A socket that is made again if it is removed: a runtime directory may be removed while the host lives.
-struct Renewed {
+pub(crate) struct Renewed {
     /// The path that the host names; `None` for a socket in the runtime directory.
     named: Option<PathBuf>,
     bound: Mutex<Bound>,
     /// Whether the log already says that the socket cannot be made again.
     has_warned: AtomicBool,
+    /// Whether a thread is making it again.
+    is_renewing: AtomicBool,
 }
 
 /// A socket that is bound.
@@ -114,9 +116,9 @@ impl Listener {
         self.bound.bound.locked().path.clone()
     }
 
-    /// Makes the socket again if it was removed.
-    pub fn renew(&self) {
-        self.bound.renew();
+    /// The socket, which can be made again without the listener.
+    pub fn renewed(&self) -> Arc<Renewed> {
+        self.bound.clone()
     }
 }
 
@@ -136,23 +138,31 @@ impl Drop for Listener {
 impl Renewed {
     fn new(named: Option<PathBuf>) -> Result<Self, EngineError> {
         let bound = Mutex::new(Bound::new(named.as_deref())?);
-        Ok(Self { named, bound, has_warned: AtomicBool::new(false) })
+        Ok(Self {
+            named,
+            bound,
+            has_warned: AtomicBool::default(),
+            is_renewing: AtomicBool::default(),
+        })
     }
 
     /// Makes the socket again if nothing is at its path any more.
-    fn renew(&self) {
-        let mut bound = self.bound.locked();
-        if bound.place.is_none() || place_of(&bound.path).is_some() {
+    ///
+    /// Code of the host runs in here, without a lock: the subscriber of its log.
+    pub fn renew(&self) {
+        let Some(renewing) = Renewing::begin(&self.is_renewing).filter(|_| self.is_gone()) else {
             return;
-        }
+        };
         match Bound::new(self.named.as_deref()) {
             Ok(new) => {
-                let path = new.path.display();
-                tracing::warn!("the socket for consoles was removed; from now on it is {path}");
-                self.has_warned.store(false, Ordering::Relaxed);
+                let path = new.path.clone();
+                let old = mem::replace(&mut *self.bound.locked(), new);
+                drop(renewing);
                 // The thread that accepts connections of the old socket changes to the new one.
-                os::stop_accepting(&bound.socket);
-                *bound = new;
+                os::stop_accepting(&old.socket);
+                self.has_warned.store(false, Ordering::Relaxed);
+                let path = path.display();
+                tracing::warn!("the socket for consoles was removed; from now on it is {path}");
             }
             Err(error) if !self.has_warned.swap(true, Ordering::Relaxed) => {
                 tracing::warn!(
@@ -163,8 +173,29 @@ impl Renewed {
         }
     }
 
+    fn is_gone(&self) -> bool {
+        let bound = self.bound.locked();
+        bound.place.is_some() && place_of(&bound.path).is_none()
+    }
+
     fn socket(&self) -> Arc<UnixListener> {
         self.bound.locked().socket.clone()
+    }
+}
+
+/// Marks that a thread makes a socket again, until this is dropped.
+struct Renewing<'a>(&'a AtomicBool);
+
+impl<'a> Renewing<'a> {
+    /// `None` if another thread does it, or this thread in code around this call.
+    fn begin(mark: &'a AtomicBool) -> Option<Self> {
+        (!mark.swap(true, Ordering::AcqRel)).then_some(Self(mark))
+    }
+}
+
+impl Drop for Renewing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

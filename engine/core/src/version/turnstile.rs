@@ -1,12 +1,19 @@
 //! Holds up the calls of a version while it hands over to the next one.
 
-use std::sync::{
-    Arc, Condvar, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, ThreadId},
 };
 
 use super::lease::Lease;
-use crate::{lock::Lock as _, slots};
+use crate::{
+    image::step_thread::{EngineId, runs_steps_of},
+    lock::Lock as _,
+    slots,
+};
 
 /// Finds the serving version of the plugin; `None` if there is none.
 pub(crate) type Serving = Arc<dyn Fn() -> Option<Lease> + Send + Sync>;
@@ -27,10 +34,24 @@ enum Way {
     /// Calls run in this version.
     #[default]
     Here,
-    /// Calls wait.
-    Held,
+    /// Calls wait for this load.
+    Held(Load),
     /// Calls run in the version that serves.
     On(Serving),
+}
+
+/// A load that holds calls up.
+struct Load {
+    engine: EngineId,
+    /// The thread that loads, on which the host's callbacks run.
+    thread: ThreadId,
+}
+
+impl Load {
+    /// Whether the load waits for this thread.
+    fn waits_for_this_thread(&self) -> bool {
+        self.thread == thread::current().id() || runs_steps_of() == Some(self.engine)
+    }
 }
 
 /// The version in which a call runs after it was held up.
@@ -51,6 +72,11 @@ impl Turnstile {
         self.is_shut.load(Ordering::Acquire)
     }
 
+    /// Whether calls are held up by a load that waits for this thread: a call from here would wait for itself.
+    pub fn waits_for_this_thread(&self) -> bool {
+        matches!(&*self.way.locked(), Way::Held(load) if load.waits_for_this_thread())
+    }
+
     /// Waits until it is known in which version the call runs.
     pub fn wait(&self) -> Through {
         let mut way = self.way.locked();
@@ -58,7 +84,7 @@ impl Turnstile {
             match &*way {
                 Way::Here => return Through::Again,
                 Way::On(serving) => break serving.clone(),
-                Way::Held => {
+                Way::Held(_) => {
                     way = self.changed.wait(way).unwrap_or_else(PoisonError::into_inner);
                 }
             }
@@ -67,9 +93,9 @@ impl Turnstile {
         serving().map_or(Through::Here, Through::On)
     }
 
-    /// Holds up calls from now on.
-    pub fn shut(&self) {
-        *self.way.locked() = Way::Held;
+    /// Holds up calls from now on, for a load of an engine on this thread.
+    pub fn shut(&self, engine: EngineId) {
+        *self.way.locked() = Way::Held(Load { engine, thread: thread::current().id() });
         self.is_shut.store(true, Ordering::SeqCst);
     }
 

@@ -10,6 +10,7 @@ use serde_json::{
 
 use super::{
     MAX_DEPTH, Value,
+    watched::Watched,
     write::{too_deep, value_of},
 };
 
@@ -18,7 +19,7 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error>
     let mut text = Vec::new();
     let mut saw_null = false;
     let formatter = NullSeer { saw_null: &mut saw_null, depth: 0 };
-    value.serialize(&mut Serializer::with_formatter(&mut text, formatter))?;
+    Watched(value).serialize(&mut Serializer::with_formatter(&mut text, formatter))?;
     // A number that JSON cannot represent becomes `null`. So JSON without `null` has lost no number.
     if saw_null { text_of(&value_of(value)?) } else { utf8(text) }
 }

@@ -15,7 +15,10 @@ use serde::{
 use serde_json::{Error, Value as Json};
 
 use super::{JSON_OWN, MAX_DEPTH, Value};
-use crate::serializer::serialize;
+use crate::{
+    serializer::serialize,
+    stack::{TOO_DEEP, has_stack},
+};
 
 /// The value that a `T` serialises to.
 pub(super) fn value_of<T: Serialize + ?Sized>(from: &T) -> Result<Value, Error> {
@@ -314,7 +317,9 @@ impl Serializer for KeyWriter<'_> {
     serialize!(self, bool(yes) => self.put(yes));
     serialize!(self, char(c) => self.put(c));
     serialize!(self, str(text) => self.put(text));
-    serialize!(self, wrapped(value) => value.serialize(self));
+    serialize!(self, wrapped(value) => {
+        if has_stack() { value.serialize(self) } else { Err(Error::custom(TOO_DEEP)) }
+    });
     serialize!(self, unit_variant(name) => self.put(name));
     serialize!(self, newtype_variant(_, _) => no_key());
     serialize!(self, all[

@@ -63,7 +63,7 @@ impl<F: Signature> AsyncFunc<F> {
     }
 
     fn begin(&self, args: F::Args) -> Result<AsyncCall<F::Result>, CallError> {
-        let (version, (place, target)) = self.current.enter(|serving| {
+        let (version, (place, target)) = self.current.enter(&self.name, |serving| {
             let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
             Ok((found.lease, found.place, (found.place, found.target)))
         })?;
