@@ -70,7 +70,7 @@ pub struct Options {
     /// Labels for its hosts. A label that a host sets itself takes precedence.
     pub labels: BTreeMap<String, String>,
     /// Whether consoles of other machines may attach to its hosts through it.
-    pub lets_attach: bool,
+    pub allows_attach: bool,
     /// The listener for requests of metrics; `None` if the agent offers none.
     pub metrics: Option<TcpListener>,
 }
@@ -89,7 +89,7 @@ struct Shared {
     channel: Id,
     /// The name of this machine, if other machines report to the same fleet.
     machine: Option<String>,
-    lets_attach: bool,
+    allows_attach: bool,
     hosts: Option<HostChoice>,
     client_name: &'static str,
     prober: Prober,
@@ -170,7 +170,7 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
         store: options.store,
         channel: options.channel,
         machine,
-        lets_attach: options.lets_attach,
+        allows_attach: options.allows_attach,
         hosts: options.hosts,
         client_name: options.client_name,
         prober: options.prober,

@@ -53,8 +53,8 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
         let _ = shared.events.send(AgentEvent::Trouble(error)).await;
         return tokio::time::sleep(OTHER_AGENT_PAUSE).await;
     }
-    let attach = || shared.store.let_attach(&host.id, path.clone());
-    let _attachable = shared.lets_attach.then(attach).flatten();
+    let attach = || shared.store.allow_attach(&host.id, path.clone());
+    let _attachable = shared.allows_attach.then(attach).flatten();
     let trouble = host.run().await.err();
     // A host that ends in good order removes its socket. Otherwise the next client removes it.
     let is_left = path.exists();

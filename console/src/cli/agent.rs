@@ -45,7 +45,7 @@ pub(super) async fn agent(
         prober: Prober::this_program(),
         pardon: arguments.pardon,
         labels: arguments.label.into_iter().collect(),
-        lets_attach: arguments.attach,
+        allows_attach: arguments.attach,
         metrics,
     };
     let agent = agent::run(options, sender);

@@ -853,7 +853,7 @@ impl Fleet {
         let read = self.store.channel(&self.channel)?;
         let mut new = read.clone();
         change(&mut new)?;
-        new.go_on(&self.store.hosts(&self.channel)?.0);
+        new.raise_mark(&self.store.hosts(&self.channel)?.0);
         self.store.write_channel(&read, &new)
     }
 

@@ -208,7 +208,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     /// Lets consoles of other machines attach to the host that listens at a socket of this machine; `None` if the
     /// fleet has no other machines.
-    fn let_attach(&self, _host: &Id, _socket: PathBuf) -> Option<Attachable> {
+    fn allow_attach(&self, _host: &Id, _socket: PathBuf) -> Option<Attachable> {
         None
     }
 

@@ -335,7 +335,7 @@ impl Channel {
 
     /// Gives this declaration a mark above its own and above the mark of every host: the store may have been
     /// restored from an older copy.
-    pub fn go_on(&mut self, hosts: &[HostReport]) {
+    pub fn raise_mark(&mut self, hosts: &[HostReport]) {
         let seen = hosts.iter().map(|host| host.seen).filter(|seen| seen.epoch == self.mark.epoch);
         let seen = seen.map(|seen| seen.seq).max().unwrap_or_default();
         // A holder of a key that was retired since may have declared the largest possible number.

@@ -901,7 +901,7 @@ impl Backend for Nats {
         })
     }
 
-    fn let_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {
+    fn allow_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {
         Some(Box::new(attach::serve(self, host, socket)))
     }
 

@@ -344,7 +344,7 @@ impl Desired {
         let count = u64::try_from(hosts.len()).unwrap_or(u64::MAX);
         let spread_ms = SPREAD_MS.max(count.saturating_mul(SPREAD_MS_A_HOST));
         channel.spread_ms = if self.spread { spread_ms } else { 0 };
-        channel.go_on(hosts);
+        channel.raise_mark(hosts);
     }
 }
 

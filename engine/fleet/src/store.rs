@@ -203,8 +203,8 @@ impl Store {
 
     /// Lets consoles of other machines attach, through this program, to the host that listens at a socket of this
     /// machine, for as long as the returned value is kept; `None` if the fleet has hosts of one machine only.
-    pub fn let_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {
-        self.backend.let_attach(host, socket)
+    pub fn allow_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {
+        self.backend.allow_attach(host, socket)
     }
 
     /// Connects a stream to the console of a host of another machine, through the agent of that machine. Data is
@@ -334,7 +334,7 @@ impl Store {
         rollout: Option<&Rollout>,
     ) -> Result<(), FleetError> {
         let mut new = read.clone();
-        new.go_on(&self.hosts(&read.name)?.0);
+        new.raise_mark(&self.hosts(&read.name)?.0);
         self.write_channel(read, &new)?;
         rollout.map_or(Ok(()), |rollout| self.write_rollout(Some(rollout), rollout))
     }

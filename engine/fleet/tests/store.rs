@@ -704,7 +704,7 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
         let read = store.channel(&id("main")).unwrap();
         let mut new = read.clone();
         new.set_base(Some(id(base)));
-        new.go_on(&[]);
+        new.raise_mark(&[]);
         store.write_channel(&read, &new)
     };
     declare(&directing, "r1").unwrap();
@@ -963,7 +963,7 @@ fn announcements_of_a_nats_server_are_verified_like_read_documents() {
         let read = fleet.unverified(&main).unwrap().0;
         let mut new = read.clone();
         new.set_base(Some(id(base)));
-        new.go_on(&[]);
+        new.raise_mark(&[]);
         fleet.write_channel(&read, &new).unwrap();
         (new, declared())
     };
@@ -1007,7 +1007,7 @@ fn the_return_of_a_nats_server_and_its_lost_data_are_reported() {
 
     let read = fleet.channel(&main).unwrap();
     let mut new = read.clone();
-    new.go_on(&[]);
+    new.raise_mark(&[]);
     fleet.write_channel(&read, &new).unwrap();
     assert!(matches!(next(), Change::Declared(_)));
 
@@ -1129,7 +1129,7 @@ fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     assert_has(&error, "nobody answers");
     drop(ours);
 
-    let kept = agent.let_attach(&host, socket).unwrap();
+    let kept = agent.allow_attach(&host, socket).unwrap();
     // A request that comes before the server knows the listener is answered with "no responders".
     let reached = || {
         for _ in 0..100 {

@@ -182,7 +182,7 @@ fn through_nats_a_console_attaches_to_a_host_of_another_machine() {
         answer.stderr.contains("its agent is not there, or was started without `--attach`"),
         "{answer:?}"
     );
-    let kept = fleet.let_attach(&far, socket);
+    let kept = fleet.allow_attach(&far, socket);
     assert!(kept.is_some());
     let mut attached = Process::start(console());
     attached.wait_for_text(&pid.to_string());

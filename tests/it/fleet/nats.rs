@@ -220,7 +220,7 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
     let (agent, host) = (fleet_of("agent"), "somebody".parse().unwrap());
     let socket = dir.0.path().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    let _kept = agent.let_attach(&host, socket).unwrap();
+    let _kept = agent.allow_attach(&host, socket).unwrap();
     let attach = |user: &str| {
         let (_ours, theirs) = UnixStream::pair().unwrap();
         fleet_of(user).attach(&host, theirs)

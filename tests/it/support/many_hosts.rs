@@ -241,7 +241,7 @@ impl ManyHosts {
         let read = self.operator.channel(&channel_name()).expect("read the channel");
         let mut new = read.clone();
         new.set_base(Some(id(release)));
-        new.go_on(&[]);
+        new.raise_mark(&[]);
         let before: Vec<u64> =
             self.hosts.iter().map(|host| host.news.reported().declared).collect();
         let waiting: Vec<(u64, &SimulatedHost)> = before.into_iter().zip(&self.hosts).collect();
