@@ -149,7 +149,8 @@ pub trait Plugin: Any + Send + Sync {
     /// and holds up new calls of this plugin. They then run on the version that serves afterwards, and the
     /// report of the reload says how long they waited. If the running calls do not end within the step
     /// timeout, the reload is refused and nothing is handed over. Only calls of functions are held up, by
-    /// name and by type; methods of objects that others have from this plugin are not.
+    /// name and by type; methods of objects that others have from this plugin are not. A call from code for which
+    /// the load itself waits, such as a step of a plugin or a callback of the host, is an error.
     ///
     /// [`hand_over`]: Plugin::hand_over
     fn hands_over(&self) -> bool {
