@@ -10,6 +10,7 @@ mod files;
 mod host;
 mod ledger;
 mod metrics;
+mod troubles;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -35,6 +36,7 @@ use changes::WatchedDirs;
 use files::Files;
 use ledger::Ledger;
 use metrics::Measured;
+use troubles::{Task, Troubles};
 
 /// How often the agent looks for new hosts and, if no server announces changes, for changed files.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -79,8 +81,11 @@ pub struct Options {
 pub enum AgentEvent {
     /// The state of a host has changed.
     Host(Box<HostReport>),
-    /// Something cannot be read or written. The agent continues with what it knew before.
+    /// Something cannot be read or written. The agent continues with what it knew before, and says nothing until it
+    /// has recovered, or the cause is another one.
     Trouble(FleetError),
+    /// This error is over.
+    Recovered(FleetError),
 }
 
 /// The state that all tasks of an agent share.
@@ -99,6 +104,7 @@ struct Shared {
     reports: Mutex<BTreeMap<Id, Reported>>,
     /// The plugins that serve in each host, with the figures for metrics.
     measured: Mutex<BTreeMap<Id, Vec<Measured>>>,
+    troubles: Mutex<Troubles>,
     events: mpsc::Sender<AgentEvent>,
 }
 
@@ -178,24 +184,25 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
         ledger: Mutex::new(ledger),
         reports: Mutex::default(),
         measured: Mutex::default(),
+        troubles: Mutex::default(),
         events,
     });
     let metrics = options.metrics.map(|it| tokio::spawn(metrics::serve(it, Arc::clone(&shared))));
     let _ends_with_this = metrics.map(AbortOnDropHandle::new);
     let first = shared.first_declared().await?;
     shared.files.clean(&first).await;
-    match shared.forget_the_dead().await {
+    match shared.forget_the_dead(&first).await {
         // When the server is back, it announces its documents again, and expires old reports by itself.
-        Err(error) if error.is_unreachable() => {
-            let _ = shared.events.send(AgentEvent::Trouble(error)).await;
-        }
+        Err(error) if error.is_unreachable() => shared.note(Task::Read, Err(error)).await,
         forgotten => forgotten?,
     }
+    let mut cleaned_for = first.channel.base.clone();
     let (declare, declared) = watch::channel(first);
     let mut serving: HashMap<PathBuf, tokio::task::JoinHandle<()>> = HashMap::new();
-    let mut last_trouble = None;
     let announcements = Arc::new(Announcements::default());
     let is_announced = shared.watch(Arc::clone(&announcements)).await?;
+    // A directory that is there can be watched. Without it, hosts are looked for again and again.
+    let _ = socket::make_directory();
     let dirs = shared.store.directories(&shared.channel).into_iter().chain([socket::directory()]);
     let changed = Arc::clone(&announcements.changed);
     let mut watched = WatchedDirs::new(dirs, move || changed.notify_one());
@@ -219,13 +226,12 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
         if announcements.is_connected.swap(false, Ordering::Relaxed) {
             shared.reports.lock().await.values_mut().for_each(|reported| reported.is_kept = false);
         }
-        let mut trouble = None;
         let declaration = announcements.declared().take();
         let mut must_refresh = announcements.must_refresh.swap(false, Ordering::Relaxed);
         if let Some(declaration) = declaration {
             // An announcement that cannot be trusted leads to a read of the channel. After an error, everything is
             // read, since the place may hold another fleet now.
-            must_refresh |= last_trouble.is_some()
+            must_refresh |= shared.is_cut_off().await
                 || shared.accept_announced(&declare, declaration).await.is_err();
         }
         if !is_announced {
@@ -242,17 +248,16 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
                     Ok(Progress::Over) => jittered(REREAD_INTERVAL),
                     Err(_) => jittered(RETRY_PAUSE),
                 };
-            trouble = refreshed.err();
-        } else if refresh_at > Instant::now() && last_trouble.is_some() {
-            // The trouble lasts until the channel is read again.
-            trouble.clone_from(&last_trouble);
+            shared.note(Task::Read, refreshed.map(drop)).await;
         }
-        let trouble = shared.store_pending_reports().await.err().or(trouble);
-        if let Some(trouble) = trouble.clone().filter(|it| last_trouble.as_ref() != Some(it)) {
-            let _ = shared.events.send(AgentEvent::Trouble(trouble)).await;
+        let now = declared.borrow().clone();
+        if now.channel.candidate.is_none() && now.channel.base != cleaned_for {
+            shared.files.clean(&now).await;
+            cleaned_for = now.channel.base;
         }
-        last_trouble = trouble;
-        let pause = match is_watched && last_trouble.is_none() {
+        let stored = shared.store_pending_reports().await;
+        shared.note(Task::Report, stored).await;
+        let pause = match is_watched && !shared.is_cut_off().await {
             // While a rollout is underway, the channel is read again at once.
             _ if refresh_at <= Instant::now() => ROLLOUT_POLL_INTERVAL,
             true => WATCHED_POLL_INTERVAL.min(refresh_at.saturating_duration_since(Instant::now())),
@@ -335,6 +340,26 @@ impl Shared {
         }
     }
 
+    /// Notes the result of a task, and announces it if it is news.
+    async fn note(&self, task: Task, result: Result<(), FleetError>) {
+        let event = self.troubles.lock().await.note(task, result);
+        if let Some(event) = event {
+            let _ = self.events.send(event).await;
+        }
+    }
+
+    /// Notes whether something was stored in the ledger.
+    async fn note_stored(&self, stored: Result<(), FleetError>) {
+        if stored.is_err() || self.ledger.lock().await.is_stored() {
+            self.note(Task::Remember, stored).await;
+        }
+    }
+
+    /// Whether the agent fails to read or to report.
+    async fn is_cut_off(&self) -> bool {
+        self.troubles.lock().await.is_cut_off()
+    }
+
     /// Subscribes to changes of the channel. Returns whether the fleet announces any.
     async fn watch(&self, announcements: Arc<Announcements>) -> Result<bool, FleetError> {
         let channel = self.channel.clone();
@@ -410,27 +435,29 @@ impl Shared {
             let distrust = Distrust::WentBack { from: accepted.mark, to: channel.mark };
             return Err(FleetError::distrusted(format_args!("channel {}", self.channel), distrust));
         }
-        ledger.accept(keys.clone(), &channel)?;
+        let stored = ledger.accept(keys.clone(), &channel);
+        drop(ledger);
+        // A full disk must not keep hosts from going back.
+        self.note_stored(stored).await;
         Ok(Declared { keys, channel })
     }
 
     /// The declaration now, or else the one that the last agent has kept. If there is none, this waits until the
     /// server answers and the declaration has the required signatures.
     async fn first_declared(&self) -> Result<Declared, FleetError> {
-        let mut last_trouble = None;
         loop {
             let error = match self.declared().await {
-                Ok(declared) => return Ok(declared),
+                Ok(declared) => {
+                    self.note(Task::Read, Ok(())).await;
+                    return Ok(declared);
+                }
                 Err(error) => error,
             };
             let known = self.known().await;
             if known.is_none() && !error.is_unreachable() && error.distrust().is_none() {
                 return Err(error);
             }
-            if last_trouble.as_ref() != Some(&error) {
-                let _ = self.events.send(AgentEvent::Trouble(error.clone())).await;
-                last_trouble = Some(error);
-            }
+            self.note(Task::Read, Err(error)).await;
             if let Some(known) = known {
                 return Ok(known);
             }
@@ -466,6 +493,10 @@ impl Shared {
 
     /// Sends the last report of a host to the store, unless the store has it.
     async fn store_report(&self, host: &Id) -> Result<(), FleetError> {
+        // A report is of no use to another fleet.
+        if self.troubles.lock().await.is_replaced() {
+            return Ok(());
+        }
         let turn = self.reports.lock().await.get(host).map(|reported| Arc::clone(&reported.turn));
         let Some(turn) = turn else { return Ok(()) };
         let _turn = turn.lock().await;
@@ -514,13 +545,13 @@ impl Shared {
 
     /// Removes the hosts that the last agent knew and that do not exist any more. If the process of a host ended
     /// while the agent loaded a release into it, the release is blamed.
-    async fn forget_the_dead(&self) -> Result<(), FleetError> {
+    async fn forget_the_dead(&self, declared: &Declared) -> Result<(), FleetError> {
         // Other agents report the hosts of other machines.
         let mine = self.ledger.lock().await.hosts();
         let hosts = match self.reported().await {
             Ok(hosts) => hosts,
             Err(error) => {
-                let _ = self.events.send(AgentEvent::Trouble(error)).await;
+                self.note(Task::Read, Err(error)).await;
                 return Ok(());
             }
         };
@@ -533,9 +564,10 @@ impl Shared {
             }
             let note = self.ledger.lock().await.note(&host.id);
             match note.and_then(|note| note.applying) {
-                Some(release) => self.blame(host, &release, None).await?,
+                Some(release) => self.blame(host, &release, None, declared).await,
                 None => {
-                    self.ledger.lock().await.forget(&host.id)?;
+                    let forgotten = self.ledger.lock().await.forget(&host.id);
+                    self.note_stored(forgotten).await;
                     // A host that ends in good order removes its socket.
                     let is_left = host.socket.as_ref().is_some_and(|socket| socket.exists());
                     match is_left && host.release.is_some() {
@@ -555,16 +587,30 @@ impl Shared {
         let _ = self.events.send(AgentEvent::Host(Box::new(report))).await;
     }
 
-    /// Reports that a host crashed, and quarantines its builds of the release.
+    /// Reports that a host crashed, and quarantines its builds of the release. If it ended during the load of a
+    /// release that others run, and no call of it was under way, the first such end counts as an accident.
     async fn blame(
         &self,
         mut report: HostReport,
         release: &Id,
         call: Option<&hotswap_protocol::InFlightCall>,
-    ) -> Result<(), FleetError> {
-        let mut ledger = self.ledger.lock().await;
+        declared: &Declared,
+    ) {
         let plugin = call.map(|call| call.plugin.clone());
-        ledger.quarantine(&report.id, release, plugin.as_deref())?;
+        // A release that all hosts ought to run was tried before.
+        let is_tried = declared.channel.candidate.as_ref() == Some(release);
+        let stored = {
+            let mut ledger = self.ledger.lock().await;
+            if call.is_none() && !is_tried && ledger.is_accident(&report.id) {
+                let forgotten = ledger.forget(&report.id);
+                drop(ledger);
+                self.note_stored(forgotten).await;
+                return self.died(report).await;
+            }
+            let quarantined = ledger.quarantine(&report.id, release, plugin.as_deref());
+            quarantined.and(ledger.forget(&report.id))
+        };
+        self.note_stored(stored).await;
         report.state = HostState::Crashed;
         report.at_ms = now_ms();
         report.problem = Some(hotswap_fleet::Problem {
@@ -576,10 +622,8 @@ impl Shared {
                 None => format!("its process ended while it loaded release {release}"),
             },
         });
-        ledger.forget(&report.id)?;
         self.report(report.clone()).await;
         let _ = self.events.send(AgentEvent::Host(Box::new(report))).await;
-        Ok(())
     }
 
     /// Removes the reports of hosts that ended a while ago: all of them in a directory, and on a server only those

@@ -28,8 +28,8 @@
 //! | `reload --dry-run --replay` | the same, and `"replay"`: a [`Replay`](crate::compare::replay::Replay): `{"calls": [{"plugin", "function", "args", "version", "build_id", "old", "new", "is_same"}], "error"}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
 //! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), distinguished by `"event"` |
-//! | `agent` | [`HostReport`](hotswap_fleet::HostReport), `{"trouble": "…"}`, or the address of the metrics: `{"metrics": "http://…"}` |
-//! | `fleet init`, `status`, `rollout`, `promote`, `pause`, `resume`, `abort`, `rollback`, `pin`, `unpin` | `{"fleet", "signed", "channel", "release", "candidate", "pins", "rollout": {"release", "state", "step", "steps", "reason", "cause", …} or null, "hosts": [{"id", "state", "release", "builds", …}], "unreadable"}` |
+//! | `agent` | [`HostReport`](hotswap_fleet::HostReport), `{"trouble": "…"}`, `{"recovered": "…"}`, or the address of the metrics: `{"metrics": "http://…"}` |
+//! | `fleet init`, `status`, `rollout`, `promote`, `pause`, `resume`, `abort`, `rollback`, `pin`, `unpin` | `{"fleet", "signed", "channel", "release", "candidate", "pins", "rollout": {"release", "state", "step", "steps", "reason", "cause", …} or null, "outdated", "hosts": [{"id", "state", "release", "builds", …}], "unreadable"}` |
 //! | `fleet push`, `verify` | [`Release`](hotswap_fleet::Release), and `"new"`, `"signatures"` and `"needed"` after `push` |
 //! | `fleet sign` | `{"release", "signatures", "needed"}`, or without a release what `status` prints |
 //! | `fleet releases` | `[{"id", "pushed_at_ms", "by", "plugins", "problem"}]` |

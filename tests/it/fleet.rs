@@ -381,6 +381,10 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_and_a_rollout_without_calls_
     assert_eq!(queued.code, Some(0), "{queued:?}");
     let status = hosts.json(&["status"]);
     assert_eq!((&status["release"], &status["rollout"]["release"]), (&json!("r2"), &json!("r3")));
+    // A rollout that cannot begin does not end the one before it.
+    let error = hosts.place.refusal(1, &hosts.args(&["rollout", &r2, "--supersede"]));
+    assert!(error["message"].as_str().unwrap().contains("declares already"), "{error}");
+    assert_ne!(hosts.json(&["status"])["rollout"]["state"], "superseded");
     hosts.json(&["abort"]);
     let is_back = |status: &Value| status["rollout"]["state"] == "rolled_back";
     hosts.wait_for("r2 everywhere", is_back);

@@ -52,25 +52,32 @@ impl Files {
         Ok(release)
     }
 
-    /// Removes the artifacts of releases that the channel does not name any more.
+    /// Removes the artifacts of releases that the channel does not name any more. A host may still be loading an
+    /// artifact that it got since the last call, so such artifacts stay until the next call.
     pub async fn clean(&self, declared: &Declared) {
         let channel = &declared.channel;
         let before = channel.earlier.last().and_then(Option::as_ref);
         let used = [&channel.base, &channel.candidate].into_iter().flatten();
-        let used = used.chain(before).chain(channel.pins.values());
-        let mut kept: HashSet<String> = HashSet::new();
-        for id in used {
+        let used: HashSet<&Id> = used.chain(before).chain(channel.pins.values()).collect();
+        let mut kept: HashSet<Digest> = HashSet::new();
+        for id in &used {
             // A release that cannot be read now is fetched again later.
             let Ok(release) = self.release(id, declared.keys.as_ref()).await else { continue };
             let artifacts = release.plugins.iter().flat_map(|plugin| &plugin.artifacts);
-            kept.extend(artifacts.map(|artifact| file_name(&artifact.sha256)));
+            kept.extend(artifacts.map(|artifact| artifact.sha256.clone()));
         }
+        // Nothing is fetched meanwhile.
+        let mut fetched = self.fetched.lock().await;
+        let names: HashSet<String> = kept.union(&fetched).map(file_name).collect();
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_none_or(|name| !kept.contains(name)) {
+            if entry.file_name().to_str().is_none_or(|name| !names.contains(name)) {
                 // A file that stays does no harm.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
+        fetched.retain(|digest| kept.contains(digest));
+        let mut releases = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        releases.retain(|id, _| used.contains(id));
     }
 
     /// The path of an artifact on this machine. Its hash was checked since the agent started.

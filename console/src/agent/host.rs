@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::ledger::Note;
 use super::metrics::Measured;
-use super::{AgentEvent, Declared, Shared};
+use super::{AgentEvent, Declared, Shared, Task};
 use crate::compare::preview::{PluginPreview, Preview};
 use crate::host::client::Client;
 use crate::host::last_calls::LastCalls;
@@ -45,12 +45,14 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
     let Some((client, notifications)) = connected.ok().filter(|(client, _)| {
         shared.hosts.as_ref().is_none_or(|hosts| hosts.is_meant(client.host()))
     }) else {
+        shared.troubles.lock().await.forget(path);
         // The agent pauses before it connects again to a host that it does not serve.
         return tokio::time::sleep(RETRY_PAUSE / 5).await;
     };
     let mut host = Host::new(Arc::clone(&shared), client, notifications, declared).await;
+    let serve = Task::Serve(path.clone());
     if let Err(error) = host.register().await {
-        let _ = shared.events.send(AgentEvent::Trouble(error)).await;
+        shared.note(serve, Err(error)).await;
         return tokio::time::sleep(OTHER_AGENT_PAUSE).await;
     }
     let attach = || shared.store.allow_attach(&host.id, path.clone());
@@ -59,9 +61,12 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
     // A host that ends in good order removes its socket. Otherwise the next client removes it.
     let is_left = path.exists();
     let trouble = trouble.or(host.end(is_left).await.err());
-    if let Some(trouble) = trouble {
-        let _ = shared.events.send(AgentEvent::Trouble(trouble)).await;
-        tokio::time::sleep(RETRY_PAUSE).await;
+    match trouble {
+        Some(trouble) => {
+            shared.note(serve, Err(trouble)).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        None => shared.troubles.lock().await.forget(path),
     }
 }
 
@@ -127,12 +132,6 @@ enum Stop {
     Refused(Problem),
     /// The agent itself has an error.
     Trouble(FleetError),
-}
-
-impl From<FleetError> for Stop {
-    fn from(error: FleetError) -> Self {
-        Self::Trouble(error)
-    }
 }
 
 impl From<WireError> for Stop {
@@ -217,6 +216,7 @@ impl Host {
                     self.refused = Some(BackOff::after(self.refused, Instant::now()));
                 }
             }
+            self.shared.note(Task::Serve(self.info.socket.clone()), Ok(())).await;
             self.report(&declared).await;
             let is_tried =
                 declared.channel.candidate.is_some() || self.applied != self.wanted(&declared);
@@ -525,12 +525,15 @@ impl Host {
             let serving = self.builds();
             let is_new = |(plugin, build): &(String, String)| serving.get(plugin) != Some(build);
             let builds = builds.into_iter().filter(is_new).collect();
-            self.note(Some(id.clone()), builds).await?;
+            self.note(Some(id.clone()), builds).await;
             self.load(Request::Apply(ApplyParams { artifacts }), Some(id), declared).await?;
+            let cleared = self.shared.ledger.lock().await.clear_of_suspicion(&self.builds());
+            self.shared.note_stored(cleared).await;
         }
         self.applied = Some(id.clone());
         let note = self.shared.ledger.lock().await.note(&self.id);
-        self.note(None, note.map(|note| note.builds).unwrap_or_default()).await
+        self.note(None, note.map(|note| note.builds).unwrap_or_default()).await;
+        Ok(())
     }
 
     /// Loads the builds of the host's own plugin directory.
@@ -538,7 +541,8 @@ impl Host {
         let prune = PruneParams { latest: true, plugins: Vec::new() };
         self.load(Request::Prune(prune), None, declared).await?;
         self.applied = None;
-        self.note(None, BTreeMap::new()).await
+        self.note(None, BTreeMap::new()).await;
+        Ok(())
     }
 
     async fn load(
@@ -554,7 +558,7 @@ impl Host {
             Ok(_) => Ok(self.update_snapshot().await?),
             Err(error) if error.kind == ErrorKind::NoHost => Err(Stop::Gone),
             Err(error) => {
-                self.note(None, BTreeMap::new()).await?;
+                self.note(None, BTreeMap::new()).await;
                 Err(Stop::Refused(Problem {
                     kind: ProblemKind::Load,
                     release: release.cloned(),
@@ -566,11 +570,7 @@ impl Host {
     }
 
     /// Records in the ledger what the host runs, and what is being loaded into it.
-    async fn note(
-        &mut self,
-        applying: Option<Id>,
-        builds: BTreeMap<String, String>,
-    ) -> Result<(), Stop> {
+    async fn note(&mut self, applying: Option<Id>, builds: BTreeMap<String, String>) {
         self.applying.clone_from(&applying);
         let note = Note {
             started_at_ms: self.info.started_at_ms,
@@ -578,7 +578,8 @@ impl Host {
             applying,
             builds,
         };
-        Ok(self.shared.ledger.lock().await.set_note(&self.id, note)?)
+        let noted = self.shared.ledger.lock().await.set_note(&self.id, note);
+        self.shared.note_stored(noted).await;
     }
 
     /// The report of the host's present state.
@@ -683,9 +684,12 @@ impl Host {
         let release = self.applying.clone().or_else(|| self.applied.clone());
         let call = calls.iter().rev().find(|call| self.is_of_what_it_was_given(call));
         if let Some(release) = release.filter(|_| self.applying.is_some() || call.is_some()) {
-            return self.shared.blame(report, &release, call).await;
+            let declared = self.declared.borrow().clone();
+            self.shared.blame(report, &release, call, &declared).await;
+            return Ok(());
         }
-        self.shared.ledger.lock().await.forget(&self.id)?;
+        let forgotten = self.shared.ledger.lock().await.forget(&self.id);
+        self.shared.note_stored(forgotten).await;
         if !is_left {
             return self.shared.forget(&self.id).await;
         }

@@ -16,6 +16,8 @@ pub(super) struct Ledger {
     hosts_path: PathBuf,
     /// What was loaded into each host.
     hosts: BTreeMap<Id, Note>,
+    /// The files that have all of this.
+    stored: Stored,
     _lock: File,
 }
 
@@ -27,6 +29,15 @@ struct Entries {
     channels: BTreeMap<Id, Channel>,
     /// The builds that crashed a host, by build id.
     quarantined: BTreeMap<String, Crash>,
+    /// The ids of builds whose load has ended with its host once, which may have been an accident.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    suspected: BTreeSet<String>,
+}
+
+/// Whether the last write of each file has succeeded.
+struct Stored {
+    entries: bool,
+    hosts: bool,
 }
 
 /// What was loaded into a host.
@@ -78,15 +89,25 @@ impl Ledger {
         let hosts_path = dir.join("hosts.json");
         // After a crash of the machine, this file may contain anything.
         let hosts = read_document(&hosts_path).unwrap_or_default();
-        Ok(Self { path, entries, hosts_path, hosts, _lock: lock })
+        let stored = Stored { entries: true, hosts: true };
+        Ok(Self { path, entries, hosts_path, hosts, stored, _lock: lock })
     }
 
-    fn write(&self) -> Result<(), FleetError> {
-        write_document(&self.path, &self.entries)
+    fn write(&mut self) -> Result<(), FleetError> {
+        let written = write_document(&self.path, &self.entries);
+        self.stored.entries = written.is_ok();
+        written
     }
 
-    fn write_hosts(&self) -> Result<(), FleetError> {
-        write_note(&self.hosts_path, &self.hosts)
+    fn write_hosts(&mut self) -> Result<(), FleetError> {
+        let written = write_note(&self.hosts_path, &self.hosts);
+        self.stored.hosts = written.is_ok();
+        written
+    }
+
+    /// Whether everything is on the disk.
+    pub fn is_stored(&self) -> bool {
+        self.stored.entries && self.stored.hosts
     }
 
     pub fn keys(&self) -> Option<&Keys> {
@@ -98,10 +119,12 @@ impl Ledger {
         self.entries.channels.get(channel)
     }
 
-    /// Accepts keys and a declaration. Nothing older is trusted from now on.
+    /// Accepts keys and a declaration. Nothing older is trusted from now on, also if they cannot be stored; the next
+    /// call then tries to store them again.
     pub fn accept(&mut self, keys: Option<Keys>, channel: &Channel) -> Result<(), FleetError> {
-        if self.entries.keys == keys && self.channel(&channel.name) == Some(channel) {
-            return Ok(());
+        let is_known = self.entries.keys == keys && self.channel(&channel.name) == Some(channel);
+        if is_known && self.stored.entries {
+            return if self.stored.hosts { Ok(()) } else { self.write_hosts() };
         }
         self.entries.keys = keys;
         self.entries.channels.insert(channel.name.clone(), channel.clone());
@@ -119,7 +142,7 @@ impl Ledger {
     }
 
     pub fn set_note(&mut self, host: &Id, note: Note) -> Result<(), FleetError> {
-        if self.hosts.get(host) == Some(&note) {
+        if self.hosts.get(host) == Some(&note) && self.stored.hosts {
             return Ok(());
         }
         self.hosts.insert(host.clone(), note);
@@ -132,6 +155,29 @@ impl Ledger {
             Some(_) => self.write_hosts(),
             None => Ok(()),
         }
+    }
+
+    /// Notes that a host has ended during the load of builds that nothing else speaks against. Returns whether this
+    /// is an accident: the first such end of these builds.
+    pub fn is_accident(&mut self, host: &Id) -> bool {
+        let builds = self.note(host).map(|note| note.builds).unwrap_or_default();
+        let mut is_accident = true;
+        for build in builds.into_values() {
+            is_accident &= self.entries.suspected.insert(build);
+        }
+        // If this fails, the next `accept` stores it.
+        let _ = self.write();
+        is_accident
+    }
+
+    /// Notes that builds were loaded without an accident.
+    pub fn clear_of_suspicion(
+        &mut self,
+        builds: &BTreeMap<String, String>,
+    ) -> Result<(), FleetError> {
+        let before = self.entries.suspected.len();
+        self.entries.suspected.retain(|build| !builds.values().any(|it| it == build));
+        if self.entries.suspected.len() == before { Ok(()) } else { self.write() }
     }
 
     /// Keeps the builds that a host ran from all other hosts: the build of a plugin, or all builds if the plugin
@@ -159,6 +205,31 @@ impl Ledger {
     /// Clears the quarantine, so that all builds may be loaded again.
     pub fn pardon(&mut self) -> Result<(), FleetError> {
         self.entries.quarantined.clear();
+        self.entries.suspected.clear();
         self.write()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_stored_holds_and_is_stored_later() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("state");
+        let mut ledger = Ledger::open(&dir).unwrap();
+        fs::rename(&dir, parent.path().join("away")).unwrap();
+        let channel = Channel::new(Id::made_of("main"), 1);
+        for _ in 0..2 {
+            ledger.accept(None, &channel).unwrap_err();
+            assert_eq!(ledger.channel(&channel.name), Some(&channel));
+        }
+        fs::rename(parent.path().join("away"), &dir).unwrap();
+        ledger.accept(None, &channel).unwrap();
+        drop(ledger);
+        assert_eq!(Ledger::open(&dir).unwrap().channel(&channel.name), Some(&channel));
     }
 }

@@ -101,6 +101,20 @@ fn print(event: &AgentEvent, json: bool) -> io::Result<()> {
             print_json(&json!({ "trouble": trouble.to_string() }))
         }
         AgentEvent::Trouble(trouble) => writeln!(io::stderr(), "hotswap: {trouble}"),
+        AgentEvent::Recovered(trouble) if json => {
+            print_json(&json!({ "recovered": trouble.to_string() }))
+        }
+        AgentEvent::Recovered(trouble) => {
+            writeln!(io::stderr(), "hotswap: {}", recovered_in_words(trouble))
+        }
+    }
+}
+
+fn recovered_in_words(trouble: &FleetError) -> String {
+    match trouble.place() {
+        Some(place) if trouble.is_replaced() => format!("{place}: the fleet is back"),
+        Some(place) if trouble.is_unreachable() => format!("{place}: the server answers again"),
+        _ => format!("this is over: {trouble}"),
     }
 }
 

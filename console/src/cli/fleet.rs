@@ -34,8 +34,11 @@ use status::Status;
 /// How often a followed rollout is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long a follower waits for a server that does not answer.
+/// How long a follower waits for a server that does not answer, or for a directory that is gone.
 const SILENCE: Duration = Duration::from_secs(300);
+
+/// How many times a pin is tried if other programs change the declaration.
+const ATTEMPTS: usize = 20;
 
 /// The exit code if a rollout is paused, or cannot be judged.
 const PAUSED: u8 = 4;
@@ -355,7 +358,7 @@ impl Fleet {
         release: Option<&Id>,
         host: Option<&Id>,
     ) -> Result<(), FleetError> {
-        self.store.audit(&AuditEntry {
+        let audited = self.store.audit(&AuditEntry {
             at_ms: now_ms(),
             by: user(),
             what: what.to_owned(),
@@ -363,6 +366,9 @@ impl Fleet {
             release: release.cloned(),
             host: host.cloned(),
             reason: None,
+        });
+        audited.map_err(|error| {
+            FleetError::new(format!("this was done, but the audit log does not have it: {error}"))
         })
     }
 
@@ -422,6 +428,9 @@ impl Fleet {
             text += &retired.iter().map(|key| format!("{key} retired\n")).collect::<String>();
             if keys.len() > 1 {
                 text += &format!("{threshold} of {} have to sign a release\n", keys.len());
+            }
+            if directors.is_empty() && !self.store.is_of_many_machines() {
+                text += "declarations are not signed: everybody with write access chooses among the signed releases\n";
             }
             text
         })
@@ -613,6 +622,8 @@ impl Fleet {
     /// in the meantime, for example by an entry about the last rollout.
     async fn begin(&self, release: &Release, fast: bool, supersede: bool) -> Result<bool, Failure> {
         let mut last = self.store.rollout(&self.channel)?;
+        // Everything that can be refused comes before the end of another rollout.
+        let (mut declared, mut changed) = self.difference(release)?;
         if let Some(active) = last.as_ref().filter(|active| !active.phase.is_over()) {
             if !supersede {
                 return Err(FleetError::new(format!(
@@ -626,21 +637,8 @@ impl Fleet {
                 .into());
             }
             last = turn_now(&self.store, &self.channel, Some(Order::Supersede), &user()).await?;
+            (declared, changed) = self.difference(release)?;
         }
-        let declared = self.store.channel(&self.channel)?;
-        if declared.base.as_ref() == Some(&release.id) {
-            let message =
-                format!("{} is what channel {} declares already", release.id, self.channel);
-            return Err(FleetError::new(message).into());
-        }
-        let keys = self.store.keys()?;
-        let base = declared.base.as_ref().map(|base| self.store.release(base, keys.as_ref()));
-        let changed = match base.transpose()? {
-            Some(base) => release.changed_from(&base),
-            None => Vec::new(),
-        };
-        // Without a base, all plugins count as changed.
-        let changed = if changed.is_empty() { release.names() } else { changed };
         let Mark { epoch, seq } = declared.mark;
         let now_ms = self.store.now_ms()?;
         let known = last.as_ref().map(|last| last.memory.known.clone()).unwrap_or_default();
@@ -672,6 +670,25 @@ impl Fleet {
         }
         self.audited("rollout", Some(&release.id), None)?;
         Ok(true)
+    }
+
+    /// The declaration of the channel, and the plugins of a release that differ from those of its base.
+    fn difference(&self, release: &Release) -> Result<(Channel, Vec<String>), FleetError> {
+        let declared = self.store.channel(&self.channel)?;
+        if declared.base.as_ref() == Some(&release.id) {
+            let message =
+                format!("{} is what channel {} declares already", release.id, self.channel);
+            return Err(FleetError::new(message));
+        }
+        let keys = self.store.keys()?;
+        let base = declared.base.as_ref().map(|base| self.store.release(base, keys.as_ref()));
+        let changed = match base.transpose()? {
+            Some(base) => release.changed_from(&base),
+            None => Vec::new(),
+        };
+        // Without a base, all plugins count as changed.
+        let changed = if changed.is_empty() { release.names() } else { changed };
+        Ok((declared, changed))
     }
 
     /// Shows the progress of the rollout until it is over or paused, and takes its steps.
@@ -822,7 +839,7 @@ impl Fleet {
         if let Some(release) = &release {
             self.store.verify(release, self.store.keys()?.as_ref())?;
         }
-        self.declare(|channel| {
+        let change = |channel: &mut Channel| {
             let before = match &release {
                 Some(release) => {
                     channel.pins.insert(host.clone(), release.clone());
@@ -840,7 +857,16 @@ impl Fleet {
                     Err(FleetError::new(message))
                 }
             }
-        })?;
+        };
+        // A rollout changes the declaration, too, but no pins.
+        let mut declared = self.declare(change);
+        for _ in 1..ATTEMPTS {
+            if !declared.as_ref().is_err_and(FleetError::is_changed) {
+                break;
+            }
+            declared = self.declare(change);
+        }
+        declared?;
         let what = if release.is_some() { "pin" } else { "unpin" };
         self.audited(what, release.as_ref(), Some(host))
     }
@@ -848,7 +874,7 @@ impl Fleet {
     /// Changes the declaration of the channel.
     fn declare(
         &self,
-        mut change: impl FnMut(&mut Channel) -> Result<(), FleetError>,
+        change: impl FnOnce(&mut Channel) -> Result<(), FleetError>,
     ) -> Result<(), FleetError> {
         let read = self.store.channel(&self.channel)?;
         let mut new = read.clone();
@@ -890,22 +916,25 @@ impl Fleet {
 #[derive(Default)]
 struct Watched {
     shown: Option<String>,
-    /// Since when the server has not answered.
+    /// Since when the server has not answered, or the directory is gone.
     silent_since: Option<Instant>,
 }
 
 impl Watched {
-    /// Tolerates a server that does not answer, for a while.
+    /// Tolerates a server that does not answer, or a directory that is gone, for a while.
     fn through_silence<T>(
         &mut self,
         asked: Result<T, FleetError>,
     ) -> Result<Option<T>, FleetError> {
         match asked {
             Ok(answer) => {
-                self.silent_since = None;
+                if self.silent_since.take().is_some() {
+                    // The user sees that it is back.
+                    self.shown = None;
+                }
                 Ok(Some(answer))
             }
-            Err(error) if error.is_unreachable() => {
+            Err(error) if error.is_unreachable() || error.is_gone() => {
                 if self.silent_since.is_none() {
                     // The output may be closed, and the watch continues.
                     let _ = writeln!(io::stderr(), "hotswap: {error}");

@@ -54,7 +54,7 @@ pub struct PluginPreview {
     /// Whether something that is in use may not be usable after the reload.
     pub is_breaking: bool,
     /// Why its new declarations are not known although the host would load it: the host was built by another
-    /// toolchain than this program.
+    /// toolchain than this program, or its files are on another machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_compared: Option<WireError>,
     /// Why its artifact could not be compared. A reload would most likely be refused.
@@ -63,7 +63,7 @@ pub struct PluginPreview {
 }
 
 impl Preview {
-    /// Asks the host for its plan, and opens the artifacts that it would load.
+    /// Asks the host for its plan, and opens the artifacts that it would load if they are on this machine.
     pub async fn make(
         client: &Client,
         prober: &Prober,
@@ -72,9 +72,13 @@ impl Preview {
         let plan: ReloadPlan = client.ask(Request::Plan(asked)).await?;
         let snapshot: Snapshot = client.ask(Request::Snapshot).await?;
         let vault: VaultSnapshot = client.ask(Request::Vault).await?;
+        let files = client.expect_files();
         let mut plugins = Vec::with_capacity(plan.plugins.len());
         for planned in plan.plugins {
-            let compared = declared_changes(&planned, prober).await;
+            let compared = match &files {
+                Ok(()) => declared_changes(&planned, prober).await.map_err(Unknown::of),
+                Err(away) => Err(Unknown::NotCompared(away.clone())),
+            };
             plugins.push(PluginPreview::of(
                 planned,
                 compared,
@@ -101,7 +105,7 @@ impl Preview {
 impl PluginPreview {
     fn of(
         planned: PlannedPlugin,
-        compared: Result<Declared, WireError>,
+        compared: Result<Declared, Unknown>,
         host_expects: &[Expectation],
         snapshot: &Snapshot,
         vault: &VaultSnapshot,
@@ -113,11 +117,8 @@ impl PluginPreview {
         let imported_by: Vec<String> = importers.map(|other| other.name.clone()).collect();
         let (declared, not_compared, error) = match compared {
             Ok(declared) => (declared, None, None),
-            // The host has compared the toolchain for its plan.
-            Err(error) if error.cause == Some(CauseKind::Toolchain) => {
-                (Declared::default(), Some(error), None)
-            }
-            Err(error) => (Declared::default(), None, Some(error)),
+            Err(Unknown::NotCompared(why)) => (Declared::default(), Some(why), None),
+            Err(Unknown::Failed(error)) => (Declared::default(), None, Some(error)),
         };
         let data_bag = vault::of_plugin(&name, outcome, &declared, vault);
         let host_expects = declared.broken(&name, host_expects);
@@ -152,6 +153,24 @@ fn changes_something(outcome: Outcome) -> bool {
         outcome,
         Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable | Outcome::Missing
     )
+}
+
+/// Why the declarations of artifacts are not known.
+enum Unknown {
+    /// They cannot be opened here. The plan of the host still holds.
+    NotCompared(WireError),
+    /// They could not be opened.
+    Failed(WireError),
+}
+
+impl Unknown {
+    fn of(error: WireError) -> Self {
+        match error.cause {
+            // The host has compared the toolchain for its plan.
+            Some(CauseKind::Toolchain) => Self::NotCompared(error),
+            _ => Self::Failed(error),
+        }
+    }
 }
 
 /// The declarations of the artifacts of a plugin, if they were opened.

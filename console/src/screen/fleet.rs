@@ -77,7 +77,7 @@ struct Reader {
 /// An open fleet, with the watcher of its files.
 struct Reached {
     fleet: Fleet,
-    _files: Option<WatchedDirs>,
+    files: Option<WatchedDirs>,
 }
 
 impl Reader {
@@ -134,13 +134,18 @@ impl Reader {
             Some(reached) => reached,
             None => self.reach()?,
         };
-        let Reached { fleet, .. } = self.fleet.insert(reached);
+        let Reached { fleet, files } = self.fleet.insert(reached);
+        if let Some(files) = files {
+            files.renew();
+        }
         let (store, channel) = (&fleet.store, &fleet.channel);
+        // This read comes first, because it notices that the fleet is gone.
+        let declared = store.channel(channel)?;
         let (hosts, unreadable) = store.hosts(channel)?;
         Ok(Seen {
             fleet: store.fleet().id.clone(),
             is_signed: store.keys()?.is_some_and(|keys| !keys.keys.is_empty()),
-            channel: store.channel(channel)?,
+            channel: declared,
             rollout: store.rollout(channel)?,
             hosts,
             unreadable: unreadable.iter().map(ToString::to_string).collect(),
@@ -155,7 +160,7 @@ impl Reader {
         let on_change = wake.clone();
         fleet.store.watch(&fleet.channel, Box::new(move |_| on_change()))?;
         let files = Fleet::directory(&self.place).map(|dir| watch_files(&dir, wake));
-        Ok(Reached { fleet, _files: files })
+        Ok(Reached { fleet, files })
     }
 
     fn obey(&self, order: FleetOrder) -> FleetNews {
@@ -181,7 +186,7 @@ impl Reader {
 }
 
 /// Watches a fleet's files. Where they cannot be watched, only the regular reads find changes.
-fn watch_files(dir: &Path, wake: impl Fn() + Send + 'static) -> WatchedDirs {
+fn watch_files(dir: &Path, wake: impl Fn() + Send + Sync + 'static) -> WatchedDirs {
     WatchedDirs::new(["channels", "rollouts", "hosts"].map(|part| dir.join(part)), wake)
 }
 

@@ -172,7 +172,9 @@ async fn page() -> String {
     section(&mut page, "`hotswap run HOST`", about, &run_lines());
     let about = "Other commands of `hotswap fleet` that change something print the same. \
                  `release` is `null` if hosts run the builds of their own plugin directories, and \
-                 `rollout` is `null` before the first one. `state` of a rollout is `checking`, \
+                 `rollout` is `null` before the first one. `outdated` says that hosts follow a newer \
+                 declaration than the stored one, which is an older copy then. `state` of a \
+                 rollout is `checking`, \
                  `staging`, `activating`, `baking`, `promoting`, `done`, `paused`, \
                  `rolling_back`, `rolled_back` or `superseded`; `reason` says why it is paused or \
                  went back, and `cause` is the same as data. `state` of a host is `serving`, \

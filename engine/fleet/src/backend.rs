@@ -241,7 +241,5 @@ pub(crate) fn parse<T: DeserializeOwned>(
     place: &dyn Display,
     json: &[u8],
 ) -> Result<T, FleetError> {
-    serde_json::from_slice(json).map_err(|error| {
-        FleetError::at(place, format_args!("it does not have the expected format: {error}"))
-    })
+    serde_json::from_slice(json).map_err(|error| FleetError::format(place, error))
 }

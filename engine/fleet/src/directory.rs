@@ -22,6 +22,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -33,6 +34,9 @@ use crate::{
         to_json,
     },
 };
+
+/// A temporary file that is older than this has no writer any more.
+const LONGEST_WRITE: Duration = Duration::from_secs(3600);
 
 /// The number of bytes that are read at the end of the audit log.
 const READ_OF_AUDIT: u64 = 1 << 20;
@@ -82,10 +86,9 @@ impl Directory {
     fn lock(&self) -> Result<File, FleetError> {
         let path = self.root.join("lock");
         let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        let lock = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
-        lock.and_then(|lock| lock.lock().map(|()| lock))
-            .map_err(|error| FleetError::io(&path, "lock", &error))
+        let lock = open(&path, "lock", options.create(true).truncate(false).write(true))?;
+        let locked = lock.lock().map(|()| lock);
+        locked.map_err(|error| FleetError::io(&path, "lock", &error))
     }
 }
 
@@ -108,13 +111,15 @@ impl Backend for Directory {
             let mut builder = fs::DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(&dir);
             made.map_err(|error| FleetError::io(&dir, "make", &error))?;
+            remove_left(&dir);
         }
+        remove_left(&self.root);
         Ok(())
     }
 
     fn read(&self, document: Document<'_>) -> Result<Option<Content>, FleetError> {
         let path = self.path(document);
-        if !path.exists() {
+        if !is_there(&path)? {
             return Ok(None);
         }
         let bytes = read_bounded(&path, LARGEST_DOCUMENT)?;
@@ -122,7 +127,7 @@ impl Backend for Directory {
             return Ok(Some(Content::of_bytes(&bytes)));
         }
         let signature = signature_path(&path);
-        let signature = match signature.exists() {
+        let signature = match is_there(&signature)? {
             true => Some(read_bounded(&signature, LARGEST_DOCUMENT)?),
             false => None,
         };
@@ -173,7 +178,7 @@ impl Backend for Directory {
             let path = self.path(Document::Host(&name));
             match read_bounded(&path, LARGEST_DOCUMENT) {
                 // The file was removed after the directory was listed.
-                Err(_) if !path.exists() => None,
+                Err(_) if is_there(&path).is_ok_and(|it| !it) => None,
                 json => Some(Report { host: name, json, kept_at_ms: None }),
             }
         });
@@ -183,8 +188,8 @@ impl Backend for Directory {
     fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), FleetError> {
         let path = self.blob_path(digest);
         // The file there may have been altered, so it is compared.
-        let is_there = fs::read(&path).is_ok_and(|found| found == bytes);
-        if is_there { Ok(()) } else { atomic_write(&path, bytes) }
+        let found = read_bounded(&path, bytes.len());
+        if found.is_ok_and(|found| found == bytes) { Ok(()) } else { atomic_write(&path, bytes) }
     }
 
     fn glance(&self, documents: &[Document<'_>]) -> Option<Glance> {
@@ -225,22 +230,21 @@ impl Backend for Directory {
 
     fn audit(&self, line: &[u8]) -> Result<(), FleetError> {
         let path = self.root.join("audit.jsonl");
-        let mut options = OpenOptions::new();
-        options
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = options.open(&path);
-        // One write, so that the lines of several writers do not mix.
-        file.and_then(|mut file| file.write_all(&[line, b"\n"].concat()))
-            .map_err(|error| FleetError::io(&path, "write", &error))
+        let mut file =
+            open(&path, "write", OpenOptions::new().append(true).read(true).create(true))?;
+        let mut write = || {
+            // A writer whose disk was full may have left half a line.
+            let begin: &[u8] = if ends_with_a_line(&mut file)? { b"" } else { b"\n" };
+            // One write, so that the lines of several writers do not mix.
+            file.write_all(&[begin, line, b"\n"].concat())
+        };
+        write().map_err(|error| FleetError::io(&path, "write", &error))
     }
 
     fn audited(&self) -> Result<Vec<Vec<u8>>, FleetError> {
         let path = self.root.join("audit.jsonl");
         let wrong = |error: io::Error| FleetError::io(&path, "read", &error);
-        if !path.exists() {
+        if !is_there(&path)? {
             return Ok(Vec::new());
         }
         let mut file = open_regular(&path)?;
@@ -266,6 +270,15 @@ fn signature_path(path: &Path) -> PathBuf {
     path.with_extension("json.minisig")
 }
 
+/// Whether something has this path, even if it is a link to nothing.
+fn is_there(path: &Path) -> Result<bool, FleetError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(FleetError::io(path, "read", &error)),
+    }
+}
+
 /// The names of the documents in a directory, sorted.
 fn names(dir: &Path) -> Result<Vec<Id>, FleetError> {
     let wrong = |error: io::Error| FleetError::io(dir, "read", &error);
@@ -279,14 +292,32 @@ fn names(dir: &Path) -> Result<Vec<Id>, FleetError> {
     Ok(names)
 }
 
-/// Opens a regular file. It refuses links, and special files such as pipes, which could block.
+/// Whether a file is empty, or ends with a whole line.
+fn ends_with_a_line(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// Opens a regular file to read it.
 fn open_regular(path: &Path) -> Result<File, FleetError> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    let file = file.map_err(|error| FleetError::io(path, "open", &error))?;
-    let metadata = file.metadata().map_err(|error| FleetError::io(path, "read", &error))?;
+    open(path, "open", OpenOptions::new().read(true))
+}
+
+/// Opens a regular file. It refuses links, and special files such as pipes, which could block.
+fn open(path: &Path, what: &str, options: &mut OpenOptions) -> Result<File, FleetError> {
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => FleetError::not_regular(path.display()),
+        _ => FleetError::io(path, what, &error),
+    })?;
+    let metadata = file.metadata().map_err(|error| FleetError::io(path, what, &error))?;
     if !metadata.is_file() {
-        return Err(FleetError::at(path.display(), "it is not a regular file"));
+        return Err(FleetError::not_regular(path.display()));
     }
     Ok(file)
 }
@@ -296,10 +327,7 @@ pub(crate) fn read_bounded(path: &Path, largest: usize) -> Result<Vec<u8>, Fleet
     let read = open_regular(path)?.take(largest as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| FleetError::io(path, "read", &error))?;
     if bytes.len() > largest {
-        return Err(FleetError::at(
-            path.display(),
-            format_args!("it has more than {largest} bytes"),
-        ));
+        return Err(FleetError::too_large(path.display(), largest));
     }
     Ok(bytes)
 }
@@ -320,18 +348,35 @@ pub fn write_document<T: Serialize>(path: &Path, value: &T) -> Result<(), FleetE
     atomic_write(path, &to_json(&path.display(), value)?)
 }
 
-/// A temporary path in the same directory.
-pub(crate) fn beside(path: &Path) -> PathBuf {
+/// Makes a temporary file in the directory of `path`, which its caller renames or removes. Errors are about `path`.
+pub(crate) fn make_beside(path: &Path) -> Result<(PathBuf, File), FleetError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.{next}", std::process::id()))
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let beside = path.with_file_name(format!(".{name}.{}.{next}", std::process::id()));
+        match options.open(&beside) {
+            Ok(file) => return Ok((beside, file)),
+            // A process with the same id has left it behind, or is writing it in another container.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(FleetError::io(path, "write", &error)),
+        }
+    }
 }
 
-pub(crate) fn create_new(path: &Path) -> Result<File, FleetError> {
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(path);
-    file.map_err(|error| FleetError::io(path, "make", &error))
+/// Removes temporary files that killed programs have left behind.
+fn remove_left(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_temporary = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let modified = entry.metadata().and_then(|file| file.modified()).ok();
+        let age = modified.and_then(|modified| modified.elapsed().ok());
+        if is_temporary && age.is_some_and(|age| age > LONGEST_WRITE) {
+            // A file that stays does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Writes a JSON document in one piece. It outlasts a crash of this program, but not always one of the machine: it
@@ -351,8 +396,7 @@ enum Outlasts {
 }
 
 fn write_beside(path: &Path, bytes: &[u8], outlasts: Outlasts) -> Result<PathBuf, FleetError> {
-    let beside = beside(path);
-    let mut file = create_new(&beside)?;
+    let (beside, mut file) = make_beside(path)?;
     let written = file.write_all(bytes).and_then(|()| match outlasts {
         Outlasts::Program => Ok(()),
         Outlasts::Machine => file.sync_all(),

@@ -469,7 +469,15 @@ impl Rollout {
         self.resume.unwrap_or(self.phase)
     }
 
+    /// Keeps the times of the rollout if the clock was set back: otherwise it would wait until the clock has caught
+    /// up, and evidence would look older than the rollout.
+    fn follow_clock(&mut self, now_ms: u64) {
+        self.since_ms = self.since_ms.min(now_ms);
+        self.started_at_ms = self.started_at_ms.min(now_ms);
+    }
+
     fn advance(&mut self, input: &Input<'_>) {
+        self.follow_clock(input.now_ms);
         if let Some((order, by)) = input.order {
             return self.obey(order, by, input.now_ms);
         }

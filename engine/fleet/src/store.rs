@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
-    io::{self, Write},
+    io::{self, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +17,7 @@ use crate::{
     Artifact, AuditEntry, Channel, Declaration, Digest, Distrust, Fleet, FleetError, HostReport,
     Id, Keys, Mark, Release, Rollout, SecretKey,
     backend::{Attachable, Backend, Content, Document, Glance, OnChange, Report, parse, to_json},
-    directory::{Directory, beside, create_new},
+    directory::{Directory, make_beside},
     signature::Signature,
     trust::Signed,
 };
@@ -275,23 +275,15 @@ impl Store {
         let document = Document::Channel(name);
         let mark = |channel: &Channel| channel.mark;
         let channel = self.read_declared(document, |it: &Channel| &it.name, name, mark)?;
-        channel.ok_or_else(|| FleetError::at(self.backend.at(document), NO_CHANNEL))
+        channel.ok_or_else(|| FleetError::missing(self.backend.at(document), NO_CHANNEL))
     }
 
     /// Fails if another fleet has replaced this one at the place.
     fn check_fleet(&self) -> Result<(), FleetError> {
-        let now = match read_fleet(&*self.backend)? {
-            Some(fleet) if fleet == self.fleet => return Ok(()),
-            Some(other) => {
-                format!("the fleet here is now {}, made at {}", other.id, other.made_at_ms)
-            }
-            None => "the fleet is gone".to_owned(),
-        };
-        let Fleet { id, made_at_ms, .. } = &self.fleet;
-        let message = format!(
-            "{now}, and not {id}, made at {made_at_ms}; restore that fleet, or restart the agents"
-        );
-        Err(FleetError::at(self.place(), message))
+        match read_fleet(&*self.backend)? {
+            Some(fleet) if fleet == self.fleet => Ok(()),
+            other => Err(FleetError::replaced(self.place(), &self.fleet, other)),
+        }
     }
 
     /// Writes a channel if it is still `read`, with signatures where the fleet requires them.
@@ -319,7 +311,7 @@ impl Store {
         let document = Document::Channel(name);
         let channel = self
             .read(document, |it: &Channel| &it.name, name)?
-            .ok_or_else(|| FleetError::at(self.backend.at(document), NO_CHANNEL))?;
+            .ok_or_else(|| FleetError::missing(self.backend.at(document), NO_CHANNEL))?;
         Ok((channel, self.read(Document::Rollout(name), |it: &Rollout| &it.channel, name)?))
     }
 
@@ -625,7 +617,7 @@ impl Store {
         let release = self.release(id, keys)?;
         for plugin in &release.plugins {
             for artifact in &plugin.artifacts {
-                self.copy(id, &plugin.name, artifact, &mut io::sink())?;
+                self.copy(id, &plugin.name, artifact, &mut |_| Ok(()))?;
             }
         }
         Ok(release)
@@ -643,12 +635,12 @@ impl Store {
         artifact: &Artifact,
         to: &Path,
     ) -> Result<(), FleetError> {
-        let beside = beside(to);
-        let copied = create_new(&beside).and_then(|mut file| {
-            self.copy(release, plugin, artifact, &mut file)?;
-            file.sync_all().map_err(|error| FleetError::io(&beside, "write", &error))?;
-            fs::rename(&beside, to).map_err(|error| FleetError::io(to, "write", &error))
-        });
+        let (beside, mut file) = make_beside(to)?;
+        let wrong = |error: io::Error| FleetError::io(to, "write", &error);
+        let mut write = |piece: &[u8]| file.write_all(piece).map_err(wrong);
+        let copied = self
+            .copy(release, plugin, artifact, &mut write)
+            .and_then(|()| file.sync_all().and_then(|()| fs::rename(&beside, to)).map_err(wrong));
         if copied.is_err() {
             let _ = fs::remove_file(&beside);
         }
@@ -660,7 +652,7 @@ impl Store {
         release: &Id,
         plugin: &str,
         artifact: &Artifact,
-        to: &mut dyn Write,
+        to: &mut dyn FnMut(&[u8]) -> Result<(), FleetError>,
     ) -> Result<(), FleetError> {
         let at = self.backend.blob_at(&artifact.sha256);
         let of = format!("{plugin} of release {release}");
@@ -669,7 +661,7 @@ impl Store {
         let mut take = |piece: &[u8]| {
             size += piece.len() as u64;
             hasher.update(piece);
-            to.write_all(piece).map_err(|error| refuse(format!("cannot write the copy: {error}")))
+            to(piece)
         };
         let copied = self.backend.copy_blob(&artifact.sha256, artifact.size_bytes, &mut take);
         copied.map_err(|error| error.about(&of))?;

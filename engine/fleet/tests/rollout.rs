@@ -450,6 +450,25 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_by_another() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_stops_no_rollout_and_hides_no_crash() {
+    const DAY_MS: u64 = 86_400_000;
+    for candidate in [Candidate::Good, Candidate::Crashes] {
+        let mut world = World::new(5, 20, Candidate::IsNotCalled, Faults::default());
+        world.now_ms = 2 * DAY_MS;
+        (world.rollout.started_at_ms, world.rollout.since_ms) = (world.now_ms, world.now_ms);
+        while world.rollout.phase != Phase::Baking {
+            world.tick();
+        }
+        world.now_ms -= DAY_MS;
+        world.candidate = candidate;
+        let bad = candidate == Candidate::Crashes;
+        assert_eq!(world.run(), if bad { Phase::RolledBack } else { Phase::Done });
+        let crashed = world.hosts.iter().filter(|host| host.report.state == HostState::Crashed);
+        assert_eq!(crashed.count() > 0, bad);
+    }
+}
+
+#[test]
 fn two_hosts_that_end_with_the_candidate_pause_the_rollout() {
     let mut world = World::new(4, 20, Candidate::Good, Faults::default());
     while world.rollout.phase != Phase::Baking {

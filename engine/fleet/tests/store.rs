@@ -5,7 +5,10 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc,
     thread,
+    time::{Duration, SystemTime},
 };
 
 use hotswap_fleet::{
@@ -1030,7 +1033,7 @@ fn the_return_of_a_nats_server_and_its_lost_data_are_reported() {
         }
     };
     let error = place.cleaned(&error.to_string());
-    assert_has(&error, "PLACE: the fleet is gone, and not games, made at 7");
+    assert_has(&error, "PLACE: the fleet is gone; restore games, made at 7");
 }
 
 #[cfg(feature = "nats")]
@@ -1069,6 +1072,9 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     fs::remove_file(place.path("channels/main.json")).unwrap();
     fs::create_dir(place.path("channels/main.json")).unwrap();
     assert_eq!(channel(), "PLACE/channels/main.json: it is not a regular file");
+    fs::remove_dir(place.path("channels/main.json")).unwrap();
+    symlink("nowhere", place.path("channels/main.json")).unwrap();
+    assert_eq!(channel(), "PLACE/channels/main.json: it is not a regular file");
 
     let release = release(&fleet, "r1", b"what was built");
     fleet.push_release(&release).unwrap();
@@ -1078,12 +1084,39 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     symlink("/dev/zero", &blob).unwrap();
     let error =
         reported(&place, fleet.fetch(&id("r1"), "world", artifact, &place.path("fetched.so")));
-    assert_has(&error, "cannot open it");
+    assert_has(&error, "it is not a regular file");
+
+    // What killed programs have left behind is removed later.
+    for (name, age) in [(".main.json.7.0", 7200), (".main.json.7.1", 60)] {
+        place.put(&format!("channels/{name}"), b"half");
+        let file = fs::File::open(place.path(&format!("channels/{name}"))).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    }
+    fleet.prepare().unwrap();
+    assert!(!place.path("channels/.main.json.7.0").exists());
+    assert!(place.path("channels/.main.json.7.1").exists());
 
     place.put("hosts/..evil.json", b"{}");
     assert_eq!(fleet.hosts(&id("main")).unwrap(), (Vec::new(), Vec::new()));
-    place.put("audit.jsonl", b"no JSON\n{\"half\":\n");
+    place.put("audit.jsonl", b"no JSON\n{\"half\":");
     assert_eq!(fleet.audited().unwrap(), (Vec::new(), 2));
+    // The next entry is not lost in an incomplete line.
+    let entry = audited(&id("h"));
+    fleet.audit(&entry).unwrap();
+    assert_eq!(fleet.audited().unwrap(), (vec![entry.clone()], 2));
+    // A pipe or a link would take the entry away.
+    fs::remove_file(place.path("audit.jsonl")).unwrap();
+    symlink("/dev/null", place.path("audit.jsonl")).unwrap();
+    let refused = reported(&place, fleet.audit(&entry));
+    assert_eq!(refused, "PLACE/audit.jsonl: it is not a regular file");
+    // An artifact replaces a pipe, which nobody reads or writes.
+    let pipe = place.path(&format!("blobs/{}.so", Digest::of(b"small")));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (tell, pushed) = mpsc::channel();
+    let store = fleet.clone();
+    thread::spawn(move || tell.send(store.push_blob(b"small")));
+    pushed.recv_timeout(Duration::from_secs(60)).expect("the pipe is not opened").unwrap();
+    assert_eq!(fs::read(&pipe).unwrap(), b"small");
 
     // The document has the signature of another release.
     let [(secret, public)] = made();

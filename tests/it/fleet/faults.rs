@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, OpenOptions},
+    os::unix::net::UnixListener,
     path::PathBuf,
     process::Command,
     sync::mpsc::channel,
@@ -319,4 +320,138 @@ fn controllers_that_are_killed_in_each_phase_are_replaced_by_others() {
     for what in ["staging", "promoting", "done"] {
         assert_eq!(said(what), 1, "{what}: {audit}");
     }
+}
+
+#[test]
+fn a_fleet_that_is_gone_for_a_while_is_reported_once_and_once_when_it_is_back() {
+    let mut hosts = Hosts::start();
+    let r2 = hosts.push(2);
+    hosts.json(&["rollback", &r2]);
+    hosts.wait_for("r2 everywhere", |status| running(status, "r2").len() == 3);
+    let fleet = hosts.fleet.0.path().to_owned();
+    let away = fleet.with_extension("away");
+    fs::rename(&fleet, &away).unwrap();
+    let trouble = hosts.agent.wait_for_json("its trouble", |line| line["trouble"].is_string());
+    assert!(trouble["trouble"].as_str().unwrap().contains("the fleet is gone"), "{trouble}");
+    // The reports of these hosts cannot be stored now.
+    for host in &hosts.hosts[..2] {
+        host.signal(Signal::KILL);
+        hosts
+            .agent
+            .wait_for_json("its end", |line| line["state"] == "died" && line["pid"] == host.pid());
+    }
+    fs::rename(&away, &fleet).unwrap();
+    hosts.agent.wait_for_json("the end of the trouble", |line| line["recovered"].is_string());
+    hosts.wait_for("both reports", |status| {
+        let all = status["hosts"].as_array().unwrap().iter();
+        all.filter(|host| host["state"] == "died").count() == 2
+    });
+    hosts.agent.signal(Signal::TERM);
+    let said = hosts.agent.finish().stdout;
+    let count = |what: &str| said.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((count("\"trouble\""), count("\"recovered\"")), (1, 1), "{said}");
+}
+
+#[test]
+fn a_declaration_that_went_back_is_shown_as_an_older_copy() {
+    let hosts = Hosts::start();
+    let r2 = hosts.push(2);
+    let declaration = hosts.fleet.0.path().join("channels/main.json");
+    let earlier = fs::read(&declaration).unwrap();
+    let status = hosts.json(&["rollback", &r2]);
+    assert_eq!(status["outdated"], false, "{status}");
+    hosts.wait_for("r2 everywhere", |status| running(status, "r2").len() == 3);
+    let beside = hosts.fleet.0.path().join("earlier");
+    fs::write(&beside, earlier).unwrap();
+    fs::rename(&beside, &declaration).unwrap();
+    let status = hosts.json(&["status"]);
+    assert_eq!((&status["outdated"], &status["release"]), (&json!(true), &Value::Null), "{status}");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+    hosts.json(&["rollback", &r2]);
+    hosts.wait_for("a newer declaration", |status| {
+        status["outdated"] == false && running(status, "r2").len() == 3
+    });
+}
+
+#[test]
+fn a_crash_counts_even_if_the_agent_cannot_store_it() {
+    let hosts = Hosts::start();
+    let r2 = hosts.push(2);
+    let rollout = hosts.roll_out(&r2);
+    let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
+    let tries = running(&status, "r2")[0]["pid"].clone();
+    let socket = hosts.fleet.0.path().join("held");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut call = hosts.place.command("hotswap");
+    call.args(["invoke", "--host", &tries.to_string(), "echo", "hold", socket.to_str().unwrap()]);
+    let _call = Process::start(call);
+    let _held = listener.accept().unwrap();
+    // The directory of the agent's state is gone, as if its disk were full.
+    let state = hosts.place.state_dir().join("hotswap/agent");
+    fs::rename(&state, state.with_extension("away")).unwrap();
+    hosts.host(&tries).signal(Signal::KILL);
+    let answer = rollout.join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    assert_eq!(hosts.cause()["kind"], "crashed");
+    let others = |status: &Value| {
+        let all = status["hosts"].as_array().unwrap().iter();
+        all.filter(|host| host["state"] == "serving" && host["release"].is_null()).count()
+    };
+    hosts.wait_for("the others", |status| others(status) == 2);
+}
+
+#[test]
+fn an_agent_keeps_no_artifacts_of_releases_that_are_long_gone() {
+    let hosts = Hosts::start();
+    let mut fetched = Vec::new();
+    for number in 2..6 {
+        let release = hosts.push(number);
+        let verified = hosts.json(&["verify", &release]);
+        let sha256 = verified["plugins"][0]["artifacts"][0]["sha256"].as_str().unwrap().to_owned();
+        hosts.json(&["rollback", &release]);
+        hosts.wait_for("it everywhere", |status| running(status, &release).len() == 3);
+        fetched.push(hosts.fetched(&sha256));
+    }
+    let is_there: Vec<bool> = fetched.iter().map(|path| path.exists()).collect();
+    assert_eq!((is_there[0], is_there[2], is_there[3]), (false, true, true));
+}
+
+#[test]
+fn the_first_end_during_a_load_of_the_declared_release_is_an_accident_and_the_second_a_crash() {
+    let open = Gate::new();
+    let fleet = Elsewhere::new();
+    let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
+    let hosts = Hosts::with_environment(fleet, named, &[], &[("GATED_OPEN", open.path())]);
+    hosts.push_gated("r2", 2, 1, &[]);
+    // All hosts load it, without a trial.
+    hosts.json(&["rollback", "r2"]);
+    let waiting: Vec<_> = (0..3).map(|_| open.arrival()).collect();
+    for (host, state) in [(0, "died"), (1, "crashed")] {
+        let pid = hosts.hosts[host].pid();
+        hosts.hosts[host].signal(Signal::KILL);
+        hosts.wait_for(state, |status| {
+            let mut all = status["hosts"].as_array().unwrap().iter();
+            all.any(|host| host["pid"] == pid && host["state"] == state)
+        });
+    }
+    // The host that has begun to load it goes on.
+    drop((waiting, open));
+    let status = hosts.wait_for("r2", |status| !running(status, "r2").is_empty());
+    assert_eq!(running(&status, "r2")[0]["pid"], hosts.hosts[2].pid(), "{status}");
+}
+
+#[test]
+fn an_agent_reports_nothing_to_a_fleet_that_has_replaced_its_own() {
+    let mut hosts = Hosts::start();
+    let fleet = hosts.fleet.0.path().to_owned();
+    fs::rename(&fleet, fleet.with_extension("away")).unwrap();
+    hosts.json(&["init"]);
+    let trouble = hosts.agent.wait_for_json("its trouble", |line| {
+        line["trouble"].as_str().is_some_and(|text| text.contains("the fleet here is now"))
+    });
+    assert!(trouble["trouble"].as_str().unwrap().contains("restart the agents"), "{trouble}");
+    let pid = hosts.hosts[0].pid();
+    hosts.hosts[0].signal(Signal::KILL);
+    hosts.agent.wait_for_json("its end", |line| line["state"] == "died" && line["pid"] == pid);
+    assert_eq!(hosts.json(&["status"])["hosts"], json!([]));
 }

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, io};
 
-use hotswap_fleet::{Arm, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store};
+use hotswap_fleet::{
+    Arm, Channel, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store,
+};
 use hotswap_protocol::{HostHealth, OfferAnswer};
 use serde::Serialize;
 
@@ -20,6 +22,8 @@ pub(super) struct Status {
     candidate: Option<Id>,
     pins: BTreeMap<Id, Id>,
     rollout: Option<RolloutLine>,
+    /// Whether hosts follow a newer declaration than the stored one, which then is an older copy.
+    outdated: bool,
     pub hosts: Vec<HostLine>,
     /// Reports that cannot be read.
     unreadable: Vec<String>,
@@ -69,6 +73,9 @@ impl Status {
     pub fn of(store: &Store, channel: &Id) -> Result<Self, FleetError> {
         let declared = store.channel(channel)?;
         let (hosts, unreadable) = store.hosts(channel)?;
+        let outdated = is_outdated(&declared, &hosts)
+            // It may have been changed between the two reads.
+            && is_outdated(&store.channel(channel)?, &hosts);
         let keys = store.keys()?;
         let now_ms = store.now_ms()?;
         let rollout = store.rollout(channel)?;
@@ -87,6 +94,7 @@ impl Status {
             candidate: declared.candidate,
             pins: declared.pins,
             rollout: rollout.map(RolloutLine::of),
+            outdated,
             hosts: hosts
                 .into_iter()
                 .map(|host| HostLine::of(host, now_ms))
@@ -138,6 +146,10 @@ impl Status {
             None => "the builds of each host's own plugin directory".to_owned(),
         };
         let mut text = format!("fleet {fleet} ({signed}), channel {channel}: {release}\n");
+        if self.outdated {
+            text += "this declaration is older than the one that hosts follow: somebody has put back an earlier copy; \
+                     hosts keep to theirs until there is a newer one\n";
+        }
         if self.rollout.is_some() {
             text += &format!("{}\n", self.rollout_line());
         }
@@ -178,6 +190,14 @@ impl Status {
         });
         text::table(["HOST", "STATE", "RELEASE", "BUILDS", "PROBLEM"], rows)
     }
+}
+
+/// Whether a host follows a newer declaration than this one.
+fn is_outdated(declared: &Channel, hosts: &[HostReport]) -> bool {
+    let is_newer = |host: &HostReport| {
+        host.seen.epoch == declared.mark.epoch && host.seen.seq > declared.mark.seq
+    };
+    hosts.iter().any(is_newer)
 }
 
 impl RolloutLine {
@@ -261,6 +281,7 @@ mod tests {
             candidate: None,
             pins: BTreeMap::new(),
             rollout: Some(rollout),
+            outdated: false,
             hosts: Vec::new(),
             unreadable: Vec::new(),
         };

@@ -115,6 +115,9 @@ fn by_type(type_name: &str, declared: &Declared) -> (Prospect, String, bool) {
         let what = "stays if the new version requests this type again";
         return (Prospect::Same, what.to_owned(), false);
     }
-    let what = "the artifacts do not declare its type, so it is not known whether it stays";
+    let what = match (&declared.old, &declared.new) {
+        (None, None) => "the artifacts were not compared, so it is not known whether it stays",
+        _ => "the artifacts do not declare its type, so it is not known whether it stays",
+    };
     (Prospect::Unknown, what.to_owned(), false)
 }

@@ -75,9 +75,10 @@ impl Supervisor {
         });
     }
 
-    /// Opens and compares the artifacts that a reload would load.
+    /// Opens and compares the artifacts that a reload would load. Of a host on another machine, only its plan is
+    /// shown.
     pub(super) fn preview(&self) {
-        let (client, events) = (self.host_with_files(), self.events.clone());
+        let (client, events) = (self.client.clone().ok_or_else(no_host), self.events.clone());
         let prober = self.options.prober.clone();
         tokio::spawn(async move {
             let preview = match client {

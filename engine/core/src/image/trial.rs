@@ -43,12 +43,13 @@ pub(super) fn open(path: &Path, patience: Duration) -> Trial {
 
 fn open_once(path: &CString, patience: Duration) -> Trial {
     let Ok((reader, writer)) = pipe() else { return Trial::Harmless };
+    let host = std::process::id().cast_signed();
     // SAFETY: the child only calls functions that are allowed in a fork of a process with several threads,
     // and the loader, whose lock and allocator the system makes usable in the child.
     match unsafe { libc::fork() } {
         -1 => Trial::Harmless,
         // SAFETY: this is the child.
-        0 => unsafe { try_and_exit(path, writer.as_raw_fd()) },
+        0 => unsafe { try_and_exit(path, writer.as_raw_fd(), host) },
         child => {
             drop(writer);
             watch(child, reader, patience)
@@ -60,11 +61,16 @@ fn open_once(path: &CString, patience: Duration) -> Trial {
 ///
 /// # Safety
 /// The process is a fork that runs no other code.
-unsafe fn try_and_exit(path: &CString, writer: c_int) -> ! {
+unsafe fn try_and_exit(path: &CString, writer: c_int, host: libc::pid_t) -> ! {
     const CRASHES: [c_int; 5] =
         [libc::SIGABRT, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
     // SAFETY: the pointers lead to locals, and the path ends with a zero.
     unsafe {
+        // If the host is killed, this process must not keep the host's sockets open.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != host {
+            libc::_exit(0);
+        }
         // The host's own crash handlers must not run here.
         for signal in CRASHES {
             libc::signal(signal, libc::SIG_DFL);
