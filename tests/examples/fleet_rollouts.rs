@@ -1,6 +1,8 @@
-//! Rollouts of a fleet in a directory whose hosts are called all the time. Measures how many calls fail, how long a
-//! release that panics or crashes stays in use, how long a late host takes to get the declared release, and the cost
-//! of an idle agent.
+//! Rollouts of a fleet in a directory whose hosts are called all the time. Two releases follow each other, and each
+//! tenth rollout panics in its first host. Measures how many calls fail; whether the exit code of each rollout is
+//! right; and whether the time of a rollout, the agent's memory and the files grow. Then measures how long a release
+//! that panics or crashes stays in use, how long a late host takes to get the declared release, and the cost of an
+//! idle agent.
 //!
 //! `cargo run --release -p hotswap-tests --example fleet_rollouts [ROLLOUTS]`, by default 20, some seconds each.
 
@@ -25,6 +27,8 @@ use serde_json::{Value, json};
 use support::{PATIENCE, Place, PluginDir, Process, host_command, revision};
 
 const HOSTS: usize = 4;
+/// One of so many rollouts panics.
+const PANICS: usize = 10;
 /// The pause between two calls of a host.
 const PAUSE: Duration = Duration::from_micros(200);
 /// The pause between two readings of the fleet's state while something is timed.
@@ -110,8 +114,13 @@ impl Fleet {
     }
 
     fn command(&self, args: &[&str]) -> support::Answer {
-        let dir = self.dir.path().to_str().expect("a path");
-        self.place.hotswap(&[&["fleet", "--fleet", dir], args].concat())
+        self.start_command(args).finish()
+    }
+
+    fn start_command(&self, args: &[&str]) -> Process {
+        let mut command = self.place.command("hotswap");
+        command.arg("fleet").arg("--fleet").arg(self.dir.path()).args(args);
+        Process::start(command)
     }
 
     fn push(&self, number: u32) -> String {
@@ -139,15 +148,51 @@ impl Fleet {
         }
     }
 
+    /// Rolls a release out to all hosts; true, because it is declared then.
+    fn roll_out(&self, release: &str) -> bool {
+        let answer = self.command(&["rollout", release, "--follow", "--fast"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        true
+    }
+
+    /// Rolls a release out that panics in its first host; false, because it is rolled back.
+    fn roll_out_and_panic(&self, release: &str) -> bool {
+        let rollout = self.start_command(&["rollout", release, "--follow", "--fast"]);
+        let tries = self.wait_until_tried(release);
+        Client::connect(&socket_of(&tries)).call("explode", &["boom"]);
+        let answer = rollout.finish();
+        assert_eq!(answer.code, Some(5), "{answer:?}");
+        false
+    }
+
+    /// The agent's memory, and the files of the fleet, of the agent and of the hosts, as text.
+    fn size(&self) -> String {
+        let (fleet, bytes) = files(self.dir.path());
+        let audit = fs::metadata(self.dir.path().join("audit.jsonl")).expect("the audit").len();
+        let (others, other_bytes) = files(self.place.state_dir());
+        let [resident, anonymous] = memory_of(self.agent.pid());
+        format!(
+            "the agent has {resident:.1} MiB resident, {anonymous:.1} of them not of files; it and the hosts have \
+             {others} files of {other_bytes} bytes; the fleet has {fleet} files of {} bytes and an audit log of {audit}",
+            bytes - audit
+        )
+    }
+
     /// Begins a rollout. Waits until the release is being judged, and returns a host that tries it.
     fn try_out(&self, release: &str) -> HostReport {
         let answer = self.command(&["rollout", release, "--fast"]);
         assert_eq!(answer.code, Some(0), "{answer:?}");
+        self.wait_until_tried(release)
+    }
+
+    /// Waits until the release is being judged, and returns a host that tries it.
+    fn wait_until_tried(&self, release: &str) -> HostReport {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let rollout = self.store.rollout(&id("main")).expect("read it").expect("a rollout");
             let tries = self.reported().into_iter().find(|host| runs(host, release));
-            if let Some(host) = tries.filter(|_| rollout.phase == Phase::Baking) {
+            let is_judged = rollout.release.as_str() == release && rollout.phase == Phase::Baking;
+            if let Some(host) = tries.filter(|_| is_judged) {
                 return host;
             }
             assert!(Instant::now() < deadline, "{release} is not judged: {rollout:?}");
@@ -189,23 +234,21 @@ fn socket_of(host: &HostReport) -> PathBuf {
 }
 
 fn main() {
-    let rollouts: u32 =
+    let rollouts: usize =
         std::env::args().nth(1).map_or(20, |number| number.parse().expect("a number"));
     let mut fleet = Fleet::start();
     let releases = [fleet.push(2), fleet.push(3)];
-    under_calls(&fleet, &releases, rollouts);
+    let bad = under_calls(&fleet, &releases, rollouts);
     late_joiner(&mut fleet);
     idle_agent(&fleet);
-    // The declared release is the last one that was rolled out.
-    let bad = releases[rollouts as usize % 2].clone();
     panicking(&fleet, &bad);
     crashing(&fleet, &bad);
 }
 
-/// Rolls releases out in turn, while each host is called.
-fn under_calls(fleet: &Fleet, releases: &[String], rollouts: u32) {
+/// Rolls releases out in turn, while each host is called. Returns the release that is not declared at the end.
+fn under_calls(fleet: &Fleet, releases: &[String; 2], rollouts: usize) -> String {
     let (stop, calls, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-    let began = Instant::now();
+    let (began, mut next) = (Instant::now(), 0);
     thread::scope(|scope| {
         for host in fleet.reported() {
             let (stop, calls, failed) = (&stop, &calls, &failed);
@@ -222,9 +265,29 @@ fn under_calls(fleet: &Fleet, releases: &[String], rollouts: u32) {
                 }
             });
         }
-        for number in 0..rollouts as usize {
-            let answer = fleet.command(&["rollout", &releases[number % 2], "--follow", "--fast"]);
-            assert_eq!(answer.code, Some(0), "{answer:?}");
+        let mut times = Vec::new();
+        for number in 1..=rollouts {
+            let began = Instant::now();
+            let expected = match number % PANICS == 0 {
+                true => fleet.roll_out_and_panic(&releases[next]),
+                false => fleet.roll_out(&releases[next]),
+            };
+            times.push(began.elapsed());
+            if expected {
+                next = 1 - next;
+            }
+            if number % PANICS == 0 || number == rollouts {
+                times.sort();
+                println!(
+                    "{number} rollouts: the last {} took {:.1?} to {:.1?}, median {:.1?}; {}",
+                    times.len(),
+                    times[0],
+                    times[times.len() - 1],
+                    times[times.len() / 2],
+                    fleet.size()
+                );
+                times.clear();
+            }
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -234,6 +297,7 @@ fn under_calls(fleet: &Fleet, releases: &[String], rollouts: u32) {
         calls.load(Ordering::Relaxed),
         failed.load(Ordering::Relaxed)
     );
+    releases[next].clone()
 }
 
 fn late_joiner(fleet: &mut Fleet) {
@@ -255,17 +319,32 @@ fn idle_agent(fleet: &Fleet) {
     let (began, used) = (Instant::now(), cpu_of(pid));
     thread::sleep(IDLE);
     let part = (cpu_of(pid) - used).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
+    let [resident, anonymous] = memory_of(pid);
+    println!(
+        "the idle agent of {} hosts: {part:.2} % of a core, {resident:.1} MiB resident, of which {anonymous:.1} MiB are \
+         not of files",
+        fleet.hosts.len()
+    );
+}
+
+/// The resident memory of a process, and the part that is not mapped from files, in MiB.
+fn memory_of(pid: u32) -> [f64; 2] {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read its status");
-    let of = |name: &str| {
+    ["VmRSS:", "RssAnon:"].map(|name| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
         line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("KiB") / 1024.0
-    };
-    println!(
-        "the idle agent of {} hosts: {part:.2} % of a core, {:.1} MiB resident, of which {:.1} MiB are not of files",
-        fleet.hosts.len(),
-        of("VmRSS:"),
-        of("RssAnon:")
-    );
+    })
+}
+
+/// The number of files in a directory and below it, and their bytes.
+fn files(dir: &Path) -> (u64, u64) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| match entry.file_type().ok()? {
+        kind if kind.is_dir() => Some(files(&entry.path())),
+        kind if kind.is_file() => Some((1, entry.metadata().ok()?.len())),
+        _ => None,
+    });
+    sizes.fold((0, 0), |(files, bytes), (more, size)| (files + more, bytes + size))
 }
 
 fn panicking(fleet: &Fleet, bad: &str) {

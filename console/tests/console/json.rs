@@ -257,7 +257,7 @@ async fn fleet_status(runtime: &TempDir) -> Vec<Value> {
         "builds": {"world": "7f3a90c0ffee00000000000000000000"}, "staged": "r2",
         "problem": {"kind": "crash", "release": "r2", "plugin": "world",
             "message": "its process ended in world v2: greet on \"http-3\" (4125)"},
-        "seen": {"epoch": samples::NOON_MS, "seq": 3}, "health": {"world": arm},
+        "seen": {"epoch": samples::NOON_MS, "seq": 1}, "health": {"world": arm},
     });
     fleet.report(&serde_json::from_value(host).unwrap()).unwrap();
     let mut rollout = fleet_rollout();
