@@ -7,6 +7,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::RecvTimeoutError,
     },
     thread::{self, JoinHandle, ThreadId},
     time::{Duration, Instant},
@@ -497,7 +498,7 @@ impl Inner {
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let deadline = crate::event::after(Instant::now(), timeout);
         self.is_shut_down.store(true, Ordering::Release);
-        let ended = self.events.subscribe();
+        let mut ended = self.events.subscribe();
         self.events.send(Event::ShuttingDown { at_ms: now_ms() });
         // A running load ends first, and is not published any more. No load begins afterwards.
         let patience = if self.is_inside_load() { Instant::now() } else { deadline };
@@ -514,8 +515,11 @@ impl Inner {
         // The steps of a version's end are not waited for on the reaper's own thread.
         while !self.versions.unfinished().is_empty() && !self.reaper.is_here() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || ended.recv_timeout(left).is_err() {
-                break;
+            match ended.recv_timeout(left) {
+                Ok(_) if !left.is_zero() => {}
+                Ok(_) | Err(RecvTimeoutError::Timeout) => break,
+                // Too many events came at once.
+                Err(RecvTimeoutError::Disconnected) => ended = self.events.subscribe(),
             }
             checkpoint();
         }
