@@ -129,7 +129,8 @@ impl Outline {
     /// Reads a source; `None` if the text is not Rust, or nested too deeply.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let outline = syntax::read(text, |file| {
-            let mut reader = Reader { outline: Self::default(), text: text_hash(text) };
+            let macros = Macros::of(file.to_token_stream());
+            let mut reader = Reader { outline: Self::default(), text: text_hash(text), macros };
             for attribute in &file.attrs {
                 reader.add_item("attributes of the file".to_owned(), attribute);
             }
@@ -174,13 +175,14 @@ struct Reader {
     outline: Outline,
     /// The hash of the whole text.
     text: String,
+    macros: Macros,
 }
 
 impl Reader {
     /// Adds an item. Items of the same name, such as several `impl` blocks, count as one.
     fn add_item(&mut self, name: String, item: &impl ToTokens) {
         let mut hash = hash_of(item);
-        if depends_on_its_place(item.to_token_stream()) {
+        if self.macros.depends_on_its_place(item.to_token_stream()) {
             hash.push_str(&self.text);
         }
         let items = &mut self.outline.items;
@@ -266,9 +268,8 @@ impl Reader {
             self.add_item(format!("items in fn {name}"), &item);
         }
         let bound = match () {
-            () if sig.asyncness.is_some() || has_async(block.to_token_stream()) => {
-                Some(Bound::Future)
-            }
+            () if sig.asyncness.is_some() => Some(Bound::Future),
+            () if self.macros.have_async(block.to_token_stream()) => Some(Bound::Future),
             () if returns_opaque(sig) => Some(Bound::OpaqueResult),
             () if of_trait => Some(Bound::Trait),
             () => None,
@@ -319,36 +320,96 @@ fn has_item(tokens: TokenStream) -> bool {
     })
 }
 
-/// Whether a body has an `async` block or an `async` closure, also in the arguments of a macro.
-///
-/// The type of its future stays the same for the compiler, with another layout. So a future that was made by the old
-/// code, and is kept in an `Any`, would be taken for one of the new code.
-fn has_async(tokens: TokenStream) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Ident(ident) => ident == "async",
-        TokenTree::Group(group) => has_async(group.stream()),
-        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
-    })
+/// The macros that hide something from which the layout of a type can follow.
+struct Macros {
+    /// Those of the file whose definitions have an `async` block.
+    futures: BTreeSet<String>,
+    /// Those whose results depend on the place of the call.
+    places: BTreeSet<String>,
 }
 
-/// Whether an item means something else after it was moved: it contains its own line or column, from which the
-/// length of an array can follow. The definition of a macro has no place of its own.
-fn depends_on_its_place(tokens: TokenStream) -> bool {
-    let tokens: Vec<_> = tokens.into_iter().collect();
-    let is_ident =
-        |at: usize, name: &str| matches!(tokens.get(at), Some(TokenTree::Ident(it)) if it == name);
-    let is_punct = |at: usize, punct: char| matches!(tokens.get(at), Some(TokenTree::Punct(it)) if it.as_char() == punct);
-    if is_ident(0, "macro_rules") {
-        return false;
-    }
-    tokens.iter().enumerate().any(|(at, token)| match token {
-        TokenTree::Ident(ident) if ident == "line" || ident == "column" => is_punct(at + 1, '!'),
-        TokenTree::Ident(ident) if ident == "Location" => {
-            is_punct(at + 1, ':') && is_ident(at + 3, "caller")
+impl Macros {
+    /// The macros of a file, and those of the language.
+    fn of(file: TokenStream) -> Self {
+        let mut defined = Vec::new();
+        add_definitions(file, &mut defined);
+        let places = ["line", "column"].map(str::to_owned).into();
+        let mut all = Self { futures: BTreeSet::new(), places };
+        // A macro may use another one.
+        loop {
+            let mut has_more = false;
+            for (name, definition) in &defined {
+                if all.have_async(definition.clone()) {
+                    has_more |= all.futures.insert(name.clone());
+                }
+                if all.depends_on_its_place(definition.clone()) {
+                    has_more |= all.places.insert(name.clone());
+                }
+            }
+            if !has_more {
+                return all;
+            }
         }
-        TokenTree::Group(group) => depends_on_its_place(group.stream()),
-        _ => false,
-    })
+    }
+
+    /// Whether a body has an `async` block or an `async` closure, also in the arguments of a macro.
+    ///
+    /// The type of its future stays the same for the compiler, with another layout. So a future that was made by the
+    /// old code, and is kept in an `Any`, would be taken for one of the new code.
+    fn have_async(&self, body: TokenStream) -> bool {
+        body.into_iter().any(|token| match token {
+            TokenTree::Ident(ident) => {
+                ident == "async" || self.futures.contains(&ident.to_string())
+            }
+            TokenTree::Group(group) => self.have_async(group.stream()),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+        })
+    }
+
+    /// Whether an item means something else after it was moved: it contains its own line or column, from which the
+    /// length of an array can follow. The definition of a macro has no place of its own.
+    fn depends_on_its_place(&self, item: TokenStream) -> bool {
+        let tokens: Vec<_> = item.into_iter().collect();
+        if is_ident(tokens.first(), "macro_rules") {
+            return false;
+        }
+        tokens.iter().enumerate().any(|(at, token)| match token {
+            TokenTree::Ident(ident) if ident == "Location" => {
+                is_punct(tokens.get(at + 1), ':') && is_ident(tokens.get(at + 3), "caller")
+            }
+            TokenTree::Ident(ident) => {
+                is_punct(tokens.get(at + 1), '!') && self.places.contains(&ident.to_string())
+            }
+            TokenTree::Group(group) => self.depends_on_its_place(group.stream()),
+            _ => false,
+        })
+    }
+}
+
+/// Adds the names and definitions of all macros that are defined by `macro_rules`.
+fn add_definitions(tokens: TokenStream, defined: &mut Vec<(String, TokenStream)>) {
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    for row in tokens.windows(4) {
+        if let [keyword, mark, TokenTree::Ident(name), TokenTree::Group(rules)] = row
+            && is_ident(Some(keyword), "macro_rules")
+            && is_punct(Some(mark), '!')
+        {
+            defined.push((name.to_string(), rules.stream()));
+        }
+    }
+    for token in tokens {
+        if let TokenTree::Group(group) = token {
+            add_definitions(group.stream(), defined);
+        }
+    }
+}
+
+fn is_ident(token: Option<&TokenTree>, name: &str) -> bool {
+    matches!(token, Some(TokenTree::Ident(ident)) if ident == name)
+}
+
+fn is_punct(token: Option<&TokenTree>, punct: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(it)) if it.as_char() == punct)
 }
 
 /// Whether the type that a function returns follows from its body.
@@ -503,6 +564,14 @@ mod tests {
         ] {
             assert_eq!(changes(item, &format!("// more\n{item}")), (0, vec![]), "{item}");
         }
+        // Macros of the file that hide such a thing, also behind another macro.
+        let outer = "macro_rules! outer { ($($it:tt)*) => { inner!($($it)*) } }";
+        let inner = "macro_rules! inner { ($it:expr) => { async move { $it } } }";
+        let before = format!("mod of {{ {outer} }} {inner} fn f() {{ run(outer!(1)) }}");
+        assert_eq!(changes(&before, &before.replace('1', "2")), (0, vec![Bound::Future]));
+        let inner = "macro_rules! inner { () => { line!() as usize } }";
+        let before = format!("{outer} {inner} struct A([u8; outer!()]);");
+        assert_eq!(changes(&before, &format!("// more\n{before}")), (1, vec![]));
     }
 
     #[test]
