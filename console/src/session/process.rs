@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use hotswap_build::HostPackage;
+use hotswap_build::{HostPackage, toolchain_files};
 use hotswap_protocol::env;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -28,8 +28,6 @@ use crate::host::socket::process_lives;
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// The variable with which rustup passes on its choice of a toolchain.
 const TOOLCHAIN: &str = "RUSTUP_TOOLCHAIN";
-/// The files that name a toolchain for the directories in which they are.
-const TOOLCHAIN_FILES: [&str; 2] = ["rust-toolchain", "rust-toolchain.toml"];
 /// How often to check whether the processes that the host started have ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -78,10 +76,7 @@ fn configurations(dir: &Path) -> Vec<PathBuf> {
 fn toolchain_of(package: &HostPackage) -> Option<String> {
     let is_chosen = [TOOLCHAIN, "CARGO"].iter().any(|name| std::env::var_os(name).is_some());
     let here = std::env::current_dir().ok()?;
-    let file = |dir: &Path| {
-        let mut names = dir.ancestors().flat_map(|dir| TOOLCHAIN_FILES.map(|name| dir.join(name)));
-        names.find(|file| file.is_file())
-    };
+    let file = |dir: &Path| toolchain_files(dir).find(|file| file.is_file());
     let is_same = here.starts_with(&package.workspace_root) && file(&here) == file(&package.dir);
     if is_chosen || is_same {
         return None;

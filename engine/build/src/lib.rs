@@ -91,7 +91,7 @@ pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
 pub use outline::{Bound, ChangedFunction, ChangedItem, ItemChange, SourceChanges};
 pub use package::{HostPackage, PluginPackage};
 pub use patch::{NotPatched, Unpatchable};
-pub use replay::program_sources;
+pub use replay::{program_sources, toolchain_files};
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
 pub use static_link::{
     LivePrefix, StaticLinks, link_statically, link_statically_with, unlink_statically,

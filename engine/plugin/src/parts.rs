@@ -18,11 +18,7 @@ use serde::{
     },
 };
 
-use crate::{
-    image::image_host,
-    serializer::serialize,
-    stack::{TOO_DEEP, has_stack},
-};
+use crate::{image::image_host, serializer::serialize, stack::check_stack};
 
 /// Which parts of a value to read, by their places in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -465,7 +461,7 @@ impl Digester {
 /// Refuses a value that is nested more deeply than the stack allows.
 #[inline]
 fn expect_stack() -> Step {
-    if has_stack() { Ok(()) } else { Err(Refused(Some(TOO_DEEP.to_owned()))) }
+    check_stack(|why| Refused(Some(why.to_owned())))
 }
 
 impl Serializer for &mut Digester {
@@ -574,6 +570,7 @@ mod tests {
     use std::{collections::BTreeMap, mem::ManuallyDrop};
 
     use super::*;
+    use crate::stack::TOO_DEEP;
 
     #[derive(Serialize)]
     struct Item {

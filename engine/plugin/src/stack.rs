@@ -19,13 +19,13 @@ thread_local! {
     static RESERVED: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
 }
 
-/// What is said about a value for which [`has_stack`] is false.
+/// What is said about a value that needs more stack than there is.
 pub(crate) const TOO_DEEP: &str =
     "the value is nested more deeply than the stack of this thread allows";
 
 /// Whether the thread has stack left for one more level of a value. Without it, the stack would overflow, which ends
 /// the process. On a stack that is not the thread's own, as that of a coroutine, the answer is always yes.
-pub(crate) fn has_stack() -> bool {
+fn has_stack() -> bool {
     let local = 0_u8;
     let here = (&raw const local).addr();
     let (from, to) = RESERVED.get().unwrap_or_else(|| {
@@ -34,6 +34,12 @@ pub(crate) fn has_stack() -> bool {
         reserved
     });
     !(from..to).contains(&here)
+}
+
+/// Refuses one more level of a value if the thread has no stack left for it, with the error that `to_error` makes of
+/// the reason.
+pub(crate) fn check_stack<E>(to_error: impl FnOnce(&'static str) -> E) -> Result<(), E> {
+    if has_stack() { Ok(()) } else { Err(to_error(TOO_DEEP)) }
 }
 
 /// Panics if the thread has no stack left for one more level of a value.

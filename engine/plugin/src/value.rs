@@ -17,10 +17,7 @@ use words::word;
 
 pub(crate) use json::{read_json, to_json};
 
-use crate::{
-    Field, Result, SchemaBuilder, Shape, Shared, Variant,
-    stack::{TOO_DEEP, has_stack},
-};
+use crate::{Field, Result, SchemaBuilder, Shape, Shared, Variant, stack::check_stack};
 
 /// The prefix of the names by which `serde_json` recognises its own types: a number, or a text that is
 /// already JSON.
@@ -100,9 +97,7 @@ impl Value {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !has_stack() {
-            return Err(S::Error::custom(TOO_DEEP));
-        }
+        check_stack(S::Error::custom)?;
         match self {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(b) => serializer.serialize_bool(*b),
@@ -256,6 +251,7 @@ impl<T: Into<Value>> From<Vec<T>> for Value {
 #[cfg(test)]
 mod tests {
     use super::{json::from_json, *};
+    use crate::stack::TOO_DEEP;
 
     #[test]
     fn json_goes_through_unharmed() {

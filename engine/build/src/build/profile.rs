@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 
-use crate::replay::configuration_files;
+use crate::replay::{configuration_files, given_configurations};
 use crate::{BuildOptions, PluginPackage};
 
 /// The arguments that define and choose the profile `hotswap`, for a workspace that does not define it: a debug
@@ -51,12 +51,12 @@ pub(super) fn arguments(plugin: &PluginPackage, options: &BuildOptions) -> Vec<&
 /// The settings of the profile outside of the manifest: in files with cargo's configuration, in variables, and in flags.
 fn settings_of_cargo(plugin: &PluginPackage, options: &BuildOptions) -> BTreeSet<String> {
     let files = configuration_files(&plugin.dir).into_iter().map(fs::read_to_string);
-    let flags = &options.cargo_flags;
-    let apart = flags.windows(2).filter(|pair| pair[0] == "--config").map(|pair| &*pair[1]);
-    let joined = flags.iter().filter_map(|flag| flag.strip_prefix("--config="));
-    let given = apart.chain(joined).map(|given| match fs::read_to_string(plugin.dir.join(given)) {
-        Ok(text) => text,
-        Err(_) => given.to_owned(),
+    let flags: Vec<&str> = options.cargo_flags.iter().map(String::as_str).collect();
+    let given = given_configurations(&flags).map(|given| {
+        match fs::read_to_string(plugin.dir.join(given)) {
+            Ok(text) => text,
+            Err(_) => given.to_owned(),
+        }
     });
     let texts = files.flatten().chain(given);
     let variables = env::vars_os().filter_map(|(name, _)| {

@@ -80,14 +80,18 @@ fn unrecordable_key(config: &str) -> Option<&'static str> {
 /// The same for the option `--config`, whose value is a setting or the path of a file.
 fn unrecordable_argument(plugin: &PluginPackage, cargo: &Command) -> Option<String> {
     let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
-    let apart = args.windows(2).filter(|pair| pair[0] == "--config").map(|pair| pair[1]);
-    let joined = args.iter().filter_map(|arg| arg.strip_prefix("--config="));
-    apart.chain(joined).find_map(|given| {
+    given_configurations(&args).find_map(|given| {
         if plugin.dir.join(given).is_file() {
             return Some(format!("`--config` names the file {given}"));
         }
         unrecordable_key(given).map(|key| format!("`--config` sets `{key}`"))
     })
+}
+
+/// The values of the option `--config` in arguments of cargo: settings, and paths of files.
+pub(crate) fn given_configurations<'a>(args: &[&'a str]) -> impl Iterator<Item = &'a str> {
+    let apart = args.windows(2).filter(|pair| pair[0] == "--config").map(|pair| pair[1]);
+    apart.chain(args.iter().filter_map(|arg| arg.strip_prefix("--config=")))
 }
 
 /// The files that decide what cargo does with the packages in `dirs`, including files that do not exist.
@@ -147,8 +151,8 @@ pub(super) fn named_workspace(dir: &Path) -> Option<PathBuf> {
     Some(dir.join(manifest.get("package")?.get("workspace")?.as_str()?))
 }
 
-/// The files that may name the toolchain for a package in `dir`.
-pub(crate) fn toolchain_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
+/// The files that may name the toolchain for a package in `dir`, including files that do not exist: the nearest first.
+pub fn toolchain_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
     dir.ancestors()
         .flat_map(|dir| ["rust-toolchain", "rust-toolchain.toml"].map(|name| dir.join(name)))
 }

@@ -16,7 +16,7 @@ use serde::{
 use serde_json::{Error, Value as Json};
 
 use super::{JSON_OWN, Value, words::not_finite, write::integer};
-use crate::stack::{TOO_DEEP, has_stack};
+use crate::stack::check_stack;
 
 impl<'de> Deserializer<'de> for &'de Value {
     type Error = Error;
@@ -42,7 +42,7 @@ impl<'de> Deserializer<'de> for &'de Value {
             Value::Null => visitor.visit_none(),
             _ => {
                 // The type may be an `Option` of itself.
-                expect_stack()?;
+                check_stack(Error::custom)?;
                 visitor.visit_some(self)
             }
         }
@@ -126,13 +126,8 @@ impl Value {
     }
 }
 
-/// Refuses a value that is nested more deeply than the stack allows.
-fn expect_stack() -> Result<(), Error> {
-    if has_stack() { Ok(()) } else { Err(Error::custom(TOO_DEEP)) }
-}
-
 fn visit_list<'de, V: Visitor<'de>>(items: &'de [Value], visitor: V) -> Result<V::Value, Error> {
-    expect_stack()?;
+    check_stack(Error::custom)?;
     let mut elements = Elements(items.iter());
     let read = visitor.visit_seq(&mut elements)?;
     match elements.0.len() {
@@ -145,7 +140,7 @@ fn visit_map<'de, V: Visitor<'de>>(
     entries: &'de [(String, Value)],
     visitor: V,
 ) -> Result<V::Value, Error> {
-    expect_stack()?;
+    check_stack(Error::custom)?;
     let mut access = Entries { left: entries.iter(), value: None };
     let read = visitor.visit_map(&mut access)?;
     match access.left.len() {
@@ -243,7 +238,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        expect_stack()?;
+        check_stack(Error::custom)?;
         visitor.visit_some(self)
     }
 

@@ -11,16 +11,14 @@ use serde::{
     },
 };
 
-use crate::stack::{TOO_DEEP, has_stack};
+use crate::stack::check_stack;
 
 /// A value that is refused if it is nested more deeply than the stack allows. Otherwise it is serialised as usual.
 pub(super) struct Watched<'a, T: ?Sized>(pub &'a T);
 
 impl<T: Serialize + ?Sized> Serialize for Watched<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !has_stack() {
-            return Err(S::Error::custom(TOO_DEEP));
-        }
+        check_stack(S::Error::custom)?;
         self.0.serialize(Watching(serializer))
     }
 }

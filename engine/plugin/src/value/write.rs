@@ -15,10 +15,7 @@ use serde::{
 use serde_json::{Error, Value as Json};
 
 use super::{JSON_OWN, MAX_DEPTH, Value};
-use crate::{
-    serializer::serialize,
-    stack::{TOO_DEEP, has_stack},
-};
+use crate::{serializer::serialize, stack::check_stack};
 
 /// The value that a `T` serialises to.
 pub(super) fn value_of<T: Serialize + ?Sized>(from: &T) -> Result<Value, Error> {
@@ -318,7 +315,8 @@ impl Serializer for KeyWriter<'_> {
     serialize!(self, char(c) => self.put(c));
     serialize!(self, str(text) => self.put(text));
     serialize!(self, wrapped(value) => {
-        if has_stack() { value.serialize(self) } else { Err(Error::custom(TOO_DEEP)) }
+        check_stack(Error::custom)?;
+        value.serialize(self)
     });
     serialize!(self, unit_variant(name) => self.put(name));
     serialize!(self, newtype_variant(_, _) => no_key());
