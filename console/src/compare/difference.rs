@@ -6,6 +6,7 @@ use hotswap_artifact as artifact;
 use hotswap_build::{BuildId, SourceDiff, Store, source_diff};
 use hotswap_protocol::{
     ArtifactChange, ErrorKind, HostInfo, InvalidBuildId, Source, VersionInfo, WireError,
+    version_label,
 };
 
 use super::probe::Prober;
@@ -26,6 +27,8 @@ pub struct DiffRequest {
 pub struct DiffVersion {
     /// Its number.
     pub version: u32,
+    /// The number of its patch; `None` for the version as loaded.
+    pub patch: Option<u32>,
     /// Its build id.
     pub build_id: String,
     /// The source that it was built from; `None` outside a git repository.
@@ -65,9 +68,17 @@ impl From<&VersionInfo> for DiffVersion {
     fn from(version: &VersionInfo) -> Self {
         Self {
             version: version.version,
+            patch: version.patch,
             build_id: version.build_id.clone(),
             source: version.source.clone(),
         }
+    }
+}
+
+impl DiffVersion {
+    /// The label: `v3`, or `v3+2` with the second patch.
+    pub fn label(&self) -> String {
+        version_label(self.version, self.patch)
     }
 }
 
@@ -121,9 +132,9 @@ impl Places {
             build_id.parse().map_err(|error: InvalidBuildId| wrong(plugin, error.to_string()))?;
         let Some(store) = &self.store_dir else {
             let what = format!(
-                "the artifact of v{} was removed with it, and no store of builds is known: a host names \
+                "the artifact of {} was removed with it, and no store of builds is known: a host names \
                  it with `EngineBuilder::store`",
-                version.version
+                version.label()
             );
             return Err(wrong(plugin, what));
         };
@@ -131,7 +142,7 @@ impl Places {
         match stored.map_err(|error| wrong(plugin, error.to_string()))? {
             Some(artifact) => Ok(artifact.path),
             None => {
-                let what = format!("the artifact of v{} is not stored any more", version.version);
+                let what = format!("the artifact of {} is not stored any more", version.label());
                 Err(wrong(plugin, what))
             }
         }
@@ -156,7 +167,7 @@ impl Places {
 
     fn sources(&self, request: &DiffRequest) -> Result<SourceDiff, String> {
         let no_git = |version: &DiffVersion| {
-            format!("v{} was not built in a git repository", version.version)
+            format!("{} was not built in a git repository", version.label())
         };
         if self.source_dirs.is_empty() {
             return Err("no host knows where its sources are;\n\

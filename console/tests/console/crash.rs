@@ -44,6 +44,25 @@ fn a_crash_after_a_reload_can_be_undone_by_the_earlier_versions() {
 }
 
 #[test]
+fn versions_are_named_with_their_patches() {
+    let mut console = Console::connected(120, 36);
+    console.now_ms += 60_000;
+    let mut snapshot = samples::snapshot(4121);
+    for patch in [1, 2] {
+        let serving = &mut snapshot.plugins[0].versions[0];
+        serving.patch = Some(patch);
+        serving.build_id = format!("{patch}{}", &serving.build_id[1..]);
+        console.session(SessionEvent::Snapshot(Box::new(snapshot.clone())));
+        console.now_ms += 12_000;
+    }
+    console.now_ms -= 10_000;
+    crash(&mut console);
+    let screen = console.screen();
+    assert!(screen.contains("world v3+2 active"), "{screen}");
+    assert!(screen.contains("world v3+1 (1c0ffee0)"), "{screen}");
+}
+
+#[test]
 fn running_calls_are_shown_only_if_they_are_known() {
     let shown = |calls| {
         let mut console = after_a_reload();

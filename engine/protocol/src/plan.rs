@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Expectation, Outcome, Source};
+use crate::{Expectation, Outcome, Source, version_label};
 
 /// The effects that a reload would have, as far as they can be known without opening an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,13 @@ pub struct LoadedArtifact {
     /// The source that it was built from; `None` outside a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+}
+
+impl LoadedArtifact {
+    /// The version's name with its patch: `v3`, or `v3+2` with its second patch.
+    pub fn label(&self) -> String {
+        version_label(self.version, self.patch)
+    }
 }
 
 /// An artifact that would be loaded.

@@ -122,7 +122,7 @@ impl PluginPreview {
 
     fn heading(&self) -> String {
         let loaded = self.loaded.as_ref();
-        let version = loaded.map_or_else(String::new, |loaded| format!(" v{}", loaded.version));
+        let version = loaded.map_or_else(String::new, |loaded| format!(" {}", loaded.label()));
         let breaking = if self.is_breaking { "  BREAKING" } else { "" };
         let what = match (self.outcome, &self.new) {
             (Outcome::Removed, _) => ": its artifact is gone, it would be removed".to_owned(),

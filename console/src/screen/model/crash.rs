@@ -3,6 +3,7 @@
 use hotswap_protocol::{Activity, InFlightCall, PluginInfo, VersionState, version_label};
 
 use super::State;
+use super::face::Face;
 use crate::format;
 use crate::host::HostExit;
 use crate::session::StoredChoice;
@@ -17,7 +18,7 @@ pub struct CrashCard {
     pub exit: HostExit,
     /// Its process id.
     pub pid: Option<u32>,
-    /// The versions that were loaded: `world v3 active`
+    /// The versions that were loaded, with their patches: `world v3+2 active`
     pub loaded: Vec<String>,
     /// The calls that were in progress; `None` if they are unknown.
     pub calls: Option<Vec<InFlightCall>>,
@@ -51,7 +52,7 @@ pub struct Serving {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Served {
     plugin: String,
-    version: u32,
+    face: Face,
     build_id: String,
 }
 
@@ -92,7 +93,8 @@ impl Serving {
             return None;
         }
         let text = |it: &&Served| {
-            format!("{} v{} ({})", it.plugin, it.version, format::short_build_id(&it.build_id))
+            let build_id = format::short_build_id(&it.build_id);
+            format!("{} {} ({build_id})", it.plugin, it.face.label())
         };
         let choice = |it: &&Served| StoredChoice {
             plugin: it.plugin.clone(),
@@ -109,7 +111,7 @@ fn served(plugin: &PluginInfo) -> Option<Served> {
     let active = plugin.active()?;
     Some(Served {
         plugin: plugin.name.clone(),
-        version: active.version,
+        face: Face::of(active),
         build_id: active.build_id.clone(),
     })
 }
@@ -126,7 +128,7 @@ impl CrashCard {
         let is_there = |state| !matches!(state, VersionState::Freed | VersionState::Failed);
         let there = rows.iter().filter(|row| is_there(row.version.state));
         let loaded = there.map(|row| {
-            format!("{} v{} {}", row.plugin.name, row.version.version, row.version.state)
+            format!("{} {} {}", row.plugin.name, row.version.label(), row.version.state)
         });
         let has_store = !state.host.packages.is_empty();
         let loads = calls.iter().flatten().filter(|call| call.is_of_load());

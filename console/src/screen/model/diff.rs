@@ -131,10 +131,10 @@ fn wanted(state: &State) -> Option<DiffRequest> {
 /// The title: `world v2 → v3`
 pub fn title(request: &DiffRequest) -> String {
     let to = match &request.to {
-        Some(version) => format!("v{}", version.version),
+        Some(version) => version.label(),
         None => "working tree".into(),
     };
-    format!("{} v{} → {to}", request.plugin, request.from.version)
+    format!("{} {} → {to}", request.plugin, request.from.label())
 }
 
 fn lines(difference: &Difference, values: &[ValueOutcome]) -> Vec<Line> {
