@@ -258,6 +258,10 @@ impl<'a> Linking<'a> {
         self.stop_where_cancelled()?;
         if self.failed.is_some() {
             self.run = Some(self.run_cargo(replay.as_deref_mut(), false)?);
+            self.send_output(format!(
+                "`{}` could not be compiled without cargo, which has compiled it now",
+                plugin.name
+            ));
         } else {
             // No other plugin is left to be compiled beside it.
             self.may_hold = false;

@@ -96,6 +96,8 @@ struct Progress {
 struct ProgressState {
     /// The file names of libraries against which other units can be compiled.
     ready: BTreeSet<String>,
+    /// The units that are compiled.
+    done: BTreeSet<UnitId>,
     /// The units that could not be compiled.
     failed: BTreeSet<UnitId>,
 }
@@ -106,17 +108,39 @@ impl Progress {
         self.changed.notify_all();
     }
 
-    /// Waits until all `libraries` are ready; `false` if the unit of one of them could not be compiled.
-    fn wait_for(&self, libraries: &[&Path]) -> bool {
-        let names: Vec<_> = libraries.iter().filter_map(|path| file_name(path)).collect();
-        let units: Vec<_> = libraries.iter().filter_map(|path| unit_id_of(path)).collect();
-        let has_failed = |state: &ProgressState| units.iter().any(|id| state.failed.contains(*id));
-        let waits = |state: &mut ProgressState| {
-            !has_failed(state) && !names.iter().all(|name| state.ready.contains(name))
+    /// Waits until everything is ready that a unit needs; `false` if some of it could not be compiled.
+    fn wait_for(&self, awaited: &Awaited<'_>) -> bool {
+        let is_failed = |state: &ProgressState, id: &str| state.failed.contains(id);
+        let has_failed = |state: &ProgressState| awaited.units().any(|id| is_failed(state, id));
+        let is_there = |state: &ProgressState| match awaited {
+            Awaited::Metadata(libraries) => {
+                let mut names = libraries.iter().filter_map(|path| file_name(path));
+                names.all(|name| state.ready.contains(&name))
+            }
+            Awaited::Whole(units) => units.iter().all(|id| state.done.contains(*id)),
         };
+        let waits = |state: &mut ProgressState| !has_failed(state) && !is_there(state);
         let mut state = self.state.lock();
         self.changed.wait_while(&mut state, waits);
         !has_failed(&state)
+    }
+}
+
+/// What a unit needs of its run.
+enum Awaited<'a> {
+    /// The metadata of these libraries, which exists early: it is only compiled against them.
+    Metadata(Vec<&'a Path>),
+    /// The libraries of these units. It is linked with them, so these are also the units that only other units name.
+    Whole(Vec<&'a str>),
+}
+
+impl Awaited<'_> {
+    fn units(&self) -> impl Iterator<Item = &str> {
+        let (libraries, units): (&[&Path], &[&str]) = match self {
+            Self::Metadata(libraries) => (libraries, &[]),
+            Self::Whole(units) => (&[], units),
+        };
+        libraries.iter().filter_map(|path| unit_id_of(path)).chain(units.iter().copied())
     }
 }
 
@@ -188,6 +212,7 @@ impl Job<'_> {
         outcome.done = true;
         self.run.progress.update(|state| {
             state.ready.extend(replayed.outputs.iter().filter_map(|output| file_name(output)));
+            state.done.insert(self.id.clone());
         });
         Some(replayed)
     }
@@ -248,11 +273,16 @@ impl Job<'_> {
         linker
     }
 
-    /// The libraries of this run that it needs. If a library is only compiled against, this is its metadata
-    /// (`.rmeta`), which exists early; for linking, it is the whole library.
-    fn awaited(&self) -> Vec<&Path> {
-        let needed = self.invocation.externs().map(|(_, path)| path);
-        needed.filter(|path| self.is_of_run(path)).collect()
+    /// What it needs of this run.
+    fn awaited(&self) -> Awaited<'_> {
+        let externs = || self.invocation.externs().map(|(_, path)| path);
+        // Cargo names whole libraries only to a compiler that links.
+        if !externs().any(|path| path.extension().is_some_and(|it| it == "rlib")) {
+            return Awaited::Metadata(externs().filter(|path| self.is_of_run(path)).collect());
+        }
+        let needed = self.run.with_needed(self.id).into_iter();
+        let is_awaited = |id: &&str| self.run.units.contains(id) && *id != self.id.as_str();
+        Awaited::Whole(needed.filter(is_awaited).collect())
     }
 
     fn is_of_run(&self, library: &Path) -> bool {

@@ -64,7 +64,7 @@ fn an_optional_dependency_is_an_input_of_a_build_that_uses_it() {
     fixture.write("more/src/lib.rs", &function("more-2"));
     let edited = fixture.build_with(&options);
     assert!(edited.says("more-2") && !edited.says("more-1"));
-    assert_eq!(edited.maker(), Maker::Replay);
+    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
     assert_eq!(fixture.build_with(&options).maker(), Maker::Nobody);
 }
 
@@ -172,7 +172,7 @@ fn a_build_by_cargo_alone_replaces_the_record() {
     assert_eq!(fixture.build().maker(), Maker::Nobody);
     fixture.write_own("own-2");
     let edited = fixture.build();
-    assert_eq!(edited.maker(), Maker::Replay);
+    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
     assert!(edited.says("own-2") && edited.says("count-2"));
 }
 

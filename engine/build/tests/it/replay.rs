@@ -141,7 +141,7 @@ fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
         names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
     };
     let by_cargo = |made: &Made| {
-        assert_eq!(made.maker(), Maker::Cargo);
+        assert_eq!(made.maker(), Maker::Cargo, "{}", output(&made.messages));
         let notes = said(made, "the notes of compiler calls are in ");
         assert!(files(&notes).iter().any(|name| name.starts_with("leaves_temps")), "{notes}");
         fs::remove_dir_all(notes).unwrap();
@@ -150,7 +150,7 @@ fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
 
     fixture.write_own("own-2");
     let replayed = fixture.build_with(&options);
-    assert_eq!(replayed.maker(), Maker::Replay);
+    assert_eq!(replayed.maker(), Maker::Replay, "{}", output(&replayed.messages));
     let calls = said(&replayed, "the compiler calls of this build are in ");
     let names = files(&calls);
     assert!(names.len() == 1 && names[0].starts_with("leaves_temps"), "{names:?}");
@@ -159,7 +159,7 @@ fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
     fs::remove_dir_all(calls).unwrap();
 
     let nobody = fixture.build_with(&options);
-    assert_eq!(nobody.maker(), Maker::Nobody);
+    assert_eq!(nobody.maker(), Maker::Nobody, "{}", output(&nobody.messages));
     assert_eq!(said(&nobody, "nothing was compiled, so there is nothing to keep"), "");
 
     fixture.write_own("own-3");
@@ -167,7 +167,7 @@ fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
     fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n");
     for no_replay in [false, true] {
         let unnoted = fixture.build_with(&BuildOptions { no_replay, ..options.clone() });
-        assert_eq!(unnoted.maker(), Maker::Cargo);
+        assert_eq!(unnoted.maker(), Maker::Cargo, "{}", output(&unnoted.messages));
         let why = said(&unnoted, "nothing is kept of this build, because ");
         assert!(why.ends_with("sets `build.rustc-wrapper`"), "{why}");
     }
@@ -228,21 +228,37 @@ fn dependencies_are_compiled_in_their_order() {
     fixture.build();
     fixture.write_leaf("leaf-2");
     let leaf = fixture.build();
-    assert_eq!(leaf.maker(), Maker::Replay);
+    assert_eq!(leaf.maker(), Maker::Replay, "{}", output(&leaf.messages));
     assert!(leaf.says("leaf-2") && leaf.says("middle-1") && leaf.says("own-1"));
 
     let middle = "pub fn text() -> String { format!(\"middle-2 {}\", leaf::text()) }\n";
     fixture.write("middle/src/lib.rs", middle);
     let middle = fixture.build();
-    assert_eq!(middle.maker(), Maker::Replay);
+    assert_eq!(middle.maker(), Maker::Replay, "{}", output(&middle.messages));
     assert!(middle.says("leaf-2") && middle.says("middle-2") && !middle.says("middle-1"));
 
     // Code that one crate takes from the other changes with that crate.
     fixture.write("leaf/src/lib.rs", "pub fn text() -> &'static str { \"leaf-3\" }\n");
     let signature = fixture.build();
-    assert_eq!(signature.maker(), Maker::Replay);
+    assert_eq!(signature.maker(), Maker::Replay, "{}", output(&signature.messages));
     assert!(signature.says("leaf-3") && signature.says("middle-2"));
     assert_eq!(fixture.build_by_cargo().built.build_id, signature.built.build_id);
+}
+
+#[test]
+fn a_plugin_is_linked_when_the_libraries_that_only_its_libraries_name_are_whole() {
+    let fixture = Fixture::new("linked-late");
+    fixture.build();
+    // Its metadata exists long before its code.
+    let function = |n| format!("pub fn f{n}(x: u64) -> String {{ format!(\"{{x:?}} {n}\") }}\n");
+    let long: String = (0..3000).map(function).collect();
+    fixture.write(
+        "leaf/src/lib.rs",
+        &format!("pub fn text() -> String {{ \"leaf-2\".into() }}\n{long}"),
+    );
+    let made = fixture.build();
+    assert_eq!(made.maker(), Maker::Replay, "{}", output(&made.messages));
+    assert!(made.says("leaf-2"));
 }
 
 #[test]
@@ -253,7 +269,7 @@ fn alternating_between_cargo_and_replay_never_gives_a_stale_artifact() {
         let (own, leaf) = (format!("own-a{round}"), format!("leaf-a{round}"));
         fixture.write_leaf(&leaf);
         let replayed = fixture.build();
-        assert_eq!(replayed.maker(), Maker::Replay);
+        assert_eq!(replayed.maker(), Maker::Replay, "{}", output(&replayed.messages));
         assert!(replayed.says(&leaf));
         fixture.write_own(&own);
         let by_cargo = fixture.build_by_cargo();
@@ -312,10 +328,10 @@ fn a_change_of_cargos_inputs_makes_cargo_run() {
     assert_eq!(made.maker(), Maker::Cargo, "no build with this value of MOOD was recorded");
     assert!(made.says("mood-good"));
     let made = maker_after("leaf/src/lib.rs", &source.replace("mood-", "the-mood-"));
-    assert_eq!(made.maker(), Maker::Replay);
+    assert_eq!(made.maker(), Maker::Replay, "{}", output(&made.messages));
     assert!(made.says("the-mood-good"));
     let made = maker_after(".cargo/config.toml", "[env]\nMOOD = \"bad\"\n");
-    assert_eq!(made.maker(), Maker::Cargo);
+    assert_eq!(made.maker(), Maker::Cargo, "{}", output(&made.messages));
     assert!(made.says("the-mood-bad"));
     // Builds with other flags are separate: a return to the earlier flags gives the earlier build.
     let flags = ["--config", "profile.dev.package.leaf.overflow-checks=false"];
@@ -347,7 +363,7 @@ fn builds_that_no_record_can_describe_make_cargo_run_each_time() {
     };
     for _ in 0..2 {
         let made = fixture.build_with(&options);
-        assert_eq!(made.maker(), Maker::Cargo);
+        assert_eq!(made.maker(), Maker::Cargo, "{}", output(&made.messages));
         assert!(
             reason(&made).ends_with("`--config` names the file more.toml"),
             "{}",
@@ -357,7 +373,7 @@ fn builds_that_no_record_can_describe_make_cargo_run_each_time() {
     fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n");
     for _ in 0..2 {
         let made = fixture.build();
-        assert_eq!(made.maker(), Maker::Cargo);
+        assert_eq!(made.maker(), Maker::Cargo, "{}", output(&made.messages));
         let reason = reason(&made);
         assert!(reason.ends_with("/.cargo/config.toml sets `build.rustc-wrapper`"), "{reason}");
     }
@@ -385,16 +401,16 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
     assert!(fixture.build().says("generated-1"));
     fixture.write("leaf/src/lib.rs", &source("pub fn more() {}\n"));
     let edited = fixture.build();
-    assert_eq!(edited.maker(), Maker::Replay);
+    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
     assert!(edited.says("generated-1"));
     fixture.write("leaf/text", "generated-2");
     let generated = fixture.build();
-    assert_eq!(generated.maker(), Maker::Cargo);
+    assert_eq!(generated.maker(), Maker::Cargo, "{}", output(&generated.messages));
     assert!(generated.says("generated-2"));
     let script = fs::read_to_string(fixture.plugin.dir.join("leaf/build.rs")).unwrap();
     fixture.write("leaf/build.rs", &script.replace("{text:?}", "scripted-{text:?}"));
     let scripted = fixture.build();
-    assert_eq!(scripted.maker(), Maker::Cargo);
+    assert_eq!(scripted.maker(), Maker::Cargo, "{}", output(&scripted.messages));
     assert!(scripted.says("scripted-"));
     // A file that a source includes needs no run of cargo.
     fixture.write("src/note.txt", "note-1");
@@ -404,7 +420,7 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
     assert!(fixture.build().says("note-1"));
     fixture.write("src/note.txt", "note-2");
     let noted = fixture.build();
-    assert_eq!(noted.maker(), Maker::Replay);
+    assert_eq!(noted.maker(), Maker::Replay, "{}", output(&noted.messages));
     assert!(noted.says("note-2"));
 }
 
@@ -456,7 +472,7 @@ fn told_another_build(name: &str, directive: fn(&str) -> String, leaf: &str) {
     fixture.write_own("own-2");
     let edited = fixture.build();
     assert!(edited.says("told-2") && edited.says("own-2"));
-    assert_eq!(edited.maker(), Maker::Replay);
+    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
 }
 
 #[test]
@@ -486,7 +502,7 @@ fn the_compiler_reports_the_same_with_and_without_cargo() {
     let text = fs::read_to_string(&source).unwrap();
     fs::write(&source, format!("{text}\nfn idle_too() {{}}\n")).unwrap();
     let replayed = fixture.build();
-    assert_eq!(replayed.maker(), Maker::Replay);
+    assert_eq!(replayed.maker(), Maker::Replay, "{}", output(&replayed.messages));
     assert_eq!((replayed.built.warnings, replayed.diagnostics().len()), (2, 2));
     let sorted = |made: &Made| {
         let mut diagnostics = made.diagnostics();
@@ -522,7 +538,7 @@ fn errors_are_those_of_cargo() {
     assert_eq!((error, diagnostics), by_cargo);
     fs::write(&source, right).unwrap();
     let repaired = fixture.build();
-    assert_eq!(repaired.maker(), Maker::Replay);
+    assert_eq!(repaired.maker(), Maker::Replay, "{}", output(&repaired.messages));
     assert!(repaired.says("own-2"));
 }
 
@@ -572,7 +588,7 @@ fn a_record_that_cannot_be_read_is_ignored() {
         }
     }
     let second = fixture.build();
-    assert_eq!(second.maker(), Maker::Cargo);
+    assert_eq!(second.maker(), Maker::Cargo, "{}", output(&second.messages));
     assert_eq!(second.built.build_id, first.built.build_id);
     fixture.write_own("own-2");
     assert_eq!(fixture.build().maker(), Maker::Replay);
@@ -611,7 +627,7 @@ fn a_build_may_choose_the_prefix_of_live_names() {
     let options = BuildOptions { live_prefix, ..BuildOptions::default() };
     assert!(fixture.build_with(&options).says("Reports for duty."));
     let again = fixture.build_with(&options);
-    assert_eq!(again.maker(), Maker::Nobody);
+    assert_eq!(again.maker(), Maker::Nobody, "{}", output(&again.messages));
     assert!(!fixture.build().says("Reports for duty."));
 }
 
@@ -623,7 +639,7 @@ fn a_library_that_something_else_changed_is_built_again() {
     fixture.build();
     fixture.write_own(&String::from_utf8_lossy(TEXT));
     let made = fixture.build();
-    assert_eq!(made.maker(), Maker::Replay);
+    assert_eq!(made.maker(), Maker::Replay, "{}", output(&made.messages));
 
     let says = |bytes: &[u8]| bytes.windows(TEXT.len()).position(|part| part == TEXT);
     let libraries = libraries(&fixture.plugin.target_dir.join("hotswap/replay")).into_iter();
