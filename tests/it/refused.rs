@@ -1,11 +1,11 @@
 //! Broken artifacts and failing steps are refused with a message, and nothing is lost.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use hotswap_engine::{args, protocol::VersionState};
 use insta::assert_snapshot;
 
-use crate::support::{self, Host, PluginDir, artifact};
+use crate::support::{self, Host, Place, PluginDir, artifact};
 
 /// A host that keeps serving `echo`, whatever is put beside it or in its place.
 struct Serving(Host);
@@ -54,6 +54,30 @@ fn files_of_another_machine_or_cut_short_are_refused() {
         let refusal = host.refusal_of("bad", &whole[..pages * 4096]);
         assert!(refusal.starts_with("bad.so: inspect: "), "{pages} pages: {refusal}");
     }
+}
+
+/// To open a pipe waits until another program opens it.
+#[test]
+fn nobody_waits_for_a_pipe_in_the_place_of_a_file() {
+    let host = Serving::new();
+    let pipe = |name: &str| {
+        let path = host.0.plugins.path().join(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    };
+    let artifact = pipe("bad.so");
+    assert_snapshot!(host.refusal(), @"bad.so: find: it is not a regular file");
+    let inspect = Place::new().command("hotswap").arg("inspect").arg(&artifact).output().unwrap();
+    let said = String::from_utf8_lossy(&inspect.stderr);
+    assert!(!inspect.status.success() && said.contains("it is not a regular file"), "{said}");
+    fs::remove_file(artifact).unwrap();
+
+    pipe("echo.patch");
+    host.0.plugins.install("echo", 2);
+    let report = host.0.reload();
+    let patched = report.plugins[0].not_patched.as_deref().unwrap_or_default();
+    assert_snapshot!(patched, @"the patch cannot be read: it is not a regular file");
+    assert_eq!(host.0.engine.plugin("echo").unwrap().version(), 2);
 }
 
 #[test]

@@ -531,7 +531,7 @@ impl Fleet {
             step: Some(Step::Inspect),
             ..WireError::new(ErrorKind::Fleet, format!("{}: {reason}", path.display()))
         };
-        let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let file = artifact::read(path).map_err(|error| wrong(error.to_string()))?;
         let facts = artifact::inspect(&file).map_err(|error| wrong(error.to_string()))?;
         let artifact = Artifact {
             built_by: facts.toolchain,

@@ -98,7 +98,7 @@ fn read(path: &Path, judge: Judge) -> Result<(Inspection, Option<WireError>), Wi
         step: Some(Step::Inspect),
         ..WireError::new(ErrorKind::Build, format!("{}: {reason}", path.display()))
     };
-    let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let file = artifact::read(path).map_err(|error| wrong(error.to_string()))?;
     let (facts, problem) = match artifact::inspect(&file) {
         Ok(facts) => (facts, None),
         // If its ABI is another one, this program can read nothing else.

@@ -186,7 +186,7 @@ impl Places {
 
 /// The build id of the artifact at this path, if it is a complete artifact of the plugin.
 fn build_of(plugin: &str, path: &Path) -> Option<String> {
-    let facts = artifact::inspect(&std::fs::read(path).ok()?).ok()?;
+    let facts = artifact::inspect(&artifact::read(path).ok()?).ok()?;
     facts.name.is(plugin).then(|| facts.build_id.to_string())
 }
 

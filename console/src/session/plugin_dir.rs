@@ -36,8 +36,9 @@ pub(crate) fn remove_patches(plugin_dir: &Path) {
 /// the base of the patch beside it. `None` if there is no readable artifact.
 pub(crate) fn base(plugin_dir: &Path, plugin: &str) -> Option<BuildId> {
     let artifact = artifact(plugin_dir, plugin)?;
-    let patch = fs::read(patch_beside(&artifact)).ok().and_then(|it| Patch::read(&it).ok());
-    let of_artifact = || hotswap_artifact::inspect(&fs::read(&artifact).ok()?).ok();
+    let patch =
+        hotswap_artifact::read(&patch_beside(&artifact)).ok().and_then(|it| Patch::read(&it).ok());
+    let of_artifact = || hotswap_artifact::inspect(&hotswap_artifact::read(&artifact).ok()?).ok();
     patch.map(|patch| patch.header.base).or_else(|| of_artifact().map(|facts| facts.build_id))
 }
 

@@ -124,7 +124,7 @@ impl Artifacts {
 }
 
 fn inspect(path: &Path) -> Result<artifact::Facts, String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = artifact::read(path).map_err(|error| error.to_string())?;
     artifact::inspect(&bytes).map_err(|error| error.to_string())
 }
 

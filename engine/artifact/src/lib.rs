@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let facts = hotswap_artifact::inspect(&std::fs::read("plugins/libworld.so")?)?;
+//! let facts = hotswap_artifact::inspect(&hotswap_artifact::read("plugins/libworld.so".as_ref())?)?;
 //! println!("{} {} was built by {}", facts.name, facts.build_id, facts.toolchain.rustc());
 //! if let Some(misfit) = facts.toolchain.misfit(&hotswap_artifact::own_toolchain()) {
 //!     println!("it does not fit: {misfit}"); // both sides of the first difference
@@ -12,6 +12,8 @@
 //! ```
 
 #![forbid(unsafe_code)]
+
+mod file;
 
 // What a file says.
 mod facts;
@@ -31,6 +33,7 @@ mod error;
 pub use elf::is_covered;
 pub use error::ArtifactError;
 pub use facts::{Facts, claims, inspect, instead_of};
+pub use file::{open, read};
 pub use hotswap_protocol::{BuildId, Misfit, Source, Toolchain, ToolchainPart};
 pub use stamp::stamp;
 pub use toolchain::own_toolchain;

@@ -213,7 +213,7 @@ impl Built {
 
     /// Whether the plugin directory `out_dir` already has this build.
     pub fn is_in(&self, out_dir: &Path) -> bool {
-        let installed = fs::read(out_dir.join(format!("{}{DLL_SUFFIX}", self.plugin)));
+        let installed = artifact::read(&out_dir.join(format!("{}{DLL_SUFFIX}", self.plugin)));
         let facts = installed.ok().and_then(|bytes| artifact::inspect(&bytes).ok());
         facts.is_some_and(|facts| facts.build_id == self.build_id)
     }

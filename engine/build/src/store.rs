@@ -139,7 +139,7 @@ impl Store {
             ))
             .because(reason)
         };
-        let bytes = match fs::read(&path) {
+        let bytes = match artifact::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(damaged(error.into())),
@@ -260,7 +260,7 @@ pub(crate) fn install(
 ) -> Result<PathBuf, BuildError> {
     let path = out_dir.join(format!("{plugin}{DLL_SUFFIX}"));
     let copy = || -> Result<(), Cause> {
-        let bytes = fs::read(artifact)?;
+        let bytes = artifact::read(artifact)?;
         expect_build(&bytes, plugin, build_id)?;
         Ok(atomic_file::write_executable(&path, &bytes)?)
     };

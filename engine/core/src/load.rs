@@ -266,7 +266,7 @@ impl LoadState {
     fn keep_spares(&mut self, plan: &Plan, replaced: &Generation) {
         for version in plan.ending() {
             let file = replaced.lease(version.name()).and_then(|lease| lease.image().file());
-            if let Some(file) = file.and_then(|path| File::open(path).ok()) {
+            if let Some(file) = file.and_then(|path| hotswap_artifact::open(path).ok()) {
                 let (ordinal, build_id) = (version.ordinal, version.facts.build_id);
                 self.spares.insert(version.name().clone(), Spare { ordinal, build_id, file });
             }

@@ -87,7 +87,7 @@ fn foreign(
 
 /// The plugin and the build id of a file; `None` if it is not a complete artifact.
 fn build_of(path: &Path) -> Option<(String, String)> {
-    let facts = hotswap_artifact::inspect(&fs::read(path).ok()?).ok()?;
+    let facts = hotswap_artifact::inspect(&hotswap_artifact::read(path).ok()?).ok()?;
     Some((facts.name.to_string(), facts.build_id.to_string()))
 }
 

@@ -96,7 +96,7 @@ fn not_loaded(
 /// How long each phase of a build took, as its store says; empty if that makes no sense.
 pub(crate) fn build_phases(store: &Path, facts: &Facts) -> Vec<PhaseTiming> {
     let stored = layout::stored_path(store, &facts.name, facts.build_id);
-    let phases = File::open(layout::stored_phases(&stored)).map(layout::read_phases);
+    let phases = hotswap_artifact::open(&layout::stored_phases(&stored)).map(layout::read_phases);
     let own = |phase| PhaseTiming { plugin: Some(facts.name.to_string()), ..phase };
     phases.unwrap_or_default().into_iter().map(own).collect()
 }

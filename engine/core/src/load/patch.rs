@@ -3,7 +3,6 @@
 use std::{
     env::consts::DLL_EXTENSION,
     fmt,
-    fs::File,
     io::{self, Read as _},
     path::Path,
 };
@@ -120,7 +119,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
     let way = way_by(running, patch)?;
     // The version was patched before the artifact was linked, when the build was not known yet.
     if let Way::Face(face) = &way {
-        let file = File::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
+        let file = hotswap_artifact::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
         version.settle(*face, build, file);
     }
     Ok(Some(way))
@@ -155,7 +154,7 @@ pub(super) fn code_of(artifact: &Found, build: BuildId) -> Option<BuildId> {
 
 /// Reads the file of a patch.
 pub(crate) fn read(path: &Path) -> Result<Patch, NotPatched> {
-    let file = File::open(path).map_err(NotPatched::Unreadable)?;
+    let file = hotswap_artifact::open(path).map_err(NotPatched::Unreadable)?;
     let mut bytes = Vec::new();
     let read = file.take(MAX_FILE_BYTES).read_to_end(&mut bytes);
     read.map_err(NotPatched::Unreadable)?;
@@ -194,7 +193,7 @@ pub(super) fn load(
     let base = faces.base().ok_or(NotPatched::Full)?;
     let face = base.patched(patch.code_id(), patch.header.changed.clone(), targets);
     if let Some(artifact) = artifact {
-        let whole = File::open(&artifact.path).map_err(NotPatched::Unreadable)?;
+        let whole = hotswap_artifact::open(&artifact.path).map_err(NotPatched::Unreadable)?;
         face.settle(patch.header.build, whole);
     }
     faces.add(face).ok_or(NotPatched::Full)
@@ -227,10 +226,11 @@ pub(crate) fn settle(
     let version = running.version();
     let early = version.faces.early(patch.code_id());
     let face = early.filter(|face| *face == running.face()).ok_or_else(other)?;
-    let artifact = File::open(path.with_extension(DLL_EXTENSION)).map_err(|error| {
-        let refused = EngineError::load(plugin, Step::Find, &error);
-        refused.because(LoadCause::Io(error))
-    })?;
+    let artifact =
+        hotswap_artifact::open(&path.with_extension(DLL_EXTENSION)).map_err(|error| {
+            let refused = EngineError::load(plugin, Step::Find, &error);
+            refused.because(LoadCause::Io(error))
+        })?;
     version.settle(face, patch.header.build, artifact);
     Ok(ReloadReport { generation: current.number.get(), ..ReloadReport::default() })
 }

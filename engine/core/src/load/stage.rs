@@ -338,7 +338,7 @@ fn open(found: &Found) -> io::Result<File> {
     if size > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it has {size} bytes")));
     }
-    File::open(&found.path)
+    artifact::open(&found.path)
 }
 
 /// Makes a staging directory that no other process has, and locks it.
@@ -402,7 +402,7 @@ fn is_staging_name(name: &str) -> bool {
 
 fn remove_orphan(dir: &Path) {
     let path = dir.join(LOCK);
-    match File::open(&path) {
+    match artifact::open(&path) {
         // The lock is held until the directory is removed.
         Ok(lock) if lock.try_lock().is_ok() && is_at(&lock, &path) => {
             let _ = fs::remove_dir_all(dir);
