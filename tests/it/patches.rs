@@ -368,10 +368,12 @@ fn calls_go_on_while_versions_are_patched_and_replaced() {
                 let build = revision("statics", number);
                 host.write_patch("statics", &patch(&base, &build, &[("count", "visit")]));
                 host.plugins.write("statics", &build);
-                assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Patched);
+                let report = host.reload();
+                assert_eq!(outcome(&report, "statics").outcome, Outcome::Patched, "{report}");
             }
             host.plugins.write("statics", &base);
-            assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Patched);
+            let report = host.reload();
+            assert_eq!(outcome(&report, "statics").outcome, Outcome::Patched, "{report}");
             base = revision("statics", 3 * round + 2);
             host.plugins.write("statics", &base);
             assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Ok);

@@ -29,6 +29,17 @@ pub(super) struct Room {
     places: Box<[Place]>,
 }
 
+/// The result of a search for room.
+enum Found {
+    Room(Room),
+    /// There was room, but other threads have mapped something there since.
+    OnlyTaken,
+    Nothing,
+}
+
+/// How often room is searched for while other threads take it.
+const MOST_TRIES: usize = 100;
+
 /// The room for one patch.
 struct Place {
     is_used: AtomicBool,
@@ -48,8 +59,21 @@ pub(super) struct Taken<'a> {
 impl Room {
     /// Reserves room near the image of `file`.
     pub fn near(image: &Range<usize>, file: &Path) -> Result<Self, NotMapped> {
+        // The nearest place is also the one where the system puts the next mapping of another thread.
+        for _ in 0..MOST_TRIES {
+            match Self::try_near(image, file)? {
+                Found::Room(room) => return Ok(room),
+                Found::Nothing => return Err(NotMapped::NoRoom),
+                Found::OnlyTaken => {}
+            }
+        }
+        Err(NotMapped::NoRoom)
+    }
+
+    fn try_near(image: &Range<usize>, file: &Path) -> Result<Found, NotMapped> {
         let bytes = MAX_PATCHES * MAX_BYTES;
         let maps = fs::read_to_string("/proc/self/maps").map_err(NotMapped::System)?;
+        let mut found = Found::Nothing;
         for place in places(&maps, image, bytes) {
             let wanted = ptr::with_exposed_provenance_mut(place);
             // SAFETY: the mapping is new, and replaces no other mapping.
@@ -65,8 +89,10 @@ impl Room {
             };
             if mapped == libc::MAP_FAILED {
                 match io::Error::last_os_error() {
-                    // Another thread has taken the place.
-                    error if error.raw_os_error() == Some(libc::EEXIST) => continue,
+                    error if error.raw_os_error() == Some(libc::EEXIST) => {
+                        found = Found::OnlyTaken;
+                        continue;
+                    }
                     error => return Err(NotMapped::System(error)),
                 }
             }
@@ -77,9 +103,9 @@ impl Room {
                 continue;
             }
             let places = (0..MAX_PATCHES).map(|number| Place::new(file, number)).collect();
-            return Ok(Self { start, places });
+            return Ok(Found::Room(Self { start, places }));
         }
-        Err(NotMapped::NoRoom)
+        Ok(found)
     }
 
     /// The addresses of all present and future patches.
@@ -261,6 +287,36 @@ mod tests {
         );
         // The gap above the base is too small.
         assert_eq!(places(MAPS, &BASE, 0x3000), [0x7f00_0001_d000, 0x7f00_0005_0000]);
+    }
+
+    #[test]
+    fn room_is_found_while_other_threads_map_and_unmap() {
+        let is_over = AtomicBool::new(false);
+        // Its library is where the system puts mappings.
+        let image = libc::getpid as *const () as usize;
+        let image = image..image + PAGE;
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let access = libc::PROT_READ;
+                        // SAFETY: the mapping is new.
+                        let mapped =
+                            unsafe { libc::mmap(ptr::null_mut(), 1 << 20, access, RESERVE, -1, 0) };
+                        unmap(mapped.expose_provenance(), 1 << 20);
+                    }
+                });
+            }
+            let reserve = |_| {
+                let room = Room::near(&image, Path::new("image.so"));
+                // SAFETY: no patch was mapped in it.
+                room.map(|room| unsafe { room.release() })
+            };
+            let rooms: Vec<_> = (0..1000).map(reserve).collect();
+            is_over.store(true, Ordering::Relaxed);
+            let failed: Vec<_> = rooms.into_iter().filter_map(Result::err).collect();
+            assert!(failed.is_empty(), "{}: {:?}", failed.len(), failed.first());
+        });
     }
 
     #[test]
