@@ -11,7 +11,6 @@ use tempfile::TempDir;
 
 use super::{
     process::{Place, Process, cargo, repository, succeed},
-    seed::seed,
     slot::Slot,
 };
 
@@ -40,7 +39,6 @@ impl Project {
         let root = dir.path().join(name);
         let project = Self { place: Place::new(), root, _dir: dir, slot };
         project.lock_as_the_repository(".");
-        seed(&project.target_dir());
         project
     }
 
@@ -89,6 +87,7 @@ impl Project {
 
     /// Makes the first build, which may take long, before the test waits for anything.
     pub fn build_once(&self, plugin: &str) {
+        let _first = self.slot.first_build();
         self.build_host(&[]);
         let out = tempfile::tempdir().expect("make a directory");
         let mut build = self.command("hotswap");
@@ -157,7 +156,7 @@ impl Project {
     }
 
     pub fn target_dir(&self) -> PathBuf {
-        self.slot.dir.clone()
+        self.slot.target_dir.clone()
     }
 }
 

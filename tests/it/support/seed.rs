@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    ffi::OsString,
+    fs::{self, DirEntry, File},
     io,
     path::Path,
     sync::LazyLock,
@@ -19,46 +20,63 @@ static FOREIGN: LazyLock<HashSet<String>> = LazyLock::new(|| {
     foreign.map(|package| package["name"].as_str().expect("a name").to_owned()).collect()
 });
 
-/// Copies the compiled foreign packages of the repository's target directory into a new target directory, for
-/// hosts and for plugins. Cargo decides as usual what it can use of them.
+/// The engine's packages. Projects outside the repository name their directories, which are the same for all of them.
+const OURS: &str = "hotswap-";
+
+/// Copies what other target directories have compiled, and what does not belong to their own workspaces, into this one,
+/// unless it has it: for hosts and for plugins. Cargo decides as usual what it can use of it.
 pub fn seed(new: &Path) {
-    for profile in ["debug", "hotswap/hotswap"] {
-        let (from, to) = (target_dir().join(profile), new.join(profile));
-        if from.join(".fingerprint").is_dir() && !to.exists() {
-            take_over(&from, &to).expect("link the compiled packages");
+    let slots = fs::read_dir(target_dir().join("e2e")).expect("the directories of tests");
+    let slots = slots.map(|slot| slot.expect("a directory").path().join("target"));
+    let others = [target_dir()].into_iter().chain(slots.filter(|other| other != new));
+    for (number, other) in others.enumerate() {
+        // The repository's own packages have other names in the repository's target directory.
+        let is_taken =
+            |name: &str| FOREIGN.contains(name) || (number > 0 && name.starts_with(OURS));
+        for profile in ["debug", "hotswap/hotswap"] {
+            let taken = take_over(&other.join(profile), &new.join(profile), is_taken);
+            taken.expect("copy what was compiled");
         }
     }
 }
 
-fn take_over(from: &Path, to: &Path) -> io::Result<()> {
-    let mut libraries = HashSet::new();
+fn take_over(from: &Path, to: &Path, is_taken: impl Fn(&str) -> bool) -> io::Result<()> {
+    let mut crates = HashSet::new();
     // The files that mark a unit as complete are copied first, since the unit's other files were written earlier.
     for dir in [".fingerprint", "build"] {
-        for unit in fs::read_dir(from.join(dir))? {
-            let unit = unit?;
-            if FOREIGN.contains(without_hash(&unit.file_name().to_string_lossy())) {
-                copy(&unit.path(), &to.join(dir).join(unit.file_name()))?;
-                for file in fs::read_dir(unit.path())? {
-                    let file = file?.file_name();
-                    libraries
-                        .extend(file.to_string_lossy().strip_prefix("lib-").map(str::to_owned));
-                }
+        for unit in entries(&from.join(dir)) {
+            let (new, name) = (to.join(dir).join(unit.file_name()), unit.file_name());
+            if !is_taken(without_hash(&name.to_string_lossy())) || new.exists() {
+                continue;
             }
+            let path = unit.path();
+            copy(&path, &new)?;
+            let names = entries(&path).map(|file| file.file_name());
+            let name = |name: OsString| Some(name.to_str()?.strip_prefix("lib-")?.to_owned());
+            crates.extend(names.filter_map(name));
         }
     }
     fs::create_dir_all(to.join("deps"))?;
-    for file in fs::read_dir(from.join("deps"))? {
-        let file = file?;
-        let name = file.file_name();
-        let stem = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy();
+    for file in entries(&from.join("deps")) {
+        let (path, new) = (file.path(), to.join("deps").join(file.file_name()));
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let stem = without_hash(&stem);
-        if libraries.contains(stem.strip_prefix("lib").unwrap_or(stem)) || libraries.contains(stem)
-        {
+        let name = [stem.strip_prefix("lib").unwrap_or(stem), stem]
+            .into_iter()
+            .find(|it| crates.contains(*it));
+        match name {
+            _ if new.exists() => {}
             // Cargo does not write these files again.
-            fs::hard_link(file.path(), to.join("deps").join(name))?;
+            Some(name) if !name.starts_with("hotswap_") => unless_gone(fs::hard_link(path, new))?,
+            Some(_) => copy(&path, &new)?,
+            None => {}
         }
     }
     Ok(())
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = DirEntry> {
+    fs::read_dir(dir).into_iter().flatten().flatten()
 }
 
 fn without_hash(name: &str) -> &str {
@@ -69,12 +87,19 @@ fn without_hash(name: &str) -> &str {
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if from.is_dir() {
         fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-        return Ok(());
+        return entries(from)
+            .try_for_each(|entry| copy(&entry.path(), &to.join(entry.file_name())));
     }
-    fs::copy(from, to)?;
-    File::options().write(true).open(to)?.set_modified(fs::metadata(from)?.modified()?)
+    let copied = || {
+        let modified = fs::metadata(from)?.modified()?;
+        fs::copy(from, to)?;
+        File::options().write(true).open(to)?.set_modified(modified)
+    };
+    unless_gone(copied())
+}
+
+/// Another build may remove a file meanwhile.
+fn unless_gone(copied: io::Result<()>) -> io::Result<()> {
+    copied
+        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }

@@ -4,15 +4,13 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
-    sync::Once,
 };
 
 use tempfile::TempDir;
 
 use super::{
     process::{Place, cargo, program, repository, succeed},
-    seed::seed,
-    slot::{SLOTS, Slot},
+    slot::Slot,
 };
 
 /// The sample host and its plugins as a workspace of their own, with the repository's engine.
@@ -34,7 +32,6 @@ impl Workspace {
         let root = slot.dir.join("workspace");
         let workspace = Self { place: Place::new(), plugin_dir, root, slot };
         workspace.restore();
-        seed(&workspace.target_dir());
         workspace.build_once();
         workspace
     }
@@ -110,7 +107,7 @@ impl Workspace {
     }
 
     fn target_dir(&self) -> PathBuf {
-        self.slot.dir.join("target")
+        self.slot.target_dir.clone()
     }
 
     /// Restores the sources of the repository. Unchanged files are not written, so they are not compiled again.
@@ -146,8 +143,9 @@ impl Workspace {
 
     /// Makes the first build, which may take long, before the test waits for anything.
     fn build_once(&self) {
-        static BUILT: [Once; SLOTS] = [const { Once::new() }; SLOTS];
-        BUILT[self.slot.number].call_once(|| self.build_all());
+        if let Some(_first) = self.slot.first_build() {
+            self.build_all();
+        }
     }
 
     fn build_all(&self) {
