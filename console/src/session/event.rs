@@ -99,6 +99,8 @@ pub enum SessionEvent {
     Installed {
         /// The build id of each plugin's artifact, as the artifact names the plugin.
         builds: BTreeMap<String, String>,
+        /// The libraries that are no complete artifacts, by file name without suffix, and why.
+        unusable: BTreeMap<String, String>,
     },
     /// The host was to be restarted with an artifact that it cannot load.
     #[serde(skip)]

@@ -1,5 +1,7 @@
 //! The plugins panel: call rates, and which changes redraw the screen.
 
+use std::collections::BTreeMap;
+
 use hotswap_console::host::operation::Operation;
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::update::Effect;
@@ -127,8 +129,23 @@ fn each_plugin_shows_whether_the_running_build_is_the_one_on_disk() {
     console.session(samples::built(BuildEffect::NewCode));
     build(&mut console, "world", JobOutcome::Done { summary: "built".into() });
     assert_eq!(disk(&console).trim(), "▲ built 4c0f");
-    console.session(SessionEvent::Installed { builds: samples::installed() });
+    console.session(SessionEvent::Installed {
+        builds: samples::installed(),
+        unusable: BTreeMap::new(),
+    });
     assert_eq!(disk(&console).trim(), "✓ same", "the serving build was installed again");
+
+    let mut builds = samples::installed();
+    builds.remove("world");
+    console.session(SessionEvent::Installed { builds: builds.clone(), unusable: BTreeMap::new() });
+    assert_eq!(disk(&console).trim(), "▲ no artifact");
+    let unusable = BTreeMap::from([("world".to_owned(), "it is not complete".to_owned())]);
+    console.session(SessionEvent::Installed { builds, unusable });
+    assert_eq!(disk(&console).trim(), "✖ bad file");
+    console.press("Enter");
+    let screen = console.screen();
+    assert!(screen.contains("a file that cannot be loaded: it is not complete"), "{screen}");
+    console.press("Esc");
 
     let mut snapshot = samples::snapshot(4121);
     snapshot.plugins[0].is_rolled_back = true;

@@ -11,6 +11,8 @@ pub struct Disk {
     packages: Vec<(String, Package)>,
     /// The build ids of the artifacts in the plugin directory, by plugin.
     installed: BTreeMap<String, String>,
+    /// Why the file of a plugin in the plugin directory is not a complete artifact.
+    unusable: BTreeMap<String, String>,
 }
 
 /// The known state of a plugin's sources and its last build.
@@ -54,6 +56,8 @@ pub enum DiskState {
     NotLoaded(String),
     /// A rollback keeps it at an earlier build.
     RolledBack,
+    /// The plugin directory has a file of the plugin that cannot be loaded, for this reason.
+    Unusable(String),
     /// The plugin directory has no artifact of the plugin.
     Missing,
 }
@@ -104,9 +108,13 @@ impl Disk {
         }
     }
 
-    /// Takes the build ids of the artifacts in the plugin directory.
-    pub fn installed(&mut self, builds: BTreeMap<String, String>) {
-        self.installed = builds;
+    /// Takes the build ids of the artifacts in the plugin directory, and the files that are no artifacts.
+    pub fn installed(
+        &mut self,
+        builds: BTreeMap<String, String>,
+        unusable: BTreeMap<String, String>,
+    ) {
+        (self.installed, self.unusable) = (builds, unusable);
     }
 
     /// The number of warnings of a plugin's last build.
@@ -132,13 +140,15 @@ impl Disk {
             return DiskState::RolledBack;
         }
         let active = plugin.active();
-        let mut installed = self.installed.iter();
-        let installed = installed.find(|(name, _)| same_plugin(name, &plugin.name));
-        match (installed, active) {
-            _ if self.installed.is_empty() => DiskState::Unknown,
-            (None, _) => DiskState::Missing,
-            (Some((_, build_id)), Some(active)) if *build_id == active.build_id => DiskState::Same,
-            (Some((_, build_id)), _) => DiskState::NotLoaded(build_id.clone()),
+        let of_plugin = |files: &BTreeMap<String, String>| {
+            let mut files = files.iter();
+            files.find(|(name, _)| same_plugin(name, &plugin.name)).map(|(_, of)| of.clone())
+        };
+        match (of_plugin(&self.installed), active) {
+            _ if self.installed.is_empty() && self.unusable.is_empty() => DiskState::Unknown,
+            (None, _) => of_plugin(&self.unusable).map_or(DiskState::Missing, DiskState::Unusable),
+            (Some(build_id), Some(active)) if build_id == active.build_id => DiskState::Same,
+            (Some(build_id), _) => DiskState::NotLoaded(build_id),
         }
     }
 

@@ -8,6 +8,7 @@ use super::{Effect, calls};
 use crate::format;
 use crate::screen::input::action::FleetAction;
 use crate::screen::layout::{Panel, Tab};
+use crate::screen::model::disk::DiskState;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::timeline::Reload;
 use crate::screen::model::tree::TreeTab as _;
@@ -109,6 +110,9 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
     lines.extend(format::patched(version).map(|patched| format!("patch     {patched}")));
     lines.extend(of_source(version.source.as_ref()));
     if version.state == VersionState::Active {
+        if let DiskState::Unusable(reason) = state.disk.of(plugin) {
+            lines.push(format!("on disk   a file that cannot be loaded: {reason}"));
+        }
         let importers: Vec<&str> = importers(plugin, state).collect();
         lines.push(format!("imports   {}", list(&plugin.imports)));
         lines.push(format!("used by   {}", list(&importers)));

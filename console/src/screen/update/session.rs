@@ -47,7 +47,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
             state.builds.push_line(&package, &line);
         }
-        SessionEvent::Installed { builds } => state.disk.installed(builds),
+        SessionEvent::Installed { builds, unusable } => state.disk.installed(builds, unusable),
         SessionEvent::Built {
             plugin,
             build_id,

@@ -277,7 +277,10 @@ fn disk(row: &PluginRow<'_>, state: &State, theme: &Theme) -> (String, Style) {
     match (version.state, &disk) {
         (
             VersionState::Failed,
-            DiskState::Unknown | DiskState::NotLoaded(_) | DiskState::Missing,
+            DiskState::Unknown
+            | DiskState::NotLoaded(_)
+            | DiskState::Unusable(_)
+            | DiskState::Missing,
         ) => (format!("✖ v{} {}", version.version, failed_text(version)), theme.bad),
         _ => {
             let (text, style) = disk_text(&disk, theme);
@@ -307,6 +310,7 @@ fn disk_text(disk: &DiskState, theme: &Theme) -> (String, Style) {
             (format!("▲ built {}", id.get(..4).unwrap_or(id)), theme.warning)
         }
         DiskState::RolledBack => ("↺ rolled back".into(), theme.warning),
+        DiskState::Unusable(_) => ("✖ bad file".into(), theme.bad),
         DiskState::Missing => ("▲ no artifact".into(), theme.warning),
     }
 }

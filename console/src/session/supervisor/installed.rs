@@ -25,6 +25,8 @@ pub(super) struct Installed {
     serving: Vec<PluginInfo>,
     /// The builds that the last event `Installed` reported.
     reported: BTreeMap<String, String>,
+    /// The files that this event reported.
+    reported_unusable: BTreeMap<String, String>,
     /// The build of each plugin that was reloaded last, or is about to be.
     tried: BTreeMap<String, String>,
 }
@@ -39,8 +41,8 @@ pub(super) struct DirContent {
 struct File {
     changed_at: SystemTime,
     size: u64,
-    /// The plugin and its build id; `None` for a file that is not an artifact.
-    build: Option<(String, String)>,
+    /// The plugin and its build id, or why the file is not a complete artifact.
+    build: Result<(String, String), String>,
 }
 
 impl DirContent {
@@ -64,7 +66,16 @@ impl DirContent {
     }
 
     fn builds(&self) -> BTreeMap<String, String> {
-        self.files.values().filter_map(|file| file.build.clone()).collect()
+        self.files.values().filter_map(|file| file.build.clone().ok()).collect()
+    }
+
+    /// The files that are no complete artifacts, by name without suffix, and why.
+    fn unusable(&self) -> BTreeMap<String, String> {
+        let reason = |(path, file): (&PathBuf, &File)| {
+            let name = path.file_name()?.to_str()?.strip_suffix(DLL_SUFFIX)?;
+            Some((name.to_owned(), file.build.clone().err()?))
+        };
+        self.files.iter().filter_map(reason).collect()
     }
 }
 
@@ -85,10 +96,11 @@ fn foreign(
     foreign.collect()
 }
 
-/// The plugin and the build id of a file; `None` if it is not a complete artifact.
-fn build_of(path: &Path) -> Option<(String, String)> {
-    let facts = hotswap_artifact::inspect(&hotswap_artifact::read(path).ok()?).ok()?;
-    Some((facts.name.to_string(), facts.build_id.to_string()))
+/// The plugin and the build id of a file, or why it is not a complete artifact.
+fn build_of(path: &Path) -> Result<(String, String), String> {
+    let file = hotswap_artifact::read(path).map_err(|error| error.to_string())?;
+    let facts = hotswap_artifact::inspect(&file).map_err(|error| error.to_string())?;
+    Ok((facts.name.to_string(), facts.build_id.to_string()))
 }
 
 impl Supervisor {
@@ -136,12 +148,14 @@ impl Supervisor {
 
     /// Sends an event if the content of the plugin directory has changed.
     pub(super) async fn handle_dir_content(&mut self, content: DirContent) {
-        let builds = content.builds();
-        self.installed.content = Some(content);
-        self.installed.is_reading = false;
-        if self.installed.reported != builds {
-            self.installed.reported.clone_from(&builds);
-            self.send_event(SessionEvent::Installed { builds }).await;
+        let (builds, unusable) = (content.builds(), content.unusable());
+        let installed = &mut self.installed;
+        installed.content = Some(content);
+        installed.is_reading = false;
+        if (&installed.reported, &installed.reported_unusable) != (&builds, &unusable) {
+            installed.reported.clone_from(&builds);
+            installed.reported_unusable.clone_from(&unusable);
+            self.send_event(SessionEvent::Installed { builds, unusable }).await;
         }
         // The content from before a build of this session must not be compared with what serves now.
         match self.installed.is_stale {

@@ -1,5 +1,7 @@
 //! A console without a terminal, which tests feed with events.
 
+use std::collections::BTreeMap;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use hotswap_console::compare::difference::DiffRequest;
 use hotswap_console::screen::input::action::Action;
@@ -44,7 +46,10 @@ impl Console {
         });
         console.session(SessionEvent::HostStarted { pid: 4121 });
         console.session(SessionEvent::Connected { host: samples::host(4121) });
-        console.session(SessionEvent::Installed { builds: samples::installed() });
+        console.session(SessionEvent::Installed {
+            builds: samples::installed(),
+            unusable: BTreeMap::new(),
+        });
         console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
         console
     }
