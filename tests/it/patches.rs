@@ -292,23 +292,30 @@ fn reports_about_calls_name_the_patch() {
 fn the_log_names_the_patch_whose_code_ran() {
     let end = in_own_process(|| {
         tracing_subscriber::fmt().with_ansi(false).without_time().init();
-        let host = Host::with(&["threads"]);
-        let use_std = || host.engine.invoke::<String>("threads", "use_std", args![]).unwrap();
-        use_std();
-        let base = revision("threads", 1);
-        host.write_patch(
-            "threads",
-            &patch(&base, &revision("threads", 2), &[("use_std", "use_std")]),
-        );
-        host.plugins.install("threads", 2);
-        assert_snapshot!(host.reload(), @"threads: patched (v1+1)");
-        use_std();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (handle, plugins) = (runtime.handle().clone(), PluginDir::of(&["threads", "tasks"]));
+        let host = Host::new(plugins, |builder| builder.tokio(handle));
+        host.reload();
+        let log = || {
+            host.engine.invoke::<String>("threads", "use_std", args![]).unwrap();
+            host.engine.invoke::<()>("tasks", "log", args![]).unwrap();
+        };
+        log();
+        host.install_patch("threads", 2, &[("use_std", "use_std")]);
+        host.install_patch("tasks", 2, &[("log", "log")]);
+        assert_snapshot!(host.reload(), @"tasks: patched (v1+1), threads: patched (v1+1)");
+        log();
     });
     let logged = end.output.lines().filter_map(|line| line.split_once("logged by a plugin "));
     let reported: Vec<&str> = logged.map(|(_, reported)| reported).collect();
     assert_eq!(
         reported,
-        [r#"plugin="threads" version=1"#, r#"plugin="threads" version=1 patch=1"#],
+        [
+            r#"plugin="threads" version=1"#,
+            r#"plugin="tasks" version=1"#,
+            r#"plugin="threads" version=1 patch=1"#,
+            r#"plugin="tasks" version=1 patch=1"#,
+        ],
         "{}",
         end.output
     );

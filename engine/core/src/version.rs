@@ -442,10 +442,10 @@ impl Version {
     }
 
     /// The face that the innermost call of this thread in the version meets. If there is no such call, the face
-    /// whose code started the thread; for any other thread, the base.
+    /// whose code started the task or thread that runs; for any other thread, the base.
     pub fn face_here(&self) -> FaceNumber {
         let called = slots::noted_here(self).map(|note| FaceNumber::of_note(note).0);
-        called.or_else(|| threads::face_of_thread(self)).unwrap_or(FaceNumber::BASE)
+        called.or_else(|| steps::face_that_runs(self)).unwrap_or(FaceNumber::BASE)
     }
 
     /// Stores the context with which functions are called.

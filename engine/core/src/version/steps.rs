@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    ptr,
     sync::{
         Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError, channel},
@@ -14,6 +15,7 @@ use hotswap_protocol::{Activity, PluginName};
 
 use super::{
     Version,
+    face::FaceNumber,
     lease::{Lease, LeaseKind, LeaseName},
 };
 use crate::{
@@ -26,8 +28,9 @@ use crate::{
 };
 
 thread_local! {
-    /// The versions whose own threads and tasks run on this thread, the innermost last.
-    static RUNS: RefCell<Vec<Weak<Version>>> = const { RefCell::new(Vec::new()) };
+    /// The versions whose own threads and tasks run on this thread, with the faces whose code started them, the
+    /// innermost last.
+    static RUNS: RefCell<Vec<(Weak<Version>, FaceNumber)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether this thread runs code for which a load of an engine waits, or has waited: a step, or a thread or a
@@ -39,13 +42,21 @@ pub(crate) fn is_inside_load_of(engine: EngineId) -> bool {
         version.is_some_and(|version| version.engine() == engine && !version.has_served())
     };
     runs_steps_of() == Some(engine)
-        || RUNS.with_borrow(|versions| versions.iter().any(is_unpublished))
+        || RUNS.with_borrow(|runs| runs.iter().any(|(version, _)| is_unpublished(version)))
 }
 
-/// Notes, until the result is dropped, that this thread runs a task of a version, or was started by it.
-pub(crate) fn running(version: &Arc<Version>) -> Running {
-    RUNS.with_borrow_mut(|versions| versions.push(Arc::downgrade(version)));
+/// Notes, until the result is dropped, that this thread runs a task of a version, or was started by it. `lease` is
+/// that of the task or thread.
+pub(crate) fn running(lease: &Lease) -> Running {
+    let run = (Arc::downgrade(lease.version()), lease.face());
+    RUNS.with_borrow_mut(|runs| runs.push(run));
     Running(())
+}
+
+/// The face whose code started the task or thread of a version that runs on this thread; `None` if there is none.
+pub(super) fn face_that_runs(version: &Version) -> Option<FaceNumber> {
+    let is_its = |(run, _): &&(Weak<Version>, _)| ptr::eq(run.as_ptr(), version);
+    RUNS.try_with(|runs| runs.borrow().iter().rev().find(is_its).map(|(_, face)| *face)).ok()?
 }
 
 /// A note of the version whose code this thread runs.
@@ -54,7 +65,7 @@ pub(crate) struct Running(());
 impl Drop for Running {
     fn drop(&mut self) {
         // A thread that ends may have dropped the notes already.
-        let _ = RUNS.try_with(|versions| versions.borrow_mut().pop());
+        let _ = RUNS.try_with(|runs| runs.borrow_mut().pop());
     }
 }
 

@@ -93,7 +93,7 @@ impl Future for Task {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         checkpoint();
-        let _running = running(self.lease.version());
+        let _running = running(&self.lease);
         match self.future.poll(context) {
             Progress::Pending => return Poll::Pending,
             Progress::Ready(Answer::Ok(_)) => {}
@@ -114,6 +114,7 @@ impl Future for Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        let _running = running(&self.lease);
         if let Answer::Panic(report) = self.future.end() {
             let (version, name) = (self.lease.faced(), &self.name);
             let (message, location) = (report.message, report.location);

@@ -19,7 +19,6 @@ use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
 
 use super::{
     Version,
-    face::FaceNumber,
     lease::{Lease, LeaseName},
 };
 use crate::{
@@ -213,13 +212,6 @@ impl Version {
     }
 }
 
-/// The face whose code started this thread; `None` if it is not a thread of this version.
-pub(super) fn face_of_thread(version: &Version) -> Option<FaceNumber> {
-    let of_thread = Record::existing()?.of_thread.try_borrow().ok()?;
-    let is_its = |lease: &&Lease| ptr::eq(Arc::as_ptr(lease.version()), version);
-    of_thread.as_ref().filter(is_its).map(Lease::face)
-}
-
 unsafe extern "C" {
     // Declared as in libc, except for the first function, out of which `pthread_exit` may unwind.
     fn pthread_create(
@@ -260,7 +252,7 @@ unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
     // SAFETY: the caller's promise.
     let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch) };
     let lease = lease.named(LeaseName::Thread(os::thread_id()));
-    std::mem::forget(super::steps::running(lease.version()));
+    std::mem::forget(super::steps::running(&lease));
     Record::get().of_thread.replace(Some(lease));
     (start, argument)
 }
