@@ -43,6 +43,47 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Flags of cargo whose values may be paths, with absolute paths instead of those relative to `dir`. Cargo runs in
+/// another directory. The value of `--config` is a path only if the file exists.
+pub(crate) fn with_absolute_paths(flags: &[String], dir: &Path) -> Vec<String> {
+    let absolute = |name: &str, value: &str| {
+        let path = dir.join(value);
+        let is_path = name == "--target-dir" || (name == "--config" && path.is_file());
+        path.to_str().filter(|_| is_path).map_or_else(|| value.to_owned(), str::to_owned)
+    };
+    let mut name = "";
+    let made_absolute = flags.iter().map(|flag| {
+        let value_of = std::mem::take(&mut name);
+        match flag.split_once('=') {
+            _ if !value_of.is_empty() => absolute(value_of, flag),
+            Some((name, value)) => format!("{name}={}", absolute(name, value)),
+            None => {
+                name = if matches!(flag.as_str(), "--config" | "--target-dir") { flag } else { "" };
+                flag.clone()
+            }
+        }
+    });
+    made_absolute.collect()
+}
+
+/// The flags with absolute paths, where the user gave them relative to the directory of this process.
+pub(crate) fn from_here(flags: &[String]) -> Vec<String> {
+    with_absolute_paths(flags, &absolute(Path::new(".")))
+}
+
+/// The values of the option `--config` in arguments of cargo: settings, and paths of files.
+pub(crate) fn given_configurations<'a>(args: &[&'a str]) -> impl Iterator<Item = &'a str> {
+    let apart = args.windows(2).filter(|pair| pair[0] == "--config").map(|pair| pair[1]);
+    apart.chain(args.iter().filter_map(|arg| arg.strip_prefix("--config=")))
+}
+
+/// The files that the option `--config` names in `flags`, which are relative to the directory of this process.
+pub(crate) fn given_files(flags: &[String]) -> Vec<PathBuf> {
+    let flags = from_here(flags);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    given_configurations(&flags).map(PathBuf::from).filter(|path| path.is_file()).collect()
+}
+
 /// Runs `command` to its end, and calls `on_message` with its messages in the order in which they
 /// arrive.
 ///

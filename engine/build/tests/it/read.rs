@@ -92,11 +92,25 @@ fn settings_around_the_workspace_are_watched() {
     fixture.write("Cargo.lock", &lock);
     fixture.plugin = fixture.workspace.reopen(&name[0]);
     assert_eq!(fixture.plugin.workspace_root, fixture.plugin.dir);
-    fixture.workspace.write(".cargo/config.toml", "[env]\nMOOD = \"good\"\n");
+    fixture.workspace.write(".cargo/config.toml", "include = [\"../moods/one.toml\"]\n");
+    fixture.workspace.write("moods/one.toml", "[env]\nMOOD = \"good\"\n");
+    fixture
+        .workspace
+        .write("moods/two.toml", "include = [{ path = \"three.toml\", optional = true }]\n");
+    let given = fixture.workspace.path("moods/two.toml").to_str().unwrap().to_owned();
+    let cargo_flags = vec!["--config".to_owned(), given];
+    let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
     let (_watcher, changes) = watch(&fixture);
-    fixture.build();
-    fixture.workspace.write(".cargo/config.toml", "[env]\nMOOD = \"bad\"\n");
-    assert_eq!(changes.recv().unwrap(), name);
+    for (file, text) in [
+        ("moods/one.toml", "[env]\nMOOD = \"bad\"\n"),
+        ("moods/three.toml", "[env]\nTUNE = \"gay\"\n"),
+        ("moods/two.toml", "[env]\nTUNE = \"sad\"\n"),
+        (".cargo/config.toml", "[env]\nMOOD = \"bad\"\n"),
+    ] {
+        fixture.build_with(&options);
+        fixture.workspace.write(file, text);
+        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name, "{file}");
+    }
 }
 
 /// A failed build has no list of the files that the compiler has read.
