@@ -111,6 +111,15 @@ fn settings_around_the_workspace_are_watched() {
         fixture.workspace.write(file, text);
         assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name, "{file}");
     }
+    // A directory goes with its files.
+    for dir in [".cargo", "moods"] {
+        fixture.build_with(&options);
+        // When this save is reported, the watcher has read what the build has read.
+        fixture.write_own(dir);
+        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name);
+        fs::remove_dir_all(fixture.workspace.path(dir)).unwrap();
+        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name, "{dir}");
+    }
 }
 
 /// A failed build has no list of the files that the compiler has read.
