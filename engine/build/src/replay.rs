@@ -910,6 +910,13 @@ fn build_scripts(run: &Run) -> Vec<BuildScript> {
     run.scripts.iter().filter_map(of_script).collect()
 }
 
+/// The files and directories for which the build scripts of a run have asked, in packages that the author can edit or
+/// elsewhere.
+pub(crate) fn asked_by_scripts(run: &Run) -> impl Iterator<Item = PathBuf> {
+    let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
+    asked.filter(|path| !guard::is_downloaded(path))
+}
+
 /// A build script of a run that has asked to run again when files change.
 pub(crate) struct AskingScript {
     /// The name of its package.
@@ -987,12 +994,12 @@ fn hash_in_list(input: &Input) -> String {
 pub(crate) fn read_by(plugin: &PluginPackage, run: &Run, began: Moment) -> Reads {
     let local = run.artifacts.iter().filter(|artifact| is_local(artifact));
     let sources = local.flat_map(|artifact| sources_of(&plugin.workspace_root, artifact));
-    let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
     let deciding = guard::configuration_files(&plugin.dir, &plugin.configurations).into_iter();
     let deciding = deciding.chain(guard::toolchain_files(&plugin.dir));
     let named = guard::named_configuration_files(plugin);
     let deciding = deciding.filter(|path| guard::is_near(plugin, path) || named.contains(path));
-    let files = sources.chain(asked).filter(|path| !guard::is_downloaded(path));
+    let sources = sources.filter(|path| !guard::is_downloaded(path));
+    let files = sources.chain(asked_by_scripts(run));
     let is_source = |path: &Path| path.extension().is_some_and(|it| it == "rs");
     let with_hash = |path: PathBuf| {
         let hash = (!is_source(&path)).then(|| read_since(&path, began));

@@ -203,6 +203,19 @@ fn files_for_which_a_failed_build_script_has_asked_are_watched() {
     built.expect_err(&output(&messages));
     fixture.workspace.write("schema.json", "{}");
     assert_eq!(changes.recv_timeout(PATIENCE).expect("schema.json"), name);
+    // The script succeeds now, but what it makes does not compile.
+    let script = "fn main() {\n    println!(\"cargo::rerun-if-changed=../../words.txt\");\n    \
+                  let made = std::env::var(\"OUT_DIR\").unwrap() + \"/made.rs\";\n    \
+                  std::fs::copy(\"../../words.txt\", made).unwrap();\n}\n";
+    fixture.write("leaf/build.rs", script);
+    let leaf = "include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\"));\n";
+    fixture.workspace.write("words.txt", "pub fn text() -> String { 1 }\n");
+    fixture.write("leaf/src/lib.rs", leaf);
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("build.rs"), name);
+    let (built, messages) = fixture.try_build(&BuildOptions::default(), &mut |_| ());
+    built.expect_err(&output(&messages));
+    fixture.workspace.write("words.txt", "pub fn text() -> String { \"words\".into() }\n");
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("words.txt"), name);
     fixture.build();
 
     // Also if a compiler wrapper prevents that builds are recorded.
