@@ -44,11 +44,11 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
 }
 
 /// Flags of cargo whose values may be paths, with absolute paths instead of those relative to `dir`. Cargo runs in
-/// another directory. The value of `--config` is a path only if the file exists.
+/// another directory.
 pub(crate) fn with_absolute_paths(flags: &[String], dir: &Path) -> Vec<String> {
     let absolute = |name: &str, value: &str| {
         let path = dir.join(value);
-        let is_path = name == "--target-dir" || (name == "--config" && path.is_file());
+        let is_path = name == "--target-dir" || (name == "--config" && names_file(value, &path));
         path.to_str().filter(|_| is_path).map_or_else(|| value.to_owned(), str::to_owned)
     };
     let mut name = "";
@@ -66,6 +66,12 @@ pub(crate) fn with_absolute_paths(flags: &[String], dir: &Path) -> Vec<String> {
     made_absolute.collect()
 }
 
+/// Whether the value of the option `--config` is the path of a file, by cargo's rule; or of a missing one, because a
+/// setting has the form `key=value`.
+fn names_file(value: &str, path: &Path) -> bool {
+    !value.contains('=') || path.is_file()
+}
+
 /// The flags with absolute paths, where the user gave them relative to the directory of this process.
 pub(crate) fn from_here(flags: &[String]) -> Vec<String> {
     with_absolute_paths(flags, &absolute(Path::new(".")))
@@ -77,11 +83,13 @@ pub(crate) fn given_configurations<'a>(args: &[&'a str]) -> impl Iterator<Item =
     apart.chain(args.iter().filter_map(|arg| arg.strip_prefix("--config=")))
 }
 
-/// The files that the option `--config` names in `flags`, which are relative to the directory of this process.
+/// The files that the option `--config` names in `flags`, including missing ones. In `flags`, paths are relative to
+/// the directory of this process.
 pub(crate) fn given_files(flags: &[String]) -> Vec<PathBuf> {
     let flags = from_here(flags);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    given_configurations(&flags).map(PathBuf::from).filter(|path| path.is_file()).collect()
+    let files = given_configurations(&flags).filter(|value| names_file(value, Path::new(value)));
+    files.map(PathBuf::from).collect()
 }
 
 /// Runs `command` to its end, and calls `on_message` with its messages in the order in which they
@@ -140,5 +148,23 @@ fn forward_lines(stderr: impl Read, sender: &SyncSender<Message>) {
         if sender.send(Message::TextLine(text)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_flags_are_made_absolute() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("build.jobs=2"), "").unwrap();
+        let flags = "--config a.toml --config=b/c.toml --config build.jobs=1 --config build.jobs=2 \
+                     --target-dir out --target-dir=/out --features a.toml";
+        let flags: Vec<_> = flags.split_whitespace().map(str::to_owned).collect();
+        let absolute = with_absolute_paths(&flags, dir.path()).join(" ");
+        let expected = "--config DIR/a.toml --config=DIR/b/c.toml --config build.jobs=1 \
+                        --config DIR/build.jobs=2 --target-dir DIR/out --target-dir=/out --features a.toml";
+        assert_eq!(absolute, expected.replace("DIR", dir.path().to_str().unwrap()));
     }
 }
