@@ -3,7 +3,7 @@
 use std::{
     env::consts::DLL_EXTENSION,
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     path::Path,
 };
@@ -19,7 +19,7 @@ use super::{find::Found, stage::Inspected};
 use crate::{
     EngineError, LoadCause, Step,
     artifact::{
-        BuildId,
+        self, BuildId,
         layout::PATCH_EXTENSION,
         patch::{MAX_BYTES, Patch, PatchError},
     },
@@ -121,7 +121,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
     // The version was patched before the artifact was linked, when the build was not known yet.
     if let Way::Face(face) = &way {
         let file = File::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
-        version.settle(*face, build, file);
+        version.settle(*face, build, file, artifact.facts.source.clone());
     }
     Ok(Some(way))
 }
@@ -167,7 +167,7 @@ pub(crate) fn read(path: &Path) -> Result<Patch, NotPatched> {
 pub(super) fn load(
     running: &Lease,
     patch: &Patch,
-    artifact: Option<&Found>,
+    artifact: Option<&Inspected>,
     steps: &StepThread,
 ) -> Result<FaceNumber, NotPatched> {
     let version = running.version();
@@ -194,8 +194,8 @@ pub(super) fn load(
     let base = faces.base().ok_or(NotPatched::Full)?;
     let face = base.patched(patch.code_id(), patch.header.changed.clone(), targets);
     if let Some(artifact) = artifact {
-        let whole = File::open(&artifact.path).map_err(NotPatched::Unreadable)?;
-        face.settle(patch.header.build, whole);
+        let whole = File::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
+        face.settle(patch.header.build, whole, artifact.facts.source.clone());
     }
     faces.add(face).ok_or(NotPatched::Full)
 }
@@ -227,10 +227,13 @@ pub(crate) fn settle(
     let version = running.version();
     let early = version.faces.early(patch.code_id());
     let face = early.filter(|face| *face == running.face()).ok_or_else(other)?;
-    let artifact = File::open(path.with_extension(DLL_EXTENSION)).map_err(|error| {
+    let path = path.with_extension(DLL_EXTENSION);
+    let artifact = File::open(&path).map_err(|error| {
         let refused = EngineError::load(plugin, Step::Find, &error);
         refused.because(LoadCause::Io(error))
     })?;
-    version.settle(face, patch.header.build, artifact);
+    // Only shown.
+    let source = fs::read(&path).ok().and_then(|file| artifact::claims(&file)?.source);
+    version.settle(face, patch.header.build, artifact, source);
     Ok(ReloadReport { generation: current.number.get(), ..ReloadReport::default() })
 }
