@@ -13,7 +13,9 @@ use hotswap_protocol::{
 };
 use time::{OffsetDateTime, UtcOffset};
 
-pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, row_starts, width, wrap, wrap_words};
+pub use columns::{
+    RowBreaks, cut, cut_front, in_one_line, pad, pad_left, row_starts, width, wrap, wrap_words,
+};
 
 /// Whether to show colours: on a terminal, or if `CLICOLOR_FORCE` asks for them; never if `NO_COLOR` is set.
 pub fn wants_colours(is_terminal: bool) -> bool {

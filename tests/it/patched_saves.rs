@@ -1,12 +1,14 @@
 //! Saves that change only bodies of functions, in a project outside the repository: the running version continues
 //! with new code.
 
-use std::{env, fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Instant};
+use std::{
+    env, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, thread, time::Instant,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{PATIENCE, Process, Project, mapped_files};
+use crate::support::{PATIENCE, Process, Project, mapped_files, succeed};
 
 const COUNTER: &str = r#"use std::cell::Cell;
 use std::sync::Mutex;
@@ -71,12 +73,43 @@ fn wait_until_it_serves(run: &mut Process) {
     run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 1);
 }
 
+/// Commits all files of the project.
+fn commit(project: &Project) {
+    for args in ["init --quiet", "add .", "-c user.name=a -c user.email=a@b commit --quiet -m all"]
+    {
+        let mut git = Command::new("git");
+        git.args(args.split(' ')).current_dir(project.root());
+        succeed(git);
+    }
+}
+
+/// The version of the plugin `one` that serves.
+fn version_of_one(project: &Project) -> Value {
+    let status = project.place().json(&["status"]);
+    let plugins = status["plugins"].as_array().unwrap();
+    plugins.iter().find(|it| it["name"] == "one").unwrap()["versions"][0].clone()
+}
+
+/// The version of the plugin `one` that serves, once its build is linked.
+fn serving_and_linked(project: &Project) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let version = version_of_one(project);
+        if version["is_early"] != true {
+            return version;
+        }
+        assert!(Instant::now() < deadline, "the build is not linked: {version}");
+    }
+}
+
 #[test]
 fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     let project = Project::new(&["one", "two"], &["one", "two"]);
     project.write("one/src/lib.rs", COUNTER);
+    commit(&project);
     let mut run = started(&project, &[]);
     assert_eq!(greeting(&project), "hello Ada 1 1 1");
+    assert_eq!(serving_and_linked(&project)["source"]["dirty"], false);
 
     project.edit("one/src/lib.rs", "hello {name}", "good morning, {}\", name.to_uppercase() + \"");
     let patched = reload(&mut run, 2, "one");
@@ -86,6 +119,8 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     );
     assert_eq!(patched["patched_functions"], serde_json::json!(["say"]));
     assert_eq!(greeting(&project), "good morning, ADA 2 2 2");
+    let linked = serving_and_linked(&project);
+    assert_eq!((&linked["patch"], &linked["source"]["dirty"]), (&1.into(), &true.into()));
 
     // The next patch is also made for the version as it was loaded, and not for the previous patch.
     project.edit("one/src/lib.rs", "+ 1;\n", "+ 10;\n");
@@ -93,9 +128,7 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     assert_eq!((&patched["version"], &patched["patch"]), (&1.into(), &2.into()));
     assert_eq!(patched["patched_functions"], serde_json::json!(["greet", "say"]));
     assert_eq!(greeting(&project), "good morning, ADA 12 3 3");
-    let status = project.place().json(&["status"]);
-    let plugins = status["plugins"].as_array().unwrap();
-    let one = &plugins.iter().find(|it| it["name"] == "one").unwrap()["versions"][0];
+    let one = version_of_one(&project);
     assert_eq!((&one["version"], &one["patch"]), (&1.into(), &2.into()));
 
     // After the edits are undone, the version as it was loaded serves.

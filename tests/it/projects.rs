@@ -111,7 +111,9 @@ fn a_save_is_built_as_the_manifests_say_by_then() {
 
     // Flags that a manifest has for cargo count from then on.
     let plugins = "plugins = [";
-    let flags = "cargo-flags = [\"--config\", \"env.MOOD='good'\"]\nplugins = [";
+    // The path is relative to the manifest, for the plugins, too.
+    project.write("app/mood.toml", "[env]\nMOOD = \"good\"\n");
+    let flags = "cargo-flags = [\"--config\", \"mood.toml\"]\nplugins = [";
     project.edit("app/Cargo.toml", plugins, flags);
     run.wait_for_event("reload_finished", |it| {
         it["report"]["generation"] != 2 && has(it, "one", "ok")

@@ -84,6 +84,12 @@ pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
     lines.iter().flat_map(|line| wrap(line.trim_end(), width)).collect()
 }
 
+/// A text of several lines on one line.
+pub fn in_one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
 /// The text cut to at most `width` columns, with `…` at the end if it was cut.
 pub fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {

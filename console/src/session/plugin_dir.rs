@@ -25,6 +25,14 @@ pub(crate) fn patch_beside(artifact: &Path) -> PathBuf {
     artifact.with_extension(PATCH_EXTENSION)
 }
 
+/// Removes the artifact of a plugin and the patch beside it. Errors are ignored.
+pub(crate) fn remove(plugin_dir: &Path, plugin: &str) {
+    if let Some(artifact) = artifact(plugin_dir, plugin) {
+        let _ = fs::remove_file(patch_beside(&artifact));
+        let _ = fs::remove_file(artifact);
+    }
+}
+
 /// Removes the patches, so that all artifacts are loaded as a whole. Errors are ignored.
 pub(crate) fn remove_patches(plugin_dir: &Path) {
     let entries = fs::read_dir(plugin_dir).into_iter().flatten().flatten();
@@ -45,6 +53,18 @@ pub(crate) fn base(plugin_dir: &Path, plugin: &str) -> Option<BuildId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plugin_is_removed_with_its_patch() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["world", "dog"].map(|plugin| {
+            let artifact = dir.path().join(format!("{plugin}{DLL_SUFFIX}"));
+            [patch_beside(&artifact), artifact]
+        });
+        files.iter().flatten().for_each(|file| fs::write(file, "").unwrap());
+        remove(dir.path(), "world");
+        assert_eq!(files.map(|of| of.map(|file| file.exists())), [[false; 2], [true; 2]]);
+    }
 
     #[test]
     fn a_file_that_is_no_artifact_has_no_patch() {

@@ -137,6 +137,14 @@ fn a_failed_build_takes_the_room_of_the_log_until_a_build_succeeds() {
     let outcome = JobOutcome::Failed { error };
     console.session(SessionEvent::JobFinished { job: job.clone(), outcome, elapsed_ms: 1_700 });
     assert_eq!((console.state.tab, log_lines(&console)), (Tab::Build, 3), "{}", console.screen());
+    // The lines of an error stay apart where there is room for one.
+    let error =
+        WireError::new(ErrorKind::Build, "`world` cannot be built:\nerror: no\n\nCaused by:\n  x");
+    let outcome = JobOutcome::Failed { error };
+    console.session(SessionEvent::JobStarted { job: job.clone() });
+    console.session(SessionEvent::JobFinished { job: job.clone(), outcome, elapsed_ms: 1_700 });
+    let screen = console.screen();
+    assert!(screen.contains("failed after 1.7 s: `world` cannot be built: error: no"), "{screen}");
     console.session(SessionEvent::JobStarted { job: job.clone() });
     let outcome = JobOutcome::Done { summary: "build 4c0ffee0".into() };
     console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 900 });

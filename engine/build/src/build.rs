@@ -280,7 +280,7 @@ pub fn build_host(
     // build compiles in the meantime for files of another workspace.
     let lock_dir = target_dir.join("hotswap/host");
     let _lock = BuildLock::acquire(&lock_dir, &host.name, cancel, on_message)?;
-    let watched = PluginPackage { target_dir: target_dir.clone(), ..host.watched_as(&host.name) };
+    let watched = elsewhere(&host.watched_as(&host.name), options);
     let (began, mut wrong) = (Moment::now(), Vec::new());
     let compiled =
         compile(package, command, None, cancel, on_message, &mut |file| wrong.push(file));
@@ -475,10 +475,11 @@ pub fn review_plugin(
     Ok(Some(Review { built, disagreement }))
 }
 
-/// The plugin with the target directory that the cargo flags choose, if they choose one.
-fn elsewhere(plugin: &PluginPackage, options: &BuildOptions) -> PluginPackage {
-    let target_dir = target_dir(options).unwrap_or_else(|| plugin.target_dir.clone());
-    PluginPackage { target_dir, ..plugin.clone() }
+/// The package with what the cargo flags choose: another target directory, and files with cargo's configuration.
+fn elsewhere(package: &PluginPackage, options: &BuildOptions) -> PluginPackage {
+    let target_dir = target_dir(options).unwrap_or_else(|| package.target_dir.clone());
+    let configurations = cargo::given_files(&options.cargo_flags);
+    PluginPackage { target_dir, configurations, ..package.clone() }
 }
 
 /// The git facts. If an error prevents them, it is reported.
@@ -612,7 +613,7 @@ fn add_common_arguments(
         command.arg("--release");
     }
     let mut is_value = false;
-    for flag in &options.cargo_flags {
+    for flag in &cargo::from_here(&options.cargo_flags) {
         // It is already passed as an absolute path.
         let is_target_dir = is_value || flag.starts_with("--target-dir=");
         is_value = flag == TARGET_DIR;

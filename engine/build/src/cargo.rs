@@ -43,6 +43,55 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Flags of cargo whose values may be paths, with absolute paths instead of those relative to `dir`. Cargo runs in
+/// another directory.
+pub(crate) fn with_absolute_paths(flags: &[String], dir: &Path) -> Vec<String> {
+    let absolute = |name: &str, value: &str| {
+        let path = dir.join(value);
+        let is_path = name == "--target-dir" || (name == "--config" && names_file(value, &path));
+        path.to_str().filter(|_| is_path).map_or_else(|| value.to_owned(), str::to_owned)
+    };
+    let mut name = "";
+    let made_absolute = flags.iter().map(|flag| {
+        let value_of = std::mem::take(&mut name);
+        match flag.split_once('=') {
+            _ if !value_of.is_empty() => absolute(value_of, flag),
+            Some((name, value)) => format!("{name}={}", absolute(name, value)),
+            None => {
+                name = if matches!(flag.as_str(), "--config" | "--target-dir") { flag } else { "" };
+                flag.clone()
+            }
+        }
+    });
+    made_absolute.collect()
+}
+
+/// Whether the value of the option `--config` is the path of a file, by cargo's rule; or of a missing one, because a
+/// setting has the form `key=value`.
+fn names_file(value: &str, path: &Path) -> bool {
+    !value.contains('=') || path.is_file()
+}
+
+/// The flags with absolute paths, where the user gave them relative to the directory of this process.
+pub(crate) fn from_here(flags: &[String]) -> Vec<String> {
+    with_absolute_paths(flags, &absolute(Path::new(".")))
+}
+
+/// The values of the option `--config` in arguments of cargo: settings, and paths of files.
+pub(crate) fn given_configurations<'a>(args: &[&'a str]) -> impl Iterator<Item = &'a str> {
+    let apart = args.windows(2).filter(|pair| pair[0] == "--config").map(|pair| pair[1]);
+    apart.chain(args.iter().filter_map(|arg| arg.strip_prefix("--config=")))
+}
+
+/// The files that the option `--config` names in `flags`, including missing ones. In `flags`, paths are relative to
+/// the directory of this process.
+pub(crate) fn given_files(flags: &[String]) -> Vec<PathBuf> {
+    let flags = from_here(flags);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let files = given_configurations(&flags).filter(|value| names_file(value, Path::new(value)));
+    files.map(PathBuf::from).collect()
+}
+
 /// Runs `command` to its end, and calls `on_message` with its messages in the order in which they
 /// arrive.
 ///
@@ -99,5 +148,23 @@ fn forward_lines(stderr: impl Read, sender: &SyncSender<Message>) {
         if sender.send(Message::TextLine(text)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_flags_are_made_absolute() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("build.jobs=2"), "").unwrap();
+        let flags = "--config a.toml --config=b/c.toml --config build.jobs=1 --config build.jobs=2 \
+                     --target-dir out --target-dir=/out --features a.toml";
+        let flags: Vec<_> = flags.split_whitespace().map(str::to_owned).collect();
+        let absolute = with_absolute_paths(&flags, dir.path()).join(" ");
+        let expected = "--config DIR/a.toml --config=DIR/b/c.toml --config build.jobs=1 \
+                        --config DIR/build.jobs=2 --target-dir DIR/out --target-dir=/out --features a.toml";
+        assert_eq!(absolute, expected.replace("DIR", dir.path().to_str().unwrap()));
     }
 }

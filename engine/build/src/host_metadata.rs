@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::Package;
 use serde::Deserialize;
 
-use crate::BuildError;
+use crate::{BuildError, cargo};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -16,7 +16,8 @@ pub(crate) struct HostMetadata {
     pub plugins: Vec<String>,
     /// Relative to the manifest.
     pub plugin_dir: Option<PathBuf>,
-    /// Flags of cargo for the host. Those that apply to any package are used for its plugins, too.
+    /// Flags of cargo for the host. Those that apply to any package are used for its plugins, too. Paths are
+    /// relative to the manifest.
     #[serde(default)]
     pub cargo_flags: Vec<String>,
 }
@@ -37,13 +38,22 @@ impl HostMetadata {
         let manifest = manifest.and_then(|text| text.parse::<toml::Table>().ok());
         let table = || manifest?.get("package")?.get("metadata")?.get("hotswap").cloned();
         let metadata = table().and_then(|table| Self::deserialize(table).ok());
-        metadata.map(|metadata| metadata.cargo_flags).unwrap_or_default()
+        metadata.map(|metadata| metadata.in_manifest(manifest_path).cargo_flags).unwrap_or_default()
+    }
+
+    /// The table with absolute paths in its flags, which are relative to the manifest.
+    fn in_manifest(mut self, manifest_path: &Path) -> Self {
+        if let Some(dir) = manifest_path.parent() {
+            self.cargo_flags = cargo::with_absolute_paths(&self.cargo_flags, dir);
+        }
+        self
     }
 
     /// Reads the table of `package`; `None` if it has none.
     pub(crate) fn of(package: &Package) -> Result<Option<Self>, BuildError> {
         let Some(table) = package.metadata.get("hotswap") else { return Ok(None) };
-        Self::deserialize(table).map(Some).map_err(|error| {
+        let metadata = Self::deserialize(table);
+        metadata.map(|it| Some(it.in_manifest(package.manifest_path.as_std_path()))).map_err(|error| {
             BuildError::setup(format!(
                 "{}: [package.metadata.hotswap]: {error}; its keys are `plugins`, a list of package \
                  names or paths, `plugin-dir`, a path, and `cargo-flags`, a list",

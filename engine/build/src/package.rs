@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{Package, Target, TargetKind};
 use hotswap_protocol::same_plugin;
 
-use crate::BuildError;
 use crate::host_metadata::HostMetadata;
 use crate::included::IncludedFiles;
 use crate::replay::{configuration_files, toolchain_files};
@@ -15,6 +14,7 @@ use crate::store::Store;
 use crate::workspace::{
     Workspace, compiles, depends_on_plugin_api, find_manifest, list, reaches_plugin_api,
 };
+use crate::{BuildError, cargo};
 
 /// A host: a package with a program, whose manifest names its plugins.
 ///
@@ -53,6 +53,8 @@ pub struct HostPackage {
     pub plugins: Vec<PluginPackage>,
     /// The directories of the package and of all its path dependencies, sorted.
     pub source_dirs: Vec<PathBuf>,
+    /// The files with cargo's configuration that the flag `--config` names.
+    pub configurations: Vec<PathBuf>,
     /// The manifest's `cargo-flags`: more flags for cargo, one argument each. Callers that build the host add
     /// them to [`BuildOptions`](crate::BuildOptions).
     pub cargo_flags: Vec<String>,
@@ -80,6 +82,8 @@ pub struct PluginPackage {
     pub source_dirs: Vec<PathBuf>,
     /// Which files of the package count as its sources, besides Rust sources.
     pub included: IncludedFiles,
+    /// The files with cargo's configuration that the flag `--config` names.
+    pub configurations: Vec<PathBuf>,
     /// The largest number of packages that a build of it compiles, itself included.
     pub package_count: usize,
 }
@@ -128,6 +132,7 @@ impl HostPackage {
             name: package.name.to_string(),
             package_id: package.id.repr.clone(),
             bin,
+            configurations: cargo::given_files(&flags),
             cargo_flags: metadata.cargo_flags,
             plugin_dir,
             dir,
@@ -152,6 +157,7 @@ impl HostPackage {
             target_dir: self.target_dir.clone(),
             source_dirs: self.source_dirs.clone(),
             included: IncludedFiles::default(),
+            configurations: self.configurations.clone(),
             package_count: self.package_count,
         }
     }
@@ -163,7 +169,7 @@ impl HostPackage {
         let dirs = self.source_dirs.iter().chain([&self.workspace_root]);
         let mut files: Vec<PathBuf> = dirs.map(|dir| dir.join("Cargo.toml")).collect();
         files.push(self.workspace_root.join("Cargo.lock"));
-        files.extend(configuration_files(&self.dir));
+        files.extend(configuration_files(&self.dir, &self.configurations));
         files.extend(toolchain_files(&self.dir));
         files
     }
@@ -222,7 +228,7 @@ impl PluginPackage {
         let manifest_path = find_manifest(dir)?;
         let workspace = Workspace::load(&manifest_path, cargo_flags)?;
         match workspace.member_at(&manifest_path) {
-            Some(package) => Self::of(&workspace, package),
+            Some(package) => Self::of(&workspace, package, cargo_flags),
             None => Err(BuildError::setup(format!(
                 "{} is a workspace without a package of its own; give the directory of one of \
                  its plugins: {}",
@@ -250,7 +256,11 @@ impl PluginPackage {
         self.included.files(&self.dir)
     }
 
-    fn of(workspace: &Workspace, package: &Package) -> Result<Self, BuildError> {
+    fn of(
+        workspace: &Workspace,
+        package: &Package,
+        cargo_flags: &[String],
+    ) -> Result<Self, BuildError> {
         if !package.targets.iter().any(|target| target.kind.iter().any(is_library)) {
             return Err(BuildError::setup(format!(
                 "`{}` cannot be a plugin, since it has no library: add a src/lib.rs to {}",
@@ -276,6 +286,7 @@ impl PluginPackage {
             target_dir: workspace.target_dir(),
             source_dirs: source_dirs(workspace, package),
             included: IncludedFiles::of(package)?,
+            configurations: cargo::given_files(cargo_flags),
             package_count: 1 + workspace.dependencies(package).len(),
         })
     }
@@ -353,7 +364,7 @@ fn open_plugin(
     cargo_flags: &[String],
 ) -> Result<PluginPackage, BuildError> {
     if let Some(package) = workspace.member(entry).or_else(|| workspace.member_in(host, entry)) {
-        return PluginPackage::of(workspace, package);
+        return PluginPackage::of(workspace, package, cargo_flags);
     }
     let dir = dir_of(host).join(entry);
     if dir.exists() {

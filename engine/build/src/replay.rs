@@ -40,7 +40,7 @@ use crate::replay::dep_info::DepInfo;
 pub use crate::replay::dep_info::program_sources;
 pub(crate) use crate::replay::guard::BuildScript;
 pub use crate::replay::guard::toolchain_files;
-pub(crate) use crate::replay::guard::{configuration_files, given_configurations, is_downloaded};
+pub(crate) use crate::replay::guard::{configuration_files, is_downloaded};
 use crate::replay::input::Stat;
 pub(crate) use crate::replay::input::{Input, Moment};
 pub(crate) use crate::replay::invocation::Notes;
@@ -354,8 +354,10 @@ impl Replay {
         if let Ok(behind) = &behind {
             files.extend(self.sources_behind(&results.units, &behind.dirs));
         }
+        let named = guard::named_configuration_files(member.plugin);
         let is_near = |path: &&PathBuf| {
-            results.dirs.iter().any(|dir| path.starts_with(dir))
+            named.contains(*path)
+                || results.dirs.iter().any(|dir| path.starts_with(dir))
                 || guard::is_near(member.plugin, path)
         };
         let own = files.iter().filter(|path| !guard::is_downloaded(path));
@@ -908,6 +910,13 @@ fn build_scripts(run: &Run) -> Vec<BuildScript> {
     run.scripts.iter().filter_map(of_script).collect()
 }
 
+/// The files and directories for which the build scripts of a run have asked, in packages that the author can edit or
+/// elsewhere.
+pub(crate) fn asked_by_scripts(run: &Run) -> impl Iterator<Item = PathBuf> {
+    let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
+    asked.filter(|path| !guard::is_downloaded(path))
+}
+
 /// A build script of a run that has asked to run again when files change.
 pub(crate) struct AskingScript {
     /// The name of its package.
@@ -985,11 +994,12 @@ fn hash_in_list(input: &Input) -> String {
 pub(crate) fn read_by(plugin: &PluginPackage, run: &Run, began: Moment) -> Reads {
     let local = run.artifacts.iter().filter(|artifact| is_local(artifact));
     let sources = local.flat_map(|artifact| sources_of(&plugin.workspace_root, artifact));
-    let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
-    let deciding = guard::configuration_files(&plugin.dir).into_iter();
+    let deciding = guard::configuration_files(&plugin.dir, &plugin.configurations).into_iter();
     let deciding = deciding.chain(guard::toolchain_files(&plugin.dir));
-    let deciding = deciding.filter(|path| guard::is_near(plugin, path));
-    let files = sources.chain(asked).filter(|path| !guard::is_downloaded(path));
+    let named = guard::named_configuration_files(plugin);
+    let deciding = deciding.filter(|path| guard::is_near(plugin, path) || named.contains(path));
+    let sources = sources.filter(|path| !guard::is_downloaded(path));
+    let files = sources.chain(asked_by_scripts(run));
     let is_source = |path: &Path| path.extension().is_some_and(|it| it == "rs");
     let with_hash = |path: PathBuf| {
         let hash = (!is_source(&path)).then(|| read_since(&path, began));

@@ -47,7 +47,7 @@ use hotswap_protocol::{
 
 use crate::{
     EngineError,
-    artifact::{BuildId, Facts},
+    artifact::{BuildId, Facts, Source},
     event::EventHub,
     image::{
         Closed, Image, Outside,
@@ -732,7 +732,7 @@ impl Version {
             patch: face.patch_number(),
             patched_functions: self.changed_by(face).to_vec(),
             crate_version: self.facts.crate_version.clone(),
-            source: self.facts.source.clone(),
+            source: self.source_of(face).clone(),
             loaded_at_ms: self.loaded_at_ms,
             size_bytes: self.origin.size_bytes + self.faces.patches_bytes(),
             heap_bytes: self
@@ -752,15 +752,26 @@ impl Version {
         self.faces.get(face).map_or(self.facts.build_id, Face::build_id)
     }
 
+    /// The source of the build whose code a face has; that of the base as long as the build is not linked yet.
+    pub fn source_of(&self, face: FaceNumber) -> &Option<Source> {
+        self.faces.get(face).and_then(Face::source).unwrap_or(&self.facts.source)
+    }
+
     /// The readable names of the functions whose code in a face differs from the code in the base.
     pub fn changed_by(&self, face: FaceNumber) -> &[String] {
         self.faces.get(face).map_or(&[], |face| &face.changed)
     }
 
     /// Records the build and the artifact with the code of a face that served before the build was linked.
-    pub fn settle(&self, face: FaceNumber, build_id: BuildId, artifact: File) {
+    pub fn settle(
+        &self,
+        face: FaceNumber,
+        build_id: BuildId,
+        artifact: File,
+        source: Option<Source>,
+    ) {
         if let Some(face) = self.faces.get(face) {
-            face.settle(build_id, artifact);
+            face.settle(build_id, artifact, source);
             self.renew_legend();
         }
     }

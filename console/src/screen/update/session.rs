@@ -393,7 +393,10 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
         let failed = matches!(outcome, JobOutcome::Failed { .. });
         let end = match &outcome {
             JobOutcome::Done { .. } => format!("{job}: done in {elapsed}"),
-            JobOutcome::Failed { error } => format!("{job}: failed after {elapsed}: {error}"),
+            JobOutcome::Failed { error } => {
+                let error = format::in_one_line(&error.to_string());
+                format!("{job}: failed after {elapsed}: {error}")
+            }
             JobOutcome::Cancelled => format!("{job}: cancelled after {elapsed}"),
         };
         state.builds.end(job, &end, failed);

@@ -40,7 +40,7 @@ pub(super) fn draw_job(frame: &mut Frame<'_>, area: Rect, state: &State, theme: 
             count => format!("  +{count}: {}", state.key_of(&Action::Messages)),
         };
         let room = left.saturating_sub(format::width(&more));
-        let text = cut(&format!("{mark} {}", notice.text), room) + &more;
+        let text = cut(&format!("{mark} {}", format::in_one_line(&notice.text)), room) + &more;
         line.push_span(Span::styled(pad_left(&text, left + 1), style));
     }
     frame.render_widget(line, area);

@@ -208,7 +208,7 @@ pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, them
         (Some(job), _) => line.push_span(Span::raw(format!(" {job}"))),
         (None, Some(notice)) => {
             let style = notice_style(notice.sort, theme).1;
-            line.push_span(Span::styled(format!(" {}", notice.text), style));
+            line.push_span(Span::styled(format!(" {}", format::in_one_line(&notice.text)), style));
         }
         (None, None) => {}
     }

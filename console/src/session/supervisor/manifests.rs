@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hotswap_build::{BuildError, HostPackage, PluginPackage};
 use hotswap_protocol::{PruneParams, same_plugin};
@@ -90,18 +90,12 @@ pub(super) fn remove_unlisted(package: &HostPackage) {
     let installed = fs::read_to_string(&file).unwrap_or_default();
     let is_listed = |name: &str| package.plugins.iter().any(|it| same_plugin(&it.name, name));
     for plugin in installed.lines().filter(|name| !is_listed(name)) {
-        remove_artifact(&package.plugin_dir, plugin);
+        // What cannot be removed is loaded again at the next start; the running host unloads it now.
+        plugin_dir::remove(&package.plugin_dir, plugin);
     }
     let names: String = package.plugins.iter().map(|it| format!("{}\n", it.name)).collect();
     // Without the list, such an artifact stays, like one that was put there by hand.
     let _ = fs::create_dir_all(&package.plugin_dir).and_then(|()| fs::write(&file, names));
-}
-
-fn remove_artifact(plugin_dir: &Path, plugin: &str) {
-    if let Some(path) = plugin_dir::artifact(plugin_dir, plugin) {
-        // An artifact that cannot be removed is loaded again at the next start; the running host unloads it now.
-        let _ = fs::remove_file(path);
-    }
 }
 
 impl Supervisor {

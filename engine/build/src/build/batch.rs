@@ -102,7 +102,8 @@ impl<'a> Batch<'a> {
         });
         let members = members.collect();
         let jobs = plugins.first().map(|(plugin, options)| {
-            Jobs::of(&options.cargo_flags, &replay::configuration_files(&plugin.dir))
+            let files = replay::configuration_files(&plugin.dir, &plugin.configurations);
+            Jobs::of(&options.cargo_flags, &files)
         });
         let jobs = jobs.unwrap_or_else(|| Jobs::of(&[], &[]));
         Self { cancel, jobs, places, members, broken: BTreeMap::new() }

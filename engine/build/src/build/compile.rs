@@ -9,7 +9,7 @@ use cargo_metadata::{Artifact, Message, PackageId, TargetKind};
 
 use super::origins::Origins;
 use crate::message::wrong_files;
-use crate::replay::{BuildScript, Moment, Notes};
+use crate::replay::{self, BuildScript, Moment, Notes};
 use crate::workspace::list;
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
 
@@ -74,7 +74,7 @@ impl Run {
 
 /// Runs the cargo command `command`, which builds `package`. If cargo takes compiled files for up to date that are not,
 /// these are removed and cargo runs once more. With `holding`, the run may end before the package itself is compiled.
-/// `on_wrong` gets the files that errors are about, including missing ones.
+/// `on_wrong` gets the files that errors are or may be about, including missing ones.
 pub(super) fn compile(
     package: Package<'_>,
     mut command: Command,
@@ -187,6 +187,8 @@ fn run_cargo(
     })?;
     translator.run.is_held = !status.success() && has_held();
     if !status.success() && !translator.run.is_held {
+        // An error may be in what a build script has made of these files.
+        replay::asked_by_scripts(&translator.run).for_each(on_wrong);
         return Err(translator.failure(status));
     }
     Ok(translator.run)

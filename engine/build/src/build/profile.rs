@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 
-use crate::replay::{configuration_files, given_configurations};
+use crate::cargo::given_configurations;
+use crate::replay::configuration_files;
 use crate::{BuildOptions, PluginPackage};
 
 /// The arguments that define and choose the profile `hotswap`, for a workspace that does not define it: a debug
@@ -50,15 +51,10 @@ pub(super) fn arguments(plugin: &PluginPackage, options: &BuildOptions) -> Vec<&
 
 /// The settings of the profile outside of the manifest: in files with cargo's configuration, in variables, and in flags.
 fn settings_of_cargo(plugin: &PluginPackage, options: &BuildOptions) -> BTreeSet<String> {
-    let files = configuration_files(&plugin.dir).into_iter().map(fs::read_to_string);
+    let files = configuration_files(&plugin.dir, &plugin.configurations);
+    let files = files.into_iter().map(fs::read_to_string);
     let flags: Vec<&str> = options.cargo_flags.iter().map(String::as_str).collect();
-    let given = given_configurations(&flags).map(|given| {
-        match fs::read_to_string(plugin.dir.join(given)) {
-            Ok(text) => text,
-            Err(_) => given.to_owned(),
-        }
-    });
-    let texts = files.flatten().chain(given);
+    let texts = files.flatten().chain(given_configurations(&flags).map(str::to_owned));
     let variables = env::vars_os().filter_map(|(name, _)| {
         let name = name.to_str()?.strip_prefix("CARGO_PROFILE_HOTSWAP_")?.to_lowercase();
         Some(name.replace('_', "-"))

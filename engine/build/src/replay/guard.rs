@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::PluginPackage;
+use crate::cargo::given_configurations;
 
 /// The prefixes of variables that never change what is built: cargo sets them for the programs that it runs,
 /// or they concern output only.
@@ -53,45 +54,28 @@ pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<St
         return Some(format!("{name} is set"));
     }
     let in_file = |path: PathBuf| {
-        let key = unrecordable_key(&fs::read_to_string(&path).ok()?)?;
+        let key = wrapper_key(&fs::read_to_string(&path).ok()?)?;
         Some(format!("{} sets `{key}`", path.display()))
     };
-    configuration_files(&plugin.dir)
+    let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
+    let mut given = given_configurations(&args).filter_map(wrapper_key);
+    let files = configuration_files(&plugin.dir, &plugin.configurations);
+    files
         .into_iter()
         .find_map(in_file)
-        .or_else(|| unrecordable_argument(plugin, cargo))
+        .or_else(|| given.next().map(|key| format!("`--config` sets `{key}`")))
 }
 
-/// The setting in a cargo configuration that prevents recording: a compiler wrapper, as above, or further
-/// configuration files, which are not among the guards. `None` also for a text that is not TOML, which cargo
+/// The setting of a compiler wrapper in a cargo configuration. `None` also for a text that is not TOML, which cargo
 /// reports.
-fn unrecordable_key(config: &str) -> Option<&'static str> {
+fn wrapper_key(config: &str) -> Option<&'static str> {
     let config: toml::Table = config.parse().ok()?;
     let build = |name| config.get("build").is_some_and(|build| build.get(name).is_some());
     if build("rustc-wrapper") {
         Some("build.rustc-wrapper")
-    } else if build("rustc-workspace-wrapper") {
-        Some("build.rustc-workspace-wrapper")
     } else {
-        config.contains_key("include").then_some("include")
+        build("rustc-workspace-wrapper").then_some("build.rustc-workspace-wrapper")
     }
-}
-
-/// The same for the option `--config`, whose value is a setting or the path of a file.
-fn unrecordable_argument(plugin: &PluginPackage, cargo: &Command) -> Option<String> {
-    let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
-    given_configurations(&args).find_map(|given| {
-        if plugin.dir.join(given).is_file() {
-            return Some(format!("`--config` names the file {given}"));
-        }
-        unrecordable_key(given).map(|key| format!("`--config` sets `{key}`"))
-    })
-}
-
-/// The values of the option `--config` in arguments of cargo: settings, and paths of files.
-pub(crate) fn given_configurations<'a>(args: &[&'a str]) -> impl Iterator<Item = &'a str> {
-    let apart = args.windows(2).filter(|pair| pair[0] == "--config").map(|pair| pair[1]);
-    apart.chain(args.iter().filter_map(|arg| arg.strip_prefix("--config=")))
 }
 
 /// The files that decide what cargo does with the packages in `dirs`, including files that do not exist.
@@ -101,7 +85,8 @@ pub(super) fn files(
     compiler: &Path,
     cargo: &Command,
 ) -> BTreeSet<PathBuf> {
-    let mut files: BTreeSet<PathBuf> = configuration_files(&plugin.dir).into_iter().collect();
+    let configurations = configuration_files(&plugin.dir, &plugin.configurations);
+    let mut files: BTreeSet<PathBuf> = configurations.into_iter().collect();
     for dir in dirs.iter().chain([&plugin.workspace_root]) {
         files.extend(manifests(dir));
     }
@@ -132,7 +117,7 @@ pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
 
 /// The files whose hash [`settings`] is, including files that do not exist.
 pub(super) fn setting_files(plugin: &PluginPackage, package_dir: &Path) -> Vec<PathBuf> {
-    let mut files = configuration_files(&plugin.dir);
+    let mut files = configuration_files(&plugin.dir, &plugin.configurations);
     files.extend(manifests(package_dir));
     files.push(plugin.workspace_root.join("Cargo.lock"));
     files
@@ -157,11 +142,52 @@ pub fn toolchain_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
         .flat_map(|dir| ["rust-toolchain", "rust-toolchain.toml"].map(|name| dir.join(name)))
 }
 
-/// The configuration files of cargo for a package in `dir`, in the order of their precedence.
-pub(crate) fn configuration_files(dir: &Path) -> Vec<PathBuf> {
+/// The configuration files of cargo for a package in `dir`, in the order of their precedence: the files `given` by the
+/// option `--config`, the files that cargo finds by their names, and after each of them the files that it includes.
+/// Files that do not exist are included.
+pub(crate) fn configuration_files(dir: &Path, given: &[PathBuf]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    // The last one takes precedence.
+    for file in given.iter().rev().cloned().chain(found_configuration_files(dir)) {
+        add_with_included(file, &mut files);
+    }
+    files
+}
+
+/// The configuration files that cargo finds by their names.
+fn found_configuration_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
     let dirs = dir.ancestors().map(|dir| dir.join(".cargo"));
     let dirs = dirs.chain(home("CARGO_HOME", ".cargo"));
-    dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name))).collect()
+    dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name)))
+}
+
+fn add_with_included(file: PathBuf, files: &mut Vec<PathBuf>) {
+    // Files may include each other, which cargo reports.
+    if files.contains(&file) {
+        return;
+    }
+    let included = included_files(&file);
+    files.push(file);
+    // The last one takes precedence.
+    included.into_iter().rev().for_each(|file| add_with_included(file, files));
+}
+
+/// The files that the configuration file at `path` includes; none if it cannot be read, which cargo reports.
+fn included_files(path: &Path) -> Vec<PathBuf> {
+    let config = fs::read_to_string(path).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let entries = config.as_ref().and_then(|config| config.get("include")?.as_array());
+    let path_in = |entry: &toml::Value| {
+        let file = entry.as_str().or_else(|| entry.get("path")?.as_str())?;
+        Some(path.parent()?.join(file))
+    };
+    entries.into_iter().flatten().filter_map(path_in).collect()
+}
+
+/// The configuration files that have their names from a flag or another file. They are watched wherever they are.
+pub(super) fn named_configuration_files(plugin: &PluginPackage) -> BTreeSet<PathBuf> {
+    let found: BTreeSet<PathBuf> = found_configuration_files(&plugin.dir).collect();
+    let files = configuration_files(&plugin.dir, &plugin.configurations);
+    files.into_iter().filter(|file| !found.contains(file)).collect()
 }
 
 /// Whether the file at `path`, which may decide about builds of `plugin`, is worth watching. Above the workspace are
@@ -256,17 +282,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_settings_keep_a_build_from_being_recorded() {
+    fn a_compiler_wrapper_keeps_a_build_from_being_recorded() {
         for (config, key) in [
             ("# include = [\"more.toml\"]\n[env]\nTEXT = \"rustc-wrapper include\"\n", None),
             ("[source.include]\ndirectory = \"include\"\n", None),
-            ("include = [\"more.toml\"]\n", Some("include")),
+            ("include = [\"more.toml\"]\n", None),
             ("[build]\nrustc-wrapper = \"sccache\"\n", Some("build.rustc-wrapper")),
             ("build = { rustc-wrapper = \"sccache\" }\n", Some("build.rustc-wrapper")),
             ("build.rustc-workspace-wrapper = \"w\"\n", Some("build.rustc-workspace-wrapper")),
             ("include = [\n", None),
         ] {
-            assert_eq!(unrecordable_key(config), key, "{config}");
+            assert_eq!(wrapper_key(config), key, "{config}");
         }
     }
 

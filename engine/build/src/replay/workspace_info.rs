@@ -47,6 +47,6 @@ impl WorkspaceInfo {
 }
 
 fn configurations(plugin: &PluginPackage) -> Vec<PathBuf> {
-    let files = guard::configuration_files(&plugin.dir);
+    let files = guard::configuration_files(&plugin.dir, &plugin.configurations);
     files.into_iter().filter(|file| file.exists()).collect()
 }

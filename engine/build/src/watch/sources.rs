@@ -297,6 +297,7 @@ mod tests {
             target_dir: "/w/target".into(),
             source_dirs: source_dirs.iter().map(PathBuf::from).collect(),
             included: IncludedFiles::default(),
+            configurations: Vec::new(),
             package_count: 1,
         }
     }

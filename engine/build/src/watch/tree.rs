@@ -274,7 +274,8 @@ impl Tree {
         }
     }
 
-    /// Called when the watched directory `dir` is gone. Returns the plugins whose sources it contained.
+    /// Called when the watched directory `dir` is gone. Returns the plugins whose sources, and whose files that a build
+    /// has read, it contained.
     fn leave(&mut self, dir: &Path) -> BTreeSet<String> {
         let is_below = |path: &&PathBuf| path.starts_with(dir);
         for gone in self.watched.iter().filter(is_below).cloned().collect::<Vec<_>>() {
@@ -282,10 +283,13 @@ impl Tree {
             let _ = self.watcher.unwatch(&gone);
             self.watched.remove(&gone);
         }
-        self.known.retain(|path, _| !path.starts_with(dir));
-        self.watch_again();
         let mut owners = self.sources.owners_of_dir(dir);
         owners.extend(self.sources.owners_of_read_dir(dir));
+        let gone =
+            self.known.iter().filter(|(path, content)| path.starts_with(dir) && content.is_some());
+        owners.extend(gone.flat_map(|(path, _)| self.sources.owners_of_file(path)));
+        self.known.retain(|path, _| !path.starts_with(dir));
+        self.watch_again();
         owners
     }
 

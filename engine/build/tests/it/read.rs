@@ -92,11 +92,34 @@ fn settings_around_the_workspace_are_watched() {
     fixture.write("Cargo.lock", &lock);
     fixture.plugin = fixture.workspace.reopen(&name[0]);
     assert_eq!(fixture.plugin.workspace_root, fixture.plugin.dir);
-    fixture.workspace.write(".cargo/config.toml", "[env]\nMOOD = \"good\"\n");
+    fixture.workspace.write(".cargo/config.toml", "include = [\"../moods/one.toml\"]\n");
+    fixture.workspace.write("moods/one.toml", "[env]\nMOOD = \"good\"\n");
+    fixture
+        .workspace
+        .write("moods/two.toml", "include = [{ path = \"three.toml\", optional = true }]\n");
+    let given = fixture.workspace.path("moods/two.toml").to_str().unwrap().to_owned();
+    let cargo_flags = vec!["--config".to_owned(), given];
+    let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
     let (_watcher, changes) = watch(&fixture);
-    fixture.build();
-    fixture.workspace.write(".cargo/config.toml", "[env]\nMOOD = \"bad\"\n");
-    assert_eq!(changes.recv().unwrap(), name);
+    for (file, text) in [
+        ("moods/one.toml", "[env]\nMOOD = \"bad\"\n"),
+        ("moods/three.toml", "[env]\nTUNE = \"gay\"\n"),
+        ("moods/two.toml", "[env]\nTUNE = \"sad\"\n"),
+        (".cargo/config.toml", "[env]\nMOOD = \"bad\"\n"),
+    ] {
+        fixture.build_with(&options);
+        fixture.workspace.write(file, text);
+        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name, "{file}");
+    }
+    // A directory goes with its files.
+    for dir in [".cargo", "moods"] {
+        fixture.build_with(&options);
+        // When this save is reported, the watcher has read what the build has read.
+        fixture.write_own(dir);
+        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name);
+        fs::remove_dir_all(fixture.workspace.path(dir)).unwrap();
+        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name, "{dir}");
+    }
 }
 
 /// A failed build has no list of the files that the compiler has read.
@@ -180,6 +203,19 @@ fn files_for_which_a_failed_build_script_has_asked_are_watched() {
     built.expect_err(&output(&messages));
     fixture.workspace.write("schema.json", "{}");
     assert_eq!(changes.recv_timeout(PATIENCE).expect("schema.json"), name);
+    // The script succeeds now, but what it makes does not compile.
+    let script = "fn main() {\n    println!(\"cargo::rerun-if-changed=../../words.txt\");\n    \
+                  let made = std::env::var(\"OUT_DIR\").unwrap() + \"/made.rs\";\n    \
+                  std::fs::copy(\"../../words.txt\", made).unwrap();\n}\n";
+    fixture.write("leaf/build.rs", script);
+    let leaf = "include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\"));\n";
+    fixture.workspace.write("words.txt", "pub fn text() -> String { 1 }\n");
+    fixture.write("leaf/src/lib.rs", leaf);
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("build.rs"), name);
+    let (built, messages) = fixture.try_build(&BuildOptions::default(), &mut |_| ());
+    built.expect_err(&output(&messages));
+    fixture.workspace.write("words.txt", "pub fn text() -> String { \"words\".into() }\n");
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("words.txt"), name);
     fixture.build();
 
     // Also if a compiler wrapper prevents that builds are recorded.

@@ -130,6 +130,7 @@ pub fn watched(name: &str, root: &Path, source_dirs: &[&str]) -> PluginPackage {
         target_dir: root.join("target"),
         source_dirs,
         included: IncludedFiles::default(),
+        configurations: Vec::new(),
         package_count: 1,
     }
 }

@@ -43,7 +43,7 @@ fn of_loaded(plan: &Plan, running: &Lease) -> PlannedPlugin {
         patch: running.face().patch_number(),
         build_id: running.build_id().to_string(),
         path: file_for_others(running),
-        source: version.facts.source.clone(),
+        source: version.source_of(running.face()).clone(),
     };
     PlannedPlugin {
         name: version.name().to_string(),

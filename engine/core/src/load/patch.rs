@@ -18,7 +18,7 @@ use super::{find::Found, stage::Inspected};
 use crate::{
     EngineError, LoadCause, Step,
     artifact::{
-        BuildId,
+        self, BuildId,
         layout::PATCH_EXTENSION,
         patch::{MAX_BYTES, Patch, PatchError},
     },
@@ -120,7 +120,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
     // The version was patched before the artifact was linked, when the build was not known yet.
     if let Way::Face(face) = &way {
         let file = hotswap_artifact::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
-        version.settle(*face, build, file);
+        version.settle(*face, build, file, artifact.facts.source.clone());
     }
     Ok(Some(way))
 }
@@ -166,7 +166,7 @@ pub(crate) fn read(path: &Path) -> Result<Patch, NotPatched> {
 pub(super) fn load(
     running: &Lease,
     patch: &Patch,
-    artifact: Option<&Found>,
+    artifact: Option<&Inspected>,
     steps: &StepThread,
 ) -> Result<FaceNumber, NotPatched> {
     let version = running.version();
@@ -193,8 +193,9 @@ pub(super) fn load(
     let base = faces.base().ok_or(NotPatched::Full)?;
     let face = base.patched(patch.code_id(), patch.header.changed.clone(), targets);
     if let Some(artifact) = artifact {
-        let whole = hotswap_artifact::open(&artifact.path).map_err(NotPatched::Unreadable)?;
-        face.settle(patch.header.build, whole);
+        let path = &artifact.found.path;
+        let whole = hotswap_artifact::open(path).map_err(NotPatched::Unreadable)?;
+        face.settle(patch.header.build, whole, artifact.facts.source.clone());
     }
     faces.add(face).ok_or(NotPatched::Full)
 }
@@ -226,11 +227,14 @@ pub(crate) fn settle(
     let version = running.version();
     let early = version.faces.early(patch.code_id());
     let face = early.filter(|face| *face == running.face()).ok_or_else(other)?;
-    let artifact =
-        hotswap_artifact::open(&path.with_extension(DLL_EXTENSION)).map_err(|error| {
-            let refused = EngineError::load(plugin, Step::Find, &error);
-            refused.because(LoadCause::Io(error))
-        })?;
-    version.settle(face, patch.header.build, artifact);
+    let path = path.with_extension(DLL_EXTENSION);
+    let artifact = hotswap_artifact::open(&path).map_err(|error| {
+        let refused = EngineError::load(plugin, Step::Find, &error);
+        refused.because(LoadCause::Io(error))
+    })?;
+    // Only shown.
+    let source =
+        hotswap_artifact::read(&path).ok().and_then(|file| artifact::claims(&file)?.source);
+    version.settle(face, patch.header.build, artifact, source);
     Ok(ReloadReport { generation: current.number.get(), ..ReloadReport::default() })
 }

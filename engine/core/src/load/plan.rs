@@ -206,8 +206,7 @@ impl Plan {
             };
             let Some(running) = current.lease(&planned.name) else { continue };
             let steps = steps.thread()?;
-            let found = artifact.as_ref().map(|artifact| &artifact.found);
-            let load = || patch::load(running, patch, found, steps);
+            let load = || patch::load(running, patch, artifact.as_deref(), steps);
             match phases.time(Step::Open, Some(&planned.name), load) {
                 Ok(face) => planned.face_by(Way::Face(face)),
                 Err(why) => planned.load_whole(why)?,

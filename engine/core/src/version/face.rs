@@ -15,7 +15,7 @@ use hotswap_protocol::in_flight::MOST_PATCHES;
 
 use super::Version;
 use crate::{
-    artifact::{BuildId, patch},
+    artifact::{BuildId, Source, patch},
     image::{MAX_PATCHES, MappedPatch},
     lock::Lock as _,
 };
@@ -77,10 +77,17 @@ pub(crate) struct Face {
     code_id: BuildId,
     /// The build that has this code, and its file, so that it can be loaded as a whole. Empty for the base, whose
     /// image has the file, and as long as the build is not linked yet.
-    whole: OnceLock<(BuildId, File)>,
+    whole: OnceLock<Whole>,
     /// The readable names of the functions whose code differs from the base's.
     pub changed: Vec<String>,
     targets: Box<[Target]>,
+}
+
+/// The build with the code of a face.
+struct Whole {
+    build_id: BuildId,
+    artifact: File,
+    source: Option<Source>,
 }
 
 /// The address of a function's code.
@@ -123,12 +130,17 @@ impl Face {
 
     /// The build that has this code; the code's own id as long as it is not linked yet.
     pub fn build_id(&self) -> BuildId {
-        self.whole.get().map_or(self.code_id, |(build_id, _)| *build_id)
+        self.whole.get().map_or(self.code_id, |whole| whole.build_id)
     }
 
     /// The file of the build that has this code; `None` for the base, and as long as the build is not linked yet.
     pub fn artifact(&self) -> Option<&File> {
-        self.whole.get().map(|(_, file)| file)
+        self.whole.get().map(|whole| &whole.artifact)
+    }
+
+    /// The source of the build that has this code; `None` for the base, and as long as the build is not linked yet.
+    pub fn source(&self) -> Option<&Option<Source>> {
+        self.whole.get().map(|whole| &whole.source)
     }
 
     /// Whether the build that has this code is not linked yet. `number` is the number of this face.
@@ -136,9 +148,9 @@ impl Face {
         number != FaceNumber::BASE && self.whole.get().is_none()
     }
 
-    /// Records the build that has this code. Only the first call has an effect.
-    pub fn settle(&self, build_id: BuildId, artifact: File) {
-        let _ = self.whole.set((build_id, artifact));
+    /// Records the build that has this code, its artifact and its source. Only the first call has an effect.
+    pub fn settle(&self, build_id: BuildId, artifact: File, source: Option<Source>) {
+        let _ = self.whole.set(Whole { build_id, artifact, source });
     }
 
     /// The code of the function at `place`.
