@@ -1,7 +1,6 @@
 //! Runs the steps of a plugin's load, and knows which thread runs code of which version.
 
 use std::{
-    cell::RefCell,
     sync::{
         Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError, channel},
@@ -9,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_plugin::abi::Answer;
+use hotswap_plugin::{__private::Notes, abi::Answer};
 use hotswap_protocol::{Activity, PluginName};
 
 use super::{
@@ -27,7 +26,7 @@ use crate::{
 
 thread_local! {
     /// The versions whose own threads and tasks run on this thread, the innermost last.
-    static RUNS: RefCell<Vec<Weak<Version>>> = const { RefCell::new(Vec::new()) };
+    static RUNS: Notes<Weak<Version>> = const { Notes::new() };
 }
 
 /// Whether this thread runs code for which a load of an engine waits, or has waited: a step, or a thread or a
@@ -38,13 +37,12 @@ pub(crate) fn is_inside_load_of(engine: EngineId) -> bool {
         let version = version.upgrade();
         version.is_some_and(|version| version.engine() == engine && !version.has_served())
     };
-    runs_steps_of() == Some(engine)
-        || RUNS.with_borrow(|versions| versions.iter().any(is_unpublished))
+    runs_steps_of() == Some(engine) || RUNS.with(|versions| versions.any(is_unpublished))
 }
 
 /// Notes, until the result is dropped, that this thread runs a task of a version, or was started by it.
 pub(crate) fn running(version: &Arc<Version>) -> Running {
-    RUNS.with_borrow_mut(|versions| versions.push(Arc::downgrade(version)));
+    RUNS.with(|versions| versions.add(Arc::downgrade(version)));
     Running(())
 }
 
@@ -53,8 +51,7 @@ pub(crate) struct Running(());
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A thread that ends may have dropped the notes already.
-        let _ = RUNS.try_with(|versions| versions.borrow_mut().pop());
+        RUNS.with(|versions| versions.remove_last(|_| true));
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     Version,
     face::FaceNumber,
     lease::{Lease, LeaseName},
+    steps::{Running, running},
 };
 use crate::{
     image::ThreadServices,
@@ -217,7 +218,7 @@ impl Version {
 pub(super) fn face_of_thread(version: &Version) -> Option<FaceNumber> {
     let of_thread = Record::existing()?.of_thread.try_borrow().ok()?;
     let is_its = |lease: &&Lease| ptr::eq(Arc::as_ptr(lease.version()), version);
-    of_thread.as_ref().filter(is_its).map(Lease::face)
+    of_thread.as_ref().map(|it| &it.lease).filter(is_its).map(Lease::face)
 }
 
 unsafe extern "C" {
@@ -260,15 +261,15 @@ unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
     // SAFETY: the caller's promise.
     let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch) };
     let lease = lease.named(LeaseName::Thread(os::thread_id()));
-    std::mem::forget(super::steps::running(lease.version()));
-    Record::get().of_thread.replace(Some(lease));
+    let note = running(lease.version());
+    Record::get().of_thread.replace(Some(OfThread { lease, _note: note }));
     (start, argument)
 }
 
 /// Ends what an image's thread has of its image, while the thread-locals of the host still exist.
 fn leave_thread() {
     let record = Record::get();
-    let version = record.of_thread.borrow().as_ref().map(|lease| lease.version().clone());
+    let version = record.of_thread.borrow().as_ref().map(|it| it.lease.version().clone());
     version.into_iter().for_each(|version| version.run_destructors());
     drop(record.of_thread.take());
 }
@@ -328,11 +329,17 @@ fn run_waiting_destructors() {
 /// What one thread has of all versions.
 struct Record {
     entries: RefCell<Vec<Entry>>,
-    /// The lease of an image's thread, until the thread's end. It is dropped after the entries, whose
-    /// destructors belong to the image.
-    of_thread: RefCell<Option<Lease>>,
+    /// What an image's thread has until its end. It is dropped after the entries, whose destructors belong to
+    /// the image.
+    of_thread: RefCell<Option<OfThread>>,
     /// The slots for its calls.
     _slots: Claim,
+}
+
+/// What a thread has that an image has started.
+struct OfThread {
+    lease: Lease,
+    _note: Running,
 }
 
 /// What one thread has of one version.
