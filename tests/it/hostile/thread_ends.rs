@@ -1,9 +1,12 @@
 //! Threads of C code may leave their stacks without returning from them, and the destructors of thread-locals may use
 //! the engine.
 
-use std::{cell::RefCell, thread, time::Duration};
+use std::{cell::RefCell, sync::mpsc::channel, thread, time::Duration};
 
-use hotswap_engine::{Engine, args, protocol::VersionState::Freed};
+use hotswap_engine::{
+    Engine, args,
+    protocol::VersionState::{Freed, Pinned},
+};
 
 use crate::support::{Host, PluginDir, in_own_process};
 
@@ -25,13 +28,35 @@ fn a_thread_that_ends_with_pthread_exit_releases_its_version() {
 #[test]
 fn a_thread_local_of_a_plugin_may_write_a_value_when_it_is_dropped() {
     let host = Host::with(&["threads"]);
+    let vault = host.engine.vault();
+    vault.data_bag().set("count", 0_u32).unwrap();
     for number in [1, 3] {
         let engine = host.engine.clone();
         let count = || engine.invoke::<u32>("threads", "count_twice", args![]);
         let counted = thread::scope(|scope| scope.spawn(count).join().expect("the thread ends"));
         assert_eq!(counted.expect("it counts"), number);
     }
-    assert_eq!(host.engine.vault().data_bag().get::<u32>("count").unwrap(), Some(4));
+    let counted = || vault.data_bag().get::<u32>("count").unwrap();
+    assert_eq!(counted(), Some(4));
+
+    // A thread that uses a value does not run such code meanwhile.
+    let (replaced, is_replaced) = channel();
+    let (used, is_used) = channel();
+    thread::scope(|scope| {
+        let (vault, engine) = (&vault, &host.engine);
+        scope.spawn(move || {
+            used.send(engine.invoke::<u32>("threads", "count_twice", args![])).unwrap();
+            is_replaced.recv().unwrap();
+            let call = |_: &mut u32| engine.invoke::<String>("threads", "use_std", args![]);
+            vault.data_bag().update("count", || 0, call).unwrap().unwrap();
+        });
+        assert_eq!(is_used.recv().unwrap().expect("it counts"), 5);
+        host.plugins.install("threads", 2);
+        host.reload();
+        host.wait_for("threads", 1, Pinned);
+        replaced.send(()).unwrap();
+    });
+    assert_eq!(counted(), Some(6));
 }
 
 #[test]

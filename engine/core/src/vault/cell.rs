@@ -25,6 +25,7 @@ use crate::{
     lock::Lock as _,
     version::Owner,
     version::lease::{Lease, LeaseKind, LeaseName},
+    version::threads::{ValueInUse, use_value},
 };
 
 /// A value in the DataBag.
@@ -505,7 +506,7 @@ impl Cell {
                 )));
             }
             locked.add(this);
-            Ok(Locked(this))
+            Ok(Locked { cell: this, _in_use: use_value() })
         })
     }
 }
@@ -594,12 +595,15 @@ impl LockedCell<'_> {
     }
 }
 
-/// Notes that this thread has a cell locked.
-struct Locked(*const Cell);
+/// Notes that this thread has a cell locked. It is dropped after the lock.
+struct Locked {
+    cell: *const Cell,
+    _in_use: ValueInUse,
+}
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        LOCKED.with(|locked| locked.remove_last(|cell| *cell == self.0));
+        LOCKED.with(|locked| locked.remove_last(|cell| *cell == self.cell));
     }
 }
 

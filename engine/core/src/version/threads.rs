@@ -8,6 +8,7 @@
 use std::{
     cell::{Cell, RefCell},
     ffi::{c_int, c_void},
+    marker::PhantomData,
     ptr,
     sync::{
         Arc, Mutex, OnceLock,
@@ -311,7 +312,38 @@ fn claim_record() {
     Record::get();
 }
 
+thread_local! {
+    /// How many values this thread uses.
+    static VALUES_IN_USE: Cell<usize> = const { Cell::new(0) };
+    /// Whether a checkpoint waits until it uses none.
+    static IS_PUT_OFF: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts checkpoints of this thread off, until the result is dropped, because it uses a value of the DataBag:
+/// destructors may want to use the same value, or one whose user waits for this one.
+pub(crate) fn use_value() -> ValueInUse {
+    VALUES_IN_USE.set(VALUES_IN_USE.get() + 1);
+    ValueInUse(PhantomData)
+}
+
+/// A use of a value by this thread. It ends on the same thread.
+pub(crate) struct ValueInUse(PhantomData<*const ()>);
+
+impl Drop for ValueInUse {
+    fn drop(&mut self) {
+        let others = VALUES_IN_USE.get() - 1;
+        VALUES_IN_USE.set(others);
+        if others == 0 && IS_PUT_OFF.replace(false) {
+            run_waiting_destructors();
+        }
+    }
+}
+
 fn run_waiting_destructors() {
+    if VALUES_IN_USE.get() > 0 {
+        IS_PUT_OFF.set(true);
+        return;
+    }
     let Some(record) = Record::existing() else { return };
     let draining: Vec<_> = {
         let entries = record.entries.borrow();
