@@ -71,6 +71,11 @@ macro_rules! local {
 }
 
 #[invoke]
+fn word() -> String {
+    "four".to_owned()
+}
+
+#[invoke]
 fn store_pointer() {
     POINTERS.lock().unwrap().push(pointed);
 }
@@ -167,6 +172,8 @@ fn bodies_of_many_kinds_are_patched() {
     assert_eq!(patched("pick(n) +", "pick(NonZero::new(n)) + pick((n, \"text\")) +"), ["picked"]);
     let value = "pick(hotswap_plugin::Value::from(n)) +";
     assert_eq!(patched("pick(n) +", value), ["picked"]);
+    // A constant with the size of another one, the function's name.
+    assert_eq!(patched("four", "five"), ["word"]);
     // The patch has symbol names for backtraces.
     let patch = running.with("deep(n - 1) + 11", "deep(n - 1) + 31").unwrap();
     let names = String::from_utf8_lossy(&patch.symbols);
