@@ -310,3 +310,30 @@ fn with_no_descriptor_left_the_old_version_serves_on() {
     });
     expect_done(&end);
 }
+
+#[test]
+fn the_working_directory_may_change_after_the_engine_was_built() {
+    let end = in_own_process(|| {
+        let plugins = PluginDir::of(&["echo"]);
+        let [here, elsewhere] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        env::set_current_dir(&here).unwrap();
+        let host = Host::new(plugins, |builder| {
+            let socket = ConsoleSocket::at("console.sock");
+            builder.stage_in("stage").console(Some(socket))
+        });
+        env::set_current_dir(&elsewhere).unwrap();
+        fs::remove_file(here.path().join("console.sock")).unwrap();
+        load_and_replace(&host);
+        expect_listening(&host);
+        let names = |dir: &Path| {
+            let mut names: Vec<_> =
+                fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        println!("here {:?}, elsewhere {:?}", names(here.path()), names(elsewhere.path()));
+    });
+    expect_done(&end);
+    let expected = r#"here ["console.sock", "stage"], elsewhere []"#;
+    assert!(end.output.contains(expected), "{}", end.output);
+}

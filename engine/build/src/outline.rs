@@ -262,7 +262,7 @@ impl Reader {
         if sig.constness.is_some() {
             return;
         }
-        let mut nested = Nested::default();
+        let mut nested = Nested { macros: &self.macros, items: Vec::new() };
         nested.visit_block_mut(block);
         for item in nested.items {
             self.add_item(format!("items in fn {name}"), &item);
@@ -288,12 +288,12 @@ impl Reader {
 }
 
 /// Finds the items inside of a body.
-#[derive(Default)]
-struct Nested {
+struct Nested<'m> {
+    macros: &'m Macros,
     items: Vec<TokenStream>,
 }
 
-impl VisitMut for Nested {
+impl VisitMut for Nested<'_> {
     fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
         match stmt {
             Stmt::Item(item) => self.items.push(item.to_token_stream()),
@@ -302,28 +302,22 @@ impl VisitMut for Nested {
     }
 
     fn visit_macro_mut(&mut self, it: &mut Macro) {
-        let name = it.path.segments.last().map(|last| last.ident.to_string());
-        if name.is_some_and(|name| name == "thread_local") || has_item(it.tokens.clone()) {
+        if self.macros.have_item(it.to_token_stream()) {
             self.items.push(it.to_token_stream());
         }
     }
 }
 
-/// Whether the arguments of a macro may contain an item, which the macro could emit.
-fn has_item(tokens: TokenStream) -> bool {
-    const BEGIN_ITEMS: [&str; 10] =
-        ["const", "enum", "fn", "impl", "mod", "static", "struct", "trait", "type", "union"];
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Ident(ident) => BEGIN_ITEMS.iter().any(|keyword| ident == keyword),
-        TokenTree::Group(group) => has_item(group.stream()),
-        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
-    })
-}
+/// The words with which items begin.
+const BEGIN_ITEMS: [&str; 10] =
+    ["const", "enum", "fn", "impl", "mod", "static", "struct", "trait", "type", "union"];
 
 /// The macros that hide something from which the layout of a type can follow.
 struct Macros {
     /// Those of the file whose definitions have an `async` block.
     futures: BTreeSet<String>,
+    /// Those that define items, such as a type or a static.
+    items: BTreeSet<String>,
     /// Those whose results depend on the place of the call.
     places: BTreeSet<String>,
 }
@@ -334,13 +328,17 @@ impl Macros {
         let mut defined = Vec::new();
         add_definitions(file, &mut defined);
         let places = ["line", "column"].map(str::to_owned).into();
-        let mut all = Self { futures: BTreeSet::new(), places };
+        let items = ["thread_local".to_owned()].into();
+        let mut all = Self { futures: BTreeSet::new(), items, places };
         // A macro may use another one.
         loop {
             let mut has_more = false;
             for (name, definition) in &defined {
                 if all.have_async(definition.clone()) {
                     has_more |= all.futures.insert(name.clone());
+                }
+                if all.have_item(definition.clone()) {
+                    has_more |= all.items.insert(name.clone());
                 }
                 if all.depends_on_its_place(definition.clone()) {
                     has_more |= all.places.insert(name.clone());
@@ -362,6 +360,18 @@ impl Macros {
                 ident == "async" || self.futures.contains(&ident.to_string())
             }
             TokenTree::Group(group) => self.have_async(group.stream()),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+        })
+    }
+
+    /// Whether a macro, from its name and its arguments or from its definition, may define an item.
+    fn have_item(&self, tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(ident) => {
+                BEGIN_ITEMS.iter().any(|keyword| ident == keyword)
+                    || self.items.contains(&ident.to_string())
+            }
+            TokenTree::Group(group) => self.have_item(group.stream()),
             TokenTree::Punct(_) | TokenTree::Literal(_) => false,
         })
     }
@@ -569,6 +579,9 @@ mod tests {
         let inner = "macro_rules! inner { ($it:expr) => { async move { $it } } }";
         let before = format!("mod of {{ {outer} }} {inner} fn f() {{ run(outer!(1)) }}");
         assert_eq!(changes(&before, &before.replace('1', "2")), (0, vec![Bound::Future]));
+        let inner = "macro_rules! inner { ($len:expr) => { struct A([u8; $len]); } }";
+        let before = format!("{outer} {inner} fn f() {{ outer!(1); size_of::<A>() }}");
+        assert_eq!(changes(&before, &before.replace("(1)", "(2)")), (1, vec![]));
         let inner = "macro_rules! inner { () => { line!() as usize } }";
         let before = format!("{outer} {inner} struct A([u8; outer!()]);");
         assert_eq!(changes(&before, &format!("// more\n{before}")), (1, vec![]));

@@ -44,6 +44,11 @@ pub enum Unpatchable {
         /// The function that takes its address.
         by: String,
     },
+    /// The running version may have stored the address of a function, which the new build does not store.
+    AddressKept {
+        /// The function.
+        function: String,
+    },
     /// A function is called from a place that a patch cannot reach: by a library, or by its name.
     CalledFromOutside {
         /// The function.
@@ -87,6 +92,9 @@ impl fmt::Display for Unpatchable {
             }
             Self::AddressTaken { function, by } => {
                 write!(f, "`{by}` takes the address of `{function}`, and may keep it")
+            }
+            Self::AddressKept { function } => {
+                write!(f, "the running version may have stored the address of `{function}`")
             }
             Self::CalledFromOutside { function } => {
                 write!(f, "`{function}` is called from a place that a patch cannot reach")

@@ -13,12 +13,17 @@ use std::{
             net::{UnixListener, UnixStream},
         },
     },
-    path::Path,
+    path::{self, Path, PathBuf},
     time::Duration,
 };
 
 /// The size of a thread's name in the system, in bytes.
 pub(crate) const THREAD_NAME_BYTES: usize = 16;
+
+/// The path, which stays the same if the working directory changes.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
 
 /// The user who runs this process.
 pub(crate) fn user_id() -> u32 {

@@ -90,6 +90,8 @@ mod parts;
 mod preview;
 mod serializer;
 mod stack;
+// What a thread notes about itself.
+mod notes;
 // The code of a loaded image, and the functions through which host and image call each other.
 #[doc(hidden)]
 pub mod abi;
@@ -239,6 +241,7 @@ pub mod __private {
             invoke_async, invoke_method, lent,
         },
     };
+    pub use crate::notes::Notes;
     pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted, digest_seed};
     pub use crate::preview::{Bounds, Cut, Preview, look};
     pub use crate::shared::{PointsHome, SHARED_TYPES, discriminant, expect_tag, rehome_field};

@@ -3,6 +3,8 @@
 //! The value stays locked while its preview is made. So making a preview takes bounded time and memory,
 //! however large the value is: the walk through the value ends at the bounds, and notes how much is left.
 
+use std::fmt::{self, Write as _};
+
 use serde::{
     Serialize,
     ser::{
@@ -116,8 +118,8 @@ enum Stop {
     Refused(String),
 }
 
-impl std::fmt::Display for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Enough => f.write_str("the bounds are reached"),
             Self::Refused(why) => f.write_str(why),
@@ -128,7 +130,7 @@ impl std::fmt::Display for Stop {
 impl std::error::Error for Stop {}
 
 impl ser::Error for Stop {
-    fn custom<T: std::fmt::Display>(message: T) -> Self {
+    fn custom<T: fmt::Display>(message: T) -> Self {
         Self::Refused(message.to_string())
     }
 }
@@ -295,15 +297,46 @@ impl Walk {
         steps.collect()
     }
 
+    /// The number of bytes that are shown of the next text.
+    fn text_bytes(&self) -> usize {
+        self.bounds.text.min(self.left.bytes)
+    }
+
     fn text(&mut self, text: &str) -> Step {
-        let end = text.floor_char_boundary(self.bounds.text.min(self.left.bytes));
-        self.pay(end + 2)?;
-        if end < text.len() {
-            let (shown, of) = (end as u64, Some(text.len() as u64));
-            self.cuts.push(Cut { path: self.path(), shown, of });
+        let end = text.floor_char_boundary(self.text_bytes());
+        let of = Some(text.len() as u64).filter(|_| end < text.len());
+        self.begin_of_text(text[..end].to_owned(), of.map(Some))
+    }
+
+    /// Shows the beginning of a text. If it is not the whole text, `cut` has the length of the text, if that is
+    /// known.
+    fn begin_of_text(&mut self, text: String, cut: Option<Option<u64>>) -> Step {
+        self.pay(text.len() + 2)?;
+        if let Some(of) = cut {
+            self.cuts.push(Cut { path: self.path(), shown: text.len() as u64, of });
         }
-        self.put(Value::String(text[..end].to_owned()));
+        self.put(Value::String(text));
         Ok(())
+    }
+}
+
+/// The beginning of a text that is being written.
+struct Beginning {
+    text: String,
+    most: usize,
+    is_cut: bool,
+}
+
+impl fmt::Write for Beginning {
+    /// Fails when the beginning is complete, so that no more is written.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.is_cut {
+            return Err(fmt::Error);
+        }
+        let end = text.floor_char_boundary(self.most - self.text.len());
+        self.text.push_str(&text[..end]);
+        self.is_cut = end < text.len();
+        if self.is_cut { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
@@ -325,6 +358,19 @@ impl<'w> Serializer for &'w mut Walk {
     serialize!(self, bool(value) => self.scalar(value.into()));
     serialize!(self, char(character) => self.text(character.encode_utf8(&mut [0; 4])));
     serialize!(self, str(text) => self.text(text));
+
+    /// A text that is written piece by piece may be longer than memory.
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Step {
+        let most = self.text_bytes();
+        let mut beginning = Beginning { text: String::new(), most, is_cut: false };
+        let written = write!(beginning, "{value}");
+        let Beginning { text, is_cut, .. } = beginning;
+        if written.is_err() && !is_cut {
+            return Err(Stop::Refused("its `Display` failed".to_owned()));
+        }
+        self.begin_of_text(text, is_cut.then_some(None))
+    }
+
     serialize!(self, bytes(bytes) => {
         let list = self.list(Some(bytes.len()), false)?;
         bytes.iter().try_for_each(|byte| list.element(byte))?;
@@ -470,7 +516,7 @@ impl SerializeStructVariant for Variant<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{cell::Cell, collections::BTreeMap};
 
     use super::*;
 
@@ -540,6 +586,28 @@ mod tests {
         assert_eq!((json.as_str(), cuts.len()), ("[0,0,0]", 1));
         let (_, cuts) = of(&"ä".repeat(50_000));
         assert_eq!(cuts, [(String::new(), 10, Some(100_000))]);
+    }
+
+    #[test]
+    fn a_text_that_is_written_in_pieces_is_read_up_to_the_bound() {
+        struct Pieces(Cell<usize>, usize);
+        impl fmt::Display for Pieces {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                (0..self.1).try_for_each(|_| {
+                    self.0.set(self.0.get() + 1);
+                    f.write_str("äx")
+                })
+            }
+        }
+        impl Serialize for Pieces {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        let pieces = Pieces(Cell::new(0), 1_000);
+        assert_eq!(of(&pieces), ("\"äxäxäx\"".into(), vec![(String::new(), 9, None)]));
+        assert_eq!(pieces.0.get(), 4);
+        assert_eq!(of(&Pieces(Cell::new(0), 2)), ("\"äxäx\"".into(), vec![]));
     }
 
     #[test]

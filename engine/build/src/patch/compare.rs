@@ -321,10 +321,15 @@ pub(super) fn compare(
     pair: &mut Pair<'_>,
     edited: Edited<'_>,
 ) -> io::Result<Result<Difference, Unpatchable>> {
-    match changed(&pair.base, &pair.new, edited) {
-        Ok(roots) => reach(pair, roots),
-        Err(reason) => Ok(Err(reason)),
-    }
+    let roots = match changed(&pair.base, &pair.new, edited) {
+        Ok(roots) => roots,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let difference = reach(pair, roots)?;
+    Ok(difference.and_then(|difference| {
+        expect_not_kept(pair, &difference.exchanged)?;
+        Ok(difference)
+    }))
 }
 
 /// The functions whose code differs.
@@ -534,6 +539,58 @@ fn callers(new: &Objects, id: AtomId) -> Result<Callers, Unpatchable> {
         }
     }
     Ok(callers)
+}
+
+/// Refuses functions whose address the running version may have stored, even if the new build does not store it any
+/// more. Their callers are exchanged too, or only the base has them, such as a closure that was removed.
+fn expect_not_kept(pair: &Pair<'_>, exchanged: &BTreeSet<AtomId>) -> Result<(), Unpatchable> {
+    let (base, new) = (&pair.base, &pair.new);
+    let mut gone = HashSet::new();
+    // The functions, each with its atom in the base if that object was compiled again.
+    let before = |id: &AtomId| (new.atom(*id), same_in(base, new, *id));
+    let mut open: Vec<(&Atom, Option<AtomId>)> = exchanged.iter().map(before).collect();
+    while let Some((function, id)) = open.pop() {
+        let kept = || Unpatchable::AddressKept { function: name_of(function) };
+        if id.is_some_and(|id| takes_own_address(base.atom(id))) {
+            return Err(kept());
+        }
+        let references: Vec<_> = match id {
+            Some(id) => referring(base, id).collect(),
+            None => naming(base, function).collect(),
+        };
+        for (by, reference) in references {
+            let caller = base.atom(by);
+            match caller.kind {
+                Kind::Code if Some(by) == id && is_call(caller, reference) => {}
+                Kind::Code if is_call(caller, reference) || is_lent(function, caller) => {
+                    if same_in(new, base, by).is_none() && gone.insert(by) {
+                        open.push((caller, Some(by)));
+                    }
+                }
+                Kind::Function => {}
+                Kind::Constant if id.is_some_and(|id| is_jump_table(base, by, id)) => {}
+                _ => return Err(kept()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The atom of another build, among these objects, with the same name.
+fn same_in(objects: &Objects, others: &Objects, id: AtomId) -> Option<AtomId> {
+    objects.counterpart(&others.files[id.file].stem, others.atom(id).name.as_ref()?)
+}
+
+/// The references to the name of a function that none of these objects defines.
+fn naming<'o>(
+    objects: &'o Objects,
+    function: &'o Atom,
+) -> impl Iterator<Item = (AtomId, &'o Reference)> {
+    let name = function.name.as_ref();
+    let all = name.and_then(|name| objects.naming.get(name)).into_iter().flatten();
+    let references =
+        all.flat_map(|by| objects.atom(*by).references.iter().map(move |it| (*by, it)));
+    references.filter(move |(_, it)| matches!(&it.to, To::Named(to) if Some(to) == name))
 }
 
 /// Whether a function computes its own address, for which the assembler needs no relocation.

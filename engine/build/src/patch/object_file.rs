@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use object::read::ReadCache;
 use object::read::archive::ArchiveFile;
-use object::read::elf::{ElfFile64, ElfSection64, FileHeader as _};
+use object::read::elf::{ElfFile64, ElfSection64, FileHeader as _, SectionHeader as _};
 use object::read::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
 use object::{LittleEndian, RelocationFlags, SectionFlags, SectionIndex, SymbolKind, elf};
 
@@ -323,8 +323,11 @@ impl Cut {
             let bytes = section.data().map_err(broken)?;
             let mut symbols = symbols.remove(&section.index()).unwrap_or_default();
             let has = |flag: u32| sh_flags & u64::from(flag) != 0;
-            if has(elf::SHF_MERGE) && has(elf::SHF_STRINGS) {
-                symbols.extend(strings(bytes));
+            let entry = section.elf_section_header().sh_entsize(LittleEndian);
+            match (has(elf::SHF_MERGE), has(elf::SHF_STRINGS)) {
+                (true, true) => symbols.extend(strings(bytes)),
+                (true, false) => symbols.extend(entries(bytes, entry)),
+                _ => {}
             }
             if whole.contains(&section.index()) {
                 // Symbols without a size do not divide anything.
@@ -465,6 +468,12 @@ fn strings(bytes: &[u8]) -> impl Iterator<Item = (u64, u64, String)> {
         Some((start, text.len() as u64, String::new()))
     });
     texts.collect::<Vec<_>>().into_iter()
+}
+
+/// The constants of a section, each of which has `size` bytes: their offsets, lengths, and no names.
+fn entries(bytes: &[u8], size: u64) -> impl Iterator<Item = (u64, u64, String)> {
+    let count = (bytes.len() as u64).checked_div(size).unwrap_or(0);
+    (0..count).map(move |number| (number * size, size, String::new()))
 }
 
 fn kind_of(section: &str, flags: u64) -> Kind {

@@ -15,7 +15,7 @@ use crate::outline::{ChangedItem, ItemChange, Outline, SourceChanges};
 /// The file of the outlines, beside the record.
 const OUTLINES: &str = "outlines.json";
 /// The version of the format. Outlines of another version count as missing.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 /// A file larger than this has no outline, because a program has generated it.
 const MOST_BYTES: u64 = 2 << 20;
 

@@ -23,6 +23,7 @@ static LISTED: [fn() -> u64; 1] = [listed];
 static MADE: LazyLock<u64> = LazyLock::new(made);
 static FIXED: u64 = fixed();
 static LATER: Mutex<Vec<Box<dyn Fn() -> u64 + Send>>> = Mutex::new(Vec::new());
+static POINTERS: Mutex<Vec<fn() -> u64>> = Mutex::new(Vec::new());
 
 thread_local! {
     static HERE: u64 = const { 3 };
@@ -62,6 +63,41 @@ macro_rules! item {
     };
 }
 item!();
+
+macro_rules! local {
+    ($name:ident, $len:expr) => {
+        struct $name([u8; $len]);
+    };
+}
+
+#[invoke]
+fn word() -> String {
+    "four".to_owned()
+}
+
+#[invoke]
+fn store_pointer() {
+    POINTERS.lock().unwrap().push(pointed);
+}
+
+#[invoke]
+fn store_closure() {
+    LATER.lock().unwrap().push(Box::new(|| in_closure()));
+}
+
+fn pointed() -> u64 {
+    16
+}
+
+fn in_closure() -> u64 {
+    17
+}
+
+#[invoke]
+fn directly() -> usize {
+    local!(Local, 18);
+    size_of::<Local>() + pointed() as usize + in_closure() as usize
+}
 
 fn listed() -> u64 {
     8
@@ -136,6 +172,8 @@ fn bodies_of_many_kinds_are_patched() {
     assert_eq!(patched("pick(n) +", "pick(NonZero::new(n)) + pick((n, \"text\")) +"), ["picked"]);
     let value = "pick(hotswap_plugin::Value::from(n)) +";
     assert_eq!(patched("pick(n) +", value), ["picked"]);
+    // A constant with the size of another one, the function's name.
+    assert_eq!(patched("four", "five"), ["word"]);
     // The patch has symbol names for backtraces.
     let patch = running.with("deep(n - 1) + 11", "deep(n - 1) + 31").unwrap();
     let names = String::from_utf8_lossy(&patch.symbols);
@@ -157,6 +195,20 @@ fn edits_that_hold_an_address_or_define_an_item_are_loaded_as_a_whole() {
     stored("    9\n", "    19\n", "made");
     stored("|| 13", "|| 23", "by_tables");
 
+    // The running version may have stored an address that the new build does not store.
+    for (store, body, new_body, name) in [
+        ("push(pointed)", "    16\n", "    26\n", "pointed"),
+        ("push(Box::new(|| in_closure()))", "    17\n", "    27\n", "store_closure::{{closure}}"),
+    ] {
+        let source = KINDS.replacen(store, "clear()", 1).replacen(body, new_body, 1);
+        match running.build(&source).patch.expect("another build") {
+            Err(NotPatched::Objects(Unpatchable::AddressKept { function })) => {
+                assert!(function.ends_with(name), "{function}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
     let item = |text, by: &str, item: &str| match running.with(text, by) {
         Err(NotPatched::Sources(changes)) => {
             let items: Vec<_> = changes.items.iter().filter_map(|it| it.item.as_deref()).collect();
@@ -175,6 +227,7 @@ fn edits_that_hold_an_address_or_define_an_item_are_loaded_as_a_whole() {
         "impl Shape for Score",
     );
     item("            7\n", "            17\n", "macro item");
+    item("local!(Local, 18)", "local!(Local, 28)", "items in fn directly");
     item("    10\n", "    20\n", "fn fixed");
     item("const { 3 }", "const { 4 }", "macro thread_local");
     item("    14\n", "    struct Inner;\n    size_of::<Inner>() as u64\n", "items in fn outside");

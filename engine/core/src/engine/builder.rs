@@ -20,6 +20,7 @@ use crate::{
     ConsoleSocket, EngineError, Generation, Guard,
     artifact::own_toolchain,
     load::{OnReload, Settings, stage::Staging},
+    os::absolute,
     reclaim::reaper::{self, WakeThreads},
     serve::extension::{self, ExtensionFactory},
     slots, sync,
@@ -350,6 +351,9 @@ impl EngineBuilder {
             store_dir = handed_over(env_names::STORE_DIR, "earlier builds", store_dir.as_deref())
                 .or(store_dir);
         }
+        // A host or a plugin may change the working directory.
+        let (plugin_dir, store_dir) = (absolute(&plugin_dir), store_dir.as_deref().map(absolute));
+        let stage_in = stage_in.as_deref().map(absolute);
         threads::register_duties();
         sync::prepare_barriers();
         slots::prepare(console.is_some());
@@ -410,7 +414,6 @@ impl EngineBuilder {
 /// because the console builds into it. `None` if no console names one.
 fn handed_over(variable: &str, what: &str, own: Option<&Path>) -> Option<PathBuf> {
     let handed_over = env::var_os(variable).map(PathBuf::from)?;
-    let absolute = |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     if let Some(own) = own.filter(|own| absolute(own) != absolute(&handed_over)) {
         tracing::info!(
             "{what} are taken from {}, which {variable} names, instead of {}, which the host names",
@@ -427,7 +430,6 @@ fn host_info(
     staging_dir: &Path,
     trusted: &[String],
 ) -> HostInfo {
-    let absolute = |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let executable = env::current_exe().ok();
     let name = executable.as_deref().and_then(Path::file_name);
     let built_by = own_toolchain();
@@ -435,8 +437,8 @@ fn host_info(
         name: name.map_or_else(|| "host".into(), |name| name.to_string_lossy().into_owned()),
         pid: std::process::id(),
         started_at_ms: now_ms(),
-        plugin_dir: absolute(plugin_dir),
-        store_dir: store_dir.map(absolute),
+        plugin_dir: plugin_dir.to_owned(),
+        store_dir: store_dir.map(Path::to_owned),
         staging_dir: staging_dir.to_owned(),
         socket: PathBuf::new(),
         calls_file: None,

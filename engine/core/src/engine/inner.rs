@@ -24,6 +24,7 @@ use crate::{
         stage::{Inspected, Staging},
     },
     lock::Lock as _,
+    os,
     reclaim::reaper::ReaperHandle,
     serve::{current::Current, generation::GenerationNumber, live::LiveTable},
     server::{Listener, Pins, Served},
@@ -169,7 +170,7 @@ impl Inner {
     }
 
     pub fn set_plugin_dir(&self, dir: &Path) {
-        self.lock_host().plugin_dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        self.lock_host().plugin_dir = os::absolute(dir);
     }
 
     pub fn store(&self) -> &Arc<Store> {

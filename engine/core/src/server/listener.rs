@@ -54,7 +54,7 @@ impl ConsoleSocket {
 
     /// A socket at a path. Its directory should be one that only this user can enter.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: Some(path.into()) }
+        Self { path: Some(os::absolute(&path.into())) }
     }
 
     /// Whether the host has named a path.

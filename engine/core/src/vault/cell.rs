@@ -1,7 +1,6 @@
 //! A named value behind a lock.
 
 use std::{
-    cell::RefCell,
     mem::{self, ManuallyDrop},
     ops::{Deref, DerefMut},
     sync::{
@@ -13,7 +12,9 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{Bounds, CarryTable, Change, Cut, Parts, Preview, RawValue, ValueCallback, Wanted},
+    __private::{
+        Bounds, CarryTable, Change, Cut, Notes, Parts, Preview, RawValue, ValueCallback, Wanted,
+    },
     Error, Result, TypeSchema,
     abi::Answer,
 };
@@ -24,6 +25,7 @@ use crate::{
     lock::Lock as _,
     version::Owner,
     version::lease::{Lease, LeaseKind, LeaseName},
+    version::threads::{ValueInUse, use_value},
 };
 
 /// A value in the DataBag.
@@ -79,7 +81,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(1);
 
 thread_local! {
     /// The cells that this thread has locked, so that it does not wait for itself.
-    static LOCKED: RefCell<Vec<*const Cell>> = const { RefCell::new(Vec::new()) };
+    static LOCKED: Notes<*const Cell> = const { Notes::new() };
 }
 
 impl Cell {
@@ -496,15 +498,15 @@ impl Cell {
 
     fn lock_once(&self) -> Result<Locked> {
         let this = std::ptr::from_ref(self);
-        LOCKED.with_borrow_mut(|locked| {
-            if locked.contains(&this) {
+        LOCKED.with(|locked| {
+            if locked.any(|cell| *cell == this) {
                 let key = &self.key;
                 return Err(Error::msg(format_args!(
                     "this thread is using `{key}` already; finish that use before the next one"
                 )));
             }
-            locked.push(this);
-            Ok(Locked(this))
+            locked.add(this);
+            Ok(Locked { cell: this, _in_use: use_value() })
         })
     }
 }
@@ -593,12 +595,15 @@ impl LockedCell<'_> {
     }
 }
 
-/// Notes that this thread has a cell locked.
-struct Locked(*const Cell);
+/// Notes that this thread has a cell locked. It is dropped after the lock.
+struct Locked {
+    cell: *const Cell,
+    _in_use: ValueInUse,
+}
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        LOCKED.with_borrow_mut(|locked| locked.retain(|cell| *cell != self.0));
+        LOCKED.with(|locked| locked.remove_last(|cell| *cell == self.cell));
     }
 }
 

@@ -1,7 +1,6 @@
 //! Runs the steps of a plugin's load, and knows which thread runs code of which version.
 
 use std::{
-    cell::RefCell,
     ptr,
     sync::{
         Arc, Weak,
@@ -10,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_plugin::abi::Answer;
+use hotswap_plugin::{__private::Notes, abi::Answer};
 use hotswap_protocol::{Activity, PluginName};
 
 use super::{
@@ -30,7 +29,7 @@ use crate::{
 thread_local! {
     /// The versions whose own threads and tasks run on this thread, with the faces whose code started them, the
     /// innermost last.
-    static RUNS: RefCell<Vec<(Weak<Version>, FaceNumber)>> = const { RefCell::new(Vec::new()) };
+    static RUNS: Notes<(Weak<Version>, FaceNumber)> = const { Notes::new() };
 }
 
 /// Whether this thread runs code for which a load of an engine waits, or has waited: a step, or a thread or a
@@ -42,21 +41,21 @@ pub(crate) fn is_inside_load_of(engine: EngineId) -> bool {
         version.is_some_and(|version| version.engine() == engine && !version.has_served())
     };
     runs_steps_of() == Some(engine)
-        || RUNS.with_borrow(|runs| runs.iter().any(|(version, _)| is_unpublished(version)))
+        || RUNS.with(|runs| runs.any(|(version, _)| is_unpublished(version)))
 }
 
 /// Notes, until the result is dropped, that this thread runs a task of a version, or was started by it. `lease` is
 /// that of the task or thread.
 pub(crate) fn running(lease: &Lease) -> Running {
     let run = (Arc::downgrade(lease.version()), lease.face());
-    RUNS.with_borrow_mut(|runs| runs.push(run));
+    RUNS.with(|runs| runs.add(run));
     Running(())
 }
 
 /// The face whose code started the task or thread of a version that runs on this thread; `None` if there is none.
 pub(super) fn face_that_runs(version: &Version) -> Option<FaceNumber> {
-    let is_its = |(run, _): &&(Weak<Version>, _)| ptr::eq(run.as_ptr(), version);
-    RUNS.try_with(|runs| runs.borrow().iter().rev().find(is_its).map(|(_, face)| *face)).ok()?
+    let is_its = |run: &Weak<Version>| ptr::eq(run.as_ptr(), version);
+    RUNS.with(|runs| runs.find_last(|(run, face)| is_its(run).then_some(*face)))
 }
 
 /// A note of the version whose code this thread runs.
@@ -64,8 +63,7 @@ pub(crate) struct Running(());
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A thread that ends may have dropped the notes already.
-        let _ = RUNS.try_with(|runs| runs.borrow_mut().pop());
+        RUNS.with(|runs| runs.remove_last(|_| true));
     }
 }
 

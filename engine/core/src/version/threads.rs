@@ -8,6 +8,7 @@
 use std::{
     cell::{Cell, RefCell},
     ffi::{c_int, c_void},
+    marker::PhantomData,
     ptr,
     sync::{
         Arc, Mutex, OnceLock,
@@ -20,6 +21,7 @@ use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
 use super::{
     Version,
     lease::{Lease, LeaseName},
+    steps::{Running, running},
 };
 use crate::{
     image::ThreadServices,
@@ -252,15 +254,15 @@ unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
     // SAFETY: the caller's promise.
     let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch) };
     let lease = lease.named(LeaseName::Thread(os::thread_id()));
-    std::mem::forget(super::steps::running(&lease));
-    Record::get().of_thread.replace(Some(lease));
+    let note = running(&lease);
+    Record::get().of_thread.replace(Some(OfThread { lease, _note: note }));
     (start, argument)
 }
 
 /// Ends what an image's thread has of its image, while the thread-locals of the host still exist.
 fn leave_thread() {
     let record = Record::get();
-    let version = record.of_thread.borrow().as_ref().map(|lease| lease.version().clone());
+    let version = record.of_thread.borrow().as_ref().map(|it| it.lease.version().clone());
     version.into_iter().for_each(|version| version.run_destructors());
     drop(record.of_thread.take());
 }
@@ -302,7 +304,38 @@ fn claim_record() {
     Record::get();
 }
 
+thread_local! {
+    /// How many values this thread uses.
+    static VALUES_IN_USE: Cell<usize> = const { Cell::new(0) };
+    /// Whether a checkpoint waits until it uses none.
+    static IS_PUT_OFF: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts checkpoints of this thread off, until the result is dropped, because it uses a value of the DataBag:
+/// destructors may want to use the same value, or one whose user waits for this one.
+pub(crate) fn use_value() -> ValueInUse {
+    VALUES_IN_USE.set(VALUES_IN_USE.get() + 1);
+    ValueInUse(PhantomData)
+}
+
+/// A use of a value by this thread. It ends on the same thread.
+pub(crate) struct ValueInUse(PhantomData<*const ()>);
+
+impl Drop for ValueInUse {
+    fn drop(&mut self) {
+        let others = VALUES_IN_USE.get() - 1;
+        VALUES_IN_USE.set(others);
+        if others == 0 && IS_PUT_OFF.replace(false) {
+            run_waiting_destructors();
+        }
+    }
+}
+
 fn run_waiting_destructors() {
+    if VALUES_IN_USE.get() > 0 {
+        IS_PUT_OFF.set(true);
+        return;
+    }
     let Some(record) = Record::existing() else { return };
     let draining: Vec<_> = {
         let entries = record.entries.borrow();
@@ -320,11 +353,17 @@ fn run_waiting_destructors() {
 /// What one thread has of all versions.
 struct Record {
     entries: RefCell<Vec<Entry>>,
-    /// The lease of an image's thread, until the thread's end. It is dropped after the entries, whose
-    /// destructors belong to the image.
-    of_thread: RefCell<Option<Lease>>,
+    /// What an image's thread has until its end. It is dropped after the entries, whose destructors belong to
+    /// the image.
+    of_thread: RefCell<Option<OfThread>>,
     /// The slots for its calls.
     _slots: Claim,
+}
+
+/// What a thread has that an image has started.
+struct OfThread {
+    lease: Lease,
+    _note: Running,
 }
 
 /// What one thread has of one version.

@@ -1,7 +1,6 @@
 //! A Vault in memory, without an engine, for tests of functions that take one.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
@@ -16,6 +15,7 @@ use crate::{
     BoundObject, Data, Error, InterfaceShape, Result, TypeSchema, Value,
     image::end_panic,
     interface::raw::{Lease, RawObject},
+    notes::Notes,
 };
 
 /// The error of live functions, which belong to a generation of an engine.
@@ -74,7 +74,7 @@ impl Drop for Owned {
 
 thread_local! {
     /// The values that closures on this thread are running with.
-    static IN_USE: RefCell<Vec<*const Entry>> = const { RefCell::new(Vec::new()) };
+    static IN_USE: Notes<*const Entry> = const { Notes::new() };
 }
 
 /// Marks a value as used by a closure on this thread.
@@ -83,12 +83,12 @@ struct Use(*const Entry);
 impl Use {
     fn of(entry: &Entry, key: &str) -> Result<Self> {
         let entry = std::ptr::from_ref(entry);
-        IN_USE.with_borrow_mut(|used| {
-            if used.contains(&entry) {
+        IN_USE.with(|used| {
+            if used.any(|one| *one == entry) {
                 let message = format!("`{key}` is being used by a closure on this thread");
                 return Err(Error::msg(message));
             }
-            used.push(entry);
+            used.add(entry);
             Ok(Self(entry))
         })
     }
@@ -96,7 +96,7 @@ impl Use {
 
 impl Drop for Use {
     fn drop(&mut self) {
-        IN_USE.with_borrow_mut(|used| used.retain(|entry| *entry != self.0));
+        IN_USE.with(|used| used.remove_last(|entry| *entry == self.0));
     }
 }
 
