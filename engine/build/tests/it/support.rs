@@ -111,8 +111,10 @@ impl Workspace {
         fs::canonicalize(self.dir.path()).expect("the directory").join(path)
     }
 
-    /// Opens a member whose builds stay below this workspace, even if `CARGO_TARGET_DIR` is set.
+    /// Opens a member whose builds stay below this workspace, even if `CARGO_TARGET_DIR` is set. Its files are
+    /// old enough to be compiled only once.
     pub fn open_plugin(&self, name: &str) -> PluginPackage {
+        self.let_age();
         let plugin = PluginPackage::open(&self.path(name)).expect("a plugin");
         PluginPackage { target_dir: self.path("target"), ..plugin }
     }
