@@ -119,7 +119,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
     let way = way_by(running, patch)?;
     // The version was patched before the artifact was linked, when the build was not known yet.
     if let Way::Face(face) = &way {
-        let file = hotswap_artifact::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
+        let file = artifact::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
         version.settle(*face, build, file, artifact.facts.source.clone());
     }
     Ok(Some(way))
@@ -154,7 +154,7 @@ pub(super) fn code_of(artifact: &Found, build: BuildId) -> Option<BuildId> {
 
 /// Reads the file of a patch.
 pub(crate) fn read(path: &Path) -> Result<Patch, NotPatched> {
-    let file = hotswap_artifact::open(path).map_err(NotPatched::Unreadable)?;
+    let file = artifact::open(path).map_err(NotPatched::Unreadable)?;
     let mut bytes = Vec::new();
     let read = file.take(MAX_FILE_BYTES).read_to_end(&mut bytes);
     read.map_err(NotPatched::Unreadable)?;
@@ -194,7 +194,7 @@ pub(super) fn load(
     let face = base.patched(patch.code_id(), patch.header.changed.clone(), targets);
     if let Some(artifact) = artifact {
         let path = &artifact.found.path;
-        let whole = hotswap_artifact::open(path).map_err(NotPatched::Unreadable)?;
+        let whole = artifact::open(path).map_err(NotPatched::Unreadable)?;
         face.settle(patch.header.build, whole, artifact.facts.source.clone());
     }
     faces.add(face).ok_or(NotPatched::Full)
@@ -228,13 +228,13 @@ pub(crate) fn settle(
     let early = version.faces.early(patch.code_id());
     let face = early.filter(|face| *face == running.face()).ok_or_else(other)?;
     let path = path.with_extension(DLL_EXTENSION);
-    let artifact = hotswap_artifact::open(&path).map_err(|error| {
+    let artifact = artifact::open(&path).map_err(|error| {
         let refused = EngineError::load(plugin, Step::Find, &error);
         refused.because(LoadCause::Io(error))
     })?;
     // Only shown.
     let source =
-        hotswap_artifact::read(&path).ok().and_then(|file| artifact::claims(&file)?.source);
+        artifact::read(&path).ok().and_then(|file| artifact::claims(&file)?.source);
     version.settle(face, patch.header.build, artifact, source);
     Ok(ReloadReport { generation: current.number.get(), ..ReloadReport::default() })
 }
