@@ -401,8 +401,11 @@ async fn inspect_says_why_a_file_is_no_artifact() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("text.so");
     std::fs::write(&text, "this is no library").unwrap();
+    let pipe = directory.path().join("pipe.so");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for (path, reason) in [
         (text.as_path(), "not a shared library"),
+        (&pipe, "it is not a regular file"),
         (&directory.path().join("missing.so"), "No such file"),
         (directory.path(), "directory"),
     ] {

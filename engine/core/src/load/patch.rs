@@ -233,8 +233,7 @@ pub(crate) fn settle(
         refused.because(LoadCause::Io(error))
     })?;
     // Only shown.
-    let source =
-        artifact::read(&path).ok().and_then(|file| artifact::claims(&file)?.source);
+    let source = artifact::read(&path).ok().and_then(|file| artifact::claims(&file)?.source);
     version.settle(face, patch.header.build, artifact, source);
     Ok(ReloadReport { generation: current.number.get(), ..ReloadReport::default() })
 }
