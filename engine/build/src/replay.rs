@@ -354,14 +354,12 @@ impl Replay {
         if let Ok(behind) = &behind {
             files.extend(self.sources_behind(&results.units, &behind.dirs));
         }
-        let named = guard::named_configuration_files(member.plugin);
-        let is_near = |path: &&PathBuf| {
-            named.contains(*path)
-                || results.dirs.iter().any(|dir| path.starts_with(dir))
-                || guard::is_near(member.plugin, path)
+        let is_worth_watching = guard::worth_watching(member.plugin);
+        let is_watched = |path: &&PathBuf| {
+            results.dirs.iter().any(|dir| path.starts_with(dir)) || is_worth_watching(path)
         };
         let own = files.iter().filter(|path| !guard::is_downloaded(path));
-        let read = own.chain(deciding.iter().filter(is_near)).cloned().collect();
+        let read = own.chain(deciding.iter().filter(is_watched)).cloned().collect();
         files.extend(deciding);
         let guards = files.iter().map(|path| before_run.read(path)).collect();
         let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
@@ -996,8 +994,8 @@ pub(crate) fn read_by(plugin: &PluginPackage, run: &Run, began: Moment) -> Reads
     let sources = local.flat_map(|artifact| sources_of(&plugin.workspace_root, artifact));
     let deciding = guard::configuration_files(&plugin.dir, &plugin.configurations).into_iter();
     let deciding = deciding.chain(guard::toolchain_files(&plugin.dir));
-    let named = guard::named_configuration_files(plugin);
-    let deciding = deciding.filter(|path| guard::is_near(plugin, path) || named.contains(path));
+    let is_worth_watching = guard::worth_watching(plugin);
+    let deciding = deciding.filter(|path| is_worth_watching(path));
     let sources = sources.filter(|path| !guard::is_downloaded(path));
     let files = sources.chain(asked_by_scripts(run));
     let is_source = |path: &Path| path.extension().is_some_and(|it| it == "rs");

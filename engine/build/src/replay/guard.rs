@@ -183,17 +183,23 @@ fn included_files(path: &Path) -> Vec<PathBuf> {
     entries.into_iter().flatten().filter_map(path_in).collect()
 }
 
-/// The configuration files that have their names from a flag or another file. They are watched wherever they are.
-pub(super) fn named_configuration_files(plugin: &PluginPackage) -> BTreeSet<PathBuf> {
+/// The configuration files that have their names from a flag or another file.
+fn named_configuration_files(plugin: &PluginPackage) -> BTreeSet<PathBuf> {
     let found: BTreeSet<PathBuf> = found_configuration_files(&plugin.dir).collect();
     let files = configuration_files(&plugin.dir, &plugin.configurations);
     files.into_iter().filter(|file| !found.contains(file)).collect()
 }
 
-/// Whether the file at `path`, which may decide about builds of `plugin`, is worth watching. Above the workspace are
-/// directories such as the home directory, in which files appear all the time.
-pub(super) fn is_near(plugin: &PluginPackage, path: &Path) -> bool {
-    path.starts_with(&plugin.workspace_root) || (is_of_ancestor(plugin, path) && path.exists())
+/// Tells whether a file that may decide about builds of `plugin` is worth watching. Above the workspace are directories
+/// such as the home directory, in which files appear all the time; but named configuration files are watched wherever
+/// they are.
+pub(super) fn worth_watching(plugin: &PluginPackage) -> impl Fn(&Path) -> bool {
+    let named = named_configuration_files(plugin);
+    move |path| {
+        path.starts_with(&plugin.workspace_root)
+            || (is_of_ancestor(plugin, path) && path.exists())
+            || named.contains(path)
+    }
 }
 
 /// Whether the file at `path` decides about builds of `plugin` because of the directory that it is in: the plugin's
