@@ -327,7 +327,7 @@ pub async fn turn_now(
     by: &str,
 ) -> Result<Option<Rollout>, FleetError> {
     let (store, channel, by) = (store.clone(), channel.clone(), by.to_owned());
-    blocking(move || turn(&store, &channel, order, &by, store.now_ms()?)).await
+    blocking(move || turn(&store, &channel, order, &by)).await
 }
 
 impl Shared {
