@@ -125,6 +125,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::HostStarted { pid } => {
             state.host.pid = Some(pid);
             state.host.is_ours = true;
+            state.host.is_outdated = false;
             state.host.phase = Phase::Starting;
             another_process(state, state.now_ms, pid);
             marker(state, format!("host started, pid {pid}"));
@@ -185,6 +186,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.notify_warning(text);
         }
         SessionEvent::HostOutdated { plugins } => {
+            state.host.is_outdated = true;
             let shared = match plugins.as_slice() {
                 [] => String::new(),
                 plugins => format!(", with {}", plugins.join(", ")),
@@ -195,6 +197,12 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             );
             marker(state, text.clone());
             state.notify_warning(text);
+        }
+        SessionEvent::HostCurrent => {
+            state.host.is_outdated = false;
+            let text = "the host's sources are again those from which it was built";
+            marker(state, text.into());
+            state.notify_done(text);
         }
         SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
             let text = format::disagreement(&plugin, &missed);
