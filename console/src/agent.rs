@@ -27,6 +27,7 @@ use hotswap_protocol::HostInfo;
 use hotswap_protocol::clock::now_ms;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::compare::probe::Prober;
@@ -198,7 +199,7 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
     }
     let mut cleaned_for = first.channel.base.clone();
     let (declare, declared) = watch::channel(first);
-    let mut serving: HashMap<PathBuf, tokio::task::JoinHandle<()>> = HashMap::new();
+    let mut serving: HashMap<PathBuf, AbortHandle> = HashMap::new();
     let announcements = Arc::new(Announcements::default());
     let is_announced = shared.watch(Arc::clone(&announcements)).await?;
     // A directory that is there can be watched. Without it, hosts are looked for again and again.
@@ -216,11 +217,14 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
             let (shared, declared) = (Arc::clone(&shared), declared.clone());
             let ended = Arc::clone(&announcements.changed);
             serving.entry(path.clone()).or_insert_with(|| {
+                let served = tokio::spawn(host::serve(shared, path, declared));
+                let serving = served.abort_handle();
                 tokio::spawn(async move {
-                    host::serve(shared, path, declared).await;
-                    // The host may have to be served again.
+                    // The host may have to be served again, once this task counts as finished.
+                    let _ = served.await;
                     ended.notify_one();
-                })
+                });
+                serving
             });
         }
         if announcements.is_connected.swap(false, Ordering::Relaxed) {
