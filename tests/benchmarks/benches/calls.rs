@@ -135,7 +135,7 @@ fn instructions_of(case: usize, times: u64) -> u64 {
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
         .args(["only", &case.to_string(), &times.to_string()])
-        .env(plugins::KEPT, plugins::kept_dir())
+        .env(plugins::KEPT, plugins::shared_dir())
         .output();
     let reported = String::from_utf8(run.expect("start valgrind").stderr).expect("text");
     let collected = reported.lines().find_map(|line| line.split_once("Collected : "));
