@@ -165,7 +165,7 @@ pub fn state_dir(states: &Path, store: &Store) -> PathBuf {
 pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(), FleetError> {
     let mut ledger = Ledger::open(&options.state_dir)?;
     if options.pardon {
-        ledger.pardon()?;
+        ledger.clear_quarantine()?;
     }
     if let Some(keys) = ledger.keys() {
         options.store.believe(keys.clone());
@@ -280,7 +280,7 @@ enum Progress {
 }
 
 /// Passes the declaration on to the hosts, if it is a new one.
-fn change(declare: &watch::Sender<Declared>, new: Declared) {
+fn pass_on(declare: &watch::Sender<Declared>, new: Declared) {
     declare.send_if_modified(|declared| {
         let is_new = declared.channel != new.channel || declared.keys != new.keys;
         *declared = new;
@@ -386,7 +386,7 @@ impl Shared {
             Some(by) => turn_now(&self.store, &self.channel, None, by).await,
             None => Ok(None),
         };
-        change(declare, self.declared().await?);
+        pass_on(declare, self.declared().await?);
         self.forget_old_reports().await?;
         Ok(match turned? {
             Some(rollout) if !rollout.phase.is_over() => Progress::Underway,
@@ -409,7 +409,7 @@ impl Shared {
         let keys = declare.borrow().keys.clone();
         let name = self.channel.clone();
         let channel = self.store(move |store| store.verify_announced(&name, &announced)).await?;
-        change(declare, self.accepted(channel, keys).await?);
+        pass_on(declare, self.accept(channel, keys).await?);
         Ok(())
     }
 
@@ -422,11 +422,11 @@ impl Shared {
         if keys.is_none() && self.store.is_of_many_machines() {
             return Err(FleetError::distrusted(self.store.place(), Distrust::NoKeys));
         }
-        self.accepted(channel, keys).await
+        self.accept(channel, keys).await
     }
 
-    /// The declaration, unless it is older than the last one.
-    async fn accepted(&self, channel: Channel, keys: Option<Keys>) -> Result<Declared, FleetError> {
+    /// Stores a declaration that was read. Refuses one that is older than the last one.
+    async fn accept(&self, channel: Channel, keys: Option<Keys>) -> Result<Declared, FleetError> {
         let mut ledger = self.ledger.lock().await;
         if let Some(accepted) = ledger.channel(&self.channel)
             && channel != *accepted
@@ -453,7 +453,7 @@ impl Shared {
                 }
                 Err(error) => error,
             };
-            let known = self.known().await;
+            let known = self.kept_declaration().await;
             if known.is_none() && !error.is_unreachable() && error.distrust().is_none() {
                 return Err(error);
             }
@@ -469,7 +469,7 @@ impl Shared {
     }
 
     /// The declaration that the last agent has kept.
-    async fn known(&self) -> Option<Declared> {
+    async fn kept_declaration(&self) -> Option<Declared> {
         let ledger = self.ledger.lock().await;
         let channel = ledger.channel(&self.channel)?.clone();
         Some(Declared { channel, keys: ledger.keys().cloned() })
@@ -601,7 +601,7 @@ impl Shared {
         let is_tried = declared.channel.candidate.as_ref() == Some(release);
         let stored = {
             let mut ledger = self.ledger.lock().await;
-            if call.is_none() && !is_tried && ledger.is_accident(&report.id) {
+            if call.is_none() && !is_tried && ledger.note_unexplained_end(&report.id) {
                 let forgotten = ledger.forget(&report.id);
                 drop(ledger);
                 self.note_stored(forgotten).await;

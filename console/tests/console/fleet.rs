@@ -3,7 +3,7 @@
 use hotswap_console::screen::input::action::{Action, FleetAction};
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::Phase;
-use hotswap_console::screen::model::fleet::{FleetNews, FleetOrder, FleetTab, Seen};
+use hotswap_console::screen::model::fleet::{FleetNews, FleetOrder, FleetSnapshot, FleetTab};
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::update::{self, Effect, Input};
 use hotswap_console::session::SessionEvent;
@@ -74,8 +74,8 @@ fn rollout(phase: &str, reason: &Value) -> Value {
     })
 }
 
-fn seen(phase: &str, reason: &Value) -> Seen {
-    Seen {
+fn seen(phase: &str, reason: &Value) -> FleetSnapshot {
+    FleetSnapshot {
         fleet: id("games"),
         is_signed: true,
         channel: serde_json::from_value(channel()).unwrap(),
@@ -91,8 +91,8 @@ fn seen(phase: &str, reason: &Value) -> Seen {
     }
 }
 
-fn show(console: &mut Console, seen: Seen) {
-    console.handle(Input::Fleet(Box::new(FleetNews::Seen(Box::new(seen)))));
+fn show(console: &mut Console, seen: FleetSnapshot) {
+    console.handle(Input::Fleet(Box::new(FleetNews::FleetSnapshot(Box::new(seen)))));
 }
 
 /// A console with a fleet and the Fleet tab in front.

@@ -20,7 +20,7 @@ use crate::session::{BuildEffect, BuildLine, Job, JobOutcome, Order, SessionEven
 const MOST_CHANGES_IN_TAB: usize = 20;
 const MOST_CHANGES_IN_NOTICE: usize = 2;
 
-pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
+pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     let mut effects = vec![Effect::Draw];
     match event {
         SessionEvent::Opened { name, package_dir, plugin_dir, plugins, plugin_packages } => {
@@ -325,7 +325,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 // Fetch the Vault from before the reload, to compare later snapshots with it.
                 effects.push(Effect::Order(Order::Operate(Operation::Vault)));
             }
-            reloads::happened(state, event);
+            reloads::handle(state, event);
         }
         SessionEvent::Ended { error } => effects.push(Effect::Exit(error)),
     }
@@ -441,7 +441,7 @@ fn another_process(state: &mut State, began_ms: u64, pid: u32) {
     state.timeline.host_began(began_ms, pid);
     state.functions.held.clear();
     state.functions.let_go.clear();
-    state.pins.another_process();
+    state.pins.keep_for_new_process();
     state.vault.clear();
     state.live.clear();
     state.serving.forget();
@@ -484,7 +484,7 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
         host.agent = snapshot.host.agent;
         effects.push(Effect::Draw);
     }
-    let pins = state.pins.take_back(&snapshot.plugins).into_iter();
+    let pins = state.pins.take_pins_to_restore(&snapshot.plugins).into_iter();
     effects.extend(pins.map(|pin| Effect::Order(Order::Operate(Operation::Pin(pin)))));
     state.timeline.record_snapshot(state.now_ms, &snapshot.plugins);
     state.serving.record_snapshot(state.now_ms, &snapshot.plugins);

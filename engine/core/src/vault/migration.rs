@@ -113,7 +113,7 @@ struct Missing {
 }
 
 /// The parts of an old value, read while nobody changed it.
-struct There {
+struct OldParts {
     /// The digests of the keys; empty for a list.
     keys: Vec<u64>,
     len: usize,
@@ -171,7 +171,7 @@ impl Seen {
             self.note(from, &parts.digests);
             (from, len) = (to, parts.len);
         }
-        if self.kind != Some(Kind::List) && !self.has_the_keys_of(new)? {
+        if self.kind != Some(Kind::List) && !self.has_same_keys_as(new)? {
             // The new type writes keys in another form, so they cannot be compared.
             self.kind = None;
         }
@@ -205,8 +205,8 @@ impl Seen {
         old: &Cell,
         new: &Cell,
         table: &CarryTable,
-    ) -> Result<Option<There>> {
-        let (mut from, mut there) = (0, There { keys: Vec::new(), len: 1 });
+    ) -> Result<Option<OldParts>> {
+        let (mut from, mut there) = (0, OldParts { keys: Vec::new(), len: 1 });
         let mut expected = Expected::default();
         while from < there.len {
             let to = from + SLICE.max(there.len / SLICES);
@@ -227,7 +227,7 @@ impl Seen {
     /// Removes from the new value the parts that the old value does not have any more.
     fn remove_missing(
         &mut self,
-        there: &There,
+        there: &OldParts,
         old: &Cell,
         new: &Cell,
         table: &CarryTable,
@@ -379,7 +379,7 @@ impl Seen {
         (places, known)
     }
 
-    fn has_the_keys_of(&self, new: &Cell) -> Result<bool> {
+    fn has_same_keys_as(&self, new: &Cell) -> Result<bool> {
         let Some(there) = new.parts(&Wanted::Keys)? else { return Ok(false) };
         let is_known = |digest: &Digest| self.keyed.has(self.key(digest));
         Ok(there.len == self.keyed.len() && there.digests.iter().all(is_known))

@@ -461,7 +461,7 @@ impl Record {
             pinned.is_empty()
         };
         if last && version.threads.draining.load(Ordering::Acquire) {
-            version.unused();
+            version.notify_reaper();
         }
     }
 }
