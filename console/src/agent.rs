@@ -211,29 +211,11 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
     loop {
         // What changes from here on ends the next pause.
         let is_watched = watched.renew();
-        serving.retain(|_, task| !task.is_finished());
-        for path in socket::sockets() {
-            let (shared, declared) = (Arc::clone(&shared), declared.clone());
-            let ended = Arc::clone(&announcements.changed);
-            serving.entry(path.clone()).or_insert_with(|| {
-                tokio::spawn(async move {
-                    host::serve(shared, path, declared).await;
-                    // The host may have to be served again.
-                    ended.notify_one();
-                })
-            });
-        }
+        serve_new_hosts(&mut serving, &shared, &declared, &announcements.changed);
         if announcements.is_connected.swap(false, Ordering::Relaxed) {
             shared.reports.lock().await.values_mut().for_each(|reported| reported.is_kept = false);
         }
-        let declaration = announcements.declared().take();
-        let mut must_refresh = announcements.must_refresh.swap(false, Ordering::Relaxed);
-        if let Some(declaration) = declaration {
-            // An announcement that cannot be trusted leads to a read of the channel. After an error, everything is
-            // read, since the place may hold another fleet now.
-            must_refresh |= shared.is_cut_off().await
-                || shared.accept_announced(&declare, declaration).await.is_err();
-        }
+        let mut must_refresh = shared.apply_announcements(&announcements, &declare).await;
         if !is_announced {
             let seen = shared.glance().await;
             must_refresh |= seen.is_none() || seen != glance;
@@ -268,6 +250,27 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
             () = announcements.changed.notified() => {}
             () = shared.events.closed() => return Ok(()),
         }
+    }
+}
+
+/// Starts a task for each host that has opened a socket and is not served yet. `changed` is notified when a task ends.
+fn serve_new_hosts(
+    serving: &mut HashMap<PathBuf, tokio::task::JoinHandle<()>>,
+    shared: &Arc<Shared>,
+    declared: &watch::Receiver<Declared>,
+    changed: &Arc<Notify>,
+) {
+    serving.retain(|_, task| !task.is_finished());
+    for path in socket::sockets() {
+        let (shared, declared) = (Arc::clone(shared), declared.clone());
+        let changed = Arc::clone(changed);
+        serving.entry(path.clone()).or_insert_with(|| {
+            tokio::spawn(async move {
+                host::serve(shared, path, declared).await;
+                // The host may have to be served again.
+                changed.notify_one();
+            })
+        });
     }
 }
 
@@ -398,6 +401,22 @@ impl Shared {
     async fn glance(&self) -> Option<Glance> {
         let channel = self.channel.clone();
         self.store(move |store| Ok(store.glance(&channel))).await.ok().flatten()
+    }
+
+    /// Applies what was announced since the last call. Returns whether the channel has to be read nevertheless.
+    async fn apply_announcements(
+        &self,
+        announcements: &Announcements,
+        declare: &watch::Sender<Declared>,
+    ) -> bool {
+        let declaration = announcements.declared().take();
+        let must_refresh = announcements.must_refresh.swap(false, Ordering::Relaxed);
+        let Some(declaration) = declaration else { return must_refresh };
+        // An announcement that cannot be trusted leads to a read of the channel. After an error, everything is
+        // read, since the place may hold another fleet now.
+        let must_read =
+            self.is_cut_off().await || self.accept_announced(declare, declaration).await.is_err();
+        must_refresh || must_read
     }
 
     /// Uses a declaration that a server announced, without a request.

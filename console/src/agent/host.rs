@@ -647,8 +647,8 @@ impl Host {
         self.publish(report).await;
     }
 
-    /// Whether the fleet already knows all of this report except new counts of calls. Counts are sent to a server
-    /// only now and then, and not faster than the steps of a rollout need them.
+    /// Whether the fleet already knows everything in this report except newer counts of calls, and need not get the
+    /// counts yet: a server gets them only at intervals, as often as the steps of a rollout need them.
     fn is_reported(&self, report: &HostReport, declared: &Declared) -> bool {
         let pause = Duration::from_millis(declared.channel.spread_ms).min(IDLE_POLL_INTERVAL);
         self.shared.store.is_of_many_machines()

@@ -801,8 +801,8 @@ impl Replay {
         }
     }
 
-    /// Writes the record, if it has changed. Before that, its file says that the units compiled meanwhile are
-    /// outdated.
+    /// Writes the record, if it has changed. Until then, the file of the record lists the units that were compiled
+    /// meanwhile as outdated.
     pub(crate) fn save(&mut self) -> io::Result<()> {
         if self.is_changed { self.write() } else { Ok(()) }
     }
@@ -1016,7 +1016,7 @@ pub(crate) fn is_local(artifact: &Artifact) -> bool {
 /// The results of a run of cargo.
 #[derive(Default)]
 struct RunResults {
-    /// The plugin's own unit, and cargo's file of its library; `None` for the file if cargo's call was held
+    /// The plugin's own unit, and the state of the library that cargo made of it: `None` if cargo's call was held
     /// back.
     root: Option<(UnitId, Option<Stat>)>,
     units: Vec<UnitId>,

@@ -62,7 +62,7 @@ pub struct Pace {
     spread: bool,
 }
 
-/// The length of the span in which hosts begin to fetch, and by how much each host makes it longer.
+/// The time within which all hosts begin to fetch: `SPREAD_MS`, or `SPREAD_MS_A_HOST` for each host if that is longer.
 const SPREAD_MS: u64 = 5000;
 const SPREAD_MS_A_HOST: u64 = 5;
 

@@ -178,7 +178,8 @@ impl Seen {
         Ok(())
     }
 
-    /// Reads changed parts again while the value is in use, until nothing changes for as long as that takes.
+    /// Reads changed parts again while the value is in use, until a whole pass finds no
+    /// change, at most [`ROUNDS`] times.
     pub fn catch_up_beside(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
         if self.kind.is_none() {
             return self.read_whole_again(old, new, table);
