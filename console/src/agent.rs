@@ -166,7 +166,7 @@ pub fn state_dir(states: &Path, store: &Store) -> PathBuf {
 pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(), FleetError> {
     let mut ledger = Ledger::open(&options.state_dir)?;
     if options.pardon {
-        ledger.pardon()?;
+        ledger.clear_quarantine()?;
     }
     if let Some(keys) = ledger.keys() {
         options.store.believe(keys.clone());
@@ -212,32 +212,11 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
     loop {
         // What changes from here on ends the next pause.
         let is_watched = watched.renew();
-        serving.retain(|_, task| !task.is_finished());
-        for path in socket::sockets() {
-            let (shared, declared) = (Arc::clone(&shared), declared.clone());
-            let ended = Arc::clone(&announcements.changed);
-            serving.entry(path.clone()).or_insert_with(|| {
-                let served = tokio::spawn(host::serve(shared, path, declared));
-                let serving = served.abort_handle();
-                tokio::spawn(async move {
-                    // The host may have to be served again, once this task counts as finished.
-                    let _ = served.await;
-                    ended.notify_one();
-                });
-                serving
-            });
-        }
+        serve_new_hosts(&mut serving, &shared, &declared, &announcements.changed);
         if announcements.is_connected.swap(false, Ordering::Relaxed) {
             shared.reports.lock().await.values_mut().for_each(|reported| reported.is_kept = false);
         }
-        let declaration = announcements.declared().take();
-        let mut must_refresh = announcements.must_refresh.swap(false, Ordering::Relaxed);
-        if let Some(declaration) = declaration {
-            // An announcement that cannot be trusted leads to a read of the channel. After an error, everything is
-            // read, since the place may hold another fleet now.
-            must_refresh |= shared.is_cut_off().await
-                || shared.accept_announced(&declare, declaration).await.is_err();
-        }
+        let mut must_refresh = shared.apply_announcements(&announcements, &declare).await;
         if !is_announced {
             let seen = shared.glance().await;
             must_refresh |= seen.is_none() || seen != glance;
@@ -275,6 +254,30 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
     }
 }
 
+/// Starts a task for each host that has opened a socket and is not served yet. `changed` is notified when a task ends.
+fn serve_new_hosts(
+    serving: &mut HashMap<PathBuf, AbortHandle>,
+    shared: &Arc<Shared>,
+    declared: &watch::Receiver<Declared>,
+    changed: &Arc<Notify>,
+) {
+    serving.retain(|_, task| !task.is_finished());
+    for path in socket::sockets() {
+        let (shared, declared) = (Arc::clone(shared), declared.clone());
+        let changed = Arc::clone(changed);
+        serving.entry(path.clone()).or_insert_with(|| {
+            let served = tokio::spawn(host::serve(shared, path, declared));
+            let task = served.abort_handle();
+            tokio::spawn(async move {
+                // The host may have to be served again, once this task counts as finished.
+                let _ = served.await;
+                changed.notify_one();
+            });
+            task
+        });
+    }
+}
+
 /// Whether the agent has to continue a rollout soon.
 enum Progress {
     /// The agent takes the next steps of a rollout as time passes and hosts report.
@@ -284,7 +287,7 @@ enum Progress {
 }
 
 /// Passes the declaration on to the hosts, if it is a new one.
-fn change(declare: &watch::Sender<Declared>, new: Declared) {
+fn pass_on(declare: &watch::Sender<Declared>, new: Declared) {
     declare.send_if_modified(|declared| {
         let is_new = declared.channel != new.channel || declared.keys != new.keys;
         *declared = new;
@@ -390,7 +393,7 @@ impl Shared {
             Some(by) => turn_now(&self.store, &self.channel, None, by).await,
             None => Ok(None),
         };
-        change(declare, self.declared().await?);
+        pass_on(declare, self.declared().await?);
         self.forget_old_reports().await?;
         Ok(match turned? {
             Some(rollout) if !rollout.phase.is_over() => Progress::Underway,
@@ -404,6 +407,22 @@ impl Shared {
         self.store(move |store| Ok(store.glance(&channel))).await.ok().flatten()
     }
 
+    /// Applies what was announced since the last call. Returns whether the channel has to be read nevertheless.
+    async fn apply_announcements(
+        &self,
+        announcements: &Announcements,
+        declare: &watch::Sender<Declared>,
+    ) -> bool {
+        let declaration = announcements.declared().take();
+        let must_refresh = announcements.must_refresh.swap(false, Ordering::Relaxed);
+        let Some(declaration) = declaration else { return must_refresh };
+        // An announcement that cannot be trusted leads to a read of the channel. After an error, everything is
+        // read, since the place may hold another fleet now.
+        let must_read =
+            self.is_cut_off().await || self.accept_announced(declare, declaration).await.is_err();
+        must_refresh || must_read
+    }
+
     /// Uses a declaration that a server announced, without a request.
     async fn accept_announced(
         &self,
@@ -413,7 +432,7 @@ impl Shared {
         let keys = declare.borrow().keys.clone();
         let name = self.channel.clone();
         let channel = self.store(move |store| store.verify_announced(&name, &announced)).await?;
-        change(declare, self.accepted(channel, keys).await?);
+        pass_on(declare, self.accept(channel, keys).await?);
         Ok(())
     }
 
@@ -426,11 +445,11 @@ impl Shared {
         if keys.is_none() && self.store.is_of_many_machines() {
             return Err(FleetError::distrusted(self.store.place(), Distrust::NoKeys));
         }
-        self.accepted(channel, keys).await
+        self.accept(channel, keys).await
     }
 
-    /// The declaration, unless it is older than the last one.
-    async fn accepted(&self, channel: Channel, keys: Option<Keys>) -> Result<Declared, FleetError> {
+    /// Stores a declaration that was read. Refuses one that is older than the last one.
+    async fn accept(&self, channel: Channel, keys: Option<Keys>) -> Result<Declared, FleetError> {
         let mut ledger = self.ledger.lock().await;
         if let Some(accepted) = ledger.channel(&self.channel)
             && channel != *accepted
@@ -457,7 +476,7 @@ impl Shared {
                 }
                 Err(error) => error,
             };
-            let known = self.known().await;
+            let known = self.kept_declaration().await;
             if known.is_none() && !error.is_unreachable() && error.distrust().is_none() {
                 return Err(error);
             }
@@ -473,7 +492,7 @@ impl Shared {
     }
 
     /// The declaration that the last agent has kept.
-    async fn known(&self) -> Option<Declared> {
+    async fn kept_declaration(&self) -> Option<Declared> {
         let ledger = self.ledger.lock().await;
         let channel = ledger.channel(&self.channel)?.clone();
         Some(Declared { channel, keys: ledger.keys().cloned() })
@@ -605,7 +624,7 @@ impl Shared {
         let is_tried = declared.channel.candidate.as_ref() == Some(release);
         let stored = {
             let mut ledger = self.ledger.lock().await;
-            if call.is_none() && !is_tried && ledger.is_accident(&report.id) {
+            if call.is_none() && !is_tried && ledger.note_unexplained_end(&report.id) {
                 let forgotten = ledger.forget(&report.id);
                 drop(ledger);
                 self.note_stored(forgotten).await;

@@ -26,16 +26,16 @@ use tokio::{
 };
 
 /// The time from one heartbeat to the next.
-const BEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
 
 /// The events that the host waits for.
-enum Asked {
+enum Request {
     Reload,
     End,
 }
 
 fn main() -> Result<()> {
-    // What the plugin logs, too.
+    // This also prints what the plugin logs.
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)
         .with_writer(io::stdout)
@@ -45,23 +45,23 @@ fn main() -> Result<()> {
     let engine = Engine::builder("target/hotswap/plugins/hello")
         .only(["world"])
         .free_delay(Duration::from_secs(1))
-        .on_reload(look)
+        .on_reload(check_reload)
         .build()?;
     println!("{}", engine.load(())?);
-    let beating = engine.clone();
-    thread::spawn(move || beat(&beating));
+    let caller = engine.clone();
+    thread::spawn(move || call_heartbeats(&caller));
 
-    let (sender, asked) = channel();
+    let (sender, requests) = channel();
     let runtime = Runtime::new()?;
-    ask_by_signal(&runtime, sender.clone())?;
-    thread::spawn(move || ask_by_lines(&sender));
+    request_on_signal(&runtime, sender.clone())?;
+    thread::spawn(move || request_on_lines(&sender));
     loop {
         let greeting: String = engine.plugin("world")?.invoke("greet", args!["Ada", 2])?;
         println!("{greeting}");
         println!("Enter or SIGUSR1 (kill -USR1 {}) reloads, Ctrl-D ends", process::id());
-        match asked.recv()? {
-            Asked::Reload => reload(&engine),
-            Asked::End => break,
+        match requests.recv()? {
+            Request::Reload => reload(&engine),
+            Request::End => break,
         }
     }
     for held in engine.shutdown(Duration::from_secs(5)).held {
@@ -71,7 +71,7 @@ fn main() -> Result<()> {
 }
 
 /// Checks a reload before it is published. An error refuses it.
-fn look(new: &Generation, old: &Generation) -> Result<()> {
+fn check_reload(new: &Generation, old: &Generation) -> Result<()> {
     let greetings: u64 = new.plugin("world")?.invoke("greetings", args![])?;
     let (old, new) = (old.generation(), new.generation());
     println!("callback: from generation {old} to {new}, with {greetings} greetings");
@@ -87,31 +87,31 @@ fn reload(engine: &Engine) {
 }
 
 /// Calls `heartbeat` of every plugin that has it, again and again.
-fn beat(engine: &Engine) {
+fn call_heartbeats(engine: &Engine) {
     for number in 0_u64.. {
         engine.current().invoke_each("heartbeat", args![number]);
-        thread::sleep(BEAT);
+        thread::sleep(HEARTBEAT_PERIOD);
     }
 }
 
-/// Asks for a reload for each SIGUSR1.
-fn ask_by_signal(runtime: &Runtime, sender: Sender<Asked>) -> Result<()> {
+/// Requests a reload for each SIGUSR1.
+fn request_on_signal(runtime: &Runtime, sender: Sender<Request>) -> Result<()> {
     let mut signal = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
     runtime.spawn(async move {
         while signal.recv().await.is_some() {
-            ask(&sender, Asked::Reload);
+            send(&sender, Request::Reload);
         }
     });
     Ok(())
 }
 
-/// Asks for a reload for each line, and at last for the end.
-fn ask_by_lines(sender: &Sender<Asked>) {
-    stdin().lines().map_while(io::Result::ok).for_each(|_| ask(sender, Asked::Reload));
-    ask(sender, Asked::End);
+/// Requests a reload for each line of stdin, and the end after the last line.
+fn request_on_lines(sender: &Sender<Request>) {
+    stdin().lines().map_while(io::Result::ok).for_each(|_| send(sender, Request::Reload));
+    send(sender, Request::End);
 }
 
-fn ask(sender: &Sender<Asked>, asked: Asked) {
-    // When the host ends, nobody is left to ask.
-    let _ = sender.send(asked);
+fn send(sender: &Sender<Request>, request: Request) {
+    // An error means that the host ends and receives nothing more.
+    let _ = sender.send(request);
 }

@@ -71,7 +71,7 @@ fn main() -> Result<()> {
             return Ok(());
         }
         match line.trim() {
-            "go" => go(&engine, &queue),
+            "go" => reload_and_work(&engine, &queue),
             "" => engine.invoke("guardian", "order", args![waiting + 1])?,
             job => match construct(&engine, job) {
                 Ok(job) => queue.add(job),
@@ -92,7 +92,7 @@ fn construct(engine: &Engine, line: &str) -> Result<Data> {
 }
 
 /// Reloads, and lets the newest code do all jobs.
-fn go(engine: &Engine, queue: &Queue) {
+fn reload_and_work(engine: &Engine, queue: &Queue) {
     match engine.reload() {
         Ok(report) => println!("{report}"),
         Err(error) => println!("refused: {error}"),

@@ -96,7 +96,7 @@ async fn serve(arguments: Arguments) -> Result<()> {
     let worker = jobs.clone().start(engine.clone(), JOB_PERIOD);
     let reloads = tokio::spawn(reload_on_signal(engine.clone(), reload_signals));
     axum::serve(listener, http::router(engine.clone(), jobs))
-        .with_graceful_shutdown(end_signal(ends))
+        .with_graceful_shutdown(wait_for_end_signal(ends))
         .await?;
     heartbeat.abort();
     worker.abort();
@@ -136,7 +136,7 @@ async fn reload_on_signal(engine: Engine, mut signals: Signal) {
     }
 }
 
-async fn end_signal([mut interrupt, mut terminate]: [Signal; 2]) {
+async fn wait_for_end_signal([mut interrupt, mut terminate]: [Signal; 2]) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -208,12 +208,12 @@ fn main() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
     copy_tree(repository, copy.path()).expect("copy the repository");
     let plugins = copy.path().join("sample-plugins");
-    tell(&EDITS, "plugin", |name| {
+    print_results(&EDITS, "plugin", |name| {
         let dir = plugins.join(name);
         (dir.join("src/lib.rs"), dir)
     });
-    let dir = with_crate(copy.path());
-    tell(&EDITS_OF_CRATE, "source", |name| {
+    let dir = add_crate(copy.path());
+    print_results(&EDITS_OF_CRATE, "source", |name| {
         let source = format!("{}/src/{name}.rs", CRATE.0);
         (copy.path().join(source), dir.clone())
     });
@@ -221,7 +221,7 @@ fn main() {
 
 /// Makes each edit by itself, and prints the result of the build. `place` gives the edited source and the plugin
 /// that is built.
-fn tell(edits: &[Edit], of: &str, place: impl Fn(&str) -> (PathBuf, PathBuf)) {
+fn print_results(edits: &[Edit], of: &str, place: impl Fn(&str) -> (PathBuf, PathBuf)) {
     println!("| edit | {of} | bodies | a patch |\n|---|---|---|---|");
     let mut patches = 0;
     for (what, name, texts) in edits {
@@ -251,7 +251,7 @@ fn tell(edits: &[Edit], of: &str, place: impl Fn(&str) -> (PathBuf, PathBuf)) {
 }
 
 /// Adds the crate's sources to the workspace, and a plugin that uses them. Returns the plugin's directory.
-fn with_crate(workspace: &Path) -> PathBuf {
+fn add_crate(workspace: &Path) -> PathBuf {
     let (name, version) = CRATE;
     let plugin = workspace.join("sample-plugins/clock");
     fs::create_dir_all(plugin.join("src")).expect("make a directory");

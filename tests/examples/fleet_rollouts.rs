@@ -133,7 +133,7 @@ impl Fleet {
         name
     }
 
-    fn reported(&self) -> Vec<HostReport> {
+    fn reports(&self) -> Vec<HostReport> {
         let (hosts, unreadable) = self.store.hosts(&id("main")).expect("read the hosts");
         assert!(unreadable.is_empty(), "{unreadable:?}");
         hosts
@@ -142,8 +142,8 @@ impl Fleet {
     /// Waits until the hosts' reports meet a condition.
     fn wait_for(&self, what: &str, is_so: impl Fn(&[HostReport]) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !is_so(&self.reported()) {
-            assert!(Instant::now() < deadline, "never came: {what}: {:?}", self.reported());
+        while !is_so(&self.reports()) {
+            assert!(Instant::now() < deadline, "never came: {what}: {:?}", self.reports());
             thread::sleep(LOOK);
         }
     }
@@ -166,7 +166,7 @@ impl Fleet {
     }
 
     /// The agent's memory, and the files of the fleet, of the agent and of the hosts, as text.
-    fn size(&self) -> String {
+    fn describe_size(&self) -> String {
         let (fleet, bytes) = files(self.dir.path());
         let audit = fs::metadata(self.dir.path().join("audit.jsonl")).expect("the audit").len();
         let (others, other_bytes) = files(self.place.state_dir());
@@ -179,7 +179,7 @@ impl Fleet {
     }
 
     /// Begins a rollout. Waits until the release is being judged, and returns a host that tries it.
-    fn try_out(&self, release: &str) -> HostReport {
+    fn start_rollout(&self, release: &str) -> HostReport {
         let answer = self.command(&["rollout", release, "--fast"]);
         assert_eq!(answer.code, Some(0), "{answer:?}");
         self.wait_until_tried(release)
@@ -190,7 +190,7 @@ impl Fleet {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let rollout = self.store.rollout(&id("main")).expect("read it").expect("a rollout");
-            let tries = self.reported().into_iter().find(|host| runs(host, release));
+            let tries = self.reports().into_iter().find(|host| runs(host, release));
             let is_judged = rollout.release.as_str() == release && rollout.phase == Phase::Baking;
             if let Some(host) = tries.filter(|_| is_judged) {
                 return host;
@@ -201,7 +201,7 @@ impl Fleet {
     }
 
     /// The time until no host runs a release any more.
-    fn until_gone(&self, release: &str) -> Duration {
+    fn time_until_gone(&self, release: &str) -> Duration {
         let began = Instant::now();
         self.wait_for("all back", |hosts| {
             hosts.iter().all(|host| !host.state.is_there() || !runs(host, release))
@@ -238,19 +238,19 @@ fn main() {
         std::env::args().nth(1).map_or(20, |number| number.parse().expect("a number"));
     let mut fleet = Fleet::start();
     let releases = [fleet.push(2), fleet.push(3)];
-    let bad = under_calls(&fleet, &releases, rollouts);
-    late_joiner(&mut fleet);
-    idle_agent(&fleet);
-    panicking(&fleet, &bad);
-    crashing(&fleet, &bad);
+    let bad = roll_out_under_calls(&fleet, &releases, rollouts);
+    measure_late_host(&mut fleet);
+    measure_idle_agent(&fleet);
+    measure_panic(&fleet, &bad);
+    measure_crash(&fleet, &bad);
 }
 
 /// Rolls releases out in turn, while each host is called. Returns the release that is not declared at the end.
-fn under_calls(fleet: &Fleet, releases: &[String; 2], rollouts: usize) -> String {
+fn roll_out_under_calls(fleet: &Fleet, releases: &[String; 2], rollouts: usize) -> String {
     let (stop, calls, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (began, mut next) = (Instant::now(), 0);
     thread::scope(|scope| {
-        for host in fleet.reported() {
+        for host in fleet.reports() {
             let (stop, calls, failed) = (&stop, &calls, &failed);
             scope.spawn(move || {
                 let mut client = Client::connect(&socket_of(&host));
@@ -284,7 +284,7 @@ fn under_calls(fleet: &Fleet, releases: &[String; 2], rollouts: usize) -> String
                     times[0],
                     times[times.len() - 1],
                     times[times.len() / 2],
-                    fleet.size()
+                    fleet.describe_size()
                 );
                 times.clear();
             }
@@ -300,7 +300,7 @@ fn under_calls(fleet: &Fleet, releases: &[String; 2], rollouts: usize) -> String
     releases[next].clone()
 }
 
-fn late_joiner(fleet: &mut Fleet) {
+fn measure_late_host(fleet: &mut Fleet) {
     let declared = fleet.store.channel(&id("main")).expect("read it").base.expect("a release");
     let pid = fleet.add_host();
     let began = Instant::now();
@@ -314,7 +314,7 @@ fn late_joiner(fleet: &mut Fleet) {
     );
 }
 
-fn idle_agent(fleet: &Fleet) {
+fn measure_idle_agent(fleet: &Fleet) {
     let pid = fleet.agent.pid();
     let (began, used) = (Instant::now(), cpu_of(pid));
     thread::sleep(IDLE);
@@ -347,18 +347,18 @@ fn files(dir: &Path) -> (u64, u64) {
     sizes.fold((0, 0), |(files, bytes), (more, size)| (files + more, bytes + size))
 }
 
-fn panicking(fleet: &Fleet, bad: &str) {
-    let host = fleet.try_out(bad);
+fn measure_panic(fleet: &Fleet, bad: &str) {
+    let host = fleet.start_rollout(bad);
     let mut client = Client::connect(&socket_of(&host));
     client.call("explode", &["boom"]);
     println!(
         "a panic in a canary, until no host has told that it runs the release: {:.0?}",
-        fleet.until_gone(bad)
+        fleet.time_until_gone(bad)
     );
 }
 
-fn crashing(fleet: &Fleet, bad: &str) {
-    let host = fleet.try_out(bad);
+fn measure_crash(fleet: &Fleet, bad: &str) {
+    let host = fleet.start_rollout(bad);
     let held = fleet.dir.path().join("held");
     let listener = UnixListener::bind(&held).expect("listen");
     let mut client = Client::connect(&socket_of(&host));
@@ -369,7 +369,7 @@ fn crashing(fleet: &Fleet, bad: &str) {
     process.signal(Signal::KILL);
     println!(
         "a crash of a canary, until no host has told that it runs the release: {:.0?}",
-        fleet.until_gone(bad)
+        fleet.time_until_gone(bad)
     );
 }
 

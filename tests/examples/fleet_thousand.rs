@@ -34,7 +34,7 @@ fn main() {
     println!("{count} hosts, nats-server {}", nats_version());
     println!("connected, the fleet made and pushed: {:.2?} in all", began.elapsed());
     let server = many.server.pid();
-    tell_memory("with all connected", server);
+    print_memory("with all connected", server);
 
     let (began, used) = (Instant::now(), cpu_of(server));
     let times = many.fetch(SPREAD);
@@ -42,9 +42,9 @@ fn main() {
         "fetched and verified 2 MB each: {:.2?} in all, starts spread over {SPREAD:?}",
         began.elapsed()
     );
-    tell("  each", &times);
+    print_results("  each", &times);
     println!("  the server's CPU: {:.2?}", cpu_of(server) - used);
-    tell_memory("after it", server);
+    print_memory("after it", server);
 
     let (mut p50, mut p99, mut worst) = (Vec::new(), Vec::new(), Vec::new());
     let used = cpu_of(server);
@@ -84,12 +84,12 @@ fn main() {
         "the server killed, and back after {away:?}: all have reported anew {:.2?} after its start",
         times.worst()
     );
-    tell("  each", &times);
+    print_results("  each", &times);
     println!("memory of its store: all {} reports are there", many.running("r2"));
-    tell_memory("in the end", many.server.pid());
+    print_memory("in the end", many.server.pid());
 }
 
-fn tell(what: &str, times: &Times) {
+fn print_results(what: &str, times: &Times) {
     println!(
         "{what}: p50 {:.0?}, p99 {:.0?}, the last {:.0?}",
         times.percentile(50),
@@ -111,7 +111,7 @@ fn nats_version() -> String {
     String::from_utf8_lossy(&output).trim().trim_start_matches("nats-server: v").to_owned()
 }
 
-fn tell_memory(when: &str, pid: u32) {
+fn print_memory(when: &str, pid: u32) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read its status");
     let of = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");

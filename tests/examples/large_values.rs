@@ -28,16 +28,16 @@ const ROUND: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
 
 fn main() {
-    looking();
+    measure_previews();
     for players in [1_000, 8_000, 64_000] {
-        growing(players);
+        measure_migrations(players);
     }
 }
 
 /// Callers without readers, with as many reads as by ten consoles, and with reads without a pause.
 ///
 /// A console reads at most once a second, and only if something in the Vault changed.
-fn looking() {
+fn measure_previews() {
     let dir = tempfile::tempdir().expect("make a directory");
     let socket = dir.path().join("socket");
     let host = Host::new(PluginDir::of(&["shares"]), |builder| {
@@ -59,9 +59,10 @@ fn looking() {
             let stop = AtomicBool::new(false);
             let (socket, stop_looking) = (&socket, &stop);
             thread::scope(|scope| {
-                let looking =
-                    pace.map(|pause| scope.spawn(move || look(socket, stop_looking, pause)));
-                took[at].extend(calls(&host));
+                let looking = pace.map(|pause| {
+                    scope.spawn(move || request_previews(socket, stop_looking, pause))
+                });
+                took[at].extend(time_calls(&host));
                 most = most.max(resident_kib());
                 stop.store(true, Ordering::Relaxed);
                 looks[at] +=
@@ -83,7 +84,7 @@ fn looking() {
 }
 
 /// The time of each call that changes the values which are read.
-fn calls(host: &Host) -> Vec<Duration> {
+fn time_calls(host: &Host) -> Vec<Duration> {
     let (vault, end) = (host.engine.vault(), Instant::now() + ROUND);
     let mut took = Vec::new();
     while Instant::now() < end {
@@ -100,7 +101,7 @@ fn calls(host: &Host) -> Vec<Duration> {
 }
 
 /// Requests the Vault repeatedly, with a pause after each answer.
-fn look(socket: &Path, stop: &AtomicBool, pause: Duration) -> usize {
+fn request_previews(socket: &Path, stop: &AtomicBool, pause: Duration) -> usize {
     let mut stream = UnixStream::connect(socket).expect("connect");
     let mut answers = BufReader::new(stream.try_clone().expect("the other half"));
     let mut ask = |id: usize, rest: &str| {
@@ -123,7 +124,7 @@ fn look(socket: &Path, stop: &AtomicBool, pause: Duration) -> usize {
 }
 
 /// Adds a field to the type of a map with this many entries, while calls change the map.
-fn growing(players: u64) {
+fn measure_migrations(players: u64) {
     let host = Host::with(&["grows"]);
     host.engine.invoke::<()>("grows", "fill", args![players]).expect("fill");
     let grown = [renamed("grows-more", "grows"), artifact("grows")];

@@ -50,7 +50,7 @@ fn main() {
             true => Shared { version: round + 1, ..Shared::default() },
             false => Shared { text: round + 1, ..Shared::default() },
         };
-        let took = [ours.change(&change), cargos.change(&change)];
+        let took = [ours.time_change(&change), cargos.time_change(&change)];
         if round >= WARM_UP {
             times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
         }
@@ -114,7 +114,7 @@ impl Workspace {
         }
     }
 
-    fn change(&self, shared: &Shared) -> Duration {
+    fn time_change(&self, shared: &Shared) -> Duration {
         let began = Instant::now();
         self.save(shared);
         self.build();
@@ -158,7 +158,7 @@ impl Shared {
             .replace("edition", &format!("version = \"0.0.{}\"\nedition", self.version))
     }
 
-    fn answer(&self, name: &str) -> String {
+    fn expected_answer(&self, name: &str) -> String {
         format!("answer {} of 0.0.{} to {name}", self.text, self.version)
     }
 }
@@ -197,11 +197,11 @@ impl Ours {
         Self { workspace, answers, _watcher: watcher }
     }
 
-    fn change(&self, shared: &Shared) -> Duration {
+    fn time_change(&self, shared: &Shared) -> Duration {
         let began = Instant::now();
         self.workspace.save(shared);
         let expected: Vec<_> = (0..self.workspace.plugins)
-            .map(|number| shared.answer(&format!("p{number}")))
+            .map(|number| shared.expected_answer(&format!("p{number}")))
             .collect();
         // Cargo writes the lock file for the new version, which may cause one more build.
         while self.answers.recv_timeout(PATIENCE).expect("answers") != expected {}

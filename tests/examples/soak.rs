@@ -69,11 +69,11 @@ fn main() {
         thread::yield_now();
     }
     println!("mapped: {:?}, staged: {:?}", host.mapped(), host.staged());
-    println!("left on the heap by the latest freed versions, in bytes: {:?}", left(&host));
+    println!("left on the heap by the latest freed versions, in bytes: {:?}", heap_left(&host));
 }
 
 /// The heap that the listed freed versions have left.
-fn left(host: &Host) -> Vec<u64> {
+fn heap_left(host: &Host) -> Vec<u64> {
     let snapshot = host.engine.snapshot();
     let versions = snapshot.plugins.iter().flat_map(|plugin| &plugin.versions);
     let freed = versions.filter(|version| version.state == VersionState::Freed);

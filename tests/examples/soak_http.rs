@@ -33,7 +33,7 @@ fn main() {
     let (stop, requests) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| ask(address, &stop, &requests));
+            scope.spawn(|| send_requests(address, &stop, &requests));
         }
         let (mut warm, mut half) = (0, 0);
         let begun = Instant::now();
@@ -57,9 +57,9 @@ fn main() {
         let (all, last) = (grown(warm, reloads), grown(half, reloads - reloads / 2));
         println!("{all:.2} KiB a reload, {last:.2} in the last half");
     });
-    let mapped = settled(host.pid(), &staging);
-    println!("mapped: {mapped:?}, staged: {:?}", staged(&staging));
-    println!("left on the heap by the latest freed versions, in bytes: {:?}", left(&place));
+    let mapped = mapped_after_freeing(host.pid(), &staging);
+    println!("mapped: {mapped:?}, staged: {:?}", staged_artifacts(&staging));
+    println!("left on the heap by the latest freed versions, in bytes: {:?}", heap_left(&place));
 
     host.signal(Signal::KILL);
     host.finish();
@@ -84,7 +84,7 @@ fn start(place: &Place, plugins: &PluginDir) -> (Process, SocketAddr) {
 }
 
 /// Sends requests until it is stopped; every answer must be a greeting.
-fn ask(address: SocketAddr, stop: &AtomicBool, requests: &AtomicU64) {
+fn send_requests(address: SocketAddr, stop: &AtomicBool, requests: &AtomicU64) {
     while !stop.load(Ordering::Relaxed) {
         let (status, body) = get(address, "/greet/Ada").expect("an answer");
         assert!(status == 200 && body.starts_with("Hello"), "{status}: {body}");
@@ -99,7 +99,7 @@ fn staging_dir(place: &Place) -> PathBuf {
 }
 
 /// The mapped files after the replaced versions were freed.
-fn settled(pid: u32, staging: &Path) -> BTreeSet<String> {
+fn mapped_after_freeing(pid: u32, staging: &Path) -> BTreeSet<String> {
     let maps = PathBuf::from(format!("/proc/{pid}/maps"));
     loop {
         let mapped = mapped_files(&maps, staging);
@@ -111,14 +111,14 @@ fn settled(pid: u32, staging: &Path) -> BTreeSet<String> {
 }
 
 /// The heap that the listed freed versions of `world` have left.
-fn left(place: &Place) -> Vec<u64> {
+fn heap_left(place: &Place) -> Vec<u64> {
     let status = place.json(&["status"]);
     let versions = status["plugins"][0]["versions"].as_array().expect("versions");
     let freed = versions.iter().filter(|version| version["state"] == "freed");
     freed.filter_map(|version| version["heap_bytes"].as_u64()).collect()
 }
 
-fn staged(staging: &Path) -> Vec<String> {
+fn staged_artifacts(staging: &Path) -> Vec<String> {
     let entries = fs::read_dir(staging).expect("read the staging directory");
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| name.ends_with(".so")).collect()

@@ -15,7 +15,7 @@ use std::{
 };
 
 use hotswap_engine::{args, checkpoint, protocol::Outcome};
-use support::{Host, code_of_no_file, patch, revision};
+use support::{Host, code_without_file, patch, revision};
 
 /// Counts the heap that each version leaves.
 #[global_allocator]
@@ -30,7 +30,7 @@ const WARM_UP: u32 = 2 * OF_A_VERSION;
 fn main() {
     let patches = std::env::args().nth(1).map_or(1000, |number| number.parse().expect("a number"));
     let host = Host::with(&["threads"]);
-    let before = code_of_no_file().len();
+    let before = code_without_file().len();
     let (stop, calls) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -84,7 +84,7 @@ fn main() {
         thread::yield_now();
     }
     let serving = host.engine.plugin("threads").expect("the plugin is there").patch();
-    let mapped = code_of_no_file().len() - before;
+    let mapped = code_without_file().len() - before;
     println!("mapped: {:?} and {mapped} patches; patch {serving:?} serves", host.mapped());
 }
 

@@ -38,15 +38,17 @@ pub fn artifact(file: &[u8]) {
 /// A line that a console writes. The host answers it once, and also answers the next line.
 pub fn request(line: &[u8]) {
     thread_local! {
-        static CONSOLE: RefCell<Console> = RefCell::new(Console::attached());
+        static CONSOLE: RefCell<Console> = RefCell::new(Console::with_console());
     }
     CONSOLE.with_borrow_mut(|console| {
         if line.contains(&b'\n') {
             return;
         }
-        if !console.ask(line) || !console.ask(br#"{"jsonrpc":"2.0","id":1,"method":"live"}"#) {
+        if !console.is_answered(line)
+            || !console.is_answered(br#"{"jsonrpc":"2.0","id":1,"method":"live"}"#)
+        {
             // The line made the host close the connection.
-            console.attach();
+            console.connect_again();
         }
     });
 }
@@ -60,7 +62,7 @@ struct Console {
 }
 
 impl Console {
-    fn attached() -> Self {
+    fn with_console() -> Self {
         let dir = tempfile::tempdir().expect("make a directory");
         let socket = dir.path().join("socket");
         let plugins = dir.path().join("plugins");
@@ -69,7 +71,7 @@ impl Console {
         let engine = builder.build().expect("make an engine");
         let stream = Self::connect(&socket);
         let mut console = Self { _engine: engine, stream, socket, _dir: dir };
-        console.greet();
+        console.say_hello();
         console
     }
 
@@ -79,19 +81,19 @@ impl Console {
         BufReader::new(stream)
     }
 
-    fn attach(&mut self) {
+    fn connect_again(&mut self) {
         self.stream = Self::connect(&self.socket);
-        self.greet();
+        self.say_hello();
     }
 
-    fn greet(&mut self) {
+    fn say_hello(&mut self) {
         let hello =
             br#"{"jsonrpc":"2.0","id":0,"method":"hello","params":{"protocol":1,"client":"fuzz"}}"#;
-        assert!(self.ask(hello), "the host greets");
+        assert!(self.is_answered(hello), "the host greets");
     }
 
     /// Whether the line was answered; if not, the host has closed the connection.
-    fn ask(&mut self, line: &[u8]) -> bool {
+    fn is_answered(&mut self, line: &[u8]) -> bool {
         let stream = self.stream.get_mut();
         if stream.write_all(line).and_then(|()| stream.write_all(b"\n")).is_err() {
             return false;

@@ -15,19 +15,19 @@ pub struct Counting<A>(pub A);
 // SAFETY: each request goes unchanged to the allocator that upholds the contract.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count_allocation();
         // SAFETY: the caller's promise is passed on; so below.
         unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
+        count_allocation();
         // SAFETY: see `alloc`.
         unsafe { self.0.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
+        count_allocation();
         // SAFETY: see `alloc`.
         unsafe { self.0.realloc(block, layout, new_size) }
     }
@@ -38,7 +38,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     }
 }
 
-fn count() {
+fn count_allocation() {
     ALLOCATIONS.set(ALLOCATIONS.get() + 1);
 }
 

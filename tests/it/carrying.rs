@@ -12,21 +12,21 @@ use hotswap_engine::{
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::support::{Host, PluginDir, renamed, revised};
+use crate::support::{Host, PluginDir, renamed, with_revision};
 
 fn score(host: &Host) -> u64 {
     host.engine.plugin("carries").unwrap().invoke("score", args![]).unwrap()
 }
 
 /// The score as a console sees it.
-fn shown(host: &Host) -> (serde_json::Value, String) {
+fn score_and_owner(host: &Host) -> (serde_json::Value, String) {
     let bag = host.engine.vault_snapshot().data_bag;
     let entry = bag.into_iter().find(|entry| entry.key == "score").unwrap();
     (entry.value.unwrap(), entry.owner)
 }
 
 /// A host that runs `carries`, with a score of two.
-fn playing() -> Host {
+fn host_with_score() -> Host {
     let host = Host::new(PluginDir::of(&["carries"]), |builder| builder);
     host.reload();
     score(&host);
@@ -36,7 +36,7 @@ fn playing() -> Host {
 
 #[test]
 fn a_value_of_the_same_type_is_shared_by_both_versions() {
-    let host = playing();
+    let host = host_with_score();
     let old = host.engine.plugin("carries").unwrap();
     host.plugins.install("carries", 2);
     let report = host.reload();
@@ -50,7 +50,7 @@ fn a_value_of_the_same_type_is_shared_by_both_versions() {
         "a handle can still call the old version"
     );
     assert_eq!(score(&host), 5);
-    assert_eq!(shown(&host).1, "carries v2");
+    assert_eq!(score_and_owner(&host).1, "carries v2");
     drop(old);
     host.wait_for("carries", 1, VersionState::Freed);
     assert_eq!(score(&host), 6);
@@ -58,7 +58,7 @@ fn a_value_of_the_same_type_is_shared_by_both_versions() {
 
 #[test]
 fn until_the_publish_a_carried_value_can_only_be_read() {
-    let host = playing();
+    let host = host_with_score();
     host.plugins.install("carries", 2);
     host.reload();
     let note: Option<String> = host.engine.current().vault().data_bag().get("note").unwrap();
@@ -67,7 +67,7 @@ fn until_the_publish_a_carried_value_can_only_be_read() {
 
 #[test]
 fn no_update_is_lost_through_a_hundred_reloads() {
-    let host = playing();
+    let host = host_with_score();
     let engine = &host.engine;
     let stop = AtomicBool::new(false);
     let calls = AtomicU64::new(2);
@@ -87,18 +87,18 @@ fn no_update_is_lost_through_a_hundred_reloads() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert_eq!(shown(&host).0["points"], calls.load(Ordering::Relaxed));
+    assert_eq!(score_and_owner(&host).0["points"], calls.load(Ordering::Relaxed));
 }
 
 #[test]
 fn a_value_of_another_type_is_migrated() {
-    let host = playing();
+    let host = host_with_score();
     let old = host.engine.plugin("carries").unwrap();
     host.plugins.write("carries", &renamed("carries-more", "carries"));
     let report = host.reload();
     let score_change = report.data_bag.iter().find(|value| value.key == "score").unwrap();
     assert_eq!(score_change.change, ValueChange::Migrated);
-    assert_eq!(shown(&host), (json!({"total": 2, "level": 0}), "carries v2".into()));
+    assert_eq!(score_and_owner(&host), (json!({"total": 2, "level": 0}), "carries v2".into()));
     assert_eq!(score(&host), 3);
 
     let error = old.invoke::<u64>("score", args![]).unwrap_err();
@@ -106,18 +106,18 @@ fn a_value_of_another_type_is_migrated() {
     assert_snapshot!(error, @"carries v1: score: `score` was superseded: carries v2 has taken it over with another type");
     drop(old);
     host.wait_for("carries", 1, VersionState::Freed);
-    assert_eq!(shown(&host).0, json!({"total": 3, "level": 1}));
+    assert_eq!(score_and_owner(&host).0, json!({"total": 3, "level": 1}));
 }
 
 #[test]
 fn a_migration_that_fails_undoes_the_reload() {
-    let host = playing();
+    let host = host_with_score();
     host.plugins.write("carries", &renamed("carries-wrongly", "carries"));
     assert_snapshot!(host.refused_reload(), @r"
     carries: on_init: `score`: the old value, a `carries::Score`, does not fit
       caused by: missing field `player`
     ");
-    assert_eq!(shown(&host), (json!({"points": 2, "gone": ""}), "carries v1".into()));
+    assert_eq!(score_and_owner(&host), (json!({"points": 2, "gone": ""}), "carries v1".into()));
     assert_eq!(score(&host), 3);
     host.wait_for("carries", 2, VersionState::Failed);
     assert_eq!(score(&host), 4);
@@ -125,9 +125,9 @@ fn a_migration_that_fails_undoes_the_reload() {
 
 #[test]
 fn a_value_is_migrated_by_hand_if_all_of_it_is_read() {
-    let host = playing();
+    let host = host_with_score();
     let by_hand = renamed("carries-by-hand", "carries");
-    host.plugins.write("carries", &revised(by_hand.clone(), 2));
+    host.plugins.write("carries", &with_revision(by_hand.clone(), 2));
     assert_snapshot!(host.refused_reload(), @r"
     carries: on_init: `score`: the old value, a `carries::Score`, does not fit
       caused by: `carries_by_hand::before::Forgets` does not match the old value: it has no `gone`
@@ -136,17 +136,17 @@ fn a_value_is_migrated_by_hand_if_all_of_it_is_read() {
     host.plugins.write("carries", &by_hand);
     let report = host.reload();
     assert_eq!(report.data_bag.last().unwrap().change, ValueChange::Migrated);
-    assert_eq!(shown(&host).0, json!({"half_points": 6}));
+    assert_eq!(score_and_owner(&host).0, json!({"half_points": 6}));
     assert_eq!(score(&host), 7);
     // A value that already has the new type is shared.
-    host.plugins.write("carries", &revised(by_hand, 3));
+    host.plugins.write("carries", &with_revision(by_hand, 3));
     assert_eq!(host.reload().data_bag.last().unwrap().change, ValueChange::Shared);
     assert_eq!(score(&host), 8);
 }
 
 #[test]
 fn a_migration_by_hand_may_return_an_error() {
-    let host = playing();
+    let host = host_with_score();
     for _ in 2..13 {
         score(&host);
     }
@@ -160,7 +160,7 @@ fn a_migration_by_hand_may_return_an_error() {
 
 #[test]
 fn a_value_that_is_replaced_during_the_load_undoes_it() {
-    let host = playing();
+    let host = host_with_score();
     host.plugins.install("carries", 2);
     let error = host.engine.reload_with((), |_, old| {
         // The old version serves until the publish.
@@ -173,7 +173,7 @@ fn a_value_that_is_replaced_during_the_load_undoes_it() {
 
 #[test]
 fn two_values_used_at_once_do_not_stop_the_publish() {
-    let host = playing();
+    let host = host_with_score();
     let engine = &host.engine;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -24,7 +24,7 @@ fn tree(depth: u32) -> Tree {
 }
 
 /// A host whose plugin `shapes` was built with other types of the same size.
-fn built_otherwise() -> Host {
+fn host_with_other_types() -> Host {
     let plugins = PluginDir::of(&["shapes"]);
     let host = Host::new(plugins, |builder| builder.publish_breaking(true));
     host.reload();
@@ -50,7 +50,7 @@ fn recursive_types_cross() {
 
 #[test]
 fn a_changed_field_type_of_the_same_size_is_reported() {
-    let host = built_otherwise();
+    let host = host_with_other_types();
     let keep = host.engine.func::<fn(Path) -> usize>("shapes", "keep").unwrap();
     let grow = host.engine.func::<fn(Tree) -> Tree>("shapes", "grow").unwrap();
     let list = host.engine.func::<fn(u32) -> List>("shapes", "list").unwrap();
@@ -96,7 +96,7 @@ fn an_interface_is_compared_down_to_the_fields_of_its_types() {
 
 #[test]
 fn a_value_of_another_type_of_the_same_size_is_reported() {
-    let host = built_otherwise();
+    let host = host_with_other_types();
     let vault = host.engine.vault();
     let set = host.engine.func::<fn(Path) -> ()>("shapes", "set_path").unwrap();
     set.call(path()).unwrap();

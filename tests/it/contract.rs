@@ -20,7 +20,7 @@ struct Serving {
 
 impl Serving {
     /// With the sample plugins `world` and `cat`.
-    fn samples() -> Self {
+    fn with_samples() -> Self {
         let plugins = PluginDir::empty();
         plugins.write("world", &sample("world"));
         plugins.write("cat", &sample("cat"));

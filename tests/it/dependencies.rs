@@ -123,19 +123,19 @@ fn a_plugin_that_is_not_reloadable_may_not_import_one_that_is() {
 }
 
 /// The plugins in load order.
-fn names(host: &Host) -> Vec<String> {
+fn load_order(host: &Host) -> Vec<String> {
     host.engine.current().names().map(ToOwned::to_owned).collect()
 }
 
 #[test]
 fn a_plugin_may_load_after_one_that_exports_nothing() {
     let host = Host::with(&["follows", "lives"]);
-    assert_eq!(names(&host), ["lives", "follows"]);
+    assert_eq!(load_order(&host), ["lives", "follows"]);
 
     // It has no object of the other plugin, so it stays when that plugin changes.
     host.plugins.install("lives", 2);
     assert_snapshot!(host.reload(), @"lives: ok, follows: unchanged");
-    assert_eq!(names(&host), ["lives", "follows"]);
+    assert_eq!(load_order(&host), ["lives", "follows"]);
     host.plugins.remove("lives");
     let refused = host.engine.reload_pruning().unwrap_err();
     assert_snapshot!(refused, @"follows: import: it loads after `lives`, but there is no such plugin; there are follows");
@@ -147,7 +147,7 @@ fn a_plugin_may_load_after_an_exporting_plugin_without_importing_from_it() {
     plugins.write("gives", &renamed("gives-more", "lives"));
     let host = Host::new(plugins, |builder| builder);
     host.reload();
-    assert_eq!(names(&host), ["lives", "follows"]);
+    assert_eq!(load_order(&host), ["lives", "follows"]);
 }
 
 #[test]

@@ -28,8 +28,11 @@ fn mapped(session: &Session, plugin: &str) -> Vec<String> {
 #[test]
 fn a_save_is_rebuilt_and_reloaded_by_itself() {
     let workspace = Workspace::new();
-    let mut session =
-        Session::start(workspace.running_the_host("hotswap", &["run", "--json"], &["--port", "0"]));
+    let mut session = Session::start(workspace.command_with_host(
+        "hotswap",
+        &["run", "--json"],
+        &["--port", "0"],
+    ));
     session.wait_for("watching", |event| event["on"] == true);
     assert_eq!(session.get("/greet/Ada"), "Hello, Ada!\n");
 
@@ -82,7 +85,8 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
 fn a_breaking_save_waits_if_the_session_is_set_to() {
     let workspace = Workspace::new();
     let run = ["run", "--json", "--watch=ask"];
-    let mut session = Session::start(workspace.running_the_host("hotswap", &run, &["--port", "0"]));
+    let mut session =
+        Session::start(workspace.command_with_host("hotswap", &run, &["--port", "0"]));
     session.wait_for("watching", |event| event["mode"] == "ask");
 
     workspace.edit(WORLD, "Hello, {name}!", "Hello again, {name}!");
@@ -106,7 +110,8 @@ fn dependents_are_rebound_and_a_rollback_holds() {
     let workspace = Workspace::new();
     let place = workspace.place();
     let run = ["run", "--json", "--no-watch"];
-    let mut session = Session::start(workspace.running_the_host("hotswap", &run, &["--port", "0"]));
+    let mut session =
+        Session::start(workspace.command_with_host("hotswap", &run, &["--port", "0"]));
     assert_eq!(place.json(&["invoke", "gamma", "sum"])["value"], 3);
 
     workspace.edit(ALPHA, "        1\n", "        10\n");
@@ -161,8 +166,11 @@ fn dependents_are_rebound_and_a_rollback_holds() {
 fn a_plugin_that_does_not_compile_at_the_start_is_added_when_it_compiles() {
     let workspace = Workspace::new();
     workspace.edit(WORLD, "fn greetings(", "fn greetings(]");
-    let mut session =
-        Session::start(workspace.running_the_host("hotswap", &["run", "--json"], &["--port", "0"]));
+    let mut session = Session::start(workspace.command_with_host(
+        "hotswap",
+        &["run", "--json"],
+        &["--port", "0"],
+    ));
     let failed = session.wait_for("job_finished", |event| event["outcome"] == "failed");
     assert_eq!(failed["job"], "build world");
     assert_eq!(failed["error"]["kind"], "build");

@@ -48,17 +48,17 @@ impl Example {
     /// Ends it like [`end`](Self::end), and starts it again. Also returns the output so far.
     fn restart(self) -> (Self, String) {
         let command = self.workspace.example(self.name);
-        let said = ended(self.process);
+        let said = finish_successfully(self.process);
         (Self { process: Process::start_reading(command), ..self }, said)
     }
 
     /// Ends it with Ctrl-D, and returns its whole output.
     fn end(self) -> String {
-        ended(self.process)
+        finish_successfully(self.process)
     }
 }
 
-fn ended(process: Process) -> String {
+fn finish_successfully(process: Process) -> String {
     let answer = process.finish();
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert_eq!(answer.stderr, "");
@@ -278,21 +278,21 @@ struct Talker {
 
 impl Talker {
     /// Connects, and says its name.
-    fn enter(address: &str, name: &str) -> Self {
+    fn join(address: &str, name: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let lines = BufReader::new(stream.try_clone().unwrap()).lines();
         let mut talker = Self { stream, lines };
-        assert_eq!(talker.hear(), "* your name?");
-        talker.say(name);
+        assert_eq!(talker.receive(), "* your name?");
+        talker.send(name);
         talker
     }
 
-    fn say(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         writeln!(self.stream, "{line}").unwrap();
     }
 
-    fn hear(&mut self) -> String {
+    fn receive(&mut self) -> String {
         self.lines.next().expect("the connection is open").unwrap()
     }
 }
@@ -307,21 +307,24 @@ fn the_rooms_of_the_chat_are_replaced_while_clients_stay_connected() {
     let mut run = Process::start(command);
     let address = run.wait_for_host("listening on ");
     run.wait_for_event("reload_finished", |_| true);
-    let mut ada = Talker::enter(&address, "Ada");
-    assert_eq!(ada.hear(), "* Ada is here");
-    let mut bob = Talker::enter(&address, "Bob");
-    assert_eq!((ada.hear(), bob.hear()), ("* Bob is here".into(), "* Bob is here".into()));
-    ada.say("Good day.");
-    assert_eq!((ada.hear(), bob.hear()), ("Ada: Good day.".into(), "Ada: Good day.".into()));
+    let mut ada = Talker::join(&address, "Ada");
+    assert_eq!(ada.receive(), "* Ada is here");
+    let mut bob = Talker::join(&address, "Bob");
+    assert_eq!((ada.receive(), bob.receive()), ("* Bob is here".into(), "* Bob is here".into()));
+    ada.send("Good day.");
+    assert_eq!((ada.receive(), bob.receive()), ("Ada: Good day.".into(), "Ada: Good day.".into()));
 
     workspace.edit(ROOMS, "{name}: {line}", "{name} says: {line}");
     run.wait_for_event("version_changed", |it| it["version"] == 1 && it["state"] == "freed");
-    bob.say("Hello, Ada.");
-    assert_eq!(ada.hear(), "Bob says: Hello, Ada.");
-    assert_eq!(bob.hear(), "Bob says: Hello, Ada.");
-    let mut eve = Talker::enter(&address, "Eve");
-    let heard = [eve.hear(), eve.hear(), eve.hear()];
+    bob.send("Hello, Ada.");
+    assert_eq!(ada.receive(), "Bob says: Hello, Ada.");
+    assert_eq!(bob.receive(), "Bob says: Hello, Ada.");
+    let mut eve = Talker::join(&address, "Eve");
+    let heard = [eve.receive(), eve.receive(), eve.receive()];
     assert_eq!(heard, ["Ada: Good day.", "Bob says: Hello, Ada.", "* Eve is here"]);
-    bob.say("/who");
-    assert_eq!((bob.hear(), bob.hear()), ("* Eve is here".into(), "* here: Ada, Bob, Eve".into()));
+    bob.send("/who");
+    assert_eq!(
+        (bob.receive(), bob.receive()),
+        ("* Eve is here".into(), "* here: Ada, Bob, Eve".into())
+    );
 }

@@ -31,7 +31,7 @@ fn cause(error: &EngineError) -> &LoadCause {
 }
 
 /// The step and the cause that a console receives.
-fn reported(error: &EngineError) -> (Step, CauseKind) {
+fn step_and_cause(error: &EngineError) -> (Step, CauseKind) {
     let wire = error.to_wire();
     (wire.step.expect("a step"), wire.cause.expect("a cause"))
 }
@@ -46,14 +46,14 @@ fn a_file_that_does_not_fit_has_another_cause_than_one_that_is_no_artifact() {
         LoadCause::Artifact(ArtifactError::Toolchain(Misfit { part: ToolchainPart::Rustc, .. }))
     );
     assert!(is_toolchain, "{error:?}");
-    assert_eq!(reported(&error), (Step::Inspect, CauseKind::Toolchain));
+    assert_eq!(step_and_cause(&error), (Step::Inspect, CauseKind::Toolchain));
 
     let plugins = PluginDir::empty();
     plugins.write("bad", b"no library");
     let error = refusal(plugins, |builder| builder);
     let is_none = matches!(cause(&error), LoadCause::Artifact(ArtifactError::NotALibrary(_)));
     assert!(is_none, "{error:?}");
-    assert_eq!(reported(&error), (Step::Inspect, CauseKind::Artifact));
+    assert_eq!(step_and_cause(&error), (Step::Inspect, CauseKind::Artifact));
 }
 
 #[test]
@@ -64,13 +64,13 @@ fn a_failed_step_has_a_cause_that_says_how_the_plugin_failed() {
     };
     assert_eq!(message, "no good morning");
     assert!(location.starts_with("tests/fixtures/panic-on-load/"), "{location}");
-    assert_eq!(reported(&error), (Step::OnLoad, CauseKind::Panic));
+    assert_eq!(step_and_cause(&error), (Step::OnLoad, CauseKind::Panic));
 
     let error = refusal(PluginDir::of(&["fail-on-init"]), |builder| builder);
     let LoadCause::Plugin(own) = cause(&error) else { panic!("{error:?}") };
     assert_eq!(own.message(), "reading the settings");
     assert_eq!(own.causes(), ["invalid digit found in string"]);
-    assert_eq!(reported(&error), (Step::OnInit, CauseKind::Plugin));
+    assert_eq!(step_and_cause(&error), (Step::OnInit, CauseKind::Plugin));
 
     let timeout = Duration::from_millis(200);
     let plugins = PluginDir::of(&["stuck-on-init"]);
@@ -81,7 +81,7 @@ fn a_failed_step_has_a_cause_that_says_how_the_plugin_failed() {
         matches!(cause(&error), LoadCause::TimedOut { after } if *after == timeout),
         "{error:?}"
     );
-    assert_eq!(reported(&error), (Step::OnInit, CauseKind::TimedOut));
+    assert_eq!(step_and_cause(&error), (Step::OnInit, CauseKind::TimedOut));
     gate.arrival().release();
 }
 
@@ -89,11 +89,11 @@ fn a_failed_step_has_a_cause_that_says_how_the_plugin_failed() {
 fn failures_outside_of_plugins_have_causes_too() {
     let error = refusal(PluginDir::of(&["takes"]), |builder| builder);
     assert!(matches!(cause(&error), LoadCause::Import { from } if from == "gives"), "{error:?}");
-    assert_eq!(reported(&error), (Step::Import, CauseKind::Import));
+    assert_eq!(step_and_cause(&error), (Step::Import, CauseKind::Import));
 
     let error = refusal(PluginDir::of(&["echo"]), |builder| builder.only(["ghost"]));
     assert!(matches!(cause(&error), LoadCause::Refused), "{error:?}");
-    assert_eq!(reported(&error), (Step::Find, CauseKind::Refused));
+    assert_eq!(step_and_cause(&error), (Step::Find, CauseKind::Refused));
 
     let host = Host::new(PluginDir::empty(), |builder| builder);
     host.engine.set_plugin_dir("/nowhere");
@@ -101,12 +101,12 @@ fn failures_outside_of_plugins_have_causes_too() {
     let is_missing =
         matches!(cause(&error), LoadCause::Io(why) if why.kind() == io::ErrorKind::NotFound);
     assert!(is_missing, "{error:?}");
-    assert_eq!(reported(&error), (Step::Find, CauseKind::Io));
+    assert_eq!(step_and_cause(&error), (Step::Find, CauseKind::Io));
 
     let error = refusal(PluginDir::of(&["echo"]), |builder| builder.on_reload(refuse));
     let LoadCause::Callback(own) = cause(&error) else { panic!("{error:?}") };
     assert!(own.downcast_ref::<io::Error>().is_some(), "{own:?}");
-    assert_eq!(reported(&error), (Step::Callback, CauseKind::Callback));
+    assert_eq!(step_and_cause(&error), (Step::Callback, CauseKind::Callback));
 }
 
 #[test]

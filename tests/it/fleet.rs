@@ -30,10 +30,10 @@ use crate::{
     support::{Answer, Host, Place, PluginDir, Process, artifact, host_command, revision},
 };
 
-/// Artifacts outside the plugin directory.
-struct Elsewhere(TempDir);
+/// A temporary directory: for a fleet, or for artifacts outside the plugin directory.
+struct TempFiles(TempDir);
 
-impl Elsewhere {
+impl TempFiles {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -46,7 +46,7 @@ impl Elsewhere {
 }
 
 /// A host in this process with a console socket, and its client.
-fn listening(plugins: &[&str]) -> (Host, Client, TempDir) {
+fn host_with_client(plugins: &[&str]) -> (Host, Client, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let socket = ConsoleSocket::at(dir.path().join("socket"));
     let host = Host::new(PluginDir::of(plugins), |builder| builder.console(Some(socket)));
@@ -67,8 +67,8 @@ fn outcome<'a>(answer: &'a Value, plugin: &str) -> &'a Value {
 
 #[test]
 fn only_the_named_artifacts_are_loaded() {
-    let (host, mut client, _dir) = listening(&["echo", "by-hand"]);
-    let elsewhere = Elsewhere::new();
+    let (host, mut client, _dir) = host_with_client(&["echo", "by-hand"]);
+    let elsewhere = TempFiles::new();
     let new = elsewhere.put("0123abcd.so", &revision("echo", 2));
     let artifacts = json!({"artifacts": [new]});
 
@@ -100,8 +100,8 @@ fn only_the_named_artifacts_are_loaded() {
 
 #[test]
 fn artifacts_that_cannot_all_be_loaded_change_nothing() {
-    let (host, mut client, _dir) = listening(&["echo"]);
-    let elsewhere = Elsewhere::new();
+    let (host, mut client, _dir) = host_with_client(&["echo"]);
+    let elsewhere = TempFiles::new();
     let new = elsewhere.put("echo.so", &revision("echo", 2));
     let failing = elsewhere.put("failing.so", &artifact("fail-on-init"));
     let mut refused = |artifacts: Value| {
@@ -159,7 +159,7 @@ fn a_host_reports_whether_it_accepts_a_release_and_its_health() {
     plays.store(true, Ordering::Relaxed);
     assert_eq!(host.engine.snapshot().host.health, Some(HostHealth::well()));
     // A host without a callback accepts every release.
-    let (_host, mut client, _dir) = listening(&["echo"]);
+    let (_host, mut client, _dir) = host_with_client(&["echo"]);
     let answer = client.ask(2, "offer", json!({"release": "r2"}));
     assert_eq!(answer["result"], json!({"answer": "now"}));
 }
@@ -168,9 +168,9 @@ fn a_host_reports_whether_it_accepts_a_release_and_its_health() {
 struct Hosts {
     place: Place,
     /// The directory of the fleet, or a directory for the test.
-    fleet: Elsewhere,
+    fleet: TempFiles,
     /// The arguments that name the fleet.
-    named: Vec<String>,
+    fleet_args: Vec<String>,
     _plugins: PluginDir,
     hosts: Vec<Process>,
     agent: Process,
@@ -178,24 +178,24 @@ struct Hosts {
 
 impl Hosts {
     fn start() -> Self {
-        let fleet = Elsewhere::new();
-        let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
-        Self::of(fleet, named)
+        let fleet = TempFiles::new();
+        let fleet_args = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
+        Self::with_fleet(fleet, fleet_args)
     }
 
-    fn of(fleet: Elsewhere, named: Vec<String>) -> Self {
-        Self::with_agent(fleet, named, &[])
+    fn with_fleet(fleet: TempFiles, fleet_args: Vec<String>) -> Self {
+        Self::with_agent(fleet, fleet_args, &[])
     }
 
-    /// Like [`of`](Self::of), with more arguments for the agent.
-    fn with_agent(fleet: Elsewhere, named: Vec<String>, more: &[&str]) -> Self {
-        Self::with_environment(fleet, named, more, &[])
+    /// Like [`with_fleet`](Self::with_fleet), with more arguments for the agent.
+    fn with_agent(fleet: TempFiles, fleet_args: Vec<String>, more: &[&str]) -> Self {
+        Self::with_environment(fleet, fleet_args, more, &[])
     }
 
     /// Like [`with_agent`](Self::with_agent), with these environment variables for the hosts.
     fn with_environment(
-        fleet: Elsewhere,
-        named: Vec<String>,
+        fleet: TempFiles,
+        fleet_args: Vec<String>,
         more: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
@@ -208,17 +208,17 @@ impl Hosts {
             host
         };
         let hosts = (0..3).map(start).collect();
-        let args: Vec<&str> = named.iter().map(String::as_str).collect();
+        let args: Vec<&str> = fleet_args.iter().map(String::as_str).collect();
         place.json(&[&["fleet", "init"], &args[..]].concat());
-        let agent = Process::start(agent_command(&place, &named, more));
-        let started = Self { place, fleet, named, _plugins: plugins, hosts, agent };
+        let agent = Process::start(agent_command(&place, &fleet_args, more));
+        let started = Self { place, fleet, fleet_args, _plugins: plugins, hosts, agent };
         started.wait_for("three hosts", |status| status["hosts"].as_array().unwrap().len() == 3);
         started
     }
 
     fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        let named: Vec<&str> = self.named.iter().map(String::as_str).collect();
-        [&["fleet"], args, &named].concat()
+        let fleet_args: Vec<&str> = self.fleet_args.iter().map(String::as_str).collect();
+        [&["fleet"], args, &fleet_args].concat()
     }
 
     fn json(&self, args: &[&str]) -> Value {
@@ -227,7 +227,7 @@ impl Hosts {
 
     /// Pushes a revision of `echo`; returns the release's name.
     fn push(&self, number: u32) -> String {
-        let artifacts = Elsewhere::new();
+        let artifacts = TempFiles::new();
         let file = artifacts.put("echo.so", &revision("echo", number));
         let pushed = self.json(&["push", file.to_str().unwrap(), "--id", &format!("r{number}")]);
         assert_eq!(pushed["new"], true);
@@ -272,36 +272,36 @@ impl Hosts {
     }
 }
 
-fn agent_command(place: &Place, named: &[String], more: &[&str]) -> Command {
+fn agent_command(place: &Place, fleet_args: &[String], more: &[&str]) -> Command {
     let mut agent = place.command("hotswap");
-    agent.args(["agent", "--json"]).args(named).args(more);
+    agent.args(["agent", "--json"]).args(fleet_args).args(more);
     agent
 }
 
-fn running<'a>(status: &'a Value, release: &str) -> Vec<&'a Value> {
+fn hosts_with_release<'a>(status: &'a Value, release: &str) -> Vec<&'a Value> {
     let hosts = status["hosts"].as_array().unwrap().iter();
     hosts.filter(|host| host["release"] == release).collect()
 }
 
 fn is_baking(status: &Value, release: &str) -> bool {
-    status["rollout"]["state"] == "baking" && running(status, release).len() == 1
+    status["rollout"]["state"] == "baking" && hosts_with_release(status, release).len() == 1
 }
 
 /// Release 2 goes from one host to all hosts. Release 3 panics, so it reaches only the first host and is rolled
 /// back.
-fn one_goes_to_all_and_one_that_panics_back(hosts: &Hosts) {
+fn roll_out_good_and_panicking_release(hosts: &Hosts) {
     let r2 = hosts.push(2);
     let answer = hosts.call_until_end_of(hosts.roll_out(&r2));
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert_eq!(hosts.revisions(), ["2", "2", "2"]);
     let status = hosts.json(&["status"]);
     assert_eq!((&status["release"], &status["rollout"]["state"]), (&json!("r2"), &json!("done")));
-    assert_eq!(running(&status, "r2").len(), 3, "{status}");
+    assert_eq!(hosts_with_release(&status, "r2").len(), 3, "{status}");
 
     let r3 = hosts.push(3);
     let rollout = hosts.roll_out(&r3);
     let status = hosts.wait_for("a host that tries r3", |status| is_baking(status, "r3"));
-    let pid = running(&status, "r3")[0]["pid"].as_u64().unwrap();
+    let pid = hosts_with_release(&status, "r3")[0]["pid"].as_u64().unwrap();
     hosts.call(u32::try_from(pid).unwrap(), &["explode", "boom"]);
     let answer = rollout.join().unwrap();
     assert_eq!(answer.code, Some(5), "{answer:?}");
@@ -315,7 +315,7 @@ fn one_goes_to_all_and_one_that_panics_back(hosts: &Hosts) {
 #[test]
 fn a_release_goes_from_one_host_to_all_and_back() {
     let hosts = Hosts::start();
-    one_goes_to_all_and_one_that_panics_back(&hosts);
+    roll_out_good_and_panicking_release(&hosts);
 
     // A release that was altered goes to no host, and the error names it.
     let r4 = hosts.push(4);
@@ -333,7 +333,7 @@ fn a_release_goes_from_one_host_to_all_and_back() {
 
     // Back to the builds in each host's own directory.
     hosts.json(&["rollback"]);
-    hosts.wait_for("no release", |status| running(status, "r2").is_empty());
+    hosts.wait_for("no release", |status| hosts_with_release(status, "r2").is_empty());
     assert_eq!(hosts.revisions(), ["1", "1", "1"]);
     let audit = hosts.json(&["audit"]);
     let done: Vec<&str> =
@@ -349,11 +349,12 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_and_a_rollout_without_calls_
     let r2 = hosts.push(2);
     let rollout = hosts.roll_out(&r2);
     let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
-    let tries = running(&status, "r2")[0]["pid"].as_u64().unwrap();
+    let tries = hosts_with_release(&status, "r2")[0]["pid"].as_u64().unwrap();
     let host = hosts.hosts.iter().find(|host| u64::from(host.pid()) == tries).unwrap();
     host.signal(Signal::KILL);
     let is_replaced = |status: &Value| {
-        let states: Vec<&Value> = running(status, "r2").iter().map(|host| &host["state"]).collect();
+        let states: Vec<&Value> =
+            hosts_with_release(status, "r2").iter().map(|host| &host["state"]).collect();
         states.contains(&&json!("died")) && states.contains(&&json!("serving"))
     };
     hosts.wait_for("another host that tries r2", is_replaced);
@@ -398,7 +399,7 @@ fn a_build_that_crashed_a_host_is_loaded_by_no_other() {
     let r2 = hosts.push(2);
     let rollout = hosts.roll_out(&r2);
     let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
-    let pid = running(&status, "r2")[0]["pid"].to_string();
+    let pid = hosts_with_release(&status, "r2")[0]["pid"].to_string();
     let socket = hosts.fleet.0.path().join("held");
     let listener = UnixListener::bind(&socket).unwrap();
     let mut call = hosts.place.command("hotswap");
@@ -419,20 +420,20 @@ fn a_build_that_crashed_a_host_is_loaded_by_no_other() {
 
     // A pinned host runs another release than the others.
     let r3 = hosts.push(3);
-    let status = hosts.wait_for("a host", |status| !serving(status).is_empty());
-    let pinned = serving(&status)[0]["id"].as_str().unwrap().to_owned();
+    let status = hosts.wait_for("a host", |status| !serving_hosts(status).is_empty());
+    let pinned = serving_hosts(&status)[0]["id"].as_str().unwrap().to_owned();
     hosts.json(&["pin", &pinned, &r3]);
-    let is_pinned = |status: &Value| running(status, "r3").len() == 1;
+    let is_pinned = |status: &Value| hosts_with_release(status, "r3").len() == 1;
     let status = hosts.wait_for("a host that runs r3", is_pinned);
-    assert_eq!(running(&status, "r3")[0]["id"], pinned.as_str());
+    assert_eq!(hosts_with_release(&status, "r3")[0]["id"], pinned.as_str());
     hosts.json(&["unpin", &pinned]);
-    hosts.wait_for("no host that runs r3", |status| running(status, "r3").is_empty());
+    hosts.wait_for("no host that runs r3", |status| hosts_with_release(status, "r3").is_empty());
 }
 
 #[test]
 fn a_plugin_that_ends_the_process_that_opens_it_ends_no_host() {
     let hosts = Hosts::start();
-    let artifacts = Elsewhere::new();
+    let artifacts = TempFiles::new();
     let file = artifacts.put("aborts.so", &artifact("aborts"));
     hosts.json(&["push", file.to_str().unwrap(), "--id", "r2"]);
     let answer = hosts.roll_out("r2").join().unwrap();
@@ -447,7 +448,7 @@ fn a_plugin_that_ends_the_process_that_opens_it_ends_no_host() {
     assert_eq!(hosts.revisions(), ["1", "1", "1"]);
 }
 
-fn serving(status: &Value) -> Vec<&Value> {
+fn serving_hosts(status: &Value) -> Vec<&Value> {
     let hosts = status["hosts"].as_array().unwrap().iter();
     hosts.filter(|host| host["state"] == "serving").collect()
 }
@@ -455,16 +456,16 @@ fn serving(status: &Value) -> Vec<&Value> {
 /// A fleet in a directory without hosts, and the files of its keys.
 struct Keyed {
     place: Place,
-    fleet: Elsewhere,
-    keys: Elsewhere,
+    fleet: TempFiles,
+    keys: TempFiles,
     artifact: PathBuf,
 }
 
 impl Keyed {
     fn new() -> Self {
-        let keys = Elsewhere::new();
+        let keys = TempFiles::new();
         let artifact = keys.put("echo.so", &revision("echo", 1));
-        Self { place: Place::new(), fleet: Elsewhere::new(), keys, artifact }
+        Self { place: Place::new(), fleet: TempFiles::new(), keys, artifact }
     }
 
     fn key(&self, name: &str) -> String {
@@ -493,7 +494,7 @@ impl Keyed {
 
 #[test]
 fn a_fleet_is_made_in_the_directory_that_follows_init() {
-    let (place, elsewhere) = (Place::new(), Elsewhere::new());
+    let (place, elsewhere) = (Place::new(), TempFiles::new());
     let here = elsewhere.0.path();
     for (at, made) in [("one", "one"), ("./two", "two")] {
         let mut init = place.command("hotswap");

@@ -11,7 +11,7 @@ fn call(host: &Host, function: &str) -> String {
     plugin.invoke::<()>(function, args![]).unwrap_err().message().to_owned()
 }
 
-fn bytes_read(text: &str) -> &str {
+fn without_quotes(text: &str) -> &str {
     text.trim_matches('"')
 }
 
@@ -100,7 +100,7 @@ fn values_that_json_cannot_represent_arrive_unchanged() {
 
     let bag = host.engine.vault_snapshot().data_bag;
     let entry = bag.into_iter().find(|entry| entry.key == "no number").unwrap();
-    assert_eq!(bytes_read(&entry.value.unwrap().to_string()), "NaN");
+    assert_eq!(without_quotes(&entry.value.unwrap().to_string()), "NaN");
 }
 
 #[test]

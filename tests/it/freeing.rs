@@ -15,7 +15,7 @@ use hotswap_engine::{
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::support::{
-    Gate, Host, PATIENCE, PluginDir, built_with, held_by, in_own_process, revised,
+    Gate, Host, PATIENCE, PluginDir, built_with, held_by, in_own_process, with_revision,
 };
 
 #[test]
@@ -343,7 +343,7 @@ fn a_backtrace_has_files_and_lines_if_there_is_debug_information() {
     host.reload();
     let backtrace = host.engine.invoke::<String>("backtraces", "backtrace", args![]).unwrap();
     assert!(backtrace.contains("fixtures/backtraces/src/lib.rs:"), "{backtrace}");
-    host.plugins.write("backtraces", &revised(artifact, 2));
+    host.plugins.write("backtraces", &with_revision(artifact, 2));
     host.reload();
     host.wait_for("backtraces", 1, VersionState::Freed);
     let mapped = host.mapped();

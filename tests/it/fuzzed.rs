@@ -11,14 +11,14 @@ use hotswap_engine::artifact;
 use crate::support::artifact as built;
 
 /// The committed inputs of a target.
-fn kept(target: &str) -> PathBuf {
+fn corpus_dir(target: &str) -> PathBuf {
     let above = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let mut corpora = above.map(|dir| dir.join("fuzz/corpus"));
     corpora.find(|dir| dir.is_dir()).expect("the corpora").join(target)
 }
 
-fn check_kept(target: &str, check: fn(&[u8])) {
-    let entries = fs::read_dir(kept(target)).expect("a corpus");
+fn check_corpus(target: &str, check: fn(&[u8])) {
+    let entries = fs::read_dir(corpus_dir(target)).expect("a corpus");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     assert!(files.len() > 2, "{files:?}");
@@ -30,27 +30,27 @@ fn check_kept(target: &str, check: fn(&[u8])) {
 
 #[test]
 fn committed_artifacts_are_read_to_the_end() {
-    check_kept("artifact", checks::artifact);
+    check_corpus("artifact", checks::artifact);
 }
 
 #[test]
 fn committed_requests_are_answered() {
-    check_kept("request", checks::request);
+    check_corpus("request", checks::request);
 }
 
 #[test]
 fn committed_files_of_calls_are_read_to_the_end() {
-    check_kept("calls", checks::calls);
+    check_corpus("calls", checks::calls);
 }
 
 #[test]
 fn committed_notes_of_compilers_are_read_to_the_end() {
-    check_kept("dep_info", checks::dep_info);
+    check_corpus("dep_info", checks::dep_info);
 }
 
 #[test]
 fn committed_files_of_stores_are_distinguished_from_builds() {
-    check_kept("store", checks::store);
+    check_corpus("store", checks::store);
 }
 
 /// The inputs of the fuzz target are made from this artifact, so it has to pass the first checks.
@@ -68,7 +68,7 @@ fn an_artifact_without_its_code_still_reads_as_one() {
 #[ignore = "writes what is kept in tests/fuzz/corpus anew"]
 fn writes_the_corpora() {
     for (target, inputs) in corpus::all() {
-        let dir = kept(target);
+        let dir = corpus_dir(target);
         fs::create_dir_all(&dir).unwrap();
         for (name, input) in inputs {
             fs::write(dir.join(name), input).unwrap();

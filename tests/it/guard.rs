@@ -14,7 +14,7 @@ use crate::support::{Host, PATIENCE, PluginDir};
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A host with this guard and the first revision of `echo`.
-fn guarded(guard: Guard) -> Host {
+fn host_with_guard(guard: Guard) -> Host {
     let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(guard));
     host.reload();
     host
@@ -27,7 +27,7 @@ fn explode(host: &Host, times: usize) {
 }
 
 /// The next reaction of the guard.
-fn trip(events: &hotswap_engine::Events) -> GuardTrip {
+fn next_trip(events: &hotswap_engine::Events) -> GuardTrip {
     loop {
         match events.recv_timeout(PATIENCE).unwrap() {
             Event::GuardTripped(trip) => return trip,
@@ -42,7 +42,7 @@ fn revision(host: &Host) -> u32 {
 
 #[test]
 fn a_version_that_panics_repeatedly_is_rolled_back_and_held() {
-    let host = guarded(Guard::panics(3).within(LONG));
+    let host = host_with_guard(Guard::panics(3).within(LONG));
     host.plugins.install("echo", 2);
     host.reload();
     let events = host.engine.subscribe();
@@ -50,7 +50,7 @@ fn a_version_that_panics_repeatedly_is_rolled_back_and_held() {
     host.engine.invoke::<()>("echo", "fail", &[]).unwrap_err();
     assert_eq!(revision(&host), 2, "errors are not panics");
     explode(&host, 1);
-    let reported = trip(&events);
+    let reported = next_trip(&events);
     assert_eq!(
         (reported.plugin.as_str(), reported.version, reported.back_to),
         ("echo", 2, Some(1))
@@ -62,28 +62,28 @@ fn a_version_that_panics_repeatedly_is_rolled_back_and_held() {
 
     // The guard never goes back and forth between the same two builds.
     explode(&host, 4);
-    assert_eq!(trip(&events).back_to, None);
+    assert_eq!(next_trip(&events).back_to, None);
     assert_eq!(revision(&host), 1);
     host.engine.reload_latest().unwrap();
     explode(&host, 3);
-    assert_eq!((trip(&events).back_to, revision(&host)), (None, 2));
+    assert_eq!((next_trip(&events).back_to, revision(&host)), (None, 2));
 
     host.plugins.install("echo", 3);
     host.reload();
     assert_eq!(revision(&host), 3);
     explode(&host, 3);
-    assert_eq!((trip(&events).back_to, trip_ends(&host, 6)), (Some(4), 2));
+    assert_eq!((next_trip(&events).back_to, revision_after_trip(&host, 6)), (Some(4), 2));
 }
 
-/// The revision that serves after this version has been replaced.
-fn trip_ends(host: &Host, version: u32) -> u32 {
+/// Waits until `version`, which the guard has loaded, serves. Returns its revision.
+fn revision_after_trip(host: &Host, version: u32) -> u32 {
     host.wait_for("echo", version, VersionState::Active);
     revision(host)
 }
 
 #[test]
 fn errors_count_if_the_guard_is_set_to_and_wrong_calls_never_do() {
-    let host = guarded(Guard::failures(3).within(LONG));
+    let host = host_with_guard(Guard::failures(3).within(LONG));
     host.plugins.install("echo", 2);
     host.reload();
     let events = host.engine.subscribe();
@@ -95,22 +95,22 @@ fn errors_count_if_the_guard_is_set_to_and_wrong_calls_never_do() {
     assert_eq!(revision(&host), 2);
     let fail = host.engine.func::<fn() -> ()>("echo", "fail").unwrap();
     fail.call().unwrap_err();
-    assert_eq!(trip(&events).back_to, Some(1));
-    assert_eq!(trip_ends(&host, 3), 1);
+    assert_eq!(next_trip(&events).back_to, Some(1));
+    assert_eq!(revision_after_trip(&host, 3), 1);
 }
 
 #[test]
 fn the_first_version_stays_because_there_is_none_before_it() {
-    let host = guarded(Guard::panics(1));
+    let host = host_with_guard(Guard::panics(1));
     let events = host.engine.subscribe();
     explode(&host, 1);
-    assert_eq!(trip(&events).back_to, None);
+    assert_eq!(next_trip(&events).back_to, None);
     assert_eq!(revision(&host), 1);
 }
 
 #[test]
 fn the_guard_ignores_a_version_that_is_already_replaced() {
-    let host = guarded(Guard::panics(1));
+    let host = host_with_guard(Guard::panics(1));
     host.plugins.install("echo", 2);
     host.reload();
     let second = host.engine.plugin("echo").unwrap();

@@ -49,14 +49,14 @@ fn add(host: &Host, number: i64) -> u32 {
     host.engine.invoke("has-database", "add", args![number]).unwrap()
 }
 
-fn waited(report: &ReloadReport) -> bool {
+fn has_waited_for_calls(report: &ReloadReport) -> bool {
     report.phases.iter().any(|timing| {
         timing.phase == PhaseKind::CallsWaited && timing.plugin.as_deref() == Some("has-database")
     })
 }
 
 /// The rows of a writer, after the host has closed the database; also checks that the database is intact.
-fn rows(path: &Path, writer: &str) -> i64 {
+fn count_rows(path: &Path, writer: &str) -> i64 {
     let connection = Connection::open(path).unwrap();
     let whole: String =
         connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -117,7 +117,7 @@ fn a_database_under_load_loses_nothing() {
                 host.plugins.install("has-database", version);
                 // The other process writes during the handover in this one.
                 other.stdin.as_mut().unwrap().write_all(b"w").unwrap();
-                assert!(waited(&host.reload()));
+                assert!(has_waited_for_calls(&host.reload()));
             }
             is_over.store(true, Ordering::Relaxed);
         });
@@ -128,7 +128,10 @@ fn a_database_under_load_loses_nothing() {
         let written: i64 = written.last().expect("the other process has written a number");
         assert!(other.wait().unwrap().success());
         drop(host);
-        assert_eq!((rows(path, "plugin"), rows(path, "other")), (added.into_inner(), written));
+        assert_eq!(
+            (count_rows(path, "plugin"), count_rows(path, "other")),
+            (added.into_inner(), written)
+        );
         assert_eq!(written, i64::from(RELOADS) * 5);
         println!("done");
     });
@@ -157,7 +160,7 @@ fn if_the_new_version_fails_the_old_one_takes_its_resource_back() {
         drop(old);
         host.wait_for("has-database", 1, VersionState::Freed);
         drop(host);
-        assert_eq!(rows(&path, "plugin"), 4);
+        assert_eq!(count_rows(&path, "plugin"), 4);
         println!("done");
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
@@ -187,7 +190,7 @@ fn what_is_released_too_late_is_taken_back_all_the_same() {
         host.reload();
         assert_eq!(add(&host, 2), 2);
         drop(host);
-        assert_eq!(rows(&path, "plugin"), 2);
+        assert_eq!(count_rows(&path, "plugin"), 2);
         println!("done");
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
@@ -236,7 +239,7 @@ fn a_call_that_does_not_end_keeps_a_version_from_handing_over() {
         host.reload();
         assert_eq!(add(&host, 3), 2);
         drop(host);
-        assert_eq!(rows(&path, "plugin"), 3);
+        assert_eq!(count_rows(&path, "plugin"), 3);
         println!("done");
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);

@@ -10,10 +10,10 @@ use object::{
     read::elf::{Dyn as _, ElfFile64},
 };
 
-use crate::support::{Host, find, kept_for, revision};
+use crate::support::{Host, find, keep_reason, revision};
 
-/// Replaces a plugin that the test has changed, and returns the end of its version.
-fn replaced(artifact: &[u8]) -> (Host, VersionInfo) {
+/// Loads `echo` from this artifact and replaces it. Returns the state of the version, which must be kept.
+fn replace_artifact(artifact: &[u8]) -> (Host, VersionInfo) {
     let host = Host::with(&[]);
     host.plugins.write("echo", artifact);
     host.reload();
@@ -25,7 +25,7 @@ fn replaced(artifact: &[u8]) -> (Host, VersionInfo) {
 }
 
 /// The artifact of `echo` after a change, as if it had been built so.
-fn changed(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+fn changed_echo(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let mut file = revision("echo", 1);
     change(&mut file);
     artifact::stamp(&mut file, None).expect("stamp a change");
@@ -34,22 +34,22 @@ fn changed(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
 
 #[test]
 fn a_file_with_the_flag_nodelete_is_kept() {
-    let (_host, kept) = replaced(&changed(|file| {
-        let at = flags_1(file);
+    let (_host, kept) = replace_artifact(&changed_echo(|file| {
+        let at = loader_flags_offset(file);
         file[at] |= elf::DF_1_NODELETE as u8;
     }));
     assert_snapshot!(kept.detail, @"kept: the file is marked NODELETE; link it without `-z nodelete`");
-    assert_eq!(kept_for(&kept).kind, KeepKind::NoDelete);
+    assert_eq!(keep_reason(&kept).kind, KeepKind::NoDelete);
 }
 
 #[test]
 fn a_file_with_a_symbol_that_is_unique_in_the_process_is_kept() {
-    let (_host, kept) = replaced(&changed(|file| {
-        let at = info_of_symbol(file, b"hotswap_attach");
+    let (_host, kept) = replace_artifact(&changed_echo(|file| {
+        let at = symbol_info_offset(file, b"hotswap_attach");
         file[at] = elf::STB_GNU_UNIQUE << 4 | file[at] & 0xf;
     }));
     assert_snapshot!(kept.detail, @"kept: it has the unique symbol `hotswap_attach`, which all images share, as C++ code has them; compile that code with `-fno-gnu-unique`");
-    let reason = kept_for(&kept);
+    let reason = keep_reason(&kept);
     assert_eq!(
         (reason.kind, reason.symbol.as_deref()),
         (KeepKind::UniqueSymbol, Some("hotswap_attach"))
@@ -69,7 +69,7 @@ fn a_file_that_needs_an_untrusted_library_is_kept() {
     let kept = host.wait_for("foreign", 1, VersionState::Kept);
     assert_snapshot!(kept.detail, @r#"kept: it needs libresolv.so.2, which may keep pointers into it that the engine cannot see (threads, callbacks, keys); link it statically, or make the host trust it with `EngineBuilder::trust_library("libresolv.so.2")`"#);
 
-    let needs = kept_for(&kept);
+    let needs = keep_reason(&kept);
     assert_eq!(
         (needs.kind, needs.library.as_deref()),
         (KeepKind::NeedsLibrary, Some("libresolv.so.2"))
@@ -85,8 +85,8 @@ fn a_file_that_needs_an_untrusted_library_is_kept() {
 
 #[test]
 fn a_file_with_a_symbol_of_an_unnamed_library_is_kept() {
-    let (_host, kept) = replaced(&changed(|file| {
-        let at = version_of_symbol(file, b"getcwd");
+    let (_host, kept) = replace_artifact(&changed_echo(|file| {
+        let at = symbol_version_offset(file, b"getcwd");
         // The symbol has no version, and so no particular library.
         file[at..at + 2].copy_from_slice(&elf::VER_NDX_GLOBAL.to_le_bytes());
     }));
@@ -96,7 +96,7 @@ fn a_file_with_a_symbol_of_an_unnamed_library_is_kept() {
 #[test]
 fn a_file_without_a_needed_hook_is_refused() {
     let host = Host::with(&["echo"]);
-    let unhooked = changed(|file| {
+    let unhooked = changed_echo(|file| {
         // The artifact imports this symbol weakly, so it may be missing.
         let name = b"\0__gmon_start__\0";
         let at = find(file, name).unwrap();
@@ -108,43 +108,43 @@ fn a_file_without_a_needed_hook_is_refused() {
 }
 
 /// The offset of the flags in the dynamic section that affect the loader.
-fn flags_1(file: &[u8]) -> usize {
-    let (elf, endian) = parsed(file);
+fn loader_flags_offset(file: &[u8]) -> usize {
+    let (elf, endian) = parse(file);
     let sections = elf.elf_section_table();
     let (entries, _) = sections.dynamic(endian, file).unwrap().expect("a dynamic section");
     let is_flags = |entry: &&elf::Dyn64<LittleEndian>| entry.tag32(endian) == Some(elf::DT_FLAGS_1);
     let entry = entries.iter().find(is_flags).expect("flags");
-    place_in(file, &entry.d_val)
+    offset_in(file, &entry.d_val)
 }
 
 /// The offset of the version of an imported symbol.
-fn version_of_symbol(file: &[u8], name: &[u8]) -> usize {
-    let (elf, endian) = parsed(file);
+fn symbol_version_offset(file: &[u8], name: &[u8]) -> usize {
+    let (elf, endian) = parse(file);
     let sections = elf.elf_section_table();
     let symbols = sections.symbols(endian, file, elf::SHT_DYNSYM).unwrap();
     let is_it = |symbol: &elf::Sym64<LittleEndian>| symbols.symbol_name(endian, symbol) == Ok(name);
     let at = symbols.iter().position(is_it).expect("the symbol");
     let (versions, _) = sections.gnu_versym(endian, file).unwrap().expect("versions of symbols");
-    place_in(file, &versions[at])
+    offset_in(file, &versions[at])
 }
 
 /// The offset of the binding of an exported symbol.
-fn info_of_symbol(file: &[u8], name: &[u8]) -> usize {
-    let (elf, endian) = parsed(file);
+fn symbol_info_offset(file: &[u8], name: &[u8]) -> usize {
+    let (elf, endian) = parse(file);
     let symbols = elf.elf_section_table().symbols(endian, file, elf::SHT_DYNSYM).unwrap();
     let mut all = symbols.iter();
     let is_it =
         |symbol: &&elf::Sym64<LittleEndian>| symbols.symbol_name(endian, *symbol) == Ok(name);
-    place_in(file, &all.find(is_it).expect("the symbol").st_info)
+    offset_in(file, &all.find(is_it).expect("the symbol").st_info)
 }
 
-fn parsed(file: &[u8]) -> (ElfFile64<'_, LittleEndian>, LittleEndian) {
+fn parse(file: &[u8]) -> (ElfFile64<'_, LittleEndian>, LittleEndian) {
     let elf = ElfFile64::parse(file).expect("an artifact");
     let endian = elf.endian();
     (elf, endian)
 }
 
 /// The offset of a structure that was found in a file.
-fn place_in<T>(file: &[u8], found: &T) -> usize {
+fn offset_in<T>(file: &[u8], found: &T) -> usize {
     std::ptr::from_ref(found).addr() - file.as_ptr().addr()
 }

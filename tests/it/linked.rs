@@ -23,7 +23,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::{
     socket::Client,
-    support::{Gate, PATIENCE, kept_for},
+    support::{Gate, PATIENCE, keep_reason},
 };
 
 /// An engine with linked plugins. Only one exists at a time, because log records of a plugin go to the engine that
@@ -158,7 +158,7 @@ fn linked_plugins_end_with_their_engine_and_begin_anew_with_another() {
         let ended = host.version("shares");
         assert_eq!(ended.state, VersionState::Kept);
         assert_eq!(ended.detail, "kept: it is linked into this program");
-        assert_eq!(kept_for(&ended).kind, KeepKind::Linked);
+        assert_eq!(keep_reason(&ended).kind, KeepKind::Linked);
     }
     let host = Linked::with(static_plugins![shares]);
     let shares = host.engine.plugin("shares").unwrap();

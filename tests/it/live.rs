@@ -26,8 +26,8 @@ struct LiveFire {
     rounds: u32,
 }
 
-/// Runs the jobs of a queue, each with the newest code.
-fn work_off(host: &Host, queue: &mut VecDeque<Job>) -> Vec<String> {
+/// Runs all jobs of the queue with the newest code, and returns their answers.
+fn run_jobs(host: &Host, queue: &mut VecDeque<Job>) -> Vec<String> {
     let current = host.engine.current();
     let live = current.vault().live();
     let done = queue.drain(..).map(|(name, data)| live.call(name, &[data.value().clone()]));
@@ -39,10 +39,10 @@ fn a_job_queued_before_a_reload_is_done_by_the_code_after_it() {
     let host = Host::with(&["lives"]);
     let mut queue = VecDeque::from([("live_fire", fire(1)), ("live_fire", fire(2))]);
     let first: VecDeque<Job> = queue.drain(..1).collect();
-    assert_eq!(work_off(&host, &mut first.clone()), ["1 rounds"]);
+    assert_eq!(run_jobs(&host, &mut first.clone()), ["1 rounds"]);
     host.plugins.write("lives", &renamed("lives-more", "lives"));
     host.reload();
-    assert_eq!(work_off(&host, &mut queue), ["2 rounds, slowly"]);
+    assert_eq!(run_jobs(&host, &mut queue), ["2 rounds, slowly"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sample_api::Animal;
 
 use crate::support::{Host, PluginDir};
 
-fn configured(plugins: &[&str]) -> Host {
+fn host_with_configuration(plugins: &[&str]) -> Host {
     let host = Host::new(PluginDir::of(plugins), |builder| builder);
     host.engine.load(vec!["first"]).unwrap();
     host
@@ -24,7 +24,7 @@ fn seen_by_on_init(engine: &Engine) -> Option<u32> {
 
 #[test]
 fn the_data_of_the_first_load_is_passed_to_each_later_load() {
-    let host = configured(&["configured"]);
+    let host = host_with_configuration(&["configured"]);
     let first = host.engine.plugin("configured").unwrap();
     host.plugins.install("configured", 2);
     assert_snapshot!(host.engine.reload().unwrap(), @"configured: ok");
@@ -40,7 +40,7 @@ fn the_data_of_the_first_load_is_passed_to_each_later_load() {
 
 #[test]
 fn reload_with_replaces_the_data_for_later_loads() {
-    let host = configured(&["configured"]);
+    let host = host_with_configuration(&["configured"]);
     host.plugins.install("configured", 2);
     host.engine.reload_with(vec!["second"], |_, _| Ok::<_, Error>(())).unwrap();
     assert_eq!(configuration(&host.engine), ["second"]);
@@ -68,7 +68,7 @@ fn a_first_load_that_fails_may_be_tried_again_with_the_same_data() {
 
 #[test]
 fn on_init_sees_the_live_functions_of_its_own_load() {
-    let host = configured(&["configured", "lives"]);
+    let host = host_with_configuration(&["configured", "lives"]);
     assert_eq!(seen_by_on_init(&host.engine), Some(1));
     host.plugins.install("configured", 2);
     host.plugins.install("lives", 2);
@@ -78,7 +78,7 @@ fn on_init_sees_the_live_functions_of_its_own_load() {
 
 #[test]
 fn a_callback_sees_the_values_of_its_load_and_its_writes_are_undone_with_the_load() {
-    let host = configured(&["configured", "lives"]);
+    let host = host_with_configuration(&["configured", "lives"]);
     host.plugins.install("configured", 2);
     host.plugins.install("lives", 2);
     let vault = host.engine.vault();

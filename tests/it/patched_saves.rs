@@ -62,7 +62,7 @@ fn reload(run: &mut Process, generation: u64, plugin: &str) -> Value {
     outcome_of(&run.wait_for_event("reload_finished", is_it), plugin)
 }
 
-fn started(project: &Project, args: &[&str]) -> Process {
+fn start_and_wait(project: &Project, args: &[&str]) -> Process {
     let mut run = project.run_patching(args);
     wait_until_it_serves(&mut run);
     run
@@ -91,7 +91,7 @@ fn version_of_one(project: &Project) -> Value {
 }
 
 /// The version of the plugin `one` that serves, once its build is linked.
-fn serving_and_linked(project: &Project) -> Value {
+fn wait_until_linked(project: &Project) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let version = version_of_one(project);
@@ -107,9 +107,9 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     let project = Project::new(&["one", "two"], &["one", "two"]);
     project.write("one/src/lib.rs", COUNTER);
     commit(&project);
-    let mut run = started(&project, &[]);
+    let mut run = start_and_wait(&project, &[]);
     assert_eq!(greeting(&project), "hello Ada 1 1 1");
-    assert_eq!(serving_and_linked(&project)["source"]["dirty"], false);
+    assert_eq!(wait_until_linked(&project)["source"]["dirty"], false);
 
     project.edit("one/src/lib.rs", "hello {name}", "good morning, {}\", name.to_uppercase() + \"");
     let patched = reload(&mut run, 2, "one");
@@ -119,7 +119,7 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     );
     assert_eq!(patched["patched_functions"], serde_json::json!(["say"]));
     assert_eq!(greeting(&project), "good morning, ADA 2 2 2");
-    let linked = serving_and_linked(&project);
+    let linked = wait_until_linked(&project);
     assert_eq!((&linked["patch"], &linked["source"]["dirty"]), (&1.into(), &true.into()));
 
     // The next patch is also made for the version as it was loaded, and not for the previous patch.
@@ -152,7 +152,7 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     assert_eq!((&patched["outcome"], &patched["version"]), (&"patched".into(), &2.into()));
     run.signal(Signal::INT);
     run.finish();
-    let mut run = started(&project, &["--no-patch"]);
+    let mut run = start_and_wait(&project, &["--no-patch"]);
     assert_eq!(greeting(&project), "bye Ada 1 1 1");
     project.edit("one/src/lib.rs", "bye {name}", "hello {name}");
     assert_eq!(reload(&mut run, 2, "one")["outcome"], "ok");
@@ -162,7 +162,7 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
 fn pinned_calls_are_made_in_the_code_of_patches_before_and_after() {
     let project = Project::new(&["one"], &["one"]);
     project.write("one/src/lib.rs", COUNTER);
-    let mut run = started(&project, &["--watch=build"]);
+    let mut run = start_and_wait(&project, &["--watch=build"]);
     project.place().json(&["pin", "add", "one", "greet", "\"Ada\""]);
     // First a build that is not loaded, then a patch of the serving version.
     let status = project.place().json(&["status"]);
@@ -207,7 +207,7 @@ fn two_plugins_that_share_a_package_are_patched_in_one_reload() {
         );
         project.edit(&format!("{name}/src/lib.rs"), "u32 {\n", "u32 {\n    shared::number() +\n");
     }
-    let mut run = started(&project, &[]);
+    let mut run = start_and_wait(&project, &[]);
     let number = |plugin| project.place().json(&["invoke", plugin, "number"])["value"].clone();
     assert_eq!((number("one"), number("two")), (8.into(), 9.into()));
     project.edit("shared/src/lib.rs", "    7\n", "    70\n");
@@ -261,7 +261,7 @@ fn the_first_failure_of_each_patch_is_reported() {
     // A lock that a panic has poisoned is state, and stays poisoned.
     let unpoisoned = "lock().unwrap_or_else(|poisoned| poisoned.into_inner())";
     project.write("one/src/lib.rs", &COUNTER.replace("lock().unwrap()", unpoisoned));
-    let mut run = started(&project, &[]);
+    let mut run = start_and_wait(&project, &[]);
     let mut body = "format!(\"hello {name}\")".to_owned();
     for (generation, patch) in [(2, 1), (3, 2)] {
         let failing = format!("panic!(\"no {patch}, {{name}}\")");
@@ -487,7 +487,7 @@ fn fails() {
 
 /// The source locations of a function in a backtrace: empty if the backtrace has only its name, and `None` if it
 /// does not have the function.
-fn places(backtrace: &str, function: &str) -> Option<Vec<String>> {
+fn source_locations(backtrace: &str, function: &str) -> Option<Vec<String>> {
     let mut lines = backtrace.lines().map(str::trim).peekable();
     // Debug information with only lines has short names.
     let names = [format!(": one::{function}"), format!(": {function}")];
@@ -496,7 +496,7 @@ fn places(backtrace: &str, function: &str) -> Option<Vec<String>> {
     Some(places.map(|place| place["at ".len()..].to_owned()).collect())
 }
 
-fn traced(project: &Project, function: &str) -> String {
+fn call_traced(project: &Project, function: &str) -> String {
     let answer = project.place().json(&["invoke", "one", function]);
     answer["value"].as_str().expect("a text").to_owned()
 }
@@ -519,19 +519,23 @@ fn staged(project: &Project) -> (Vec<String>, Vec<String>) {
 fn a_backtrace_names_the_functions_of_patches() {
     let project = Project::new(&["one"], &["one"]);
     project.write("one/src/lib.rs", TRACED);
-    let mut run = started(&project, &[]);
+    let mut run = start_and_wait(&project, &[]);
     // Code that resolves backtraces lists the images only once, and at that time there is no patch.
-    let before = traced(&project, "trace");
-    assert_eq!(places(&before, "inner"), Some(vec![]), "{before}");
+    let before = call_traced(&project, "trace");
+    assert_eq!(source_locations(&before, "inner"), Some(vec![]), "{before}");
 
     for (generation, word) in [(2, "second"), (3, "third")] {
         project.write("one/src/lib.rs", &TRACED.replace("first", word).replace("as it was", word));
         assert_eq!(reload(&mut run, generation, "one")["patch"], generation - 1);
         for (function, changed) in [("trace", "inner"), ("panicked", "fails")] {
-            let backtrace = traced(&project, function);
+            let backtrace = call_traced(&project, function);
             assert!(backtrace.contains(word), "{backtrace}");
             for known in [changed, function] {
-                assert_eq!(places(&backtrace, known), Some(vec![]), "{known}: {backtrace}");
+                assert_eq!(
+                    source_locations(&backtrace, known),
+                    Some(vec![]),
+                    "{known}: {backtrace}"
+                );
             }
             assert!(
                 backtrace.contains("hotswap_plugin::"),
@@ -565,7 +569,7 @@ fn a_backtrace_has_the_lines_of_patches_if_there_is_debug_information() {
                    [profile.hotswap.package.one]\ndebug = \"line-tables-only\"\n";
     project.write("Cargo.toml", &format!("{manifest}\n{profile}"));
     project.write("one/src/lib.rs", TRACED);
-    let mut run = started(&project, &[]);
+    let mut run = start_and_wait(&project, &[]);
     reload(&mut run, 1, "one");
     let text = TRACED.replace("first", "second").replace("as it was", "second");
     // The line is that of the new source.
@@ -575,10 +579,10 @@ fn a_backtrace_has_the_lines_of_patches_if_there_is_debug_information() {
     for (function, changed, place) in
         [("trace", "inner", "Backtrace::force_capture())\n"), ("panicked", "fails", "panic!(")]
     {
-        let backtrace = traced(&project, function);
+        let backtrace = call_traced(&project, function);
         let line = text[..text.find(place).unwrap()].lines().count();
         let expected = format!("one/src/lib.rs:{line}:");
-        let found = places(&backtrace, changed).unwrap_or_else(|| panic!("{backtrace}"));
+        let found = source_locations(&backtrace, changed).unwrap_or_else(|| panic!("{backtrace}"));
         assert!(found.iter().any(|place| place.contains(&expected)), "{expected} {backtrace}");
     }
 }
@@ -587,7 +591,7 @@ fn a_backtrace_has_the_lines_of_patches_if_there_is_debug_information() {
 fn a_console_without_patches_loads_the_whole_build_beside_a_patch() {
     let project = Project::new(&["one"], &["one"]);
     project.write("one/src/lib.rs", COUNTER);
-    let mut run = started(&project, &["--watch=build"]);
+    let mut run = start_and_wait(&project, &["--watch=build"]);
     // After the first load, the session knows the version to patch.
     reload(&mut run, 1, "one");
     project.edit("one/src/lib.rs", "hello {name}", "good morning {name}");
@@ -604,7 +608,7 @@ fn a_console_without_patches_loads_the_whole_build_beside_a_patch() {
     run.finish();
 
     project.write("one/src/lib.rs", COUNTER);
-    let mut run = started(&project, &["--no-patch"]);
+    let mut run = start_and_wait(&project, &["--no-patch"]);
     assert_eq!(greeting(&project), "hello Ada 1 1 1");
     for file in &files {
         let copy = file.with_extension("copy");

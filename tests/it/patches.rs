@@ -22,7 +22,7 @@ use hotswap_engine::{
 use insta::assert_snapshot;
 
 use crate::support::{
-    Gate, Host, PATIENCE, PluginDir, build_of, code_of_no_file, in_own_process, patch, revision,
+    Gate, Host, PATIENCE, PluginDir, build_of, code_without_file, in_own_process, patch, revision,
 };
 
 impl Host {
@@ -61,7 +61,7 @@ impl Host {
 }
 
 /// The patch as it is before its artifact is linked.
-fn unlinked(linked: &Patch) -> Patch {
+fn as_early_patch(linked: &Patch) -> Patch {
     let mut early = linked.clone();
     early.header.build = early.code_id();
     early
@@ -119,7 +119,7 @@ fn a_patch_serves_before_its_artifact_is_linked() {
     let host = Host::with(&["statics"]);
     assert_eq!(host.number("statics", "count"), 1);
     let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
-    let early = unlinked(&linked);
+    let early = as_early_patch(&linked);
     let load_early = |patch: &Patch| host.load_early("Statics", patch);
     let visits = host.number("statics", "visit");
     assert_snapshot!(load_early(&early).unwrap(), @"statics: patched (v1+1)");
@@ -156,7 +156,7 @@ fn a_patch_serves_before_its_artifact_is_linked() {
 fn the_artifact_of_a_patch_that_already_serves_only_names_its_build() {
     let host = Host::with(&["statics"]);
     let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
-    let early = unlinked(&linked);
+    let early = as_early_patch(&linked);
     let path = host.plugins.path().join("statics.patch");
     let load_early = |patch: &Patch| {
         fs::write(&path, patch.to_bytes().unwrap()).unwrap();
@@ -447,23 +447,23 @@ fn patches_go_with_their_version() {
     // Other tests of this process have patches too.
     let end = in_own_process(|| {
         let host = Host::with(&["statics"]);
-        let before = code_of_no_file();
+        let before = code_without_file();
         for number in 2..=4 {
             host.install_patch("statics", number, &[("count", "visit"), ("visit", "count")]);
             host.reload();
             assert_eq!(host.serving("statics"), (1, Some(number - 1)));
         }
-        assert_eq!(code_of_no_file().len(), before.len() + 3);
+        assert_eq!(code_without_file().len(), before.len() + 3);
         // A handle to any generation with the version keeps all its patches.
         let held = host.engine.current();
         host.plugins.install("statics", 5);
         assert_eq!(host.reload().to_string(), "statics: ok");
         let visit = held.plugin("statics").unwrap().invoke::<u32>("visit", args![]).unwrap();
         assert_eq!(visit, 1);
-        assert_eq!(code_of_no_file().len(), before.len() + 3);
+        assert_eq!(code_without_file().len(), before.len() + 3);
         drop(held);
         host.wait_for("statics", 1, VersionState::Freed);
-        assert_eq!(code_of_no_file(), before);
+        assert_eq!(code_without_file(), before);
     });
     assert!(end.status.success(), "{}", end.output);
 }
@@ -533,7 +533,7 @@ fn a_load_that_fails_patches_nothing() {
     assert_eq!(host.serving("statics"), (1, None));
 
     // One load that patches one plugin, and loads another.
-    host.plugins.lose("fail-on-init");
+    host.plugins.remove_file_of("fail-on-init");
     let visits = host.number("statics", "visit");
     assert_snapshot!(host.reload(), @"echo: ok, statics: patched (v1+1)");
     assert_eq!((host.number("statics", "count"), host.number("echo", "revision")), (visits + 1, 2));
@@ -604,7 +604,7 @@ fn a_patch_that_was_rolled_back_before_it_was_linked_stays_rolled_back() {
     let [one, other] = [&[("explode", "explode")][..], &[("explode", "explode"), ("fail", "fail")]];
     let load_early = |base, number, functions| {
         let linked = patch(&revision("echo", base), &revision("echo", number), functions);
-        let report = host.load_early("echo", &unlinked(&linked)).unwrap();
+        let report = host.load_early("echo", &as_early_patch(&linked)).unwrap();
         // The artifact comes after the rollback.
         (report, move || {
             host.write_patch("echo", &linked);

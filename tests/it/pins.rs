@@ -13,7 +13,7 @@ fn pin(client: &mut Client, id: u64, function: &str, args: Value) -> Value {
 }
 
 /// The next pinned call that was made.
-fn next_called(client: &mut Client) -> Value {
+fn next_pin_call(client: &mut Client) -> Value {
     loop {
         let line = client.receive().expect("an event");
         if line["params"]["event"] == "pin_called" {
@@ -25,7 +25,7 @@ fn next_called(client: &mut Client) -> Value {
 #[test]
 fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
     let host = Listening::new();
-    let (mut client, mut watching) = (host.greet(), host.greet());
+    let (mut client, mut watching) = (host.greeted_client(), host.greeted_client());
     watching.ask(2, "subscribe", json!({"events": true}));
 
     let revision = pin(&mut client, 2, "revision", json!([]))["result"].clone();
@@ -39,12 +39,12 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
     );
     let again = pin(&mut client, 4, "revision", json!([]))["result"].clone();
     assert_eq!(again["id"], 1, "the same call is pinned only once");
-    let reported = [next_called(&mut watching), next_called(&mut watching)];
+    let reported = [next_pin_call(&mut watching), next_pin_call(&mut watching)];
     assert_eq!(reported, [revision, fail]);
 
     host.host.plugins.install("echo", 2);
     client.ask(5, "reload", json!(null));
-    let (revision, fail) = (next_called(&mut watching), next_called(&mut watching));
+    let (revision, fail) = (next_pin_call(&mut watching), next_pin_call(&mut watching));
     assert_eq!((&revision["before"]["value"], &revision["now"]["value"]), (&json!(1), &json!(2)));
     assert_eq!((&revision["now"]["version"], &revision["is_same"]), (&json!(2), &json!(false)));
     assert_eq!((&fail["now"]["version"], &fail["is_same"]), (&json!(2), &json!(true)), "{fail}");
@@ -54,7 +54,7 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
     assert_eq!(client.ask(7, "unpin", json!({"id": 2}))["result"]["function"], "fail");
     host.host.plugins.install("echo", 3);
     client.ask(8, "reload", json!(null));
-    let revision = next_called(&mut watching);
+    let revision = next_pin_call(&mut watching);
     assert_eq!((&revision["function"], &revision["now"]["value"]), (&json!("revision"), &json!(3)));
     let pins = client.ask(9, "pins", json!(null))["result"]["pins"].clone();
     assert_eq!(pins, json!([revision]));
@@ -66,7 +66,7 @@ fn a_pinned_call_is_made_again_after_each_reload_and_compared() {
 #[test]
 fn calls_with_effects_or_large_arguments_cannot_be_pinned() {
     let host = Listening::new();
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     let refusal = |answer: Value| {
         assert_eq!(answer["error"]["data"]["kind"], "pin", "{answer}");
         answer["error"]["data"]["message"].as_str().unwrap().to_owned()
@@ -101,7 +101,7 @@ fn calls_with_effects_or_large_arguments_cannot_be_pinned() {
 #[test]
 fn a_pinned_call_that_does_not_return_blocks_no_other() {
     let host = Listening::new();
-    let (mut client, mut watching) = (host.greet(), host.greet());
+    let (mut client, mut watching) = (host.greeted_client(), host.greeted_client());
     let gate = Gate::new();
     client.begin(2, "pin", json!({"plugin": "echo", "function": "hold", "args": [gate.path()]}));
     gate.arrival().release();
@@ -115,12 +115,12 @@ fn a_pinned_call_that_does_not_return_blocks_no_other() {
     // The first of them blocks its thread, and the next reload uses another thread.
     host.host.plugins.install("echo", 3);
     client.ask(5, "reload", json!(null));
-    let called = next_called(&mut watching);
+    let called = next_pin_call(&mut watching);
     assert_eq!((&called["function"], &called["now"]["value"]), (&json!("revision"), &json!(3)));
     held.release();
     gate.arrival().release();
-    let called = next_called(&mut watching);
+    let called = next_pin_call(&mut watching);
     assert_eq!((&called["function"], &called["now"]["value"]), (&json!("hold"), &json!(2)));
-    let called = next_called(&mut watching);
+    let called = next_pin_call(&mut watching);
     assert_eq!((&called["function"], &called["now"]["value"]), (&json!("hold"), &json!(3)));
 }

@@ -11,7 +11,7 @@ use hotswap_engine::{
 
 use crate::support::{End, Host, PATIENCE, PluginDir, in_own_mounts, in_own_process};
 
-fn log() {
+fn install_log() {
     tracing_subscriber::fmt().with_ansi(false).without_time().init();
 }
 
@@ -57,14 +57,14 @@ fn expect_done(end: &End) {
 }
 
 #[track_caller]
-fn expect_said_once(end: &End, text: &str) {
+fn expect_once(end: &End, text: &str) {
     assert_eq!(end.output.matches(text).count(), 1, "{text}: {}", end.output);
 }
 
 #[test]
 fn a_runtime_directory_that_is_removed_is_made_again() {
     let end = in_own_process(|| {
-        log();
+        install_log();
         let root = tempfile::tempdir().unwrap();
         set("XDG_RUNTIME_DIR", root.path());
         let host = host();
@@ -102,27 +102,27 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
 fn artifacts_are_staged_in_memory_if_the_directory_is_noexec() {
     let script = "mount -t tmpfs -o noexec,mode=0700 none /mnt && export XDG_RUNTIME_DIR=/mnt";
     let end = in_own_mounts(script, || {
-        log();
+        install_log();
         let host = host();
         load_and_replace(&host);
         expect_listening(&host);
     });
     let Some(end) = end else { return };
     expect_done(&end);
-    expect_said_once(&end, "artifacts are staged in memory, since /mnt/hotswap/stage/");
-    expect_said_once(&end, "is mounted noexec, so no code in it can run");
+    expect_once(&end, "artifacts are staged in memory, since /mnt/hotswap/stage/");
+    expect_once(&end, "is mounted noexec, so no code in it can run");
 }
 
 #[test]
 fn a_host_serves_if_the_disk_is_full() {
     let script = "mount -t tmpfs -o size=64k,mode=0700 none /mnt && export XDG_RUNTIME_DIR=/mnt";
     let end = in_own_mounts(script, || {
-        log();
+        install_log();
         load_and_replace(&host());
     });
     let Some(end) = end else { return };
     expect_done(&end);
-    expect_said_once(
+    expect_once(
         &end,
         "No space left on device (os error 28); set another directory with `EngineBuilder::stage_in`",
     );
@@ -132,18 +132,15 @@ fn a_host_serves_if_the_disk_is_full() {
 fn a_host_serves_on_a_read_only_file_system() {
     let script = "mount -t tmpfs -o ro,mode=0700 none /mnt && export XDG_RUNTIME_DIR=/mnt";
     let end = in_own_mounts(script, || {
-        log();
+        install_log();
         let host = host();
         load_and_replace(&host);
         assert_eq!(host.engine.snapshot().host.socket, Path::new(""));
     });
     let Some(end) = end else { return };
     expect_done(&end);
-    expect_said_once(
-        &end,
-        "artifacts are staged in memory, since cannot use the runtime directory",
-    );
-    expect_said_once(&end, "no console can attach: cannot use the runtime directory");
+    expect_once(&end, "artifacts are staged in memory, since cannot use the runtime directory");
+    expect_once(&end, "no console can attach: cannot use the runtime directory");
 }
 
 #[test]
@@ -170,8 +167,8 @@ fn without_any_place_the_message_says_what_to_do() {
     });
     let Some(end) = end else { return };
     expect_done(&end);
-    expect_said_once(&end, "nor can it be copied into memory: `/proc` is not mounted");
-    expect_said_once(&end, "set another directory with `EngineBuilder::stage_in`");
+    expect_once(&end, "nor can it be copied into memory: `/proc` is not mounted");
+    expect_once(&end, "set another directory with `EngineBuilder::stage_in`");
 }
 
 #[test]
@@ -200,7 +197,7 @@ fn a_long_runtime_directory_has_a_socket() {
 }
 
 /// Makes system calls fail, as a seccomp profile of a container does.
-fn deny(calls: &[libc::c_long]) {
+fn deny_system_calls(calls: &[libc::c_long]) {
     let statement =
         |code: u32, value: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k: value };
     let number_at = 0;
@@ -229,7 +226,7 @@ fn deny(calls: &[libc::c_long]) {
 #[test]
 fn without_barriers_and_memory_files_a_host_serves() {
     let end = in_own_process(|| {
-        deny(&[libc::SYS_membarrier, libc::SYS_memfd_create]);
+        deny_system_calls(&[libc::SYS_membarrier, libc::SYS_memfd_create]);
         let root = tempfile::tempdir().unwrap();
         set("XDG_RUNTIME_DIR", root.path());
         let host = host();
@@ -242,17 +239,14 @@ fn without_barriers_and_memory_files_a_host_serves() {
 #[test]
 fn without_locks_of_files_a_host_serves() {
     let end = in_own_process(|| {
-        log();
-        deny(&[libc::SYS_flock]);
+        install_log();
+        deny_system_calls(&[libc::SYS_flock]);
         let root = tempfile::tempdir().unwrap();
         set("XDG_RUNTIME_DIR", root.path());
         load_and_replace(&host());
     });
     expect_done(&end);
-    expect_said_once(
-        &end,
-        "artifacts are staged in memory, since cannot make a staging directory in",
-    );
+    expect_once(&end, "artifacts are staged in memory, since cannot make a staging directory in");
 }
 
 #[test]
@@ -260,7 +254,7 @@ fn a_build_where_files_cannot_be_locked_says_what_to_do() {
     let end = in_own_process(|| {
         let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/echo");
         let echo = PluginPackage::open(&echo).unwrap();
-        deny(&[libc::SYS_flock]);
+        deny_system_calls(&[libc::SYS_flock]);
         let options = BuildOptions::default();
         match build_plugin(&echo, &options, &Cancel::default(), &mut |_| {}) {
             Ok(_) => println!("without seccomp it is built"),

@@ -22,7 +22,7 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     assert_eq!(project.place().json(&["status"])["host_outdated"], false);
     assert_eq!(number(&project, "two"), 2);
 
-    project.list(&["one", "three"]);
+    project.write_host_manifest(&["one", "three"]);
     let changed = run.wait_for_event("plugins_changed", |_| true);
     assert_eq!(changed["added"], serde_json::json!(["three"]));
     assert_eq!(changed["removed"], serde_json::json!(["two"]));
@@ -95,7 +95,7 @@ fn a_save_is_built_as_the_manifests_say_by_then() {
     assert_eq!(number(&project, "one"), 10);
 
     // A list that cannot be read is reported, and changes nothing.
-    project.list(&["one", "two", "nowhere"]);
+    project.write_host_manifest(&["one", "two", "nowhere"]);
     let refused = run.wait_for_event("manifests_refused", |_| true);
     let error = refused["error"].as_str().unwrap();
     assert!(error.contains("names the plugin `nowhere`, which is neither"), "{error}");
@@ -103,7 +103,7 @@ fn a_save_is_built_as_the_manifests_say_by_then() {
 
     // A plugin under another name is another plugin; its saves are those of the new one.
     project.edit("two/Cargo.toml", "\"two\"", "\"zwei\"");
-    project.list(&["one", "zwei"]);
+    project.write_host_manifest(&["one", "zwei"]);
     let changed = run.wait_for_event("plugins_changed", |_| true);
     assert_eq!(changed["added"], serde_json::json!(["zwei"]));
     assert_eq!(changed["removed"], serde_json::json!(["two"]));
@@ -439,7 +439,7 @@ fn a_host_is_outdated_once_its_manifest_says_something_else_about_its_code() {
     run.wait_for_host("child=");
     let is_outdated = || project.place().json(&["status"])["host_outdated"] == true;
     // The list of plugins, the workspace's members, and comments change no code of the host.
-    project.list(&["one", "two"]);
+    project.write_host_manifest(&["one", "two"]);
     run.wait_for_event("plugins_changed", |_| true);
     let manifest = project.root().join("app/Cargo.toml");
     let before = fs::read_to_string(&manifest).unwrap();

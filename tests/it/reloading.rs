@@ -123,7 +123,7 @@ fn plugins_come_and_go() {
 #[test]
 fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
     let host = Host::with(&["echo", "by-hand"]);
-    ["echo", "by-hand"].iter().for_each(|plugin| host.plugins.lose(plugin));
+    ["echo", "by-hand"].iter().for_each(|plugin| host.plugins.remove_file_of(plugin));
     let planned = host.engine.plan(false).unwrap().plugins;
     assert!(planned.iter().all(|plugin| plugin.outcome == Outcome::Missing), "{planned:?}");
     insta::assert_snapshot!(host.reload(), @"by-hand: missing, echo: missing");
@@ -142,14 +142,14 @@ fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
 fn a_chosen_plugin_that_serves_may_lose_its_file() {
     let host = Host::new(PluginDir::of(&["echo", "by-hand"]), |builder| builder.only(["echo"]));
     insta::assert_snapshot!(host.reload(), @"echo: added");
-    host.plugins.lose("echo");
+    host.plugins.remove_file_of("echo");
     insta::assert_snapshot!(host.reload(), @"echo: missing");
 }
 
 #[test]
 fn a_plugin_without_a_file_is_rebound_to_its_changed_import() {
     let host = Host::with(&["gives", "takes"]);
-    host.plugins.lose("takes");
+    host.plugins.remove_file_of("takes");
     host.plugins.install("gives", 2);
     insta::assert_snapshot!(host.reload(), @"gives: ok, takes: rebound");
     let takes = host.engine.plugin("takes").unwrap();

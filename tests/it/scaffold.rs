@@ -16,7 +16,7 @@ impl Project {
     }
 
     /// Runs the project's tests, which must pass without warnings.
-    fn passes_its_tests_in(&self, dir: &str) {
+    fn run_tests_in(&self, dir: &str) {
         let mut command = cargo();
         command.current_dir(self.root().join(dir)).args(["test", "--workspace", "--offline"]);
         command.env("CARGO_TARGET_DIR", self.target_dir());
@@ -41,8 +41,8 @@ fn a_new_project_passes_its_test_and_serves_what_is_edited() {
     let answer =
         Process::start(project.hotswap_in(".", &["new", "demo", "--path", &checkout()])).finish();
     assert_eq!(answer.stdout.lines().last(), Some("next: cd demo && hotswap-console ./host"));
-    project.lock_as_the_repository("demo");
-    project.passes_its_tests_in("demo");
+    project.copy_lock_file("demo");
+    project.run_tests_in("demo");
 
     // Slow builds end before the test waits for events.
     let plugins = project.root().join("artifacts").display().to_string();
@@ -88,7 +88,7 @@ fn a_new_project_passes_its_test_and_serves_what_is_edited() {
     hotswap-engine.workspace = true
     "#);
     assert!(project.read("demo/plugins/tower-defence/src/lib.rs").contains("use demo_api as _;"));
-    project.passes_its_tests_in("demo");
+    project.run_tests_in("demo");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_workspace_keeps_its_own_style() {
     let written = written.finish().json();
     let (_, main) = written["advice"].as_str().unwrap().split_once("\n\n").unwrap();
     project.write("crates/app/src/main.rs", main);
-    project.passes_its_tests_in(".");
+    project.run_tests_in(".");
     let host_ends = |said: &str| {
         let mut run = Process::start(project.hotswap_in(".", &["run", "--json", "./crates/app"]));
         run.wait_for_text(said);
@@ -297,10 +297,10 @@ fn the_macros_find_the_crate_under_another_name() {
         )
     };
     project.write("behind/Cargo.toml", &manifest("behind", "facade = { path = \"../facade\" }"));
-    project.write("behind/src/lib.rs", &all_macros("facade::hotswap_plugin"));
+    project.write("behind/src/lib.rs", &plugin_with_all_macros("facade::hotswap_plugin"));
     let renamed = format!("hp = {{ package = \"hotswap-plugin\", path = {plugin:?} }}");
     project.write("renamed/Cargo.toml", &manifest("renamed", &renamed));
-    project.write("renamed/src/lib.rs", &all_macros("hp"));
+    project.write("renamed/src/lib.rs", &plugin_with_all_macros("hp"));
 
     let out = project.root().join("artifacts");
     for name in ["behind", "renamed"] {
@@ -315,7 +315,7 @@ fn the_macros_find_the_crate_under_another_name() {
 }
 
 /// A plugin that uses each macro, with `hotswap_plugin` reached by a path.
-fn all_macros(path: &str) -> String {
+fn plugin_with_all_macros(path: &str) -> String {
     format!(
         r#"use {path}::prelude::*;
 

@@ -38,7 +38,7 @@ impl Listening {
     }
 
     /// A client that has said hello.
-    pub fn greet(&self) -> Client {
+    pub fn greeted_client(&self) -> Client {
         Client::greeted(&self.host.engine.snapshot().host.socket)
     }
 }
@@ -102,7 +102,7 @@ fn only_this_user_can_use_the_socket() {
 #[test]
 fn a_function_is_called_through_the_socket() {
     let host = Listening::new();
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     let call = json!({"plugin": "echo", "function": "add", "args": ["2", "40"], "lenient": true});
     let answer = client.ask(2, "invoke", call);
     assert_eq!(answer["result"]["value"], 42);
@@ -115,7 +115,7 @@ fn a_function_is_called_through_the_socket() {
 #[test]
 fn a_repeated_call_reports_the_time_of_each_call() {
     let host = Listening::new();
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     let call = |function: &str, args: Value, repeat: u32| json!({"plugin": "echo", "function": function, "args": args, "repeat": repeat});
     let answer = client.ask(2, "invoke", call("add", json!([2, 40]), 500));
     assert_eq!(answer["result"]["value"], 42);
@@ -138,7 +138,7 @@ fn a_repeated_call_reports_the_time_of_each_call() {
 #[test]
 fn a_cancelled_call_of_an_async_function_drops_its_future() {
     let host = Listening::with("waits");
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     let gate = Gate::new();
     let call = json!({"plugin": "waits", "function": "later", "args": [gate.path()]});
     client.begin(2, "invoke", call);
@@ -162,7 +162,7 @@ fn a_cancelled_call_of_an_async_function_drops_its_future() {
 #[test]
 fn a_call_that_is_not_async_runs_to_its_end() {
     let host = Listening::new();
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     let gate = Gate::new();
     client.begin(2, "invoke", json!({"plugin": "echo", "function": "hold", "args": [gate.path()]}));
     let waiting = gate.arrival();
@@ -177,7 +177,7 @@ fn a_call_that_is_not_async_runs_to_its_end() {
 #[test]
 fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
     let host = Listening::new();
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     assert_eq!(client.ask(2, "hold", json!({"target": "echo"}))["result"], json!({}));
     host.host.plugins.install("echo", 2);
     host.host.reload();
@@ -201,7 +201,7 @@ fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
 #[test]
 fn two_versions_are_called_in_turn() {
     let host = Listening::with("shares");
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     // The value belongs to the host, so both versions count in it.
     host.host.engine.vault().data_bag().set("count", 0_u64).unwrap();
     client.ask(2, "hold", json!({"target": "shares"}));
@@ -226,7 +226,7 @@ fn a_failure_of_the_compared_version_does_not_hide_the_result() {
     let host = Listening::new();
     host.host.plugins.install("shares", 1);
     host.host.reload();
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     let call = json!({"plugin": "shares", "function": "count", "repeat": 3, "beside": "echo"});
     let answer = client.ask(2, "invoke", call)["result"].take();
     assert_eq!(answer["value"], 3);
@@ -237,7 +237,7 @@ fn a_failure_of_the_compared_version_does_not_hide_the_result() {
 #[test]
 fn a_reload_through_the_socket_is_reported_to_all_subscribers() {
     let host = Listening::new();
-    let (mut first, mut second) = (host.greet(), host.greet());
+    let (mut first, mut second) = (host.greeted_client(), host.greeted_client());
     second.ask(2, "subscribe", json!({"events": true}));
     host.host.plugins.install("echo", 2);
     let answer = first.ask(2, "reload", json!(null));
@@ -305,7 +305,7 @@ fn client_and_host_use_the_newest_protocol_that_both_speak() {
 #[test]
 fn one_agent_at_a_time_is_connected_to_a_host() {
     let host = Listening::new();
-    let (mut first, mut second) = (host.greet(), host.greet());
+    let (mut first, mut second) = (host.greeted_client(), host.greeted_client());
     let agent = |pid: u32| json!({"fleet": "/fleet", "channel": "main", "host": "h", "pid": pid});
     assert_eq!(first.ask(2, "agent", agent(7))["result"], json!({}));
     assert_eq!(second.ask(2, "snapshot", json!(null))["result"]["host"]["agent"], agent(7));
@@ -321,7 +321,7 @@ fn one_agent_at_a_time_is_connected_to_a_host() {
 #[test]
 fn garbage_is_answered_with_an_error() {
     let host = Listening::new();
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     for garbage in ["", "{", "[]", "null", "{\"id\":7}", "\u{0}", r#"{"id":8,"method":"nonsense"}"#]
     {
         client.send(garbage);
@@ -336,17 +336,17 @@ fn garbage_is_answered_with_an_error() {
 #[test]
 fn an_endless_line_and_half_a_line_end_only_their_connection() {
     let host = Listening::new();
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     let line = vec![b'x'; MAX_LINE_BYTES + 1];
     let _ = client.stream.write_all(&line);
     let answer = client.receive();
     assert!(answer.is_none_or(|answer| answer["error"]["data"]["kind"] == "bad_request"));
 
-    let mut client = host.greet();
+    let mut client = host.greeted_client();
     client.stream.write_all(b"{\"id\":").unwrap();
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.receive(), None);
-    assert!(host.greet().ask(2, "snapshot", json!(null))["result"].is_object());
+    assert!(host.greeted_client().ask(2, "snapshot", json!(null))["result"].is_object());
 }
 
 #[test]

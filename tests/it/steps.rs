@@ -14,7 +14,7 @@ use hotswap_engine::{Generation, args, protocol::VersionState};
 use insta::{allow_duplicates, assert_snapshot};
 use serde_json::json;
 
-use crate::support::{Gate, Host, PATIENCE, PluginDir, renamed, revised};
+use crate::support::{Gate, Host, PATIENCE, PluginDir, renamed, with_revision};
 
 /// A file whose path the plugins of this process know. One test uses it at a time.
 struct Known(PathBuf, #[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
@@ -28,14 +28,14 @@ impl Known {
         Self(path, alone)
     }
 
-    fn say(&self, text: &str) {
+    fn write(&self, text: &str) {
         fs::write(&self.0, text).unwrap();
     }
 
     /// The text that was written since the last call.
-    fn take(&self) -> String {
+    fn take_text(&self) -> String {
         let text = fs::read_to_string(&self.0).unwrap();
-        self.say("");
+        self.write("");
         text
     }
 }
@@ -50,10 +50,10 @@ impl Drop for Known {
 fn a_plugin_lives_through_its_functions_in_order() {
     let steps = Known::file("steps");
     let host = Host::new(PluginDir::of(&["notes-steps"]), |builder| builder);
-    host.plugins.write("notes", &revised(renamed("notes-steps", "notes"), 2));
+    host.plugins.write("notes", &with_revision(renamed("notes-steps", "notes"), 2));
     host.engine.load("hello").unwrap();
     // `import` is called twice: for the requests, and to store the objects.
-    assert_snapshot!(steps.take(), @r"
+    assert_snapshot!(steps.take_text(), @r"
     2 reloadable
     1 reloadable
     2 export
@@ -71,12 +71,12 @@ fn a_plugin_lives_through_its_functions_in_order() {
     let notes = host.engine.plugin("notes").unwrap();
     notes.invoke_value("anything", args![1, "two"]).unwrap();
     drop(notes);
-    assert_snapshot!(steps.take(), @"2 invoke_func(anything, 2)");
+    assert_snapshot!(steps.take_text(), @"2 invoke_func(anything, 2)");
 
     host.plugins.install("notes-steps", 3);
     host.reload();
     host.wait_for("notes-steps", 1, VersionState::Freed);
-    assert_snapshot!(steps.take(), @r"
+    assert_snapshot!(steps.take_text(), @r"
     1 reloadable
     3 reloadable
     3 export
@@ -89,7 +89,7 @@ fn a_plugin_lives_through_its_functions_in_order() {
     ");
 
     host.engine.shutdown(PATIENCE);
-    let mut ended: Vec<_> = steps.take().lines().map(ToOwned::to_owned).collect();
+    let mut ended: Vec<_> = steps.take_text().lines().map(ToOwned::to_owned).collect();
     ended.sort();
     assert_eq!(ended, ["2 drop", "2 on_free", "3 drop", "3 on_free"]);
 }
@@ -105,10 +105,10 @@ fn a_step_may_block_anywhere() {
     {
         let host = settings(PluginDir::of(&["echo", "stuck"]));
         let gate = Gate::new();
-        stuck.say(&format!("{step} {}", gate.path()));
+        stuck.write(&format!("{step} {}", gate.path()));
         refusals.push(host.refused_reload());
         let waiting = gate.arrival();
-        stuck.say("");
+        stuck.write("");
         let held = host.wait_for("stuck", 1, VersionState::Failed);
         assert_eq!(held.holders.len(), 1, "{step}: {:?}", held.holders);
         assert!(host.mapped().iter().any(|file| file.starts_with("stuck-v1-")), "{step}");
@@ -135,10 +135,10 @@ fn a_step_may_block_anywhere() {
     host.reload();
     host.plugins.install("stuck", 2);
     let gate = Gate::new();
-    stuck.say(&format!("reloadable {}", gate.path()));
+    stuck.write(&format!("reloadable {}", gate.path()));
     assert_snapshot!(host.refused_reload(), @"stuck: reloadable: did not return within 0.5 s; its thread stays behind, and keeps the version in use");
     let waiting = gate.arrival();
-    stuck.say("");
+    stuck.write("");
     assert_eq!(host.info("stuck", 1).unwrap().state, VersionState::Active);
     assert_snapshot!(host.reload(), @"echo: unchanged, stuck: ok");
     waiting.release();
@@ -152,11 +152,11 @@ fn a_version_that_blocks_at_its_end_is_reported_and_loads_go_on() {
     for (step, holder) in steps {
         let host = Host::with(&["echo", "stuck"]);
         let gate = Gate::new();
-        stuck.say(&format!("{step} {}", gate.path()));
+        stuck.write(&format!("{step} {}", gate.path()));
         host.plugins.install("stuck", 2);
         host.reload();
         let waiting = gate.arrival();
-        stuck.say("");
+        stuck.write("");
         let held = host.info("stuck", 1).unwrap();
         assert_eq!(held.holders, [format!("{holder}, which has not returned")]);
         assert!(host.mapped().iter().any(|file| file.starts_with("stuck-v1-")));
@@ -177,20 +177,20 @@ fn a_version_that_blocks_at_its_end_is_reported_and_loads_go_on() {
 #[test]
 fn a_value_that_gets_stuck_while_it_is_migrated_fails_the_reload() {
     let stuck = Known::file("stuck");
-    let host = carrying(1);
+    let host = host_with_revision(1);
     host.plugins.install("stuck-on-carry", 2);
     let gate = Gate::new();
     // By then, the value has been read once during `on_init`; later changes are read before the publish.
     let get_stuck = |_: &Generation, old: &Generation| {
         let old = old.plugin("stuck-on-carry").unwrap();
         old.invoke::<()>("touch", args![]).unwrap();
-        stuck.say(&format!("deserialize {}", gate.path()));
+        stuck.write(&format!("deserialize {}", gate.path()));
         Ok::<_, Infallible>(())
     };
     let error = host.engine.reload_with((), get_stuck).unwrap_err();
     assert_snapshot!(error, @"stuck-on-carry: publish: `score`: did not return within 0.5 s; its thread stays behind, and keeps the version in use");
     let waiting = gate.arrival();
-    stuck.say("");
+    stuck.write("");
     // The old version still serves, and has its values again.
     assert_eq!((revision(&host), points(&host)), (1, json!(7)));
     waiting.release();
@@ -206,14 +206,14 @@ fn a_value_that_gets_stuck_while_it_is_migrated_fails_the_reload() {
 #[test]
 fn a_value_that_gets_stuck_while_it_is_rehomed_fails_the_reload_and_is_lost() {
     let stuck = Known::file("stuck");
-    let host = carrying(2);
+    let host = host_with_revision(2);
     assert_eq!(add_name(&host), 1);
     host.plugins.install("stuck-on-carry", 3);
     let gate = Gate::new();
-    stuck.say(&format!("hash {}", gate.path()));
+    stuck.write(&format!("hash {}", gate.path()));
     assert_snapshot!(host.refused_reload(), @"stuck-on-carry: publish: `names` is lost: did not return within 0.5 s; its thread stays behind, and keeps the version in use");
     let waiting = gate.arrival();
-    stuck.say("");
+    stuck.write("");
     // The stuck thread still has the value, so the old version starts with a new one.
     assert_eq!((revision(&host), points(&host), add_name(&host)), (2, json!(7), 1));
     host.reload();
@@ -227,7 +227,7 @@ fn a_value_that_gets_stuck_while_it_is_rehomed_fails_the_reload_and_is_lost() {
 }
 
 /// A host that runs this revision of `stuck-on-carry`.
-fn carrying(revision: u32) -> Host {
+fn host_with_revision(revision: u32) -> Host {
     let plugins = PluginDir::empty();
     plugins.install("stuck-on-carry", revision);
     let host = Host::new(plugins, |builder| builder.step_timeout(Duration::from_millis(500)));

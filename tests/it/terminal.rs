@@ -154,7 +154,7 @@ fn number_after(screen: &Screen, word: &str) -> Option<u32> {
 #[test]
 fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
     let workspace = Workspace::new();
-    let console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
+    let console = workspace.command_with_host("hotswap-console", &[], &["--port", "0"]);
     let mut terminal = Terminal::start(&console, (120, 36));
     terminal.wait_for_text("sample-host ●");
     terminal.wait_for_line(&["● world", "v1"]);
@@ -206,7 +206,7 @@ fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
 #[test]
 fn a_mistake_is_corrected_in_the_editor_and_reloaded() {
     let workspace = Workspace::new();
-    let mut console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
+    let mut console = workspace.command_with_host("hotswap-console", &[], &["--port", "0"]);
     let editors = tempfile::tempdir().expect("make a directory");
     let editor = editors.path().join("vim");
     let script = "#!/bin/sh\necho editing \"$@\"\nread answer\n\
@@ -241,7 +241,7 @@ fn a_mistake_is_corrected_in_the_editor_and_reloaded() {
 #[test]
 fn a_host_that_is_restarted_has_the_builds_that_served_last() {
     let workspace = Workspace::new();
-    let console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
+    let console = workspace.command_with_host("hotswap-console", &[], &["--port", "0"]);
     let mut terminal = Terminal::start(&console, (160, 40));
     terminal.wait_for_line(&["● world", "v1"]);
     // The log is filtered, since other lines could scroll the expected one out of sight.
@@ -289,7 +289,7 @@ static CONSTRUCT: extern "C" fn() = construct;
 #[test]
 fn a_build_that_ended_the_host_as_it_was_loaded_is_not_loaded_again() {
     let workspace = Workspace::new();
-    let console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
+    let console = workspace.command_with_host("hotswap-console", &[], &["--port", "0"]);
     let mut terminal = Terminal::start(&console, (160, 40));
     terminal.wait_for_line(&["● world", "v1"]);
     terminal.press("3/was refused\r");

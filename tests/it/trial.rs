@@ -11,7 +11,7 @@ use hotswap_engine::{ConsoleSocket, args, artifact, protocol::in_flight::calls_i
 
 use crate::support::{Host, PATIENCE, PluginDir, artifact as built, in_own_process};
 
-fn set(way: &str) {
+fn set_constructor(way: &str) {
     // SAFETY: the process is a test's own; plugins read through the engine's lock.
     unsafe { env::set_var("HOTSWAP_TEST_CONSTRUCTOR", way) };
 }
@@ -37,7 +37,7 @@ fn a_constructor_that_crashes_leaves_the_host_as_it_is() {
         };
         answer();
         for (version, way) in (2..).zip(["abort", "exit", "hang"]) {
-            set(way);
+            set_constructor(way);
             host.plugins.install("crashes-on-open", version);
             println!("{}", host.refused_reload());
             answer();
@@ -46,7 +46,7 @@ fn a_constructor_that_crashes_leaves_the_host_as_it_is() {
             host.plugins.install("echo", version);
             host.reload();
         }
-        set("");
+        set_constructor("");
         host.plugins.install("crashes-on-open", 9);
         host.reload();
         answer();
@@ -71,7 +71,7 @@ fn an_artifact_is_recorded_while_it_is_being_opened() {
         let console = Some(ConsoleSocket::at(plugins.path().join("socket")));
         let host = Host::new(plugins, |builder| builder.console(console));
         let calls = File::open(host.engine.snapshot().host.calls_file.unwrap()).unwrap();
-        set(&std::process::id().to_string());
+        set_constructor(&std::process::id().to_string());
         let engine = host.engine.clone();
         thread::spawn(move || engine.reload());
         let deadline = Instant::now() + PATIENCE;

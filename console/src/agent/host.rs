@@ -316,20 +316,20 @@ impl Host {
         if let Some(applied) = self.applied.clone().filter(|_| self.applied == wanted) {
             let release = self.release(&applied, declared).await?;
             if !self.runs(&release) {
-                self.went_back(&applied)?;
+                self.handle_rollback_in_host(&applied)?;
             }
         }
         if self.offer.as_ref().is_some_and(|offer| Some(&offer.release) != wanted.as_ref()) {
             self.offer = None;
         }
-        if self.applied != wanted && self.takes(wanted.as_ref(), declared).await? {
+        if self.applied != wanted && self.host_accepts(wanted.as_ref(), declared).await? {
             // The report is sent in the background, since a load is usually over before anybody reads it.
             let report = self.state(declared);
             self.shared.report_soon(report.clone()).await;
             self.publish(report).await;
             match &wanted {
                 Some(release) => self.apply(release, declared).await?,
-                None => self.apply_own(declared).await?,
+                None => self.load_plugin_dir(declared).await?,
             }
         }
         if let Some(candidate) = &declared.channel.candidate
@@ -352,7 +352,11 @@ impl Host {
 
     /// Whether the host accepts its declared release now. A host is not asked before it goes back, since a bad
     /// release must go at once.
-    async fn takes(&mut self, wanted: Option<&Id>, declared: &Declared) -> Result<bool, Stop> {
+    async fn host_accepts(
+        &mut self,
+        wanted: Option<&Id>,
+        declared: &Declared,
+    ) -> Result<bool, Stop> {
         let channel = &declared.channel;
         let Some(wanted) = wanted else { return Ok(true) };
         // The host goes forward to the candidate, or from an earlier base to the present one.
@@ -398,7 +402,7 @@ impl Host {
 
     /// The host runs another build than the agent has loaded. If its guard or a rollback keeps the plugin at an
     /// earlier build, it stays there and a problem is reported. Otherwise the release is loaded again.
-    fn went_back(&mut self, from: &Id) -> Result<(), Stop> {
+    fn handle_rollback_in_host(&mut self, from: &Id) -> Result<(), Stop> {
         let kept = self.snapshot.plugins.iter().find(|plugin| plugin.is_rolled_back);
         let Some(kept) = kept else {
             self.applied = None;
@@ -480,7 +484,7 @@ impl Host {
 
     /// Whether the host has to wait before it fetches the candidate: hosts fetch at different times, to spread the
     /// load of the server.
-    fn is_to_wait(&mut self, id: &Id, declared: &Declared) -> bool {
+    fn must_wait(&mut self, id: &Id, declared: &Declared) -> bool {
         if !self.shared.store.is_of_many_machines() || declared.channel.spread_ms == 0 {
             return false;
         }
@@ -494,7 +498,7 @@ impl Host {
 
     /// Fetches a release, and finds out by a dry run whether the host would load it.
     async fn stage(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
-        if self.staged.as_ref() == Some(id) || self.is_to_wait(id, declared) {
+        if self.staged.as_ref() == Some(id) || self.must_wait(id, declared) {
             return Ok(());
         }
         let (artifacts, builds) = self.fetch(id, declared).await?;
@@ -519,7 +523,7 @@ impl Host {
             if let Some(broken) = plugin.host_expects.first() {
                 return Err(refuse(Some(&plugin.name), broken.to_string()));
             }
-            if !is_of(plugin, &artifacts, &builds) {
+            if !is_about(plugin, &artifacts, &builds) {
                 let message = format!(
                     "hotswap-engine {} of the host does not know `apply`; build the host with a newer hotswap-engine",
                     self.info.engine_version
@@ -540,7 +544,7 @@ impl Host {
             let builds = builds.into_iter().filter(is_new).collect();
             self.note(Some(id.clone()), builds).await;
             self.load(Request::Apply(ApplyParams { artifacts }), Some(id), declared).await?;
-            let cleared = self.shared.ledger.lock().await.clear_of_suspicion(&self.builds());
+            let cleared = self.shared.ledger.lock().await.clear_suspected(&self.builds());
             self.shared.note_stored(cleared).await;
         }
         self.applied = Some(id.clone());
@@ -550,7 +554,7 @@ impl Host {
     }
 
     /// Loads the builds of the host's own plugin directory.
-    async fn apply_own(&mut self, declared: &Declared) -> Result<(), Stop> {
+    async fn load_plugin_dir(&mut self, declared: &Declared) -> Result<(), Stop> {
         let prune = PruneParams { latest: true, plugins: Vec::new() };
         self.load(Request::Prune(prune), None, declared).await?;
         self.applied = None;
@@ -648,7 +652,7 @@ impl Host {
 
     async fn report(&mut self, declared: &Declared) {
         let report = self.state(declared);
-        if self.is_known(&report, declared) {
+        if self.is_reported(&report, declared) {
             return;
         }
         self.reported_at = Some(Instant::now());
@@ -656,13 +660,16 @@ impl Host {
         self.publish(report).await;
     }
 
-    /// Whether the fleet already knows all of this report except new counts of calls. Counts are sent to a server
-    /// only now and then, and not faster than the steps of a rollout need them.
-    fn is_known(&self, report: &HostReport, declared: &Declared) -> bool {
+    /// Whether the fleet already knows everything in this report except newer counts of calls, and need not get the
+    /// counts yet: a server gets them only at intervals, as often as the steps of a rollout need them.
+    fn is_reported(&self, report: &HostReport, declared: &Declared) -> bool {
         let pause = Duration::from_millis(declared.channel.spread_ms).min(IDLE_POLL_INTERVAL);
         self.shared.store.is_of_many_machines()
             && self.reported_at.is_some_and(|at| at.elapsed() < pause)
-            && self.reported.as_ref().is_some_and(|it| but_for_calls(it) == but_for_calls(report))
+            && self
+                .reported
+                .as_ref()
+                .is_some_and(|it| without_call_counts(it) == without_call_counts(report))
     }
 
     /// Sends an event with the report, unless only figures have changed since the last one.
@@ -695,7 +702,7 @@ impl Host {
         }
         let calls = self.last_calls.take().and_then(|calls| calls.read()).unwrap_or_default();
         let release = self.applying.clone().or_else(|| self.applied.clone());
-        let call = calls.iter().rev().find(|call| self.is_of_what_it_was_given(call));
+        let call = calls.iter().rev().find(|call| self.runs_given_code(call));
         if let Some(release) = release.filter(|_| self.applying.is_some() || call.is_some()) {
             let declared = self.declared.borrow().clone();
             self.shared.blame(report, &release, call, &declared).await;
@@ -711,7 +718,7 @@ impl Host {
     }
 
     /// Whether a call runs code of a version that the agent has loaded or is loading.
-    fn is_of_what_it_was_given(&self, call: &InFlightCall) -> bool {
+    fn runs_given_code(&self, call: &InFlightCall) -> bool {
         let known =
             self.snapshot.plugins.iter().find(|known| same_plugin(&known.name, &call.plugin));
         let active = known.and_then(|known| known.active()).map(|active| active.version);
@@ -729,7 +736,7 @@ async fn ended(notifications: &mut mpsc::Receiver<Notification>) {
 }
 
 /// The report without the counts that grow with each successful call.
-fn but_for_calls(report: &HostReport) -> HostReport {
+fn without_call_counts(report: &HostReport) -> HostReport {
     let panics =
         |(name, arm): (&String, &Arm)| (name.clone(), Arm { panics: arm.panics, ..Arm::default() });
     let more = MoreOfHost { latencies: BTreeMap::new(), ..report.more.clone() };
@@ -739,7 +746,11 @@ fn but_for_calls(report: &HostReport) -> HostReport {
 
 /// Whether the plan of a plugin is about these artifacts: a new build is one of them, and an unchanged plugin has
 /// the same build.
-fn is_of(plugin: &PluginPreview, artifacts: &[PathBuf], builds: &BTreeMap<String, String>) -> bool {
+fn is_about(
+    plugin: &PluginPreview,
+    artifacts: &[PathBuf],
+    builds: &BTreeMap<String, String>,
+) -> bool {
     let build = builds.iter().find(|(name, _)| same_plugin(name, &plugin.name));
     match (&plugin.new, &plugin.loaded, build) {
         (Some(new), _, _) => artifacts.contains(&new.path),

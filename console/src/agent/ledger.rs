@@ -157,9 +157,9 @@ impl Ledger {
         }
     }
 
-    /// Notes that a host has ended during the load of builds that nothing else speaks against. Returns whether this
-    /// is an accident: the first such end of these builds.
-    pub fn is_accident(&mut self, host: &Id) -> bool {
+    /// Notes that a host has ended while it loaded builds, without other evidence against them. Returns whether this
+    /// counts as an accident, because it is the first such end with these builds.
+    pub fn note_unexplained_end(&mut self, host: &Id) -> bool {
         let builds = self.note(host).map(|note| note.builds).unwrap_or_default();
         let mut is_accident = true;
         for build in builds.into_values() {
@@ -171,10 +171,7 @@ impl Ledger {
     }
 
     /// Notes that builds were loaded without an accident.
-    pub fn clear_of_suspicion(
-        &mut self,
-        builds: &BTreeMap<String, String>,
-    ) -> Result<(), FleetError> {
+    pub fn clear_suspected(&mut self, builds: &BTreeMap<String, String>) -> Result<(), FleetError> {
         let before = self.entries.suspected.len();
         self.entries.suspected.retain(|build| !builds.values().any(|it| it == build));
         if self.entries.suspected.len() == before { Ok(()) } else { self.write() }
@@ -203,7 +200,7 @@ impl Ledger {
     }
 
     /// Clears the quarantine, so that all builds may be loaded again.
-    pub fn pardon(&mut self) -> Result<(), FleetError> {
+    pub fn clear_quarantine(&mut self) -> Result<(), FleetError> {
         self.entries.quarantined.clear();
         self.entries.suspected.clear();
         self.write()

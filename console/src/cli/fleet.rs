@@ -110,7 +110,7 @@ pub(crate) fn is_named(place: &PlaceArguments) -> bool {
 }
 
 /// The arguments that name the same fleet and channel to another program of this user.
-pub(crate) fn named(place: &PlaceArguments) -> Vec<String> {
+pub(crate) fn arguments_for_program(place: &PlaceArguments) -> Vec<String> {
     let path = |path: &Option<PathBuf>| {
         let path = path.as_deref().map(|path| std::path::absolute(path).unwrap_or(path.to_owned()));
         path.map(|path| path.display().to_string())
@@ -310,7 +310,7 @@ fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
             Ok(())
         })?;
     }
-    fleet.audited("init", None, None)?;
+    fleet.write_audit("init", None, None)?;
     fleet.status()
 }
 
@@ -357,7 +357,7 @@ impl Fleet {
         }
     }
 
-    fn audited(
+    fn write_audit(
         &self,
         what: &str,
         release: Option<&Id>,
@@ -411,7 +411,7 @@ impl Fleet {
                 }
                 Ok(())
             })?;
-            self.audited("keys", None, None)?;
+            self.write_audit("keys", None, None)?;
         }
         let keys = self.store.keys()?;
         let keys = keys.unwrap_or_else(|| Keys::none(self.store.fleet().id.clone()));
@@ -467,11 +467,11 @@ impl Fleet {
         let Some(release) = release else {
             let (channel, rollout) = self.store.unverified(&self.channel)?;
             self.store.sign_declarations(&channel, rollout.as_ref())?;
-            self.audited("sign", None, None)?;
+            self.write_audit("sign", None, None)?;
             return self.status();
         };
         let Pushed { signed, needed, .. } = self.store.sign_release(release)?;
-        self.audited("sign", Some(release), None)?;
+        self.write_audit("sign", Some(release), None)?;
         let value = json!({ "release": release, "signatures": signed, "needed": needed });
         self.print(&value, || {
             format!("{release} is signed by {signed} of {needed} required keys\n")
@@ -517,7 +517,7 @@ impl Fleet {
             )?;
         }
         if is_new {
-            self.audited("push", Some(&release.id), None)?;
+            self.write_audit("push", Some(&release.id), None)?;
         }
         #[derive(Serialize)]
         struct Answer<'a> {
@@ -603,7 +603,7 @@ impl Fleet {
         let mut is_begun = false;
         while !is_begun {
             if queue {
-                self.wait_for_the_one_before().await?;
+                self.wait_for_active_rollout().await?;
             }
             is_begun = self.begin(&checked, fast, supersede).await?;
         }
@@ -611,10 +611,10 @@ impl Fleet {
     }
 
     /// Waits until no rollout is under way. Takes the steps of the present one meanwhile.
-    async fn wait_for_the_one_before(&self) -> Result<(), Failure> {
+    async fn wait_for_active_rollout(&self) -> Result<(), Failure> {
         let mut watched = Watched::default();
         loop {
-            match self.bring_on(&mut watched).await? {
+            match self.advance(&mut watched).await? {
                 Some(Some(phase)) if !phase.is_over() => {}
                 None => {}
                 Some(_) => return Ok(()),
@@ -673,7 +673,7 @@ impl Fleet {
             Err(error) if error.is_changed() => return Ok(false),
             written => written?,
         }
-        self.audited("rollout", Some(&release.id), None)?;
+        self.write_audit("rollout", Some(&release.id), None)?;
         Ok(true)
     }
 
@@ -700,7 +700,7 @@ impl Fleet {
     async fn follow(&self) -> Result<(), Failure> {
         let mut watched = Watched::default();
         loop {
-            if let Some(phase) = self.bring_on(&mut watched).await? {
+            if let Some(phase) = self.advance(&mut watched).await? {
                 match phase {
                     Some(Phase::Done) => return Ok(()),
                     Some(Phase::Paused) => return Err(Failure::Ended(PAUSED)),
@@ -723,17 +723,17 @@ impl Fleet {
         self.store.prepare()?;
         let mut watched = Watched::default();
         loop {
-            self.bring_on(&mut watched).await?;
+            self.advance(&mut watched).await?;
             tokio::time::sleep(LOOK).await;
         }
     }
 
     /// Takes the steps that the rollout can take now, shows its state, and returns its phase: the inner `None` if
     /// there is no rollout, the outer `None` if the server does not answer now.
-    async fn bring_on(&self, watched: &mut Watched) -> Result<Option<Option<Phase>>, Failure> {
+    async fn advance(&self, watched: &mut Watched) -> Result<Option<Option<Phase>>, Failure> {
         let turned = turn_now(&self.store, &self.channel, None, &user()).await;
         let turned = turned.and_then(|rollout| Ok((rollout, self.status_now()?)));
-        let Some((rollout, status)) = watched.through_silence(turned)? else { return Ok(None) };
+        let Some((rollout, status)) = watched.tolerate_silence(turned)? else { return Ok(None) };
         let now = status.rollout_line();
         if watched.shown.as_ref() != Some(&now) {
             self.print(&status, || format!("{now}\n"))?;
@@ -754,7 +754,7 @@ impl Fleet {
     async fn watch(&self) -> Result<(), Failure> {
         let mut watched = Watched::default();
         loop {
-            if let Some(status) = watched.through_silence(self.status_now())? {
+            if let Some(status) = watched.tolerate_silence(self.status_now())? {
                 let now = if self.json { status.facts()? } else { status.in_words() };
                 if watched.shown.as_ref() != Some(&now) {
                     self.print(&status, || format!("{now}\n"))?;
@@ -767,11 +767,11 @@ impl Fleet {
 
     /// Gives the rollout an order.
     async fn order(&self, order: Order) -> Result<(), Failure> {
-        self.ordered(order).await?;
+        self.give_order(order).await?;
         self.status()
     }
 
-    pub(crate) async fn ordered(&self, order: Order) -> Result<(), FleetError> {
+    pub(crate) async fn give_order(&self, order: Order) -> Result<(), FleetError> {
         let active = self.store.rollout(&self.channel)?;
         if active.is_none_or(|active| active.phase.is_over()) {
             let message = format!(
@@ -785,11 +785,11 @@ impl Fleet {
     }
 
     async fn roll_back(&self, release: Option<Id>) -> Result<(), Failure> {
-        self.rolled_back(release).await?;
+        self.declare_rollback(release).await?;
         self.status()
     }
 
-    pub(crate) async fn rolled_back(&self, release: Option<Id>) -> Result<(), FleetError> {
+    pub(crate) async fn declare_rollback(&self, release: Option<Id>) -> Result<(), FleetError> {
         if let Some(release) = &release {
             self.store.release(release, self.store.keys()?.as_ref())?;
         }
@@ -822,12 +822,12 @@ impl Fleet {
             channel.thresholds.clear();
             Ok(())
         })?;
-        self.audited("rollback", to.as_ref(), None)
+        self.write_audit("rollback", to.as_ref(), None)
     }
 
     fn pin(&self, host: &Id, release: Option<Id>) -> Result<(), Failure> {
         let is_pinned = release.is_some();
-        self.pinned(host, release)?;
+        self.declare_pin(host, release)?;
         let status = self.status_now()?;
         if is_pinned && status.hosts.iter().all(|it| it.id != *host) {
             // This goes to stderr, because scripts read the answer on stdout.
@@ -840,7 +840,7 @@ impl Fleet {
         self.print(&status, || status.in_words())
     }
 
-    pub(crate) fn pinned(&self, host: &Id, release: Option<Id>) -> Result<(), FleetError> {
+    pub(crate) fn declare_pin(&self, host: &Id, release: Option<Id>) -> Result<(), FleetError> {
         if let Some(release) = &release {
             self.store.verify(release, self.store.keys()?.as_ref())?;
         }
@@ -873,7 +873,7 @@ impl Fleet {
         }
         declared?;
         let what = if release.is_some() { "pin" } else { "unpin" };
-        self.audited(what, release.as_ref(), Some(host))
+        self.write_audit(what, release.as_ref(), Some(host))
     }
 
     /// Changes the declaration of the channel.
@@ -927,7 +927,7 @@ struct Watched {
 
 impl Watched {
     /// Tolerates a server that does not answer, or a directory that is gone, for a while.
-    fn through_silence<T>(
+    fn tolerate_silence<T>(
         &mut self,
         asked: Result<T, FleetError>,
     ) -> Result<Option<T>, FleetError> {

@@ -27,14 +27,14 @@ fn refuse(message: impl Into<String>) -> Failure {
 
 /// What the user has to do after the files are written.
 #[derive(Serialize)]
-struct Outlook {
+struct NextSteps {
     /// What is left to do by hand.
     advice: Option<String>,
     /// The next commands.
     next: Vec<String>,
 }
 
-impl Outlook {
+impl NextSteps {
     fn of(next: Vec<String>) -> Self {
         Self { advice: None, next }
     }
@@ -67,12 +67,12 @@ pub(super) fn init(arguments: InitArguments) -> Result<(), Failure> {
     let (main, lines) = (project.shown(&host.main).display(), template::host_lines(name));
     let advice = format!("take over into {main} what it lacks of this:\n\n{lines}");
     let next = vec![console_line(&host)];
-    let outlook = Outlook { advice: Some(advice), next };
+    let outlook = NextSteps { advice: Some(advice), next };
     finish(&draft, &outlook, &arguments.options)
 }
 
 /// A workspace with a host, a plugin, and a crate with the types that both use.
-fn new_project(dir: &Path, options: &ScaffoldArguments) -> Result<(Draft, Outlook), Failure> {
+fn new_project(dir: &Path, options: &ScaffoldArguments) -> Result<(Draft, NextSteps), Failure> {
     let dir = std::path::absolute(dir)?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = template::checked(&name)?;
@@ -82,10 +82,10 @@ fn new_project(dir: &Path, options: &ScaffoldArguments) -> Result<(Draft, Outloo
         draft.add(path, text);
     }
     let next = vec![
-        shell_line(["cd", here(&dir).trim_start_matches("./")]),
+        shell_line(["cd", relative_to_current_dir(&dir).trim_start_matches("./")]),
         "hotswap-console ./host".into(),
     ];
-    Ok((draft, Outlook::of(next)))
+    Ok((draft, NextSteps::of(next)))
 }
 
 /// Another plugin for a host.
@@ -93,7 +93,7 @@ fn new_plugin(
     name: &str,
     host_package: Option<&str>,
     options: &ScaffoldArguments,
-) -> Result<(Draft, Outlook), Failure> {
+) -> Result<(Draft, NextSteps), Failure> {
     let project = Project::open(Path::new("."))?;
     let host = project.host(host_package)?;
     let name = template::checked(name)?;
@@ -102,12 +102,15 @@ fn new_plugin(
         origin.map_or_else(|| project.origin().map_or_else(Origin::default_one, Ok), Ok)?;
     let mut draft = Draft::new(project.root());
     add_plugin(&mut draft, &project, &host, name, &origin)?;
-    Ok((draft, Outlook::of(vec![console_line(&host)])))
+    Ok((draft, NextSteps::of(vec![console_line(&host)])))
 }
 
 /// The command that opens a host's console.
 fn console_line(host: &Host) -> String {
-    let (dir, bin) = (here(&host.dir), host.bin.iter().flat_map(|name| ["--bin", name.as_str()]));
+    let (dir, bin) = (
+        relative_to_current_dir(&host.dir),
+        host.bin.iter().flat_map(|name| ["--bin", name.as_str()]),
+    );
     shell_line(["hotswap-console", &dir].into_iter().chain(bin))
 }
 
@@ -135,7 +138,7 @@ fn add_plugin(
 }
 
 /// A directory as a user in the current directory would write it.
-fn here(dir: &Path) -> String {
+fn relative_to_current_dir(dir: &Path) -> String {
     let current = std::env::current_dir().ok();
     let relative = current.and_then(|current| pathdiff::diff_paths(dir, current));
     match relative.filter(|path| path.components().count() <= dir.components().count()) {
@@ -156,17 +159,17 @@ struct WrittenLine<'a> {
     /// Whether they were written.
     written: bool,
     #[serde(flatten)]
-    outlook: &'a Outlook,
+    outlook: &'a NextSteps,
 }
 
 /// Shows the files, writes them, and says what to do next.
-fn finish(draft: &Draft, outlook: &Outlook, options: &ScaffoldArguments) -> Result<(), Failure> {
+fn finish(draft: &Draft, outlook: &NextSteps, options: &ScaffoldArguments) -> Result<(), Failure> {
     draft.expect_free()?;
     let mut out = io::stdout().lock();
     if !options.output.json {
         write!(out, "{}", draft.shown())?;
     }
-    let written = !options.dry_run && (options.yes || is_wanted(draft)?);
+    let written = !options.dry_run && (options.yes || confirm(draft)?);
     if written {
         draft.write()?;
     }
@@ -190,7 +193,7 @@ fn finish(draft: &Draft, outlook: &Outlook, options: &ScaffoldArguments) -> Resu
 }
 
 /// Asks before existing files are changed, if a user is there to answer.
-fn is_wanted(draft: &Draft) -> Result<bool, Failure> {
+fn confirm(draft: &Draft) -> Result<bool, Failure> {
     if draft.changed_files().is_empty() || !io::stdin().is_terminal() || !io::stdout().is_terminal()
     {
         return Ok(true);

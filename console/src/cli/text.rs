@@ -244,13 +244,13 @@ pub(super) fn contents(contents: &ArtifactContents) -> String {
         }
         let _ = writeln!(text, "      -> {}", function.returns);
     }
-    none_of(&mut text, contents.functions.is_empty());
+    push_none_if_empty(&mut text, contents.functions.is_empty());
     text.push_str("\nLive types\n");
     for live in &contents.live_types {
         let _ = writeln!(text, "  {}  {}", live.name, live.doc.lines().next().unwrap_or_default());
         let _ = writeln!(text, "      {}", live.schema);
     }
-    none_of(&mut text, contents.live_types.is_empty());
+    push_none_if_empty(&mut text, contents.live_types.is_empty());
     text.push_str("\nTypes that cross\n");
     for shared in &contents.types {
         let _ = writeln!(text, "  {}  {} bytes", shared.name, shared.size_bytes);
@@ -258,7 +258,7 @@ pub(super) fn contents(contents: &ArtifactContents) -> String {
             let _ = writeln!(text, "      {member}");
         }
     }
-    none_of(&mut text, contents.types.is_empty());
+    push_none_if_empty(&mut text, contents.types.is_empty());
     text.push_str("\nExports\n");
     if let Some(export) = &contents.export {
         let _ = writeln!(text, "  {}", export.interface);
@@ -266,7 +266,7 @@ pub(super) fn contents(contents: &ArtifactContents) -> String {
             let _ = writeln!(text, "      {method}");
         }
     }
-    none_of(&mut text, contents.export.is_none());
+    push_none_if_empty(&mut text, contents.export.is_none());
     text.push_str("\nImports\n");
     for import in &contents.imports {
         let optional = if import.optional { ", can do without" } else { "" };
@@ -275,11 +275,11 @@ pub(super) fn contents(contents: &ArtifactContents) -> String {
             interface => writeln!(text, "  {interface} from {}{optional}", import.plugin),
         };
     }
-    none_of(&mut text, contents.imports.is_empty());
+    push_none_if_empty(&mut text, contents.imports.is_empty());
     text
 }
 
-fn none_of(text: &mut String, is_empty: bool) {
+fn push_none_if_empty(text: &mut String, is_empty: bool) {
     if is_empty {
         text.push_str("  (none)\n");
     }

@@ -9,11 +9,11 @@ use hotswap_protocol::{ErrorKind, WireError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::cli::fleet::{PlaceArguments, named};
+use crate::cli::fleet::{PlaceArguments, arguments_for_program};
 use crate::failure::Failure;
 use crate::screen::config::Config;
 use crate::screen::editor::{self, Editing};
-use crate::screen::fleet::{Desk, next_news};
+use crate::screen::fleet::{FleetThread, next_news};
 use crate::screen::keyboard::Keyboard;
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::fleet::FleetTab;
@@ -66,7 +66,7 @@ pub async fn run(
             Err(error) => state.notify_failure(format!("{}: {error}", path.display())),
         }
     }
-    let named = fleet.as_ref().map(named).unwrap_or_default();
+    let named = fleet.as_ref().map(arguments_for_program).unwrap_or_default();
     if fleet.is_some() {
         state.fleet = FleetTab::of(named.clone());
     }
@@ -82,7 +82,7 @@ pub async fn run(
         editor: config.editor,
         orders,
         files: Files::start(),
-        fleet: fleet.map(Desk::start),
+        fleet: fleet.map(FleetThread::start),
         named,
         draw_at: None,
         last_draw: None,
@@ -93,7 +93,7 @@ pub async fn run(
         pending: Vec::new(),
     };
     app.draw();
-    let outcome = app.live(events, logs, termination).await;
+    let outcome = app.handle_inputs(events, logs, termination).await;
     if let Some(path) = screens::path() {
         // If this fails, the next console starts with the look that this one started with.
         let _ = screens::keep(&path, &app.state);
@@ -115,7 +115,7 @@ struct App {
     orders: mpsc::Sender<Order>,
     files: Files,
     /// The connection to the fleet; `None` if no fleet is known.
-    fleet: Option<Desk>,
+    fleet: Option<FleetThread>,
     /// The arguments that name the fleet on a command line.
     named: Vec<String>,
     /// The time when the next frame is due; `None` if nothing changed.
@@ -141,7 +141,7 @@ enum Next {
 
 impl App {
     /// Handles inputs until the session is over, and returns its error.
-    async fn live(
+    async fn handle_inputs(
         &mut self,
         mut events: mpsc::Receiver<SessionEvent>,
         mut logs: mpsc::Receiver<LogLine>,
@@ -153,12 +153,13 @@ impl App {
         let mut logs_are_open = true;
         loop {
             if let Some(input) = self.pending.pop() {
-                match self.take_in(input).await {
+                match self.handle(input).await {
                     Next::GoOn => continue,
                     Next::Leave(error) => return error,
                 }
             }
-            let (frame, repaint) = (pin!(at(self.draw_at)), pin!(at(self.repaint_at)));
+            let (frame, repaint) =
+                (pin!(wait_until(self.draw_at)), pin!(wait_until(self.repaint_at)));
             // The order is that of urgency.
             let input = tokio::select! {
                 biased;
@@ -213,13 +214,13 @@ impl App {
                 // Everything else goes first.
                 () = std::future::ready(()), if self.state.logs.is_scanning() => Input::Scan,
             };
-            if let Next::Leave(error) = self.take_in(input).await {
+            if let Next::Leave(error) = self.handle(input).await {
                 return error;
             }
         }
     }
 
-    async fn take_in(&mut self, input: Input) -> Next {
+    async fn handle(&mut self, input: Input) -> Next {
         let at_once =
             matches!(input, Input::Key(_) | Input::Mouse(_) | Input::Paste(_) | Input::Resize(..));
         for effect in update(&mut self.state, Event { at_ms: now_ms(), input }) {
@@ -251,11 +252,11 @@ impl App {
                 }
                 Effect::Redraw => {
                     let redrawn = self.screen.forget();
-                    self.is_back(redrawn);
+                    self.resume_terminal(redrawn);
                 }
                 Effect::Suspend => {
                     let resumed = self.screen.suspend().await;
-                    self.is_back(resumed);
+                    self.resume_terminal(resumed);
                 }
                 Effect::Edit(place) => self.edit(&place),
                 Effect::Exit(error) => return Next::Leave(error),
@@ -273,7 +274,7 @@ impl App {
             Ok(editor) => editor,
             Err(problem) => return self.state.notify_failure(problem),
         };
-        let place = self.found(place);
+        let place = self.locate(place);
         self.give_terminal(|| editor::start(editor, &place));
     }
 
@@ -295,7 +296,7 @@ impl App {
 
     /// The place, with its file in the first directory that has it. For a member of a workspace, the compiler gives
     /// paths from the root of the workspace.
-    fn found(&self, place: &Place) -> Place {
+    fn locate(&self, place: &Place) -> Place {
         let host = &self.state.host;
         let here = std::env::current_dir().ok();
         let dirs = host.dir.iter().chain(&host.package_dirs).chain(&here);
@@ -309,12 +310,12 @@ impl App {
         self.editing = None;
         self.keyboard = Some(Keyboard::read());
         let taken = self.screen.take_again();
-        self.is_back(taken);
+        self.resume_terminal(taken);
         self.pending.extend(outcome.err().map(|problem| Input::FileResult(Err(problem))));
     }
 
     /// Continues after another program had the terminal, which may have been resized meanwhile.
-    fn is_back(&mut self, taken: io::Result<()>) {
+    fn resume_terminal(&mut self, taken: io::Result<()>) {
         match taken.and_then(|()| self.screen.size()) {
             Ok((width, height)) => self.pending.push(Input::Resize(width, height)),
             Err(_) => self.lose_screen(),
@@ -356,7 +357,7 @@ impl App {
 }
 
 /// Waits until this time; forever if there is none.
-async fn at(instant: Option<Instant>) {
+async fn wait_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::agent::{self, changes::WatchedDirs};
 use crate::cli::fleet::{Fleet, PlaceArguments, is_known};
 use crate::host::socket::{self, HostChoice};
-use crate::screen::model::fleet::{FleetNews, FleetOrder, Seen};
+use crate::screen::model::fleet::{FleetNews, FleetOrder, FleetSnapshot};
 
 /// The number of orders, and of news, that can wait.
 const QUEUE: usize = 16;
@@ -35,12 +35,12 @@ enum Wake {
 }
 
 /// The connection to the thread: takes orders for a fleet, and delivers its news.
-pub(super) struct Desk {
+pub(super) struct FleetThread {
     wake: SyncSender<Wake>,
     news: mpsc::Receiver<FleetNews>,
 }
 
-impl Desk {
+impl FleetThread {
     /// Starts the thread. It ends when this is dropped.
     pub fn start(place: PlaceArguments) -> Self {
         let (wake, woken) = sync_channel(QUEUE);
@@ -60,7 +60,7 @@ impl Desk {
 }
 
 /// The next news of a fleet; `None` if there is no fleet.
-pub(super) async fn next_news(desk: &mut Option<Desk>) -> Option<FleetNews> {
+pub(super) async fn next_news(desk: &mut Option<FleetThread>) -> Option<FleetNews> {
     desk.as_mut()?.news.recv().await
 }
 
@@ -69,13 +69,13 @@ struct Reader {
     sender: mpsc::Sender<FleetNews>,
     waker: SyncSender<Wake>,
     runtime: Handle,
-    fleet: Option<Reached>,
+    fleet: Option<OpenFleet>,
     /// The last news.
-    last: Option<Result<Seen, String>>,
+    last: Option<Result<FleetSnapshot, String>>,
 }
 
 /// An open fleet, with the watcher of its files.
-struct Reached {
+struct OpenFleet {
     fleet: Fleet,
     files: Option<WatchedDirs>,
 }
@@ -94,7 +94,7 @@ impl Reader {
             let looked = looked.map_err(|error| error.to_string());
             if self.last.as_ref() != Some(&looked) {
                 let news = match looked.clone() {
-                    Ok(seen) => FleetNews::Seen(Box::new(seen)),
+                    Ok(seen) => FleetNews::FleetSnapshot(Box::new(seen)),
                     Err(trouble) => FleetNews::Trouble(trouble),
                 };
                 self.last = Some(looked);
@@ -117,7 +117,7 @@ impl Reader {
             match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Changed) => until = until.min(began + LEAST_PAUSE),
                 Ok(Wake::Order(order)) => {
-                    let news = self.obey(order);
+                    let news = self.carry_out(order);
                     if self.sender.blocking_send(news).is_err() {
                         return false;
                     }
@@ -129,12 +129,12 @@ impl Reader {
         }
     }
 
-    fn read(&mut self) -> Result<Seen, FleetError> {
+    fn read(&mut self) -> Result<FleetSnapshot, FleetError> {
         let reached = match self.fleet.take() {
             Some(reached) => reached,
-            None => self.reach()?,
+            None => self.open_fleet()?,
         };
-        let Reached { fleet, files } = self.fleet.insert(reached);
+        let OpenFleet { fleet, files } = self.fleet.insert(reached);
         if let Some(files) = files {
             files.renew();
         }
@@ -142,7 +142,7 @@ impl Reader {
         // This read comes first, because it notices that the fleet is gone.
         let declared = store.channel(channel)?;
         let (hosts, unreadable) = store.hosts(channel)?;
-        Ok(Seen {
+        Ok(FleetSnapshot {
             fleet: store.fleet().id.clone(),
             is_signed: store.keys()?.is_some_and(|keys| !keys.keys.is_empty()),
             channel: declared,
@@ -152,7 +152,7 @@ impl Reader {
         })
     }
 
-    fn reach(&self) -> Result<Reached, FleetError> {
+    fn open_fleet(&self) -> Result<OpenFleet, FleetError> {
         let fleet = Fleet::at(&self.place)?;
         let waker = self.waker.clone();
         // A full queue can be ignored: its entries wake the thread, and the state is read regularly anyway.
@@ -160,19 +160,19 @@ impl Reader {
         let on_change = wake.clone();
         fleet.store.watch(&fleet.channel, Box::new(move |_| on_change()))?;
         let files = Fleet::directory(&self.place).map(|dir| watch_files(&dir, wake));
-        Ok(Reached { fleet, files })
+        Ok(OpenFleet { fleet, files })
     }
 
-    fn obey(&self, order: FleetOrder) -> FleetNews {
-        let Some(Reached { fleet, .. }) = &self.fleet else {
+    fn carry_out(&self, order: FleetOrder) -> FleetNews {
+        let Some(OpenFleet { fleet, .. }) = &self.fleet else {
             return FleetNews::Failed("the fleet is not reached".to_owned());
         };
         let what = order.to_string();
         let done = match order {
-            FleetOrder::Rollout(order) => self.runtime.block_on(fleet.ordered(order)),
-            FleetOrder::RollBack(release) => self.runtime.block_on(fleet.rolled_back(release)),
-            FleetOrder::Pin(host, release) => fleet.pinned(&host, Some(release)),
-            FleetOrder::Unpin(host) => fleet.pinned(&host, None),
+            FleetOrder::Rollout(order) => self.runtime.block_on(fleet.give_order(order)),
+            FleetOrder::RollBack(release) => self.runtime.block_on(fleet.declare_rollback(release)),
+            FleetOrder::Pin(host, release) => fleet.declare_pin(&host, Some(release)),
+            FleetOrder::Unpin(host) => fleet.declare_pin(&host, None),
             FleetOrder::ListReleases => match fleet.store.releases() {
                 Ok(releases) => return FleetNews::Releases(releases),
                 Err(error) => Err(error),
@@ -195,7 +195,7 @@ fn watch_files(dir: &Path, wake: impl Fn() + Send + Sync + 'static) -> WatchedDi
 pub(super) fn find(
     place: &PlaceArguments,
     choice: HostChoice,
-) -> Result<(HostChoice, Option<Way>), WireError> {
+) -> Result<(HostChoice, Option<ForwardedSocket>), WireError> {
     let HostChoice::Named(name) = &choice else { return Ok((choice, None)) };
     let Ok(name) = name.parse::<Id>() else { return Ok((choice, None)) };
     if !is_known(place) {
@@ -217,24 +217,24 @@ pub(super) fn find(
         let socket = host.socket.unwrap_or_else(|| socket::of_process(host.pid));
         return Ok((HostChoice::Socket(socket), None));
     }
-    let way = Way::open(store, host.id)?;
+    let way = ForwardedSocket::open(store, host.id)?;
     Ok((HostChoice::Through(way.socket.clone()), Some(way)))
 }
 
 /// The way to a host of another machine: a local socket, whose connections that machine's agent forwards.
-pub(super) struct Way {
+pub(super) struct ForwardedSocket {
     socket: PathBuf,
     _listening: AbortOnDropHandle<()>,
 }
 
-impl Drop for Way {
+impl Drop for ForwardedSocket {
     fn drop(&mut self) {
         // A socket file that remains does no harm.
         let _ = std::fs::remove_file(&self.socket);
     }
 }
 
-impl Way {
+impl ForwardedSocket {
     fn open(store: Store, host: Id) -> Result<Self, WireError> {
         let wrong = |error: std::io::Error| {
             WireError::new(ErrorKind::Internal, format!("no connection to {host}: {error}"))

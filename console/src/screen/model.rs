@@ -406,7 +406,7 @@ impl State {
     /// The mark after a tab's title: ` !` for a failed build or a fleet that needs attention, `▲2` for two warnings.
     fn mark_of(&self, tab: Tab) -> String {
         if tab == Tab::Fleet {
-            return if self.fleet.wants_somebody() { " !".to_owned() } else { String::new() };
+            return if self.fleet.needs_attention() { " !".to_owned() } else { String::new() };
         }
         match (tab, self.builds.all_well(), self.disk.all_warnings()) {
             (Tab::Build, false, _) => " !".to_owned(),

@@ -114,7 +114,7 @@ pub enum Effect {
 /// Applies an event to the state, and returns the effects.
 pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
     let tab_before = state.tab;
-    let mut effects = take_in(state, event);
+    let mut effects = apply_event(state, event);
     if state.tab != tab_before {
         state.second_tab = tab_before;
     }
@@ -122,15 +122,15 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
     effects
 }
 
-fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
+fn apply_event(state: &mut State, event: Event) -> Vec<Effect> {
     let uptime_before = uptime_minutes(state);
     state.now_ms = event.at_ms;
     state.is_answering = matches!(event.input, Input::Key(_) | Input::Mouse(_) | Input::Paste(_));
     let has_ended = end_notice(state, &event.input);
     let in_front = functions_in_front(state);
-    let effects = happen(state, event);
+    let effects = dispatch(state, event);
     if let Some(plugin) = in_front.filter(|it| functions_in_front(state).as_ref() != Some(it)) {
-        state.plugins.see(&plugin);
+        state.plugins.mark_seen(&plugin);
     }
     let has_new_minute = uptime_minutes(state) != uptime_before;
     with_draw(effects, has_new_minute || has_ended)
@@ -149,7 +149,7 @@ fn with_draw(mut effects: Vec<Effect>, has_changed: bool) -> Vec<Effect> {
 fn end_notice(state: &mut State, input: &Input) -> bool {
     match input {
         Input::Key(_) | Input::Mouse(_) => {
-            state.somebody_is_there(matches!(input, Input::Key(_)));
+            state.record_user_activity(matches!(input, Input::Key(_)));
             false
         }
         _ => state.end_notice(),
@@ -163,14 +163,14 @@ fn functions_in_front(state: &State) -> Option<String> {
     Some(row.plugin.name.clone())
 }
 
-fn happen(state: &mut State, event: Event) -> Vec<Effect> {
+fn dispatch(state: &mut State, event: Event) -> Vec<Effect> {
     match event.input {
         Input::Key(key) => {
             let mut effects = keys::press(state, key);
             effects.push(Effect::Draw);
             effects
         }
-        Input::Mouse(event) => mouse::happened(state, event),
+        Input::Mouse(event) => mouse::handle(state, event),
         Input::Paste(text) => {
             keys::paste(state, &text);
             vec![Effect::Draw]
@@ -179,7 +179,7 @@ fn happen(state: &mut State, event: Event) -> Vec<Effect> {
             state.size = (width, height);
             vec![Effect::Draw]
         }
-        Input::Session(event) => session::happened(state, *event),
+        Input::Session(event) => session::handle(state, *event),
         Input::Fleet(news) => {
             fleet::handle_news(state, *news);
             vec![Effect::Draw]

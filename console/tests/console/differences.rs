@@ -8,7 +8,7 @@ use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Order, SessionEvent};
 use hotswap_protocol::{Event, Outcome, Owner, ValueOutcome, VersionState, WireError};
 
-use crate::support::console::{Console, requested};
+use crate::support::console::{Console, requested_comparison};
 use crate::support::samples;
 
 fn card(console: &Console) -> String {
@@ -111,7 +111,7 @@ fn the_serving_version_is_compared_with_the_work_tree_and_others_with_the_servin
     console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
     assert!(console.screen().contains("world v3 → working tree"));
 
-    let request = requested(&console.press("1 j")).unwrap();
+    let request = requested_comparison(&console.press("1 j")).unwrap();
     let active = samples::version(3, VersionState::Active, "active");
     assert_eq!((request.from.version, request.to.clone()), (2, Some(DiffVersion::from(&active))));
     assert!(
@@ -130,10 +130,10 @@ fn any_two_versions_of_a_plugin_are_compared() {
     let mut console = Console::connected(120, 36);
     console.compare();
     let effects = console.press("1 j j c k");
-    let request = requested(&effects[effects.len() - 1..]).unwrap();
+    let request = requested_comparison(&effects[effects.len() - 1..]).unwrap();
     let to = request.to.map(|to| to.version);
     assert_eq!((request.from.version, to), (1, Some(2)));
-    let request = requested(&console.press("j c")).unwrap();
+    let request = requested_comparison(&console.press("j c")).unwrap();
     assert_eq!((request.from.version, request.to.map(|to| to.version)), (1, Some(3)));
 }
 
@@ -142,9 +142,9 @@ fn a_new_build_is_compared_anew() {
     let mut console = Console::connected(120, 36);
     let request = console.compare().unwrap();
     let changed = SessionEvent::SourcesChanged { plugins: vec!["world".into()], saved_at_ms: 5 };
-    assert_eq!(requested(&console.session(changed)), Some(request.clone()));
+    assert_eq!(requested_comparison(&console.session(changed)), Some(request.clone()));
     let built = samples::built(BuildEffect::NewCode);
-    assert_eq!(requested(&console.session(built)), Some(request));
+    assert_eq!(requested_comparison(&console.session(built)), Some(request));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use hotswap_console::screen::input::action::{Action, FleetAction};
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::Phase;
-use hotswap_console::screen::model::fleet::{FleetNews, FleetOrder, FleetTab, Seen};
+use hotswap_console::screen::model::fleet::{FleetNews, FleetOrder, FleetSnapshot, FleetTab};
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::update::{self, Effect, Input};
 use hotswap_console::session::SessionEvent;
@@ -74,8 +74,8 @@ fn rollout(phase: &str, reason: &Value) -> Value {
     })
 }
 
-fn seen(phase: &str, reason: &Value) -> Seen {
-    Seen {
+fn seen(phase: &str, reason: &Value) -> FleetSnapshot {
+    FleetSnapshot {
         fleet: id("games"),
         is_signed: true,
         channel: serde_json::from_value(channel()).unwrap(),
@@ -91,8 +91,8 @@ fn seen(phase: &str, reason: &Value) -> Seen {
     }
 }
 
-fn show(console: &mut Console, seen: Seen) {
-    console.take_in(Input::Fleet(Box::new(FleetNews::Seen(Box::new(seen)))));
+fn show(console: &mut Console, seen: FleetSnapshot) {
+    console.handle(Input::Fleet(Box::new(FleetNews::FleetSnapshot(Box::new(seen)))));
 }
 
 /// A console with a fleet and the Fleet tab in front.
@@ -125,7 +125,7 @@ fn a_rollout_that_waits_and_a_release_for_one_host() {
         show(console, seen("paused", &reason));
         console.press("K");
         let releases = ["r1", "r2", "r3"].map(id).to_vec();
-        console.take_in(Input::Fleet(Box::new(FleetNews::Releases(releases))));
+        console.handle(Input::Fleet(Box::new(FleetNews::Releases(releases))));
     }));
 }
 
@@ -137,7 +137,7 @@ fn a_console_of_a_fleet_alone() {
     (console.state.tab, console.state.focus, console.state.zoomed) =
         (Tab::Fleet, Panel::Tabs, true);
     let trouble = "nats://127.0.0.1:4222/hotswap: cannot connect".to_owned();
-    console.take_in(Input::Fleet(Box::new(FleetNews::Trouble(trouble))));
+    console.handle(Input::Fleet(Box::new(FleetNews::Trouble(trouble))));
     let unreached = console.screen();
     let mut rolled_back = seen(
         "rolled_back",
@@ -194,7 +194,7 @@ fn keys_order_changes_of_the_fleet_after_a_question() {
     // The first choice is the release before the base. The release that all hosts run is no choice.
     assert_eq!(console.press("R"), [Effect::Fleet(FleetOrder::ListReleases)]);
     let releases = ["r0", "r1", "r2"].map(id).to_vec();
-    console.take_in(Input::Fleet(Box::new(FleetNews::Releases(releases))));
+    console.handle(Input::Fleet(Box::new(FleetNews::Releases(releases))));
     assert_eq!(console.press("Enter"), []);
     assert!(console.screen().contains("Roll all hosts back to r1?"));
     assert!(console.screen().contains("It ends the rollout of r3."));

@@ -80,7 +80,7 @@ fn call_of(target: &str, args: Value, repeat: u32) -> Operation {
     })
 }
 
-fn ordered(effects: &[Effect]) -> Vec<&Operation> {
+fn operations(effects: &[Effect]) -> Vec<&Operation> {
     let operations = effects.iter().filter_map(|effect| match effect {
         Effect::Order(Order::Operate(operation)) => Some(operation),
         _ => None,
@@ -89,7 +89,7 @@ fn ordered(effects: &[Effect]) -> Vec<&Operation> {
 }
 
 /// Fills in every line of the form for [`parameters`].
-fn fill_in(console: &mut Console) {
+fn fill_in_form(console: &mut Console) {
     console.press("i Tab");
     console.write("3");
     console.press("Tab");
@@ -124,15 +124,15 @@ fn filled_in() -> Value {
 #[test]
 fn every_kind_of_value_can_be_typed_or_chosen() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     let effects = console.press("Enter");
-    assert_eq!(ordered(&effects), [&call(filled_in())]);
+    assert_eq!(operations(&effects), [&call(filled_in())]);
 }
 
 #[test]
 fn a_wrong_value_is_reported_and_nothing_is_called() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     console.press("BackTab BackTab");
     console.write("e");
     assert_eq!(console.press("Enter"), []);
@@ -142,8 +142,8 @@ fn a_wrong_value_is_reported_and_nothing_is_called() {
 #[test]
 fn the_result_of_a_call_is_shown_below_a_long_form() {
     let mut console = with_parameters(80, 24, parameters());
-    fill_in(&mut console);
-    let call = ordered(&console.press("Enter"))[0].clone();
+    fill_in_form(&mut console);
+    let call = operations(&console.press("Enter"))[0].clone();
     console
         .session(SessionEvent::Invoked { operation: call, answer: Ok(answer(3, "done", 8_000)) });
     assert!(console.screen().contains("✔ place("), "{}", console.screen());
@@ -165,7 +165,7 @@ fn a_function_stays_selected_when_others_come_before_it() {
 #[test]
 fn optional_values_and_items_can_be_removed_again() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     // The focus moves up to the second tag, and to the note.
     console.press("BackTab BackTab BackTab BackTab BackTab Ctrl-X");
     console.press("BackTab BackTab BackTab Ctrl-X");
@@ -173,13 +173,13 @@ fn optional_values_and_items_can_be_removed_again() {
     expected[0]["tags"] = json!(["a"]);
     expected[0].as_object_mut().unwrap().remove("note");
     let effects = console.press("Enter");
-    assert_eq!(ordered(&effects), [&call(expected)]);
+    assert_eq!(operations(&effects), [&call(expected)]);
 }
 
 #[test]
 fn adding_and_removing_items_is_offered_only_where_it_is_possible() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     let mut offered = |keys: &str| {
         console.press(keys);
         let keys = console.screen().lines().last().unwrap().to_owned();
@@ -199,7 +199,7 @@ fn adding_and_removing_items_is_offered_only_where_it_is_possible() {
 #[test]
 fn a_form_switches_between_json_and_lines() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     console.press("F4");
     let texts = console.state.functions.form.as_ref().unwrap().texts();
     assert_eq!(serde_json::from_str::<Value>(&texts[0]).unwrap(), filled_in()[0]);
@@ -212,33 +212,33 @@ fn a_form_switches_between_json_and_lines() {
     console.press("Backspace F4");
     assert_eq!(console.state.notice, None);
     let effects = console.press("Enter");
-    assert_eq!(ordered(&effects), [&call(filled_in())]);
+    assert_eq!(operations(&effects), [&call(filled_in())]);
 }
 
 /// The text that is typed as JSON for the first parameter.
-fn order_text(console: &Console) -> String {
+fn first_parameter_text(console: &Console) -> String {
     console.state.functions.form.as_ref().unwrap().texts().remove(0)
 }
 
 #[test]
 fn json_is_edited_over_several_lines() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     console.press("F4 Tab");
     let pretty = serde_json::to_string_pretty(&filled_in()[0]).unwrap();
-    assert_eq!(order_text(&console), pretty);
+    assert_eq!(first_parameter_text(&console), pretty);
 
     // Arrows move within the text; at its ends they go through the history.
     console.press("Down End Left Backspace");
     console.write("4");
     console.press("Alt-Enter");
     let edited = pretty.replace("\"rounds\": 3,", "\"rounds\": 4\n,");
-    assert_eq!(order_text(&console), edited);
+    assert_eq!(first_parameter_text(&console), edited);
     let mut expected = filled_in();
     expected[0]["rounds"] = 4.into();
-    assert_eq!(ordered(&console.press("Enter")), [&call(expected.clone())]);
+    assert_eq!(operations(&console.press("Enter")), [&call(expected.clone())]);
     console.press("Up Up Up");
-    assert_eq!(order_text(&console), serde_json::to_string_pretty(&expected[0]).unwrap());
+    assert_eq!(first_parameter_text(&console), serde_json::to_string_pretty(&expected[0]).unwrap());
 }
 
 #[test]
@@ -247,19 +247,19 @@ fn enter_begins_a_new_line_while_json_is_incomplete() {
     console.press("i F4");
     console.write("{\"rounds\": 1,");
     assert_eq!(console.press("Enter"), []);
-    console.take_in(Input::Paste("\"tags\": [],\n\"target\":".into()));
+    console.handle(Input::Paste("\"tags\": [],\n\"target\":".into()));
     assert_eq!(console.press("Enter"), []);
     console.write(" \"Nobody\"}");
-    assert_eq!(order_text(&console).lines().count(), 4);
+    assert_eq!(first_parameter_text(&console).lines().count(), 4);
     let order = json!({ "rounds": 1, "tags": [], "target": "Nobody" });
-    assert_eq!(ordered(&console.press("Enter")), [&call(json!([order]))]);
+    assert_eq!(operations(&console.press("Enter")), [&call(json!([order]))]);
 }
 
 #[test]
 fn the_screens_of_a_form_as_json() {
     let screens = [(120, 36), (80, 24), (60, 15)].map(|(width, height)| {
         let mut console = with_parameters(width, height, parameters());
-        fill_in(&mut console);
+        fill_in_form(&mut console);
         console.press("F4 Tab Down Down");
         console.write("x");
         format!("{width}×{height}\n{}\n", console.screen())
@@ -270,7 +270,7 @@ fn the_screens_of_a_form_as_json() {
 #[test]
 fn a_click_chooses_which_json_is_typed() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     console.press("F4 Tab");
     let focused = |console: &Console| console.state.functions.form.as_ref().unwrap().focused;
     for (text, parameter) in [("loud   ✓", 1), ("\"rounds\": 3", 0), ("colour ✓", 2)] {
@@ -282,7 +282,7 @@ fn a_click_chooses_which_json_is_typed() {
 #[test]
 fn while_a_line_is_wrong_nothing_is_sent_and_that_line_gets_the_focus() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     for _ in 0..9 {
         console.press("BackTab");
     }
@@ -296,7 +296,7 @@ fn while_a_line_is_wrong_nothing_is_sent_and_that_line_gets_the_focus() {
 #[test]
 fn earlier_calls_are_kept_and_offered_in_later_runs() {
     let mut console = with_parameters(120, 36, parameters());
-    fill_in(&mut console);
+    fill_in_form(&mut console);
     let effects = console.press("Enter");
     let args = filled_in().as_array().unwrap().clone();
     let key = "sample-host/world/place".to_owned();
@@ -306,7 +306,7 @@ fn earlier_calls_are_kept_and_offered_in_later_runs() {
     later.state.functions.history.remember(&key, args);
     later.press("i Up");
     let effects = later.press("Enter");
-    assert_eq!(ordered(&effects), [&call(filled_in())]);
+    assert_eq!(operations(&effects), [&call(filled_in())]);
     later.press("Esc Esc i Up Down");
     assert_eq!(later.press("Enter"), [], "Down restores the fields as they were before Up: empty");
 }
@@ -351,14 +351,14 @@ fn two_versions_are_called_in_turn_with_the_same_arguments() {
     let both = call_of("world", json!([]), 10).beside(Some("world@2".into()));
     assert_eq!(both.command_line(), "hotswap invoke --repeat 10 --beside world@2 world place");
     assert_eq!(
-        ordered(&console.press("Enter")),
+        operations(&console.press("Enter")),
         [&both],
         "the host alternates between the two versions"
     );
     let mut new = answer(3, "new", 8_000);
     new.beside = Some(Box::new(Beside::Result(answer(2, "old", 12_000))));
     let effects = console.session(SessionEvent::Invoked { operation: both, answer: Ok(new) });
-    assert_eq!(ordered(&effects), [] as [&Operation; 0]);
+    assert_eq!(operations(&effects), [] as [&Operation; 0]);
     assert_eq!(console.state.functions.results[0].sides.len(), 2);
     let screen = console.screen();
     assert!(
@@ -372,7 +372,7 @@ fn two_versions_are_called_in_turn_with_the_same_arguments() {
     assert_eq!(console.state.functions.form.as_ref().unwrap().compared, None);
 }
 
-fn stored(build_id: &str) -> StoredBuild {
+fn stored_build(build_id: &str) -> StoredBuild {
     let build_id = build_id.into();
     StoredBuild { build_id, stored_at_ms: samples::NOON_MS, size_bytes: 1, source: None }
 }
@@ -381,7 +381,7 @@ fn stored(build_id: &str) -> StoredBuild {
 fn compare_with_stored(console: &mut Console) {
     console.press("i F5 F5");
     let loaded = samples::version(3, VersionState::Active, "").build_id;
-    let builds = Ok(vec![stored(&loaded), stored("feedbeef01")]);
+    let builds = Ok(vec![stored_build(&loaded), stored_build("feedbeef01")]);
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
     let compared = console.state.functions.form.as_ref().unwrap().compared.clone();
     assert_eq!(
@@ -432,11 +432,11 @@ fn if_one_version_fails_the_other_is_called_alone() {
     let mut console = with_parameters(120, 36, json!([]));
     console.press("i F5");
     let both = call_of("world", json!([]), 1).beside(Some("world@2".into()));
-    assert_eq!(ordered(&console.press("Enter")), [&both]);
+    assert_eq!(operations(&console.press("Enter")), [&both]);
     let error = Err(WireError::new(ErrorKind::PluginError, "no bang left"));
     let effects = console.session(SessionEvent::Invoked { operation: both, answer: error });
     let other = call_of("world@2", json!([]), 1);
-    assert_eq!(ordered(&effects), [&other]);
+    assert_eq!(operations(&effects), [&other]);
     console.session(SessionEvent::Invoked { operation: other, answer: Ok(answer(2, "old", 100)) });
     let screen = console.screen();
     assert!(screen.contains("no bang left") && screen.contains("old"), "{screen}");
@@ -504,7 +504,7 @@ fn a_call_is_repeated_and_its_histogram_shown() {
     let operation = call_of("world", json!([]), 100);
     assert_eq!(operation.command_line(), "hotswap invoke --repeat 100 world place");
     let effects = console.press("Enter");
-    assert_eq!(ordered(&effects), [&operation]);
+    assert_eq!(operations(&effects), [&operation]);
     let mut answer = answer(3, "done", 1_500);
     answer.latencies = Latencies::of((1..=100).map(|it| it * 100).collect()).map(Box::new);
     console.session(SessionEvent::Invoked { operation, answer: Ok(answer) });
@@ -592,14 +592,14 @@ fn a_live_function_is_called_from_its_row() {
         repeat: 1,
         beside: None,
     });
-    assert_eq!(ordered(&effects), [&operation]);
+    assert_eq!(operations(&effects), [&operation]);
 }
 
 #[test]
 fn the_screens_of_a_form_and_of_two_results() {
     let screens = [(120, 36), (80, 24), (60, 15)].map(|(width, height)| {
         let mut console = with_parameters(width, height, parameters());
-        fill_in(&mut console);
+        fill_in_form(&mut console);
         console.press("Tab F5 F6");
         let form = console.screen();
         console.press("Enter");
@@ -653,7 +653,7 @@ fn results_name_the_patch_that_ran() {
     let mut console = with_parameters(120, 36, json!([]));
     console.press("i F5");
     let call = call_of("world", json!([]), 1).beside(Some("world@2".into()));
-    assert_eq!(ordered(&console.press("Enter")), [&call]);
+    assert_eq!(operations(&console.press("Enter")), [&call]);
     let mut new = InvokeResult { patch: Some(1), ..answer(3, "new", 8_000) };
     new.beside = Some(Box::new(Beside::Result(answer(2, "old", 12_000))));
     console.session(SessionEvent::Invoked { operation: call, answer: Ok(new) });

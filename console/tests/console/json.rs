@@ -144,7 +144,7 @@ async fn page() -> String {
                  the reload would be refused. `prospect` is the future of a value according to \
                  its type: `same`, `changed`, `gone`, `unknown` or `dropped`. If an artifact \
                  cannot be opened, or a reload would be refused, it prints an `error` instead.";
-    section(&mut page, "`hotswap reload --dry-run`", about, &[value(samples::preview())]);
+    section(&mut page, "`hotswap reload --dry-run`", about, &[to_json(samples::preview())]);
     let about = "The same, with `replay`: the results of the pinned calls in the serving builds \
                  (`old`) and in the new builds (`new`). Each call runs in a process of its own, \
                  without the host and its Vault. A result is a `value`, a `large_value` (the size \
@@ -154,9 +154,9 @@ async fn page() -> String {
                  `is_same` is `null` if one of the calls was not made. `version` is `null` for a \
                  new plugin, and `build_id` for one that would be removed. If builds cannot be \
                  loaded without their host, there is an `error`, and no call was made.";
-    let mut replayed = value(samples::preview());
+    let mut replayed = to_json(samples::preview());
     replayed["plugins"] = json!([]);
-    replayed["replay"] = value(samples::replay());
+    replayed["replay"] = to_json(samples::replay());
     section(&mut page, "`hotswap reload --dry-run --replay`", about, &[replayed]);
     let about = "`misfit` says why the host in `judged_by` would refuse the artifact; if `host` \
                  is `null` there, it compares with the toolchain of this program. `keep_reason` \
@@ -202,7 +202,7 @@ async fn page() -> String {
 
 fn section(page: &mut String, title: &str, about: &str, lines: &[Value]) {
     write!(page, "\n## {title}\n\n").unwrap();
-    for line in textwrap(about) {
+    for line in wrap(about) {
         writeln!(page, "{line}").unwrap();
     }
     page.push_str("\n```json\n");
@@ -212,7 +212,7 @@ fn section(page: &mut String, title: &str, about: &str, lines: &[Value]) {
     page.push_str("```\n");
 }
 
-fn textwrap(text: &str) -> Vec<String> {
+fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let last = lines.last_mut().unwrap();
@@ -294,7 +294,7 @@ fn fleet_rollout() -> Rollout {
     }
 }
 
-fn value(of: impl Serialize) -> Value {
+fn to_json(of: impl Serialize) -> Value {
     serde_json::to_value(of).unwrap()
 }
 
@@ -507,7 +507,7 @@ fn run_lines() -> Vec<Value> {
         LogLine::Output { stream: OutputStream::Stdout, text: "listening on …".into() },
         LogLine::Dropped { count: 3 },
     ];
-    events.iter().map(value).chain(logs.iter().map(value)).collect()
+    events.iter().map(to_json).chain(logs.iter().map(to_json)).collect()
 }
 
 #[tokio::test]
@@ -549,13 +549,13 @@ async fn a_build_and_its_artifact_have_the_fields_of_the_page() {
     assert!(Path::new(&path).is_file() && Path::new(build["stored"].as_str().unwrap()).is_file());
     let inspect = output(&directory, &["inspect", "--open", &path, "--json"]).await.remove(0);
     for (printed, shown) in [(build, built()), (inspect, inspection())] {
-        all_fields_are_shown(&printed, &shown);
+        assert_all_fields_are_shown(&printed, &shown);
     }
     let refused = output(&directory, &["build", "/nowhere", out_dir, "--json"]).await.remove(0);
     assert_eq!(refused["error"]["kind"], "build");
 }
 
-fn all_fields_are_shown(printed: &Value, example: &Value) {
+fn assert_all_fields_are_shown(printed: &Value, example: &Value) {
     let (mut found, mut shown) = (BTreeSet::new(), BTreeSet::new());
     fields(printed, "", &mut found);
     fields(example, "", &mut shown);

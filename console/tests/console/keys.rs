@@ -32,7 +32,7 @@ fn lines(count: u64) -> Vec<LogLine> {
         .collect()
 }
 
-fn end() -> Vec<Effect> {
+fn end_effects() -> Vec<Effect> {
     vec![Effect::Order(Order::End)]
 }
 
@@ -42,7 +42,7 @@ fn quitting_asks_if_it_would_end_the_host() {
     assert_eq!(console.press("q"), []);
     assert_eq!(console.press("Esc"), []);
     assert!(!console.state.quitting);
-    assert_eq!(console.press("q y"), end());
+    assert_eq!(console.press("q y"), end_effects());
     assert!(console.state.quitting);
     let effects = console.session(SessionEvent::Ended { error: None });
     assert!(effects.contains(&Effect::Exit(None)));
@@ -64,13 +64,13 @@ fn a_version_that_cannot_be_called_says_why_and_which_can() {
 #[test]
 fn quitting_does_not_ask_if_no_host_would_end() {
     let mut console = Console::new(120, 36);
-    assert_eq!(console.press("q"), end());
+    assert_eq!(console.press("q"), end_effects());
 }
 
 #[test]
 fn a_signal_ends_the_session_without_a_question() {
     let mut console = connected();
-    assert!(console.take_in(Input::Terminate).contains(&Effect::Order(Order::End)));
+    assert!(console.handle(Input::Terminate).contains(&Effect::Order(Order::End)));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_form_accepts_pasted_text_and_keys_that_are_commands_elsewhere() {
     let mut console = connected();
     console.press("i");
     console.write("q r");
-    console.take_in(Input::Paste("two\nlines\n".into()));
+    console.handle(Input::Paste("two\nlines\n".into()));
     assert_eq!(console.state.functions.form.as_ref().unwrap().texts()[0], "q rtwo lines");
     assert_eq!(console.press("Ctrl-Z"), [Effect::Suspend]);
 }
@@ -228,7 +228,7 @@ fn only_a_replaced_version_can_be_freed_after_a_confirmation() {
     assert_eq!(notice, "this console keeps world v2 loaded; K lets it go");
 }
 
-fn stored(build_id: &str) -> StoredBuild {
+fn stored_build(build_id: &str) -> StoredBuild {
     StoredBuild {
         build_id: build_id.into(),
         stored_at_ms: samples::NOON_MS,
@@ -243,14 +243,14 @@ fn a_rollback_chooses_among_versions_and_stored_builds_and_is_confirmed() {
     let list = Effect::Order(Order::ListBuilds("world".into()));
     assert_eq!(console.press("R"), [list]);
     let active = samples::version(3, VersionState::Active, "").build_id;
-    let builds = Ok(vec![stored(&active), stored("feedbeef")]);
+    let builds = Ok(vec![stored_build(&active), stored_build("feedbeef")]);
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
     assert_eq!(console.press("j Enter n"), [], "`n` does not roll back");
     let rollback = |target: &str| Effect::Order(Order::Operate(Operation::rollback(target)));
     assert_eq!(console.press("R j Enter y")[1..], [rollback("world@1")]);
 
     console.press("R");
-    let builds = Ok(vec![stored(&active), stored("feedbeef")]);
+    let builds = Ok(vec![stored_build(&active), stored_build("feedbeef")]);
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
     let effects = console.press("G Enter y");
     assert_eq!(effects, [rollback("world@feedbeef")], "the serving build is not offered");
@@ -396,7 +396,7 @@ fn a_snapshot_that_changes_nothing_is_not_drawn() {
     // Only the uptime in minutes changes.
     console.now_ms += 60_000;
     assert_eq!(console.session(same()), [Effect::Draw]);
-    assert_eq!(console.take_in(Input::Tick), []);
+    assert_eq!(console.handle(Input::Tick), []);
 }
 
 #[test]
@@ -534,7 +534,7 @@ fn a_line_is_typed_for_the_host() {
     let mut console = connected();
     console.state.host.is_ours = true;
     assert_eq!(console.press("> h i"), []);
-    console.take_in(Input::Paste(" there".into()));
+    console.handle(Input::Paste(" there".into()));
     assert!(console.screen().contains("> hi there"));
     assert_eq!(console.press("Enter"), [Effect::Order(Order::Input(b"hi there\n".to_vec()))]);
     assert_eq!(console.press("> x Esc"), [], "Esc discards the typed text");
@@ -693,10 +693,10 @@ fn a_failure_is_shown_long_enough_to_be_read() {
     console.press("T");
     assert_eq!(sorts(&console), Some(NoticeSort::Note));
     console.now_ms += 3001;
-    console.take_in(Input::Tick);
+    console.handle(Input::Tick);
     assert_eq!(sorts(&console), Some(NoticeSort::Failure));
     console.now_ms += 3001;
-    assert!(console.take_in(Input::Tick).contains(&Effect::Draw));
+    assert!(console.handle(Input::Tick).contains(&Effect::Draw));
     let screen = console.screen();
     assert!(screen.contains("✔ world built (") && !screen.contains(": M"), "{screen}");
     assert!(!console.state.changes_by_itself());
@@ -712,7 +712,7 @@ fn each_program_that_writes_over_the_screen_is_reported_once_and_the_screen_is_r
     let mut console = connected();
     let written_over = |console: &mut Console, names: &[&str]| {
         let programs = names.iter().map(|name| Program { name: (*name).into(), pid: 4711 });
-        let effects = console.take_in(Input::WrittenOver(programs.collect()));
+        let effects = console.handle(Input::WrittenOver(programs.collect()));
         assert!(effects.contains(&Effect::Redraw));
         console.state.notices.back().map(|notice| notice.text.clone())
     };

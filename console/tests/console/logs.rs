@@ -13,11 +13,11 @@ use ratatui::style::Color;
 use crate::support::console::Console;
 use crate::support::samples;
 
-fn plain(text: &str) -> LogLine {
+fn output_line(text: &str) -> LogLine {
     LogLine::Output { stream: OutputStream::Stdout, text: text.into() }
 }
 
-fn by(plugin: &str, version: u32, seq: u64, message: &str) -> LogLine {
+fn log_of(plugin: &str, version: u32, seq: u64, message: &str) -> LogLine {
     let mut record = samples::record(seq, LogLevel::Info, message);
     record.plugin = Some(plugin.into());
     record.version = Some(version);
@@ -30,7 +30,7 @@ fn the_source_of_a_line_is_opened() {
     let mut console = Console::connected(120, 36);
     let mut record = samples::record(1, LogLevel::Error, "thread `worker` panicked");
     (record.file, record.line) = (Some("plugins/world/src/lib.rs".into()), Some(12));
-    console.logs(vec![LogLine::Log(record), plain("of nobody knows where")]);
+    console.logs(vec![LogLine::Log(record), output_line("of nobody knows where")]);
     console.press("3");
     assert_eq!(console.press("o"), []);
     assert!(console.screen().contains("it is not known where the sources write this line"));
@@ -40,21 +40,21 @@ fn the_source_of_a_line_is_opened() {
 }
 
 /// A console with lines of two plugins in two versions, of the host, and on stdout.
-fn mixed(width: u16, height: u16) -> Console {
+fn with_mixed_lines(width: u16, height: u16) -> Console {
     let mut console = Console::connected(width, height);
     console.logs(vec![
-        by("world", 3, 1, "the world turns"),
-        by("world", 30, 2, "another world"),
-        by("cat", 1, 3, "the cat purrs"),
+        log_of("world", 3, 1, "the world turns"),
+        log_of("world", 30, 2, "another world"),
+        log_of("cat", 1, 3, "the cat purrs"),
         LogLine::Log(samples::record(4, LogLevel::Warn, "slow request")),
-        plain("\u{1b}[31mred\u{1b}[0m and plain\u{1b}[2J"),
+        output_line("\u{1b}[31mred\u{1b}[0m and plain\u{1b}[2J"),
     ]);
     console.press("3");
     console
 }
 
 /// The texts of the log lines that the filter shows.
-fn shown(console: &Console) -> Vec<String> {
+fn shown_lines(console: &Console) -> Vec<String> {
     let logs = &console.state.logs;
     let rows = (0..logs.passing()).filter_map(|position| logs.row(position));
     rows.filter(|row| !row.origin.is_marker()).map(|row| row.text.clone()).collect()
@@ -67,12 +67,12 @@ fn filter_writers(console: &mut Console, text: &str) -> Vec<String> {
     }
     console.write(text);
     console.press("Enter");
-    shown(console)
+    shown_lines(console)
 }
 
 #[test]
 fn lines_are_filtered_by_plugin_version_target_and_stream() {
-    let mut console = mixed(120, 36);
+    let mut console = with_mixed_lines(120, 36);
     let of_both_worlds = ["the world turns", "another world"];
     assert_eq!(filter_writers(&mut console, "world"), of_both_worlds);
     assert_eq!(filter_writers(&mut console, "world@3"), ["the world turns"]);
@@ -80,43 +80,43 @@ fn lines_are_filtered_by_plugin_version_target_and_stream() {
     assert_eq!(filter_writers(&mut console, "::http"), ["slow request"]);
     assert_eq!(filter_writers(&mut console, "stdout"), ["red and plain"]);
     assert_eq!(filter_writers(&mut console, "-cat -http -stdout"), of_both_worlds);
-    console.logs(vec![by("cat", 1, 6, "purrs again"), by("world", 3, 7, "turns again")]);
+    console.logs(vec![log_of("cat", 1, 6, "purrs again"), log_of("world", 3, 7, "turns again")]);
     assert_eq!(
-        shown(&console).last().unwrap(),
+        shown_lines(&console).last().unwrap(),
         "turns again",
         "the filter also applies to new lines"
     );
     console.press("Esc");
-    assert_eq!(shown(&console).len(), 7);
+    assert_eq!(shown_lines(&console).len(), 7);
 }
 
 #[test]
 fn a_writer_in_the_filter_is_completed_from_the_writers_of_lines() {
-    let mut console = mixed(120, 36);
+    let mut console = with_mixed_lines(120, 36);
     console.press("t");
     console.write("wor");
     console.press("Tab");
     assert_eq!(console.state.logs.writer_filter(), "world@v3");
     console.press("Tab");
     assert_eq!(console.state.logs.writer_filter(), "world@v30");
-    assert_eq!(shown(&console), ["another world"]);
+    assert_eq!(shown_lines(&console), ["another world"]);
     console.press("Esc");
     assert_eq!(console.state.logs.writer_filter(), "");
 }
 
 #[test]
 fn a_filter_can_be_inverted_and_a_search_keeps_other_lines_visible() {
-    let mut console = mixed(120, 36);
+    let mut console = with_mixed_lines(120, 36);
     console.press("3 /");
     console.write("world");
     console.press("Enter");
-    assert_eq!(shown(&console), ["the world turns", "another world"]);
+    assert_eq!(shown_lines(&console), ["the world turns", "another world"]);
     console.press("!");
-    assert_eq!(shown(&console), ["the cat purrs", "slow request", "red and plain"]);
+    assert_eq!(shown_lines(&console), ["the cat purrs", "slow request", "red and plain"]);
     console.press("Esc s");
     console.write("world");
     console.press("Enter");
-    assert_eq!(shown(&console).len(), 5);
+    assert_eq!(shown_lines(&console).len(), 5);
     let selected = |console: &Console| console.state.logs.selected_text().unwrap().0;
     let reported = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
     assert!(selected(&console).ends_with("another world"), "Enter goes to the nearest match");
@@ -132,12 +132,12 @@ fn a_filter_can_be_inverted_and_a_search_keeps_other_lines_visible() {
     console.press("n");
     assert!(selected(&console).ends_with("the world turns"));
     console.press("3 / Tab");
-    assert_eq!(shown(&console).len(), 5, "Tab also shows the lines that do not match");
+    assert_eq!(shown_lines(&console).len(), 5, "Tab also shows the lines that do not match");
 }
 
 #[test]
 fn a_filter_keeps_the_selected_line_or_the_next_that_passes() {
-    let mut console = mixed(120, 36);
+    let mut console = with_mixed_lines(120, 36);
     console.press("g g j");
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("the world turns"));
     console.press("3 /");
@@ -155,7 +155,7 @@ fn a_filter_keeps_the_selected_line_or_the_next_that_passes() {
 
 #[test]
 fn keys_go_through_marked_lines_and_wrap_around() {
-    let mut console = mixed(120, 36);
+    let mut console = with_mixed_lines(120, 36);
     assert_eq!(console.press("M"), []);
     assert!(console.state.notice.as_ref().unwrap().text.contains("no line is marked"));
     console.press("g g j m j j m");
@@ -170,7 +170,7 @@ fn keys_go_through_marked_lines_and_wrap_around() {
 
 #[test]
 fn several_lines_are_selected_and_copied_without_borders_and_colours() {
-    let mut console = mixed(120, 36);
+    let mut console = with_mixed_lines(120, 36);
     console.press("g g j j v j");
     let copied = "12:00:02 INFO world@v30 another world\n12:00:03 INFO cat@v1 the cat purrs";
     assert_eq!(console.press("y"), [Effect::Copy(copied.into())]);
@@ -182,7 +182,7 @@ fn several_lines_are_selected_and_copied_without_borders_and_colours() {
 
 #[test]
 fn the_filtered_log_is_written_to_a_new_file() {
-    let mut console = mixed(120, 36);
+    let mut console = with_mixed_lines(120, 36);
     filter_writers(&mut console, "world@3");
     console.press("3 /");
     console.write("turns");
@@ -203,7 +203,7 @@ fn the_filtered_log_is_written_to_a_new_file() {
 fn a_text_that_is_too_large_for_the_clipboard_is_not_copied() {
     let mut console = Console::connected(120, 36);
     let line = "x".repeat(1024);
-    console.logs((0..1200).map(|_| plain(&line)).collect());
+    console.logs((0..1200).map(|_| output_line(&line)).collect());
     assert_eq!(console.press("3 Y"), []);
     assert!(console.state.notice.as_ref().unwrap().text.contains("X writes them to a file"));
 }
@@ -211,8 +211,8 @@ fn a_text_that_is_too_large_for_the_clipboard_is_not_copied() {
 #[test]
 fn lost_lines_are_counted_where_they_were_lost() {
     let mut console = Console::connected(120, 36);
-    console.logs(vec![plain("before"), LogLine::Dropped { count: 1_000 }]);
-    console.logs(vec![LogLine::Dropped { count: 234 }, plain("after")]);
+    console.logs(vec![output_line("before"), LogLine::Dropped { count: 1_000 }]);
+    console.logs(vec![LogLine::Dropped { count: 234 }, output_line("after")]);
     assert_eq!(console.state.logs.dropped, 1_234);
     let screen = console.screen();
     let at = |text: &str| screen.lines().position(|line| line.contains(text));
@@ -225,7 +225,7 @@ fn a_changed_filter_checks_the_newest_lines_first_and_lets_keys_interrupt_it() {
     let mut console = Console::connected(120, 36);
     let capacity = hotswap_console::screen::model::logs::CAPACITY;
     for chunk in 0..capacity / 1000 {
-        let lines = (0..1000).map(|line| plain(&format!("line {chunk} {line}"))).collect();
+        let lines = (0..1000).map(|line| output_line(&format!("line {chunk} {line}"))).collect();
         console.logs(lines);
     }
     let state = &mut console.state;
@@ -237,7 +237,7 @@ fn a_changed_filter_checks_the_newest_lines_first_and_lets_keys_interrupt_it() {
     let newest = state.logs.row(seen - 1).unwrap().text.clone();
     assert_eq!(newest, "line 99 7");
     // New lines are appended at the end, and no line is found twice.
-    press(state, Input::Logs(vec![plain("line 100 7")]));
+    press(state, Input::Logs(vec![output_line("line 100 7")]));
     while state.logs.is_scanning() {
         press(state, Input::Scan);
     }
@@ -249,7 +249,7 @@ fn a_changed_filter_checks_the_newest_lines_first_and_lets_keys_interrupt_it() {
 
 #[test]
 fn the_hosts_own_colours_are_kept_and_its_other_sequences_are_not() {
-    let console = mixed(120, 36);
+    let console = with_mixed_lines(120, 36);
     let mut terminal = Terminal::new(TestBackend::new(120, 36)).unwrap();
     let theme = Theme::with_colours();
     terminal.draw(|frame| view::draw(frame, &console.state, &theme)).unwrap();
@@ -265,7 +265,7 @@ fn the_hosts_own_colours_are_kept_and_its_other_sequences_are_not() {
 #[test]
 fn the_screens_of_a_filtered_log() {
     let screens = [(120, 36), (80, 24), (60, 15)].map(|(width, height)| {
-        let mut console = mixed(width, height);
+        let mut console = with_mixed_lines(width, height);
         console.logs(vec![LogLine::Dropped { count: 12 }]);
         console.press("l l t");
         console.write("world stdout");
@@ -297,7 +297,7 @@ fn the_header_shows_how_far_the_log_lags() {
 
 #[test]
 fn a_long_filter_does_not_hide_the_counts() {
-    let mut console = mixed(120, 36);
+    let mut console = with_mixed_lines(120, 36);
     console.press("3 /");
     console.write(&"turns ".repeat(30));
     console.press("Enter");
@@ -309,7 +309,7 @@ fn a_long_filter_does_not_hide_the_counts() {
 fn lines_of_replaced_versions_are_dimmed_and_long_ones_wrap_at_words() {
     let mut console = Console::connected(80, 24);
     let line = "a line that is longer than the panel is wide, so it takes two rows";
-    console.logs(vec![by("world", 2, 1, "of the version before"), by("world", 3, 2, line)]);
+    console.logs(vec![log_of("world", 2, 1, "of the version before"), log_of("world", 3, 2, line)]);
     console.press("3 W");
     let screen = console.screen();
     assert!(
@@ -325,7 +325,9 @@ fn a_line_that_is_taller_than_the_panel_can_be_scrolled() {
     let mut console = Console::connected(80, 24);
     let long: Vec<String> = (0..60).map(|number| format!("part-number-{number:02}")).collect();
     let lines = ["before", &long.join(" "), "after"];
-    console.logs(lines.into_iter().zip(1..).map(|(line, seq)| by("world", 3, seq, line)).collect());
+    console.logs(
+        lines.into_iter().zip(1..).map(|(line, seq)| log_of("world", 3, seq, line)).collect(),
+    );
     let sees =
         |console: &Console, part: u32| console.screen().contains(&format!("part-number-{part:02}"));
     console.press("3 W k");

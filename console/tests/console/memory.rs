@@ -16,7 +16,7 @@ use crate::screens::SIZES;
 use crate::support::console::Console;
 use crate::support::samples;
 
-fn opened(name: &str) -> SessionEvent {
+fn opened_event(name: &str) -> SessionEvent {
     SessionEvent::Opened {
         name: name.into(),
         package_dir: None,
@@ -42,9 +42,9 @@ fn a_console_restores_its_state_for_the_same_host() {
 
     let mut next = Console::new(120, 36);
     next.state.memory = screens::load(&file).unwrap();
-    next.session(opened("another-host"));
+    next.session(opened_event("another-host"));
     assert_eq!((next.state.focus, next.state.tab), (Panel::Plugins, Tab::Functions));
-    next.session(opened("sample-host"));
+    next.session(opened_event("sample-host"));
     assert_eq!((next.state.focus, next.state.tab), (Panel::Logs, Tab::Vault));
     let logs = &next.state.logs;
     assert_eq!((logs.pattern(), logs.level(), logs.wrap), ("vel", Some(LogLevel::Info), true));
@@ -54,7 +54,7 @@ fn a_console_restores_its_state_for_the_same_host() {
     let mut without_colours = Console::new(120, 36);
     without_colours.state.look = Look::Plain;
     without_colours.state.memory = screens::load(&file).unwrap();
-    without_colours.session(opened("sample-host"));
+    without_colours.session(opened_event("sample-host"));
     assert_eq!(without_colours.state.look, Look::Plain);
 }
 
@@ -119,7 +119,7 @@ fn a_limited_number_of_hosts_is_remembered() {
     for number in 0..200 {
         let mut console = Console::new(120, 36);
         console.now_ms += number;
-        console.session(opened(&format!("host-{number}")));
+        console.session(opened_event(&format!("host-{number}")));
         memory.keep(&console.state);
     }
     let text = serde_json::to_string(&memory).unwrap();

@@ -174,7 +174,7 @@ fn a_click_at_any_place_is_harmless() {
                     MouseEventKind::Moved,
                 ] {
                     let modifiers = KeyModifiers::NONE;
-                    console.take_in(Input::Mouse(MouseEvent { kind, column, row, modifiers }));
+                    console.handle(Input::Mouse(MouseEvent { kind, column, row, modifiers }));
                 }
                 console.press("Esc");
             }

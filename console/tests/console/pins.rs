@@ -19,12 +19,12 @@ fn operations(effects: &[Effect]) -> Vec<&Operation> {
     operations.collect()
 }
 
-fn called(console: &mut Console, pin: PinnedCall) {
+fn report_pin_call(console: &mut Console, pin: PinnedCall) {
     let at_ms = samples::NOON_MS;
     console.session(SessionEvent::Engine(Event::PinCalled { at_ms, pin: Box::new(pin) }));
 }
 
-fn pin_of(plugin: &str) -> Operation {
+fn pin_operation(plugin: &str) -> Operation {
     Operation::Pin(PinParams {
         plugin: plugin.into(),
         function: "greet".into(),
@@ -52,21 +52,21 @@ fn one_key_pins_and_unpins_the_last_call() {
     assert_eq!(console.press("a"), []);
     assert!(console.screen().contains("there is no call to pin yet"));
     call(&mut console);
-    assert_eq!(operations(&console.press("a")), [&pin_of("world")]);
-    called(&mut console, samples::pin(1, "Hi", "Hi"));
+    assert_eq!(operations(&console.press("a")), [&pin_operation("world")]);
+    report_pin_call(&mut console, samples::pin(1, "Hi", "Hi"));
     assert!(console.screen().contains("= world greet(\"Ada\", 1)  \"Hi\""));
     let unpin = Operation::Unpin(UnpinParams { id: 1 });
     assert_eq!(operations(&console.press("a")), [&unpin]);
     console.session(SessionEvent::Engine(Event::Unpinned { at_ms: samples::NOON_MS, id: 1 }));
     assert!(!console.screen().contains("pinned: called again"));
-    assert_eq!(pin_of("world").command_line(), "hotswap pin add world greet Ada 1");
+    assert_eq!(pin_operation("world").command_line(), "hotswap pin add world greet Ada 1");
 }
 
 #[test]
 fn pinned_calls_with_another_result_come_first_and_are_reported() {
     let mut console = Console::connected(120, 36);
-    called(&mut console, samples::pin(1, "Hi", "Hi"));
-    called(&mut console, samples::pin(2, "Hello, Ada!", "HELLO, ADA!"));
+    report_pin_call(&mut console, samples::pin(1, "Hi", "Hi"));
+    report_pin_call(&mut console, samples::pin(2, "Hello, Ada!", "HELLO, ADA!"));
     let screen = console.screen();
     assert!(
         screen.contains("pinned world greet(\"Ada\", 2) gives something else in v3"),
@@ -94,7 +94,7 @@ fn pinned_calls_with_another_result_come_first_and_are_reported() {
 #[test]
 fn calls_are_pinned_again_in_a_new_process_when_their_plugin_serves() {
     let mut console = Console::connected(120, 36);
-    called(&mut console, samples::pin(1, "Hi", "Hi"));
+    report_pin_call(&mut console, samples::pin(1, "Hi", "Hi"));
     let exit = HostExit { code: Some(0), signal: None };
     console.session(SessionEvent::HostExited { exit, expected: true, calls: None });
     console.session(SessionEvent::HostStarted { pid: 77 });
@@ -102,10 +102,10 @@ fn calls_are_pinned_again_in_a_new_process_when_their_plugin_serves() {
     let effects = console.session(SessionEvent::Connected { host: samples::host(77) });
     assert_eq!(operations(&effects), [&Operation::Pins]);
     let effects = console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(77))));
-    assert!(operations(&effects).contains(&&pin_of("world")), "{effects:?}");
+    assert!(operations(&effects).contains(&&pin_operation("world")), "{effects:?}");
     let effects = console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(77))));
     assert!(
-        !operations(&effects).contains(&&pin_of("world")),
+        !operations(&effects).contains(&&pin_operation("world")),
         "a call is pinned in the new host only once"
     );
 }

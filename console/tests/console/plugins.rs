@@ -21,15 +21,15 @@ fn with_calls(calls: u64) -> Snapshot {
     snapshot
 }
 
-/// The host's state a second later.
-fn a_second_later(console: &mut Console, snapshot: Snapshot) -> bool {
+/// Sends a snapshot of the host a second after the last event. Returns whether the screen is drawn.
+fn send_snapshot(console: &mut Console, snapshot: Snapshot) -> bool {
     console.now_ms += 1_000;
     let event = SessionEvent::Snapshot(Box::new(snapshot));
     console.session(event).contains(&Effect::Draw)
 }
 
-/// The host answers a second later what it answered before.
-fn a_second_later_the_same(console: &mut Console) -> bool {
+/// Like [`send_snapshot`], with the snapshot that was sent before.
+fn repeat_snapshot(console: &mut Console) -> bool {
     console.now_ms += 1_000;
     console.session(SessionEvent::SameSnapshot).contains(&Effect::Draw)
 }
@@ -44,11 +44,11 @@ fn row_of_world(console: &Console) -> String {
 fn the_rate_of_calls_is_drawn_as_a_moving_sparkline() {
     let mut console = Console::connected(120, 36);
     for calls in [1_234, 1_234, 1_244, 1_274, 1_354, 1_354] {
-        a_second_later(&mut console, with_calls(calls));
+        send_snapshot(&mut console, with_calls(calls));
     }
     assert_eq!(row_of_world(&console), "│● world  v3   ✓ same          ▃█   1.4k    – 12.1K│");
     for _ in 0..8 {
-        a_second_later_the_same(&mut console);
+        repeat_snapshot(&mut console);
     }
     assert_eq!(row_of_world(&console), "│● world  v3   ✓ same               1.4k    – 12.1K│");
 }
@@ -56,16 +56,13 @@ fn the_rate_of_calls_is_drawn_as_a_moving_sparkline() {
 #[test]
 fn changes_that_are_not_visible_do_not_redraw_the_screen() {
     let mut console = Console::connected(120, 36);
-    a_second_later(&mut console, with_calls(1_234));
-    assert!(
-        a_second_later(&mut console, with_calls(1_235)),
-        "another second changes the sparkline"
-    );
+    send_snapshot(&mut console, with_calls(1_234));
+    assert!(send_snapshot(&mut console, with_calls(1_235)), "another second changes the sparkline");
     for _ in 0..8 {
-        a_second_later_the_same(&mut console);
+        repeat_snapshot(&mut console);
     }
-    assert!(!a_second_later(&mut console, with_calls(1_235)));
-    assert!(!a_second_later_the_same(&mut console));
+    assert!(!send_snapshot(&mut console, with_calls(1_235)));
+    assert!(!repeat_snapshot(&mut console));
     // The shown rate, 1.2k, is the same for both samples.
     console.now_ms += 100;
     let event = SessionEvent::Snapshot(Box::new(with_calls(1_236)));
@@ -78,13 +75,13 @@ fn changes_that_are_not_visible_do_not_redraw_the_screen() {
 #[test]
 fn a_new_version_starts_its_call_rate_at_zero() {
     let mut console = Console::connected(120, 36);
-    a_second_later(&mut console, with_calls(1_234));
+    send_snapshot(&mut console, with_calls(1_234));
     let mut snapshot = with_calls(1_234);
     let mut newest = samples::version(4, VersionState::Active, "active");
     newest.calls = 5;
     snapshot.plugins[0].versions[0].state = VersionState::Retired;
     snapshot.plugins[0].versions.insert(0, newest);
-    a_second_later(&mut console, snapshot);
+    send_snapshot(&mut console, snapshot);
     assert!(row_of_world(&console).contains('█'), "{}", row_of_world(&console));
 }
 
@@ -330,7 +327,7 @@ fn a_strip_that_is_too_small_shows_the_number_of_rows() {
     for number in 0..7 {
         snapshot.plugins.push(PluginInfo { name: format!("other{number}"), ..world.clone() });
     }
-    a_second_later(&mut console, snapshot.clone());
+    send_snapshot(&mut console, snapshot.clone());
     let title = |console: &Console| console.screen().lines().nth(1).unwrap().to_owned();
     assert!(title(&console).contains("1 Plugins  6 of "), "{}", title(&console));
     assert!(!title(&console).contains("✖"), "{}", title(&console));
@@ -339,7 +336,7 @@ fn a_strip_that_is_too_small_shows_the_number_of_rows() {
     let failed = |number| samples::version(number, VersionState::Failed, "failed");
     snapshot.plugins[8].versions.insert(0, failed(4));
     snapshot.plugins[7].versions.push(failed(1));
-    a_second_later(&mut console, snapshot);
+    send_snapshot(&mut console, snapshot);
     assert!(title(&console).contains("  ✖ other5, other6 "), "{}", title(&console));
     console.press("G");
     assert!(!title(&console).contains("other6"), "{}", title(&console));

@@ -78,7 +78,7 @@ fn before_anything_runs() {
     let line = BuildLine::Output { text };
     console.session(SessionEvent::Build { package: "sample-host".into(), line });
     console.now_ms += 4_100;
-    console.take_in(hotswap_console::screen::update::Input::Tick);
+    console.handle(hotswap_console::screen::update::Input::Tick);
     insta::assert_snapshot!(console.screen());
 }
 
@@ -279,7 +279,7 @@ fn a_second_tab_is_kept_up_to_date_and_becomes_current_by_a_click() {
     assert!(asked.contains(&vault), "a visible Vault is kept up to date: {asked:?}");
     console.click("the host has not shown");
     assert_eq!((console.state.tab, console.state.second_tab()), (Tab::Vault, Some(Tab::Functions)));
-    console.take_in(Input::Resize(150, 40));
+    console.handle(Input::Resize(150, 40));
     assert_eq!(console.state.second_tab(), None);
 }
 

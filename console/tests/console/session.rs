@@ -34,7 +34,7 @@ fn start(target: Target) -> Session {
 }
 
 /// A program for /bin/sh that plays the host.
-fn script(directory: &Path, text: &str) -> PathBuf {
+fn write_script(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("host");
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -51,11 +51,11 @@ async fn next<T>(session: &mut Session, wanted: impl Fn(SessionEvent) -> Option<
     }
 }
 
-async fn order(session: &Session, order: Order) {
+async fn send_order(session: &Session, order: Order) {
     session.orders.send(order).await.unwrap();
 }
 
-async fn ended(session: &mut Session) -> Option<hotswap_protocol::WireError> {
+async fn wait_for_end(session: &mut Session) -> Option<hotswap_protocol::WireError> {
     next(session, |event| match event {
         SessionEvent::Ended { error } => Some(error),
         _ => None,
@@ -77,7 +77,7 @@ async fn a_running_host_is_attached_to_and_left_running() {
     assert!(matches!(session.logs.recv().await, Some(LogLine::Log(_))));
     assert_eq!(session.logs.recv().await, Some(LogLine::Dropped { count: 4 }));
 
-    order(&session, Order::Operate(Operation::Reload)).await;
+    send_order(&session, Order::Operate(Operation::Reload)).await;
     let summary = next(&mut session, |event| match event {
         SessionEvent::JobFinished { job: Job::Reload, outcome, .. } => Some(outcome),
         _ => None,
@@ -86,7 +86,7 @@ async fn a_running_host_is_attached_to_and_left_running() {
     assert_eq!(summary, JobOutcome::Done { summary: "world: ok, cat: unchanged".into() });
 
     let call = Operation::invoke("world".into(), "greet".into(), vec!["Ada".into()]);
-    order(&session, Order::Operate(call.clone())).await;
+    send_order(&session, Order::Operate(call.clone())).await;
     let answer = next(&mut session, |event| match event {
         SessionEvent::Invoked { operation, answer } if operation == call => Some(answer),
         _ => None,
@@ -94,8 +94,8 @@ async fn a_running_host_is_attached_to_and_left_running() {
     .await;
     assert_eq!(answer, Ok(samples::greeting()));
 
-    order(&session, Order::End).await;
-    assert_eq!(ended(&mut session).await, None);
+    send_order(&session, Order::End).await;
+    assert_eq!(wait_for_end(&mut session).await, None);
 }
 
 #[tokio::test]
@@ -124,8 +124,8 @@ async fn the_session_attaches_again_to_a_host_that_comes_back() {
     assert_eq!(next(&mut session, connected).await, later.id());
     later.kill().unwrap();
     later.wait().unwrap();
-    order(&session, Order::End).await;
-    assert_eq!(ended(&mut session).await, None);
+    send_order(&session, Order::End).await;
+    assert_eq!(wait_for_end(&mut session).await, None);
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn files_of_a_host_on_another_machine_are_not_compared_with_local_files() 
     let connected = |event| matches!(event, SessionEvent::Connected { .. }).then_some(());
     next(&mut session, connected).await;
     let instead = "`hotswap reload --dry-run --host 41`";
-    order(&session, Order::Preview).await;
+    send_order(&session, Order::Preview).await;
     let preview = |event| match event {
         SessionEvent::Preview(preview) => preview.ok(),
         _ => None,
@@ -152,22 +152,22 @@ async fn files_of_a_host_on_another_machine_are_not_compared_with_local_files() 
 
     let from = DiffVersion::from(&samples::version(1, VersionState::Active, ""));
     let request = DiffRequest { plugin: "world".to_owned(), from, to: None };
-    order(&session, Order::Compare(request)).await;
+    send_order(&session, Order::Compare(request)).await;
     let difference = |event| match event {
         SessionEvent::Difference(difference) => difference.source.err(),
         _ => None,
     };
     let error = next(&mut session, difference).await;
     assert!(error.contains(instead), "{error}");
-    order(&session, Order::End).await;
-    assert_eq!(ended(&mut session).await, None);
+    send_order(&session, Order::End).await;
+    assert_eq!(wait_for_end(&mut session).await, None);
 }
 
 #[tokio::test]
 async fn a_socket_that_is_gone_ends_the_session_with_a_reason() {
     let socket = HostChoice::Socket("/nowhere/9.sock".into());
     let mut session = start(Target::Running(socket));
-    let error = ended(&mut session).await.unwrap();
+    let error = wait_for_end(&mut session).await.unwrap();
     assert!(error.message.contains("/nowhere/9.sock"), "{error}");
 }
 
@@ -175,7 +175,7 @@ async fn a_socket_that_is_gone_ends_the_session_with_a_reason() {
 async fn a_host_that_dies_at_the_start_says_how_and_can_be_started_again() {
     let directory = tempfile::tempdir().unwrap();
     let text = "echo \"started with $* $HOTSWAP_CONSOLE\"; echo oh no >&2; exit 3";
-    let mut session = start(Target::Executable(script(directory.path(), text)));
+    let mut session = start(Target::Executable(write_script(directory.path(), text)));
     for _ in 0..2 {
         let error = next(&mut session, |event| match event {
             SessionEvent::JobFinished {
@@ -187,7 +187,7 @@ async fn a_host_that_dies_at_the_start_says_how_and_can_be_started_again() {
         })
         .await;
         assert!(error.message.contains("exit code 3"), "{error}");
-        order(&session, Order::Restart).await;
+        send_order(&session, Order::Restart).await;
     }
     let mut lines = Vec::new();
     while lines.len() < 2 {
@@ -204,10 +204,10 @@ async fn a_host_that_dies_at_the_start_says_how_and_can_be_started_again() {
 async fn ending_the_session_ends_the_host_with_a_signal_it_can_catch() {
     let directory = tempfile::tempdir().unwrap();
     let text = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
-    let mut session = start(Target::Executable(script(directory.path(), text)));
+    let mut session = start(Target::Executable(write_script(directory.path(), text)));
     let ready = LogLine::Output { stream: OutputStream::Stdout, text: "ready".into() };
     assert_eq!(session.logs.recv().await, Some(ready));
-    order(&session, Order::End).await;
+    send_order(&session, Order::End).await;
     let (exit, expected) = next(&mut session, |event| match event {
         SessionEvent::HostExited { exit, expected, .. } => Some((exit, expected)),
         _ => None,
@@ -215,17 +215,17 @@ async fn ending_the_session_ends_the_host_with_a_signal_it_can_catch() {
     .await;
     assert_eq!(exit.code, Some(0));
     assert!(expected);
-    assert_eq!(ended(&mut session).await, None);
+    assert_eq!(wait_for_end(&mut session).await, None);
 }
 
 #[tokio::test]
 async fn a_start_that_is_cancelled_ends_the_host_and_is_no_failure() {
     let directory = tempfile::tempdir().unwrap();
     let text = "echo ready; while :; do sleep 0.05; done";
-    let mut session = start(Target::Executable(script(directory.path(), text)));
+    let mut session = start(Target::Executable(write_script(directory.path(), text)));
     let ready = LogLine::Output { stream: OutputStream::Stdout, text: "ready".into() };
     assert_eq!(session.logs.recv().await, Some(ready));
-    order(&session, Order::Cancel).await;
+    send_order(&session, Order::Cancel).await;
     let expected = next(&mut session, |event| match event {
         SessionEvent::HostExited { expected, .. } => Some(expected),
         _ => None,
@@ -244,7 +244,7 @@ async fn a_start_that_is_cancelled_ends_the_host_and_is_no_failure() {
 async fn a_stopped_host_is_reported_with_its_signal_and_still_ends() {
     let directory = tempfile::tempdir().unwrap();
     let text = "read line; kill -TTIN $$; read line; kill -STOP $$; while :; do sleep 0.05; done";
-    let mut session = start(Target::Executable(script(directory.path(), text)));
+    let mut session = start(Target::Executable(write_script(directory.path(), text)));
     let pid = next(&mut session, |event| match event {
         SessionEvent::HostStarted { pid } => Some(pid),
         _ => None,
@@ -254,15 +254,15 @@ async fn a_stopped_host_is_reported_with_its_signal_and_still_ends() {
         SessionEvent::HostStopped { signal } => Some(signal),
         _ => None,
     };
-    order(&session, Order::Input(b"\n".to_vec())).await;
+    send_order(&session, Order::Input(b"\n".to_vec())).await;
     assert_eq!(next(&mut session, stopped).await, Signal::TTIN.as_raw());
     let pid = Pid::from_raw(pid.cast_signed()).unwrap();
     kill_process(pid, Signal::CONT).unwrap();
     next(&mut session, |event| matches!(event, SessionEvent::HostContinued).then_some(())).await;
-    order(&session, Order::Input(b"\n".to_vec())).await;
+    send_order(&session, Order::Input(b"\n".to_vec())).await;
     assert_eq!(next(&mut session, stopped).await, Signal::STOP.as_raw());
 
-    order(&session, Order::End).await;
+    send_order(&session, Order::End).await;
     let reason = next(&mut session, |event| match event {
         SessionEvent::HostTerminated { reason } => Some(reason),
         _ => None,
@@ -281,7 +281,7 @@ async fn a_stopped_host_is_reported_with_its_signal_and_still_ends() {
 #[tokio::test]
 async fn a_crash_is_reported_with_its_signal() {
     let directory = tempfile::tempdir().unwrap();
-    let mut session = start(Target::Executable(script(directory.path(), "kill -SEGV $$")));
+    let mut session = start(Target::Executable(write_script(directory.path(), "kill -SEGV $$")));
     let (exit, expected) = next(&mut session, |event| match event {
         SessionEvent::HostExited { exit, expected, .. } => Some((exit, expected)),
         _ => None,
@@ -295,12 +295,12 @@ async fn a_crash_is_reported_with_its_signal() {
 async fn output_of_a_host_that_floods_is_drained_and_lost_lines_are_counted() {
     let directory = tempfile::tempdir().unwrap();
     let text = "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; echo last >&2";
-    let mut session = start(Target::Executable(script(directory.path(), text)));
+    let mut session = start(Target::Executable(write_script(directory.path(), text)));
     // The test reads no log before the host has ended, and the host must not have waited for it.
     next(&mut session, |event| matches!(event, SessionEvent::HostExited { .. }).then_some(()))
         .await;
-    order(&session, Order::End).await;
-    ended(&mut session).await;
+    send_order(&session, Order::End).await;
+    wait_for_end(&mut session).await;
     let mut lines = 0;
     while let Some(line) = session.logs.recv().await {
         if matches!(line, LogLine::Output { .. }) {
@@ -318,6 +318,6 @@ fn a_path_that_is_no_host_is_refused_with_a_reason() {
     assert!(missing.message.contains("missing"), "{missing}");
     let no_package = Target::at(directory.path().into()).unwrap_err();
     assert!(no_package.message.contains("Cargo.toml"), "{no_package}");
-    let program = script(directory.path(), "exit 0");
+    let program = write_script(directory.path(), "exit 0");
     assert_eq!(Target::at(program.clone()), Ok(Target::Executable(program)));
 }

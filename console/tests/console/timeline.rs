@@ -97,7 +97,7 @@ fn first_call(console: &mut Console, version: u32, elapsed_us: u64) {
 }
 
 /// The events after the newest reload, each with its time after the reload in microseconds.
-fn after(console: &Console) -> Vec<(&Part, &str, u64)> {
+fn events_after_reload(console: &Console) -> Vec<(&Part, &str, u64)> {
     let after = console.state.timeline.reloads()[0].after.iter();
     after.map(|it| (&it.kind, it.plugin.as_deref().unwrap(), it.elapsed_us)).collect()
 }
@@ -114,7 +114,7 @@ fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
     version_changed(&mut console, 2, VersionState::Freed, freed);
     first_call(&mut console, 3, 99);
     assert_eq!(
-        after(&console),
+        events_after_reload(&console),
         [(&Part::FirstCall, "world", 730), (&Part::Freed, "world", 1_300_000)]
     );
     console.press("2 [ [");
@@ -132,13 +132,13 @@ fn events_before_the_report_of_a_reload_belong_to_the_reload_too() {
     version_changed(&mut console, 3, VersionState::Freed, "freed: 4.3 MiB unmapped after 12 ms");
     let report = samples::report();
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms: console.now_ms, report }));
-    let mut after = after(&console);
+    let mut after = events_after_reload(&console);
     after.sort_by_key(|(part, ..)| part.as_str());
     assert_eq!(after, [(&Part::FirstCall, "world", 730), (&Part::Freed, "world", 0)]);
 }
 
 /// The host, with exactly these holders of `world v2`.
-fn held(holders: Value) -> Snapshot {
+fn with_holders(holders: Value) -> Snapshot {
     let mut snapshot = samples::snapshot(4121);
     let version = &mut snapshot.plugins[0].versions[1];
     version.holders.clear();
@@ -146,14 +146,14 @@ fn held(holders: Value) -> Snapshot {
     snapshot
 }
 
-fn held_by(holders: Value) -> SessionEvent {
-    SessionEvent::Snapshot(Box::new(held(holders)))
+fn holders_event(holders: Value) -> SessionEvent {
+    SessionEvent::Snapshot(Box::new(with_holders(holders)))
 }
 
 #[test]
 fn a_key_goes_from_a_version_to_each_of_its_holders() {
     let mut console = Console::connected(120, 36);
-    console.session(held_by(json!([
+    console.session(holders_event(json!([
         { "kind": "call", "function": "reset", "thread": "main", "since_ms": 0, "is_at_least": true },
         { "kind": "value" },
         { "kind": "handle" },
@@ -195,7 +195,7 @@ fn a_call_leads_to_its_function_and_a_value_to_its_row_whatever_they_are_called(
         function.name = name.into();
         function
     });
-    let mut snapshot = held(json!([
+    let mut snapshot = with_holders(json!([
         { "kind": "call", "function": "set_value", "thread": "main", "since_ms": 0 },
         { "kind": "call", "function": "handle", "since_ms": 0 },
         { "kind": "value", "key": "a handle" },
@@ -222,7 +222,7 @@ fn a_call_leads_to_its_function_and_a_value_to_its_row_whatever_they_are_called(
 #[test]
 fn the_text_of_an_older_host_about_a_holder_is_shown_but_not_parsed() {
     let mut console = Console::connected(120, 36);
-    let mut snapshot = held(json!([]));
+    let mut snapshot = with_holders(json!([]));
     snapshot.plugins[0].versions[1].holders = vec!["value `greetings`".into()];
     console.session(SessionEvent::Snapshot(Box::new(snapshot)));
     console.press("j u");
@@ -233,7 +233,7 @@ fn the_text_of_an_older_host_about_a_holder_is_shown_but_not_parsed() {
 #[test]
 fn a_version_without_holders_leads_nowhere() {
     let mut console = Console::connected(120, 36);
-    console.session(held_by(json!([])));
+    console.session(holders_event(json!([])));
     for (keys, expected) in [
         ("u", "world v3 serves; no other version of it is held"),
         ("j u", "nothing is known to hold world v2"),
@@ -284,7 +284,7 @@ fn the_log_reports_a_failed_load_once() {
 }
 
 /// `world` is saved, built and reloaded, this long after the save.
-fn saved_and_reloaded(console: &mut Console, live_ms: u64) {
+fn save_and_reload(console: &mut Console, live_ms: u64) {
     console.now_ms += 5_000;
     let saved_at_ms = console.now_ms;
     let plugins = vec!["world".to_owned()];
@@ -299,7 +299,7 @@ fn saved_and_reloaded(console: &mut Console, live_ms: u64) {
 fn the_time_from_a_save_until_it_is_live_is_shown_everywhere() {
     let mut console = Console::connected(120, 36);
     for live_ms in [900, 400, 1_300] {
-        saved_and_reloaded(&mut console, live_ms);
+        save_and_reload(&mut console, live_ms);
     }
     let marker = console.state.logs.newest(1).next().unwrap().text.clone();
     assert!(marker.starts_with("reload 4  world v4  live 1.3 s after save"), "{marker}");
@@ -326,7 +326,7 @@ fn only_a_reload_that_a_save_caused_has_a_time_after_the_save() {
     let saved_at_ms = console.now_ms;
     let plugins = vec!["world".to_owned()];
     console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
-    console.session(serving_what_is_built());
+    console.session(serving_newest_build());
     console.session(samples::built(BuildEffect::SameCode));
     let (at_ms, mut report) = (console.now_ms + 80_000, samples::report());
     (report.plugins[0].outcome, report.plugins[0].version) = (Outcome::Rebound, Some(5));
@@ -335,7 +335,7 @@ fn only_a_reload_that_a_save_caused_has_a_time_after_the_save() {
     report.plugins[0].build_id = Some("5c0ffee0".to_owned());
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     assert_eq!(console.state.timeline.last_live_ms(), None);
-    saved_and_reloaded(&mut console, 700);
+    save_and_reload(&mut console, 700);
     assert_eq!(console.state.timeline.live_times(9), [Some(700)]);
 }
 
@@ -352,7 +352,7 @@ fn the_bars_of_a_build_and_of_a_reload_have_a_scale_each() {
     assert!(scales[1].contains(" reload ") && scales[1].contains(" ms"), "{screen}");
 }
 
-fn serving_what_is_built() -> SessionEvent {
+fn serving_newest_build() -> SessionEvent {
     let mut snapshot = samples::reloaded();
     snapshot.plugins[0].versions[0].build_id = "4c0ffee0".into();
     SessionEvent::Snapshot(Box::new(snapshot))
@@ -386,7 +386,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
-    console.session(serving_what_is_built());
+    console.session(serving_newest_build());
     reloaded(&mut console, 700);
     assert_eq!(console.state.timeline.last_live_ms(), Some(700));
 
@@ -394,7 +394,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     let mut console = Console::connected(120, 36);
     let (plugins, saved_at_ms) = (vec!["world".to_owned()], console.now_ms);
     reloaded(&mut console, 500);
-    console.session(serving_what_is_built());
+    console.session(serving_newest_build());
     console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(console.state.timeline.last_live_ms(), Some(500));
@@ -411,7 +411,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     let mut console = Console::connected(120, 36);
     saved(&mut console);
     reloaded(&mut console, 600);
-    console.session(serving_what_is_built());
+    console.session(serving_newest_build());
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(console.state.timeline.last_live_ms(), Some(600));
     assert!(console.screen().lines().next().unwrap().contains("live 0.6 s after save"));
@@ -419,7 +419,7 @@ fn a_save_that_another_console_built_has_a_time_until_it_is_live() {
     console.now_ms += 5_000;
     saved(&mut console);
     console.session(samples::built(BuildEffect::UpToDate));
-    console.session(serving_what_is_built());
+    console.session(serving_newest_build());
     assert_eq!(console.state.timeline.live_times(9), [Some(600)]);
 }
 
@@ -480,7 +480,7 @@ fn a_restart_separates_the_reloads_of_two_processes() {
 }
 
 /// `world v3` was patched: `greet` has other code.
-fn patched() -> ReloadReport {
+fn patch_report() -> ReloadReport {
     let mut report = samples::report();
     let world = &mut report.plugins[0];
     (world.outcome, world.version, world.patch) = (Outcome::Patched, Some(3), Some(1));
@@ -494,7 +494,7 @@ fn patched() -> ReloadReport {
 #[test]
 fn a_patch_has_its_phases() {
     let mut console = Console::connected(120, 50);
-    let (at_ms, report) = (console.now_ms, patched());
+    let (at_ms, report) = (console.now_ms, patch_report());
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     console.press("2 Alt-5");
     let screen = console.screen();

@@ -85,7 +85,7 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
     let host = section_named(HOST_SECTION)?;
 
     let symbols = sections.symbols(endian, file, elf::SHT_DYNSYM).map_err(not_a_library)?;
-    let taken = taken(&sections, &symbols, endian, (file, &names))?;
+    let taken = imported_symbols(&sections, &symbols, endian, (file, &names))?;
     if let Some(symbol) = taken.iter().find(|symbol| is_of_rust(symbol.name)) {
         return Err(ArtifactError::SharedRuntime { symbol: symbol.name.to_owned() });
     }
@@ -140,7 +140,7 @@ impl Names {
 }
 
 /// A symbol that the file imports.
-struct Taken<'data> {
+struct ImportedSymbol<'data> {
     name: &'data str,
     /// Whether the symbol is required, but the file does not say which library has it. Symbols of libc are
     /// versioned, and a version names its library.
@@ -148,12 +148,12 @@ struct Taken<'data> {
 }
 
 /// The symbols that the file imports.
-fn taken<'data>(
+fn imported_symbols<'data>(
     sections: &Sections<'data>,
     symbols: &Symbols<'data>,
     endian: LittleEndian,
     (file, names): (&'data [u8], &Names),
-) -> Result<Vec<Taken<'data>>, ArtifactError> {
+) -> Result<Vec<ImportedSymbol<'data>>, ArtifactError> {
     let versions = sections.versions(endian, file).map_err(not_a_library)?;
     let undefined =
         symbols.enumerate().filter(|(_, symbol)| symbol.st_shndx.get(endian) == elf::SHN_UNDEF);
@@ -166,7 +166,7 @@ fn taken<'data>(
         let is_unnamed =
             symbol.st_bind() == elf::STB_GLOBAL && !has_version && !is_of_sanitizer(name);
         if !name.is_empty() {
-            taken.push(Taken { name, is_unnamed });
+            taken.push(ImportedSymbol { name, is_unnamed });
         }
     }
     Ok(taken)

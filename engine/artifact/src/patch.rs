@@ -225,7 +225,7 @@ impl Patch {
             let (begin, end) = (offset(frames.start), offset(frames.end));
             let are_placed = code <= begin && begin.is_multiple_of(8) && end <= length;
             let frames = self.content.get(begin..end).filter(|_| are_placed);
-            if !frames.is_some_and(do_end) {
+            if !frames.is_some_and(are_terminated) {
                 return nonsense("its frame descriptions have no end mark");
             }
         }
@@ -249,7 +249,7 @@ impl Patch {
 }
 
 /// Whether the frame descriptions form a chain that ends with four zero bytes.
-fn do_end(mut frames: &[u8]) -> bool {
+fn are_terminated(mut frames: &[u8]) -> bool {
     while let Some((length, rest)) = frames.split_first_chunk::<4>() {
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         match rest.get(length..) {

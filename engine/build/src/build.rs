@@ -280,11 +280,11 @@ pub fn build_host(
     // build compiles in the meantime for files of another workspace.
     let lock_dir = target_dir.join("hotswap/host");
     let _lock = BuildLock::acquire(&lock_dir, &host.name, cancel, on_message)?;
-    let watched = elsewhere(&host.watched_as(&host.name), options);
+    let watched = with_flags(&host.watched_as(&host.name), options);
     let (began, mut wrong) = (Moment::now(), Vec::new());
     let compiled =
         compile(package, command, None, cancel, on_message, &mut |file| wrong.push(file));
-    let compiled = compiled.inspect_err(|_| note_wrong(&watched, wrong, began))?;
+    let compiled = compiled.inspect_err(|_| record_files_with_errors(&watched, wrong, began))?;
     // Without the list, the packages' own sources are watched.
     let _ = reads::write(&watched, &replay::read_by(&watched, &compiled, began));
     compiled.program(&host.bin).ok_or_else(|| {
@@ -295,9 +295,9 @@ pub fn build_host(
     })
 }
 
-/// Adds the files that errors of a build are about to the list of what it has read, with the content that was wrong. A
-/// watcher then notices when they are mended.
-fn note_wrong(package: &PluginPackage, files: Vec<PathBuf>, began: Moment) {
+/// Adds the files in which a build found errors, with their content, to the list of files that it has read. A watcher
+/// then notices when they are mended.
+fn record_files_with_errors(package: &PluginPackage, files: Vec<PathBuf>, began: Moment) {
     let wrong = files.into_iter().map(|file| {
         let content = replay::read_since(&file, began);
         (file, Some(content))
@@ -364,7 +364,7 @@ pub fn build_plugins(
     on_message: &mut dyn FnMut(usize, BuildMessage),
     on_built: &mut dyn FnMut(usize, Result<Built, BuildError>),
 ) {
-    let plugins: Vec<_> = plugins.iter().map(|it| (elsewhere(it.0, it.1), it.1)).collect();
+    let plugins: Vec<_> = plugins.iter().map(|it| (with_flags(it.0, it.1), it.1)).collect();
     let sources = git::query(plugins.iter().map(|(plugin, _)| plugin.dir.clone()).collect());
     let on_message = RefCell::new(on_message);
     let send = |position, message| (on_message.borrow_mut())(position, message);
@@ -381,7 +381,7 @@ pub fn build_plugins(
             let record = batch.record(*position);
             Ok(Making { plugin, options, linked, new, record, source })
         });
-        let built = side_by_side(making.collect());
+        let built = finish_in_parallel(making.collect());
         for ((position, _), built) in together.iter().zip(built) {
             if let Ok(built) = &built {
                 batch.note_build_id(*position, built.build_id);
@@ -396,8 +396,10 @@ pub fn build_plugins(
 /// mostly waits for the disk.
 const MOST_TOGETHER: usize = 8;
 
-/// Makes artifacts side by side, in the order of `making`.
-fn side_by_side(making: Vec<Result<Making<'_>, BuildError>>) -> Vec<Result<Built, BuildError>> {
+/// Finishes builds in parallel. Returns the results in the order of `making`.
+fn finish_in_parallel(
+    making: Vec<Result<Making<'_>, BuildError>>,
+) -> Vec<Result<Built, BuildError>> {
     if let [_] = making[..] {
         return making.into_iter().map(|making| making?.finish()).collect();
     }
@@ -455,7 +457,7 @@ pub fn review_plugin(
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Option<Review>, BuildError> {
     let options = &BuildOptions { no_replay: true, ..options.clone() };
-    let plugins = [(elsewhere(plugin, options), options)];
+    let plugins = [(with_flags(plugin, options), options)];
     let plugin = &plugins[0].0;
     let on_message = RefCell::new(on_message);
     let send = |_, message| (on_message.borrow_mut())(message);
@@ -475,8 +477,8 @@ pub fn review_plugin(
     Ok(Some(Review { built, disagreement }))
 }
 
-/// The package with what the cargo flags choose: another target directory, and files with cargo's configuration.
-fn elsewhere(package: &PluginPackage, options: &BuildOptions) -> PluginPackage {
+/// The package with the target directory and the configuration files that the cargo flags choose.
+fn with_flags(package: &PluginPackage, options: &BuildOptions) -> PluginPackage {
     let target_dir = target_dir(options).unwrap_or_else(|| package.target_dir.clone());
     let configurations = cargo::given_files(&options.cargo_flags);
     PluginPackage { target_dir, configurations, ..package.clone() }
@@ -489,7 +491,7 @@ fn source_or_notice(
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Option<Source> {
     source.unwrap_or_else(|reason| {
-        if git::is_news(plugin, &reason) {
+        if git::is_first_report(plugin, &reason) {
             let text = format!("`{plugin}` is built without git facts: {reason}");
             on_message(BuildMessage::Output(text));
         }
@@ -537,7 +539,7 @@ impl Making<'_> {
             }
         }
         let notice = notice.map(|notice| (PhaseKind::Notice, notice));
-        let phases = in_sum(notice.into_iter().chain(phases).chain(last).chain(patched));
+        let phases = sum_by_phase(notice.into_iter().chain(phases).chain(last).chain(patched));
         let mut built = Built {
             plugin: facts.name.to_string(),
             build_id,
@@ -588,7 +590,7 @@ fn judge(effect: BuildEffect, before: Option<&str>, build_id: BuildId) -> BuildE
 }
 
 /// One entry per phase, with the sum of its times, in the order in which the phases began first.
-fn in_sum(phases: impl Iterator<Item = (PhaseKind, Duration)>) -> Vec<PhaseTiming> {
+fn sum_by_phase(phases: impl Iterator<Item = (PhaseKind, Duration)>) -> Vec<PhaseTiming> {
     let mut sums: Vec<(PhaseKind, Duration)> = Vec::new();
     for (phase, elapsed) in phases {
         match sums.iter_mut().find(|(other, _)| *other == phase) {
@@ -613,7 +615,7 @@ fn add_common_arguments(
         command.arg("--release");
     }
     let mut is_value = false;
-    for flag in &cargo::from_here(&options.cargo_flags) {
+    for flag in &cargo::with_paths_from_current_dir(&options.cargo_flags) {
         // It is already passed as an absolute path.
         let is_target_dir = is_value || flag.starts_with("--target-dir=");
         is_value = flag == TARGET_DIR;

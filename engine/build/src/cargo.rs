@@ -72,8 +72,8 @@ fn names_file(value: &str, path: &Path) -> bool {
     !value.contains('=') || path.is_file()
 }
 
-/// The flags with absolute paths, where the user gave them relative to the directory of this process.
-pub(crate) fn from_here(flags: &[String]) -> Vec<String> {
+/// The flags, with absolute paths instead of paths relative to the current directory of this process.
+pub(crate) fn with_paths_from_current_dir(flags: &[String]) -> Vec<String> {
     with_absolute_paths(flags, &absolute(Path::new(".")))
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn given_configurations<'a>(args: &[&'a str]) -> impl Iterator<Item =
 /// The files that the option `--config` names in `flags`, including missing ones. In `flags`, paths are relative to
 /// the directory of this process.
 pub(crate) fn given_files(flags: &[String]) -> Vec<PathBuf> {
-    let flags = from_here(flags);
+    let flags = with_paths_from_current_dir(flags);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let files = given_configurations(&flags).filter(|value| names_file(value, Path::new(value)));
     files.map(PathBuf::from).collect()

@@ -68,9 +68,9 @@ impl Query {
     }
 }
 
-/// Whether this reason was not reported before: a build begins with each save, and should not repeat it each
-/// time.
-pub(crate) fn is_news(plugin: &str, reason: &str) -> bool {
+/// Notes that a reason is reported. Returns whether this is the first time: each save begins a build, which should
+/// not repeat the reason.
+pub(crate) fn is_first_report(plugin: &str, reason: &str) -> bool {
     static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     REPORTED.lock().insert(format!("{plugin}: {reason}"))
 }

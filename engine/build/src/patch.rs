@@ -232,8 +232,8 @@ pub(crate) fn make(
         Ok(library) => library,
         Err(reason) => return Ok(Err(reason.clone())),
     };
-    let are_made_of = library.expect_made_of(&pair.base).and_then(|()| match new {
-        Some(new) => Base::read(new.library.to_vec())?.expect_made_of(&pair.new),
+    let are_made_of = library.expect_linked_from(&pair.base).and_then(|()| match new {
+        Some(new) => Base::read(new.library.to_vec())?.expect_linked_from(&pair.new),
         None => Ok(()),
     });
     if let Err(reason) = are_made_of {

@@ -453,7 +453,8 @@ impl Replay {
             }
         }
         let held = noted.iter().find(|noted| run.is_held && noted.is_held);
-        if let Some(id) = held.and_then(|held| self.hold(member, held, &settings, &script_outputs))
+        if let Some(id) =
+            held.and_then(|held| self.record_held_call(member, held, &settings, &script_outputs))
         {
             results.units.push(id.clone());
             results.root = Some((id, None));
@@ -464,7 +465,7 @@ impl Replay {
     /// Records the plugin's own unit, with the call that cargo would have made now. The earlier output is
     /// kept if cargo has never made the call and the call is the same: then this is the only reason why cargo
     /// wanted to make it.
-    fn hold(
+    fn record_held_call(
         &mut self,
         member: &Member<'_>,
         held: &Noted,
@@ -800,8 +801,8 @@ impl Replay {
         }
     }
 
-    /// Writes the record, if it has changed. Before that, its file says that the units compiled meanwhile are
-    /// outdated.
+    /// Writes the record, if it has changed. Until then, the file of the record lists the units that were compiled
+    /// meanwhile as outdated.
     pub(crate) fn save(&mut self) -> io::Result<()> {
         if self.is_changed { self.write() } else { Ok(()) }
     }
@@ -848,7 +849,7 @@ impl Replay {
                 self.record.units.remove(&id);
                 return None;
             }
-            self.record.units.get_mut(&id)?.take_over(artifact).ok()?;
+            self.record.units.get_mut(&id)?.adopt_cargo_output(artifact).ok()?;
             return Some(id);
         };
         let id = unit_id(&noted.invocation)?;
@@ -1015,7 +1016,7 @@ pub(crate) fn is_local(artifact: &Artifact) -> bool {
 /// The results of a run of cargo.
 #[derive(Default)]
 struct RunResults {
-    /// The plugin's own unit, and cargo's file of its library; `None` for the file if cargo's call was held
+    /// The plugin's own unit, and the state of the library that cargo made of it: `None` if cargo's call was held
     /// back.
     root: Option<(UnitId, Option<Stat>)>,
     units: Vec<UnitId>,
@@ -1031,7 +1032,7 @@ impl Unit {
     /// Notes that cargo found the unit up to date, so `compiled` describes the output of cargo again. If the
     /// files differ from those that were noted, another program made cargo compile them, from the sources
     /// that their dep-info names.
-    fn take_over(&mut self, artifact: &Artifact) -> io::Result<()> {
+    fn adopt_cargo_output(&mut self, artifact: &Artifact) -> io::Result<()> {
         if let Some(by_cargo) = self.by_cargo.take() {
             self.compiled = by_cargo;
         }

@@ -50,7 +50,7 @@ impl Workspace {
     /// decide how cargo gets the packages. Without `--locked`, cargo would update the lock file here.
     pub(crate) fn load(manifest_path: &Path, flags: &[String]) -> Result<Self, BuildError> {
         let mut chosen = Vec::new();
-        let flags = cargo::from_here(flags);
+        let flags = cargo::with_paths_from_current_dir(flags);
         let mut flags = flags.iter().map(String::as_str);
         while let Some(flag) = flags.next() {
             match flag {

@@ -215,7 +215,7 @@ impl Displaced {
     /// Drops the value, or lets its last user drop it. Must not be called under a lock, because this runs the
     /// owner's code.
     fn destroy(self) {
-        self.cell.leave(self.lease);
+        self.cell.drop_when_unused(self.lease);
     }
 }
 

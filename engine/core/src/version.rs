@@ -62,7 +62,7 @@ use declared::Declared;
 use expectations::Expectations;
 use face::{Face, FaceNumber, Faces};
 use failures::FailureCounts;
-use guard::{Post, Recent};
+use guard::{ActiveGuard, Recent};
 use holders::{SeenCalls, texts};
 use lease::LeaseCounts;
 use life::{Life, Stage};
@@ -133,7 +133,7 @@ pub(crate) struct Services {
     /// The libraries that the host trusts.
     pub trusted: Arc<[String]>,
     pub expectations: Arc<Expectations>,
-    pub guard: Option<Arc<Post>>,
+    pub guard: Option<Arc<ActiveGuard>>,
 }
 
 // SAFETY: the cell with the image is written before the version is shared (`Version::open`), and emptied by
@@ -250,7 +250,7 @@ impl Version {
     }
 
     /// Tells the reaper that the last lease has ended, or the last thread has run its destructors.
-    pub fn unused(self: &Arc<Self>) {
+    pub fn notify_reaper(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
             self.services.reclaimer.consider(self);
         }
@@ -298,7 +298,7 @@ impl Version {
     }
 
     /// Whether its instance was dropped, or never existed.
-    pub fn has_let_go(&self) -> bool {
+    pub fn has_dropped_instance(&self) -> bool {
         matches!(self.stage(), Stage::Detached | Stage::Over(_))
     }
 
@@ -496,10 +496,10 @@ impl Version {
                 failure,
             });
         }
-        let Some(post) = &self.services.guard else { return };
+        let Some(guard) = &self.services.guard else { return };
         if face == self.faces.serving() && self.life().serving_since().is_some() {
             let who = || (self.name().clone(), self.ordinal, face, self.build_of(face));
-            post.count(&self.recent, is_panic, who);
+            guard.count(&self.recent, is_panic, who);
         }
     }
 
@@ -676,10 +676,10 @@ impl Version {
         self.life().failure().cloned()
     }
 
-    /// Frees the version as soon as nothing uses it, whatever the delay.
-    pub fn hurry(self: &Arc<Self>) {
+    /// Frees the version as soon as nothing uses it, without the delay of the host.
+    pub fn free_without_delay(self: &Arc<Self>) {
         self.is_urgent.store(true, Ordering::Release);
-        self.unused();
+        self.notify_reaper();
     }
 
     /// Until when the version is kept although nothing uses it; `None` if it need not be kept.

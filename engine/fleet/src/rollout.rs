@@ -62,7 +62,7 @@ pub struct Pace {
     spread: bool,
 }
 
-/// The length of the span in which hosts begin to fetch, and by how much each host makes it longer.
+/// The time within which all hosts begin to fetch: `SPREAD_MS`, or `SPREAD_MS_A_HOST` for each host if that is longer.
 const SPREAD_MS: u64 = 5000;
 const SPREAD_MS_A_HOST: u64 = 5;
 
@@ -449,7 +449,7 @@ impl Rollout {
         // This changes the channel before the rollout ends. A controller that is late, and wants to declare
         // something else, then sees that the channel has changed since it read it.
         let end = || Some(format!("{}-{}", self.salt, self.since_ms));
-        match self.at() {
+        match self.current_phase() {
             Phase::Checking => Some(none(self.base.as_ref(), None)),
             Phase::RollingBack => Some(none(self.base.as_ref(), end())),
             Phase::Staging | Phase::Activating | Phase::Baking => Some(Desired {
@@ -464,8 +464,8 @@ impl Rollout {
         }
     }
 
-    /// The phase; during a pause, the phase in which the rollout continues.
-    fn at(&self) -> Phase {
+    /// The phase, or during a pause the phase in which the rollout continues.
+    fn current_phase(&self) -> Phase {
         self.resume.unwrap_or(self.phase)
     }
 
@@ -479,18 +479,18 @@ impl Rollout {
     fn advance(&mut self, input: &Input<'_>) {
         self.follow_clock(input.time);
         if let Some((order, by)) = input.order {
-            return self.obey(order, by, input.time.now_ms);
+            return self.apply_order(order, by, input.time.now_ms);
         }
         let there: Vec<&HostReport> =
             input.hosts.iter().filter(|host| self.counts(host, input)).collect();
         self.remember(&there, input);
-        if matches!(self.at(), Phase::Staging | Phase::Activating | Phase::Baking) {
+        if matches!(self.current_phase(), Phase::Staging | Phase::Activating | Phase::Baking) {
             self.measure_base(&there);
-            if let Some(reason) = self.found(input.hosts, &there) {
+            if let Some(reason) = self.evidence(input.hosts, &there) {
                 return self.enter(Phase::RollingBack, Some(reason), input.time.now_ms);
             }
             if self.phase != Phase::Paused
-                && let Some(reason) = self.ended(input)
+                && let Some(reason) = self.evidence_in_ends(input)
             {
                 return self.pause(reason, input.time.now_ms);
             }
@@ -506,7 +506,7 @@ impl Rollout {
         }
     }
 
-    fn obey(&mut self, order: Order, by: &str, now_ms: u64) {
+    fn apply_order(&mut self, order: Order, by: &str, now_ms: u64) {
         let asked = Some(Reason::Asked { by: by.to_owned() });
         match order {
             Order::Pause if self.phase != Phase::Paused => {
@@ -531,7 +531,7 @@ impl Rollout {
     }
 
     fn pause(&mut self, reason: Reason, now_ms: u64) {
-        let resume = self.at();
+        let resume = self.current_phase();
         self.enter(Phase::Paused, Some(reason), now_ms);
         self.resume = Some(resume);
     }
@@ -616,7 +616,7 @@ impl Rollout {
     }
 
     /// The evidence against the release, if there is any.
-    fn found(&self, all: &[HostReport], there: &[&HostReport]) -> Option<Reason> {
+    fn evidence(&self, all: &[HostReport], there: &[&HostReport]) -> Option<Reason> {
         let is_about = |host: &HostReport| {
             let problem = host.problem.as_ref();
             problem.is_some_and(|problem| problem.release.as_ref() == Some(&self.release))
@@ -629,7 +629,7 @@ impl Rollout {
             return Some(Reason::Crashed { host: host.id.clone(), plugin });
         }
         let refuses = |host: &&&HostReport| {
-            let is_asked = self.at() == Phase::Staging || self.is_chosen(host);
+            let is_asked = self.current_phase() == Phase::Staging || self.is_chosen(host);
             host.state == HostState::Refused && is_asked && is_about(host)
         };
         if let Some(host) = there.iter().find(refuses) {
@@ -645,11 +645,13 @@ impl Rollout {
             let message = is_unwell(host).filter(|_| !self.memory.unwell.contains(&host.id))?;
             Some(Reason::Unwell { host: host.id.clone(), message })
         });
-        unwell.or_else(|| self.found_in_calls(there)).or_else(|| self.found_in_latencies(there))
+        unwell
+            .or_else(|| self.evidence_in_calls(there))
+            .or_else(|| self.evidence_in_latencies(there))
     }
 
     /// Compares the durations of calls with those in the base.
-    fn found_in_latencies(&self, there: &[&HostReport]) -> Option<Reason> {
+    fn evidence_in_latencies(&self, there: &[&HostReport]) -> Option<Reason> {
         self.plugins.iter().find_map(|plugin| {
             let runs = there.iter().copied().filter(|host| self.runs(host));
             let (new, base) =
@@ -665,7 +667,7 @@ impl Rollout {
     }
 
     /// Compares panics and errors with those in the base.
-    fn found_in_calls(&self, there: &[&HostReport]) -> Option<Reason> {
+    fn evidence_in_calls(&self, there: &[&HostReport]) -> Option<Reason> {
         self.plugins.iter().find_map(|plugin| {
             let arm = Self::arm(plugin, there.iter().copied().filter(|host| self.runs(host)));
             let base = self.base_arms.get(plugin).copied().unwrap_or_default();
@@ -688,7 +690,7 @@ impl Rollout {
 
     /// Whether hosts ended or stopped reporting while they ran the release. One such host may be an accident, two
     /// are evidence.
-    fn ended(&mut self, input: &Input<'_>) -> Option<Reason> {
+    fn evidence_in_ends(&mut self, input: &Input<'_>) -> Option<Reason> {
         let ran = input.hosts.iter().filter(|host| {
             host.at_ms >= self.started_at_ms
                 && self.runs(host)

@@ -26,7 +26,7 @@ pub fn turn(
     for _ in 0..ATTEMPTS {
         let Some(rollout) = store.rollout(channel)? else { return Ok(None) };
         let time = store.time()?;
-        if say_what_is_left(store, &rollout, time.now_ms)? {
+        if append_missing_audit_entries(store, &rollout, time.now_ms)? {
             continue;
         }
         if rollout.phase.is_over() {
@@ -115,9 +115,13 @@ fn write(
     Ok(())
 }
 
-/// Appends the entries that a killed program has left out of the audit log, and returns whether there were any
-/// entries to look at. A recent entry is left alone, because its writer may still be about to write it.
-fn say_what_is_left(store: &Store, rollout: &Rollout, now_ms: u64) -> Result<bool, FleetError> {
+/// Appends entries to the audit log that a killed program did not append. A recent entry is skipped, because its
+/// writer may still append it. Returns whether there were entries that are not recent.
+fn append_missing_audit_entries(
+    store: &Store,
+    rollout: &Rollout,
+    now_ms: u64,
+) -> Result<bool, FleetError> {
     let is_left = |entry: &&AuditEntry| now_ms.saturating_sub(entry.at_ms) > LEFT_MS;
     let left: Vec<&AuditEntry> = rollout.memory.unsaid.iter().filter(is_left).collect();
     if left.is_empty() {

@@ -15,7 +15,7 @@ mod numbers;
 use numbers::Numbers;
 
 /// A random event with the probability 1 / `times`; never if `times` is 0.
-fn once_in(numbers: &mut Numbers, times: u64) -> bool {
+fn happens_once_in(numbers: &mut Numbers, times: u64) -> bool {
     times > 0 && numbers.below(times) == 0
 }
 
@@ -170,18 +170,18 @@ impl World {
     }
 
     /// One tick of all agents and hosts.
-    fn hosts_go_on(&mut self) {
-        if once_in(&mut self.numbers, self.faults.host_comes) {
+    fn step_hosts(&mut self) {
+        if happens_once_in(&mut self.numbers, self.faults.host_comes) {
             self.add_host(false);
         }
         let (faults, candidate, now_ms) = (self.faults, self.candidate, self.now_ms);
-        if once_in(&mut self.numbers, faults.store_lost) {
-            self.lose();
+        if happens_once_in(&mut self.numbers, faults.store_lost) {
+            self.lose_reports();
         }
         self.has_lost = self.lost_at_ms.is_some_and(|at_ms| now_ms < at_ms + 60_000);
         let numbers = &mut self.numbers;
         for host in self.hosts.iter_mut().filter(|host| host.is_there) {
-            if once_in(numbers, faults.cut_off) {
+            if happens_once_in(numbers, faults.cut_off) {
                 (host.cut_off_until_ms, host.was_silent) =
                     (now_ms + 1000 * numbers.below(60), true);
             }
@@ -195,20 +195,20 @@ impl World {
                 match candidate {
                     Candidate::Panics => arm.panics += u64::from(calls > 0),
                     Candidate::Fails => arm.errors += calls,
-                    Candidate::IsAlike => arm.errors += u64::from(once_in(numbers, 50)),
+                    Candidate::IsAlike => arm.errors += u64::from(happens_once_in(numbers, 50)),
                     _ => {}
                 }
                 let own = HostHealth::unwell("made up");
                 report.more.own_health = Some(own).filter(|_| candidate == Candidate::IsUnwell);
             } else {
-                arm.errors += u64::from(once_in(numbers, 50));
+                arm.errors += u64::from(happens_once_in(numbers, 50));
                 report.more.own_health = None;
             }
             if matches!(candidate, Candidate::IsAlike | Candidate::IsSlow) {
                 let is_slow = candidate == Candidate::IsSlow && report.release == Some(id("new"));
                 let latencies = report.more.latencies.entry("world".to_owned()).or_default();
                 for _ in 0..calls {
-                    let tail = if once_in(numbers, 100) { 8 } else { 1 };
+                    let tail = if happens_once_in(numbers, 100) { 8 } else { 1 };
                     let us = 100 * tail * (1 + numbers.below(2)) * if is_slow { 10 } else { 1 };
                     latencies.add((us * 1000).next_power_of_two(), 1);
                 }
@@ -218,12 +218,12 @@ impl World {
                 report.problem = Some(problem(ProblemKind::Crash));
                 continue;
             }
-            if once_in(numbers, faults.host_killed) {
+            if happens_once_in(numbers, faults.host_killed) {
                 (host.is_there, report.state, report.at_ms) = (false, HostState::Died, now_ms);
                 continue;
             }
             // Each agent is late by some ticks.
-            if !is_cut_off && once_in(numbers, 2) {
+            if !is_cut_off && happens_once_in(numbers, 2) {
                 if self.channel.candidate == Some(id("new")) {
                     report.staged = Some(id("new"));
                 }
@@ -248,7 +248,7 @@ impl World {
             if is_cut_off {
                 continue;
             }
-            if once_in(numbers, faults.report_lost) {
+            if happens_once_in(numbers, faults.report_lost) {
                 host.was_silent = true;
             } else {
                 (report.at_ms, host.is_kept) = (now_ms, true);
@@ -257,12 +257,12 @@ impl World {
     }
 
     /// The store loses all reports. Running hosts report again.
-    fn lose(&mut self) {
+    fn lose_reports(&mut self) {
         self.lost_at_ms = Some(self.now_ms);
         self.hosts.iter_mut().for_each(|host| host.is_kept = false);
     }
 
-    fn controller_goes_on(&mut self, order: Option<Order>) {
+    fn step_controller(&mut self, order: Option<Order>) {
         let kept = self.hosts.iter().filter(|host| host.is_kept);
         let hosts: Vec<HostReport> = kept.map(|host| host.report.clone()).collect();
         let input = Input {
@@ -278,7 +278,9 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Audit { phase, .. } => self.said.push(phase),
-                Effect::Declare(_) if once_in(&mut self.numbers, self.faults.controller_killed) => {
+                Effect::Declare(_)
+                    if happens_once_in(&mut self.numbers, self.faults.controller_killed) =>
+                {
                     break;
                 }
                 Effect::Declare(desired) => {
@@ -295,8 +297,8 @@ impl World {
 
     fn tick(&mut self) {
         self.now_ms += TICK_MS;
-        self.hosts_go_on();
-        self.controller_goes_on(None);
+        self.step_hosts();
+        self.step_controller(None);
         self.check();
     }
 
@@ -396,7 +398,7 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
             }
         }
         if phase == Phase::Paused {
-            world.controller_goes_on(Some(Order::Abort));
+            world.step_controller(Some(Order::Abort));
             phase = world.run();
             if phase == Phase::Paused {
                 // The rollout waits for hosts that are cut off. They do not roll back while they are unreachable.
@@ -408,7 +410,7 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
                 );
                 world.faults = Faults::default();
                 world.hosts.iter_mut().for_each(|host| host.cut_off_until_ms = 0);
-                world.controller_goes_on(Some(Order::Resume));
+                world.step_controller(Some(Order::Resume));
                 phase = world.run();
             }
             assert_eq!(phase, Phase::RolledBack, "{context}");
@@ -503,7 +505,7 @@ fn two_hosts_that_end_with_the_candidate_pause_the_rollout() {
     assert!(
         matches!(world.rollout.reason, Some(Reason::Died { ref hosts, .. }) if hosts.len() == 2)
     );
-    world.controller_goes_on(Some(Order::Resume));
+    world.step_controller(Some(Order::Resume));
     assert_eq!(world.run(), Phase::Done);
 }
 
@@ -519,7 +521,7 @@ fn two_hosts_that_fall_silent_with_the_candidate_pause_the_rollout() {
     assert!(matches!(world.rollout.reason, Some(Reason::Silent { ref hosts }) if hosts.len() == 2));
     let runs = world.hosts.iter().filter(|host| host.report.release == Some(id("new")));
     assert_eq!(runs.count(), 2, "no other host loads the candidate");
-    world.controller_goes_on(Some(Order::Resume));
+    world.step_controller(Some(Order::Resume));
     assert_eq!(world.run(), Phase::Done);
 }
 
@@ -532,7 +534,7 @@ fn without_hosts_or_calls_a_rollout_pauses_and_can_be_promoted_by_hand() {
     let mut world = World::new(6, 4, Candidate::IsNotCalled, Faults::default());
     assert_eq!(world.run(), Phase::Paused);
     assert_eq!(world.rollout.reason, Some(Reason::TooLittleEvidence { calls: 0, needed: 3 }));
-    world.controller_goes_on(Some(Order::Promote));
+    world.step_controller(Some(Order::Promote));
     assert_eq!(world.run(), Phase::Done);
     assert_eq!(world.channel.base, Some(id("new")));
 }
@@ -543,7 +545,7 @@ fn a_paused_release_that_panics_is_rolled_back() {
     while world.rollout.phase != Phase::Baking {
         world.tick();
     }
-    world.controller_goes_on(Some(Order::Pause));
+    world.step_controller(Some(Order::Pause));
     for _ in 0..200 {
         world.tick();
     }
@@ -608,14 +610,14 @@ fn a_declaration_that_comes_too_late_has_no_effect() {
             let read = other.channel.clone();
             let before = other.rollout.clone();
             other.now_ms += TICK_MS;
-            other.controller_goes_on(None);
+            other.step_controller(None);
             let late = std::mem::replace(&mut other.channel, read.clone());
             if late == read || before == other.rollout {
                 continue;
             }
             tried += 1;
             // The second controller continues, gets the order to end the rollout, and ends it.
-            other.controller_goes_on(Some(order));
+            other.step_controller(Some(order));
             let ended = other.run();
             assert!(ended.is_over(), "{ended:?}");
             // The first controller continues, and writes the channel if the channel is unchanged.
@@ -632,7 +634,7 @@ fn a_declaration_is_newer_than_all_that_hosts_have_seen() {
     // An older copy of the store was restored, so hosts have seen newer declarations than it has.
     world.hosts[1].report.seen = Mark { epoch: 1, seq: 40 };
     world.hosts[2].report.seen = Mark { epoch: 0, seq: 90 };
-    world.controller_goes_on(None);
+    world.step_controller(None);
     assert_eq!(world.channel.candidate, Some(id("new")));
     assert_eq!(world.channel.mark, Mark { epoch: 1, seq: 41 });
 }
@@ -670,7 +672,7 @@ fn a_host_that_was_unhealthy_before_causes_no_rollback() {
         let unwell = Some(HostHealth::unwell("made up"));
         world.tick();
         world.hosts.iter_mut().for_each(|host| host.report.more.own_health.clone_from(&unwell));
-        world.controller_goes_on(None);
+        world.step_controller(None);
     }
     world.rollout.memory.unwell = world.hosts.iter().map(|host| host.report.id.clone()).collect();
     while world.rollout.phase != Phase::Baking {
@@ -706,7 +708,7 @@ fn a_host_that_refuses_is_skipped_and_one_that_postpones_is_waited_for() {
         "{reason:?}"
     );
     world.hosts.iter_mut().for_each(|host| host.says = None);
-    world.controller_goes_on(Some(Order::Resume));
+    world.step_controller(Some(Order::Resume));
     assert_eq!(world.run(), Phase::Done);
 }
 
@@ -717,7 +719,7 @@ fn hosts_whose_reports_the_store_has_lost_are_not_treated_as_gone() {
         world.tick();
     }
     let chosen = world.rollout.thresholds.clone();
-    world.lose();
+    world.lose_reports();
     // Some hosts have reported again, and the others are cut off.
     let until_ms = world.now_ms + 30_000;
     world.hosts.iter_mut().skip(10).for_each(|host| {

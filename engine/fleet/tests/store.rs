@@ -25,11 +25,11 @@ use tempfile::TempDir;
 mod nats_server;
 
 /// A document and its signature in one file.
-fn joined(json: &[u8], signature: &str) -> Vec<u8> {
+fn join_signature(json: &[u8], signature: &str) -> Vec<u8> {
     [json, b"\n", signature.as_bytes()].concat()
 }
 
-fn parted(bytes: &[u8]) -> (Vec<u8>, Option<String>) {
+fn split_signature(bytes: &[u8]) -> (Vec<u8>, Option<String>) {
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     match text.split_once('\n') {
         Some((json, signature)) => (json.as_bytes().to_vec(), Some(signature.to_owned())),
@@ -48,7 +48,7 @@ trait Place: Sync {
     /// Replaces the content of an artifact, or removes it.
     fn put_blob(&self, digest: &Digest, content: Option<&[u8]>);
     /// The text without the parts that differ in each run.
-    fn cleaned(&self, text: &str) -> String;
+    fn without_place(&self, text: &str) -> String;
 }
 
 struct InDirectory(TempDir);
@@ -87,7 +87,7 @@ impl Place for InDirectory {
                 self.put(path, json);
                 fs::write(file, signature).unwrap();
             }
-            None => self.put(path, &joined(json, signature)),
+            None => self.put(path, &join_signature(json, signature)),
         }
     }
 
@@ -95,7 +95,7 @@ impl Place for InDirectory {
         let bytes = fs::read(self.path(path)).unwrap();
         match self.signature(path) {
             Some(file) => (bytes, fs::read_to_string(file).ok()),
-            None => parted(&bytes),
+            None => split_signature(&bytes),
         }
     }
 
@@ -107,7 +107,7 @@ impl Place for InDirectory {
         }
     }
 
-    fn cleaned(&self, text: &str) -> String {
+    fn without_place(&self, text: &str) -> String {
         text.replace(self.0.path().to_str().unwrap(), "PLACE")
     }
 }
@@ -133,31 +133,31 @@ impl Place for OnNats {
     }
 
     fn put(&self, path: &str, json: &[u8]) {
-        put_raw(&self.0.address(), &place_of(path).1, json);
+        put_raw(&self.0.address(), &stream_and_subject(path).1, json);
     }
 
     fn put_signed(&self, path: &str, json: &[u8], signature: &str) {
-        self.put(path, &joined(json, signature));
+        self.put(path, &join_signature(json, signature));
     }
 
     fn get(&self, path: &str) -> (Vec<u8>, Option<String>) {
-        let (stream, subject) = place_of(path);
+        let (stream, subject) = stream_and_subject(path);
         let question = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
-        parted(&asked(&self.0.address(), &question, b""))
+        split_signature(&request(&self.0.address(), &question, b""))
     }
 
     fn put_blob(&self, digest: &Digest, content: Option<&[u8]>) {
         put_raw(&self.0.address(), &format!("games.blob.{digest}.0"), content.unwrap_or_default());
     }
 
-    fn cleaned(&self, text: &str) -> String {
+    fn without_place(&self, text: &str) -> String {
         text.replace(&self.url(), "PLACE")
     }
 }
 
 /// The stream and the subject of a document.
 #[cfg(feature = "nats")]
-fn place_of(path: &str) -> (String, String) {
+fn stream_and_subject(path: &str) -> (String, String) {
     let key = path.trim_end_matches(".json");
     let (bucket, key) = match key.split_once('/') {
         None => ("fleet", key.to_owned()),
@@ -173,14 +173,14 @@ fn place_of(path: &str) -> (String, String) {
 /// Writes content to a stream that this crate would not write.
 #[cfg(feature = "nats")]
 fn put_raw(address: &str, subject: &str, payload: &[u8]) {
-    let answer = asked(address, subject, payload);
+    let answer = request(address, subject, payload);
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.contains("\"seq\""), "{answer}");
 }
 
 /// The answer of a server, without its headers.
 #[cfg(feature = "nats")]
-fn asked(address: &str, subject: &str, payload: &[u8]) -> Vec<u8> {
+fn request(address: &str, subject: &str, payload: &[u8]) -> Vec<u8> {
     use std::{
         io::{BufRead, BufReader, Read, Write},
         net::TcpStream,
@@ -284,8 +284,8 @@ fn release(fleet: &Store, name: &str, content: &[u8]) -> Release {
 }
 
 /// The error's text without the place.
-fn reported<T: std::fmt::Debug>(place: &dyn Place, result: Result<T, FleetError>) -> String {
-    place.cleaned(&result.unwrap_err().to_string())
+fn error_text<T: std::fmt::Debug>(place: &dyn Place, result: Result<T, FleetError>) -> String {
+    place.without_place(&result.unwrap_err().to_string())
 }
 
 #[track_caller]
@@ -295,12 +295,12 @@ fn assert_has(text: &str, part: &str) {
 
 fn a_fleet_is_made_once_and_found_again(place: &dyn Place) {
     let fleet = fleet(place);
-    let error = reported(place, Store::create(&place.location(), &id("other"), &id("main"), 8));
+    let error = error_text(place, Store::create(&place.location(), &id("other"), &id("main"), 8));
     assert_has(&error, "a fleet exists here already; name another place");
     let opened = Store::open(&place.location()).unwrap();
     assert_eq!(opened.fleet(), fleet.fleet());
     assert_eq!(opened.channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
-    assert_has(&reported(place, opened.channel(&id("beta"))), "the fleet has no such channel");
+    assert_has(&error_text(place, opened.channel(&id("beta"))), "the fleet has no such channel");
 }
 
 fn a_fleet_that_was_made_again_is_another_fleet(place: &dyn Place) {
@@ -308,7 +308,7 @@ fn a_fleet_that_was_made_again_is_another_fleet(place: &dyn Place) {
     let mut other = fleet.fleet().clone();
     other.made_at_ms = 8;
     place.put("fleet.json", &serde_json::to_vec(&other).unwrap());
-    let error = reported(place, fleet.channel(&id("main")));
+    let error = error_text(place, fleet.channel(&id("main")));
     assert_has(&error, "PLACE: the fleet here is now games, made at 8, and not games, made at 7");
 }
 
@@ -332,7 +332,7 @@ fn the_writes_of_many_writers_build_on_one_another(place: &dyn Place) {
                             Err(error) => assert!(error.is_changed(), "{error}"),
                         }
                     }
-                    fleet.audit(&audited(&host)).unwrap();
+                    fleet.audit(&audit_entry(&host)).unwrap();
                 }
             });
         }
@@ -343,7 +343,7 @@ fn the_writes_of_many_writers_build_on_one_another(place: &dyn Place) {
     assert_eq!((entries.len(), unreadable), (100, 0));
 }
 
-fn audited(host: &Id) -> AuditEntry {
+fn audit_entry(host: &Id) -> AuditEntry {
     AuditEntry {
         at_ms: 1,
         by: "test".to_owned(),
@@ -363,11 +363,11 @@ fn a_release_is_written_once(place: &dyn Place) {
     assert!(!fleet.push_release(&again).unwrap().is_new);
     assert_eq!(fleet.release(&id("r1"), None).unwrap(), first);
     let other = release(&fleet, "r1", b"two");
-    let error = reported(place, fleet.push_release(&other));
+    let error = error_text(place, fleet.push_release(&other));
     assert_has(&error, "another release has this name; choose a new name");
     fleet.push_release(&release(&fleet, "r0.1-x", b"three")).unwrap();
     assert_eq!(fleet.releases().unwrap(), [id("r0.1-x"), id("r1")]);
-    let error = reported(place, fleet.release(&id("r2"), None));
+    let error = error_text(place, fleet.release(&id("r2"), None));
     assert!(error.starts_with("there is no release r2 in PLACE;"), "{error}");
 }
 
@@ -403,7 +403,8 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
     ];
     for (content, expected) in altered {
         place.put_blob(&artifact.sha256, Some(content));
-        for error in [reported(place, fleet.verify(&id("r1"), None)), reported(place, fetch())] {
+        for error in [error_text(place, fleet.verify(&id("r1"), None)), error_text(place, fetch())]
+        {
             assert!(error.starts_with("world of release r1: PLACE"), "{error}");
             assert_has(&error, &format!("{}", artifact.sha256));
             assert_has(&error, ": the artifact was altered");
@@ -411,7 +412,7 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
         }
     }
     place.put_blob(&artifact.sha256, None);
-    let error = reported(place, fetch());
+    let error = error_text(place, fetch());
     assert!(error.starts_with("world of release r1: PLACE"), "{error}");
     assert!(!to.exists());
     // A second push repairs it.
@@ -421,14 +422,14 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
 
 fn documents_with_foreign_content_are_refused_by_name(place: &dyn Place) {
     let fleet = fleet(place);
-    let channel = || reported(place, fleet.channel(&id("main")));
+    let channel = || error_text(place, fleet.channel(&id("main")));
     let wrong = "it does not have the expected format:";
     place.put("channels/main.json", b"{\"name\":\"main\"}");
     assert_has(&channel(), wrong);
     assert_has(&channel(), "main");
     assert_has(&channel(), "; restore the earlier document");
     place.put("rollouts/main.json", b"{}");
-    let rollout = reported(place, fleet.rollout(&id("main")));
+    let rollout = error_text(place, fleet.rollout(&id("main")));
     assert_has(&rollout, "; restore the earlier document, or remove this one to end the rollout");
     place.put("channels/main.json", "[".repeat(100_000).as_bytes());
     assert_has(&channel(), wrong);
@@ -456,11 +457,11 @@ fn documents_with_foreign_content_are_refused_by_name(place: &dyn Place) {
     release.fleet = id("others");
     let json = serde_json::to_string(&release).unwrap();
     place.put("releases/r1.json", json.as_bytes());
-    let error = reported(place, fleet.release(&id("r1"), None));
+    let error = error_text(place, fleet.release(&id("r1"), None));
     assert!(error.ends_with("it is for the fleet others, and this is the fleet games"), "{error}");
     let away = json.replace(release.plugins[0].artifacts[0].sha256.as_str(), "../../../etc/passwd");
     place.put("releases/r1.json", away.as_bytes());
-    let error = reported(place, fleet.release(&id("r1"), None));
+    let error = error_text(place, fleet.release(&id("r1"), None));
     assert_has(&error, "expected a SHA-256 of 64 hexadecimal digits");
 }
 
@@ -510,7 +511,7 @@ fn hosts_that_have_reported_are_listed_and_not_forgotten(place: &dyn Place) {
 }
 
 /// Secret keys with their public parts.
-fn made<const COUNT: usize>() -> [(SecretKey, String); COUNT] {
+fn make_keys<const COUNT: usize>() -> [(SecretKey, String); COUNT] {
     let dir = TempDir::new().unwrap();
     std::array::from_fn(|number| {
         SecretKey::generate(&dir.path().join(format!("{number}.key"))).unwrap()
@@ -518,7 +519,7 @@ fn made<const COUNT: usize>() -> [(SecretKey, String); COUNT] {
 }
 
 /// The fleet, opened with these keys.
-fn as_of(place: &dyn Place, secrets: &[&SecretKey]) -> Store {
+fn open_with_keys(place: &dyn Place, secrets: &[&SecretKey]) -> Store {
     let store = Store::open(&place.location()).unwrap();
     store.signed_by(secrets.iter().map(|secret| (*secret).clone()).collect())
 }
@@ -532,8 +533,9 @@ fn distrust<T: std::fmt::Debug>(result: Result<T, FleetError>) -> Distrust {
 
 fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
     let fleet = fleet(place);
-    let [(one, one_key), (two, two_key), (three, three_key), (director, director_key)] = made();
-    let keys = as_of(place, &[])
+    let [(one, one_key), (two, two_key), (three, three_key), (director, director_key)] =
+        make_keys();
+    let keys = open_with_keys(place, &[])
         .change_keys(|keys| {
             keys.keys = vec![one_key.clone(), two_key, three_key];
             keys.directors = vec![director_key.clone()];
@@ -543,7 +545,7 @@ fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
         .unwrap();
     let push = |name: &str, secrets: &[&SecretKey]| {
         let release = release(&fleet, name, name.as_bytes());
-        as_of(place, secrets).push_release(&release).unwrap()
+        open_with_keys(place, secrets).push_release(&release).unwrap()
     };
     let read = |name: &str| fleet.release(&id(name), Some(&keys));
 
@@ -552,8 +554,8 @@ fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
     assert_eq!(push("r1", &[&one]), Pushed { is_new: false, signed: 1, needed: 2 });
     assert_eq!(distrust(read("r1")), Distrust::TooFew { signed: 1, needed: 2 });
     // Two signatures with the same key count once.
-    assert_eq!(as_of(place, &[&one, &one]).sign_release(&id("r1")).unwrap().signed, 1);
-    assert_eq!(as_of(place, &[&three]).sign_release(&id("r1")).unwrap().signed, 2);
+    assert_eq!(open_with_keys(place, &[&one, &one]).sign_release(&id("r1")).unwrap().signed, 1);
+    assert_eq!(open_with_keys(place, &[&three]).sign_release(&id("r1")).unwrap().signed, 2);
     read("r1").unwrap();
     push("r2", &[&two, &three]);
     read("r2").unwrap();
@@ -565,7 +567,7 @@ fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
         keys.threshold = 1;
         Ok(())
     };
-    let change = |secrets: &[&SecretKey]| as_of(place, secrets).change_keys(more);
+    let change = |secrets: &[&SecretKey]| open_with_keys(place, secrets).change_keys(more);
     assert_eq!(distrust(change(&[&director])), Distrust::Unsigned);
     assert_eq!(distrust(change(&[&one])), Distrust::TooFew { signed: 1, needed: 2 });
     let now = change(&[&one, &two]).unwrap();
@@ -575,7 +577,7 @@ fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
 
 fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     let fleet = fleet(place);
-    let [(one, one_key), (two, two_key), (other, _)] = made();
+    let [(one, one_key), (two, two_key), (other, _)] = make_keys();
     let set = |store: Store, keys: &[&String]| {
         let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
         store.change_keys(|new| {
@@ -583,10 +585,10 @@ fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
             Ok(())
         })
     };
-    let first = set(as_of(place, &[]), &[&one_key]).unwrap();
+    let first = set(open_with_keys(place, &[]), &[&one_key]).unwrap();
     let push = |name: &str, secrets: &[&SecretKey]| {
         let release = release(&fleet, name, name.as_bytes());
-        as_of(place, secrets).push_release(&release).unwrap();
+        open_with_keys(place, secrets).push_release(&release).unwrap();
     };
     let read = |name: &str, keys: &Keys| fleet.release(&id(name), Some(keys));
     push("r1", &[&other]);
@@ -609,24 +611,24 @@ fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     let cut = signature.unwrap().replace("==\n", "\n");
     place.put_signed("releases/r2.json", &json, &cut);
     assert_eq!(distrust(read("r2", &first)), Distrust::Unknown);
-    as_of(place, &[&one]).sign_release(&id("r2")).unwrap();
+    open_with_keys(place, &[&one]).sign_release(&id("r2")).unwrap();
     read("r2", &first).unwrap();
 
     // A retired key can sign nothing any more, and cannot come back.
-    set(as_of(place, &[&one]), &[&one_key, &two_key]).unwrap();
-    let retired = as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
+    set(open_with_keys(place, &[&one]), &[&one_key, &two_key]).unwrap();
+    let retired = open_with_keys(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
     assert_eq!(distrust(read("r2", &retired)), Distrust::Retired { key: one_key.clone() });
-    let back = set(as_of(place, &[&two]), &[&one_key, &two_key]);
-    assert_has(&reported(place, back), "was retired, and cannot come back");
+    let back = set(open_with_keys(place, &[&two]), &[&one_key, &two_key]);
+    assert_has(&error_text(place, back), "was retired, and cannot come back");
     // A change that only a foreign key has signed is refused.
-    assert_eq!(distrust(set(as_of(place, &[&other]), &[&two_key])), Distrust::Unsigned);
+    assert_eq!(distrust(set(open_with_keys(place, &[&other]), &[&two_key])), Distrust::Unsigned);
 }
 
 fn keys_are_trusted_along_a_chain_of_signed_changes(place: &dyn Place) {
     let _fleet = fleet(place);
-    let [(one, one_key), (two, two_key), (three, three_key), (_, evil)] = made();
+    let [(one, one_key), (two, two_key), (three, three_key), (_, evil)] = make_keys();
     let add = |secrets: &[&SecretKey], key: &String| {
-        as_of(place, secrets)
+        open_with_keys(place, secrets)
             .change_keys(|keys| {
                 keys.keys.push(key.clone());
                 Ok(())
@@ -635,14 +637,14 @@ fn keys_are_trusted_along_a_chain_of_signed_changes(place: &dyn Place) {
     };
     let first = add(&[], &one_key);
     let pinned = |keys: &Keys| {
-        let store = as_of(place, &[]);
+        let store = open_with_keys(place, &[]);
         store.believe(keys.clone());
         store
     };
     let (early, late) = (pinned(&first), pinned(&first));
     let second = add(&[&one], &two_key);
     assert_eq!(early.keys().unwrap(), Some(second.clone()));
-    as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
+    open_with_keys(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
     let fourth = add(&[&two], &three_key);
     // A reader that missed all changes follows them one by one.
     for store in [&early, &late, &pinned(&second)] {
@@ -683,21 +685,21 @@ fn keys_are_trusted_along_a_chain_of_signed_changes(place: &dyn Place) {
 
 fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Place) {
     let fleet = fleet(place);
-    let [(release_key, public), (director, director_public), (other, _)] = made();
+    let [(release_key, public), (director, director_public), (other, _)] = make_keys();
     let read = fleet.channel(&id("main")).unwrap();
-    as_of(place, &[])
+    open_with_keys(place, &[])
         .change_keys(|keys| {
             (keys.keys, keys.directors) = (vec![public.clone()], vec![director_public.clone()]);
             Ok(())
         })
         .unwrap();
     // A declaration from before the keys is not trusted until a holder of a key has signed it.
-    let agent = as_of(place, &[]);
+    let agent = open_with_keys(place, &[]);
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unsigned);
     assert!(!agent.may_declare().unwrap());
     assert!(agent.sign_declarations(&read, None).is_err());
-    assert!(as_of(place, &[&other]).sign_declarations(&read, None).is_err());
-    let directing = as_of(place, &[&director]);
+    assert!(open_with_keys(place, &[&other]).sign_declarations(&read, None).is_err());
+    let directing = open_with_keys(place, &[&director]);
     assert!(directing.may_declare().unwrap());
     directing.sign_declarations(&read, None).unwrap();
     let first = agent.channel(&id("main")).unwrap();
@@ -712,8 +714,8 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
     };
     declare(&directing, "r1").unwrap();
     assert_eq!(agent.channel(&id("main")).unwrap().base, Some(id("r1")));
-    assert!(reported(place, declare(&agent, "r2")).contains("`--sign SECRET-KEY`"));
-    declare(&as_of(place, &[&release_key]), "r2").unwrap();
+    assert!(error_text(place, declare(&agent, "r2")).contains("`--sign SECRET-KEY`"));
+    declare(&open_with_keys(place, &[&release_key]), "r2").unwrap();
     let newest = agent.channel(&id("main")).unwrap();
 
     // An older, signed declaration is refused.
@@ -744,9 +746,9 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
     // A declaration by a retired director is refused.
     put(&kept);
     directing.channel(&id("main")).unwrap();
-    as_of(place, &[&release_key])
+    open_with_keys(place, &[&release_key])
         .change_keys(|keys| {
-            keys.directors.push(made::<1>()[0].1.clone());
+            keys.directors.push(make_keys::<1>()[0].1.clone());
             keys.retire(&director_public)
         })
         .unwrap();
@@ -772,7 +774,7 @@ fn audit_entries_that_a_killed_controller_left_are_written(place: &dyn Place) {
     left.phase = Phase::Paused;
     left.resume = Some(Phase::Baking);
     let entry =
-        |what: &str, at_ms| AuditEntry { what: what.to_owned(), at_ms, ..audited(&id("h")) };
+        |what: &str, at_ms| AuditEntry { what: what.to_owned(), at_ms, ..audit_entry(&id("h")) };
     let (old, said, new) = (
         entry("baking", now_ms - 60_000),
         entry("staging", now_ms - 90_000),
@@ -927,7 +929,7 @@ fn on_a_nats_server_only_the_clock_of_the_server_counts() {
 
 /// The changes that a server announces, one after the other.
 #[cfg(feature = "nats")]
-fn changes(fleet: &Store) -> impl Fn() -> hotswap_fleet::Change {
+fn watch_changes(fleet: &Store) -> impl Fn() -> hotswap_fleet::Change {
     let (tell, reported) = std::sync::mpsc::channel();
     let tell = std::sync::Mutex::new(tell);
     let note = move |change| tell.lock().unwrap().send(change).unwrap();
@@ -946,7 +948,7 @@ fn announcements_of_a_nats_server_are_verified_like_read_documents() {
     let ((one, one_public), (two, two_public)) = (key("one"), key("two"));
     let fleet = fleet(&place).signed_by(vec![one, two]);
     let (main, agent) = (id("main"), Store::open(&place.location()).unwrap());
-    let next = changes(&agent);
+    let next = watch_changes(&agent);
     let declared = || match next() {
         Change::Declared(declaration) => declaration,
         other => panic!("{other:?}"),
@@ -960,7 +962,7 @@ fn announcements_of_a_nats_server_are_verified_like_read_documents() {
         assert_eq!(next(), Change::Keys);
     };
     let refused = |announced: &Declaration| {
-        place.cleaned(&agent.verify_announced(&main, announced).unwrap_err().to_string())
+        place.without_place(&agent.verify_announced(&main, announced).unwrap_err().to_string())
     };
     let declare = |base: &str| {
         let read = fleet.unverified(&main).unwrap().0;
@@ -1006,7 +1008,7 @@ fn the_return_of_a_nats_server_and_its_lost_data_are_reported() {
     let mut place = OnNats::new();
     let fleet = fleet(&place);
     let main = id("main");
-    let next = changes(&fleet);
+    let next = watch_changes(&fleet);
 
     let read = fleet.channel(&main).unwrap();
     let mut new = read.clone();
@@ -1032,7 +1034,7 @@ fn the_return_of_a_nats_server_and_its_lost_data_are_reported() {
             break error;
         }
     };
-    let error = place.cleaned(&error.to_string());
+    let error = place.without_place(&error.to_string());
     assert_has(&error, "PLACE: the fleet is gone; restore games, made at 7");
 }
 
@@ -1066,7 +1068,7 @@ fn a_missing_server_is_an_error_that_says_so() {
 fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let place = InDirectory::new();
     let fleet = fleet(&place);
-    let channel = || reported(&place, fleet.channel(&id("main")));
+    let channel = || error_text(&place, fleet.channel(&id("main")));
     place.put("channels/main.json", &vec![b' '; (1 << 20) + 1]);
     assert_eq!(channel(), "PLACE/channels/main.json: it has more than 1048576 bytes");
     fs::remove_file(place.path("channels/main.json")).unwrap();
@@ -1083,7 +1085,7 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     fs::remove_file(&blob).unwrap();
     symlink("/dev/zero", &blob).unwrap();
     let error =
-        reported(&place, fleet.fetch(&id("r1"), "world", artifact, &place.path("fetched.so")));
+        error_text(&place, fleet.fetch(&id("r1"), "world", artifact, &place.path("fetched.so")));
     assert_has(&error, "it is not a regular file");
 
     // What killed programs have left behind is removed later.
@@ -1101,13 +1103,13 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     place.put("audit.jsonl", b"no JSON\n{\"half\":");
     assert_eq!(fleet.audited().unwrap(), (Vec::new(), 2));
     // The next entry is not lost in an incomplete line.
-    let entry = audited(&id("h"));
+    let entry = audit_entry(&id("h"));
     fleet.audit(&entry).unwrap();
     assert_eq!(fleet.audited().unwrap(), (vec![entry.clone()], 2));
     // A pipe or a link would take the entry away.
     fs::remove_file(place.path("audit.jsonl")).unwrap();
     symlink("/dev/null", place.path("audit.jsonl")).unwrap();
-    let refused = reported(&place, fleet.audit(&entry));
+    let refused = error_text(&place, fleet.audit(&entry));
     assert_eq!(refused, "PLACE/audit.jsonl: it is not a regular file");
     // An artifact replaces a pipe, which nobody reads or writes.
     let pipe = place.path(&format!("blobs/{}.so", Digest::of(b"small")));
@@ -1119,7 +1121,7 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     assert_eq!(fs::read(&pipe).unwrap(), b"small");
 
     // The document has the signature of another release.
-    let [(secret, public)] = made();
+    let [(secret, public)] = make_keys();
     let fleet = fleet.signed_by(vec![secret]);
     fleet.push_release(&self::release(&fleet, "r2", b"two")).unwrap();
     let in_releases = |name: &str| place.path("releases").join(name);
@@ -1131,7 +1133,7 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     assert_eq!(left.len(), 4, "no incomplete file is left: {left:?}");
     let empty = InDirectory::new();
     assert!(
-        reported(&empty, Store::open(&empty.location())).starts_with("PLACE: there is no fleet;")
+        error_text(&empty, Store::open(&empty.location())).starts_with("PLACE: there is no fleet;")
     );
 }
 

@@ -10,7 +10,7 @@ use syn::{
 };
 
 use crate::{
-    invoke::{bare, expect_no_cfg, type_text},
+    invoke::{expect_no_cfg, type_text, without_parentheses},
     no_arguments,
 };
 
@@ -198,7 +198,9 @@ impl Method {
             }
         }
         let params = inputs.map(|input| match input {
-            FnArg::Typed(input) if is_async && matches!(bare(&input.ty), Type::Reference(_)) => {
+            FnArg::Typed(input)
+                if is_async && matches!(without_parentheses(&input.ty), Type::Reference(_)) =>
+            {
                 let message =
                     "an async method takes its parameters by value: it may outlive the call";
                 Err(Error::new(input.ty.span(), message))
@@ -208,7 +210,7 @@ impl Method {
         });
         let returns = match &signature.output {
             ReturnType::Default => Crossing::Owned(syn::parse_quote!(())),
-            ReturnType::Type(_, ty) if matches!(bare(ty), Type::Reference(_)) => {
+            ReturnType::Type(_, ty) if matches!(without_parentheses(ty), Type::Reference(_)) => {
                 let message = "a result that crosses between images is owned";
                 return Err(Error::new(ty.span(), message));
             }
@@ -400,7 +402,7 @@ impl Param {
             return Err(Error::new(input.pat.span(), "a parameter needs a name"));
         };
         let name = name.ident.clone();
-        let Type::Reference(reference) = bare(&input.ty) else {
+        let Type::Reference(reference) = without_parentheses(&input.ty) else {
             return Ok(Self { name, crossing: Crossing::of(&input.ty)? });
         };
         if reference.mutability.is_some() {
@@ -413,9 +415,9 @@ impl Param {
                            an owned value";
             return Err(Error::new(lifetime.span(), message));
         }
-        let ty = bare(&reference.elem).clone();
+        let ty = without_parentheses(&reference.elem).clone();
         let crossing = match &ty {
-            Type::TraitObject(_) => Crossing::Borrowed(alone(ty)?),
+            Type::TraitObject(_) => Crossing::Borrowed(expect_no_bounds(ty)?),
             _ => Crossing::Lent(ty),
         };
         Ok(Self { name, crossing })
@@ -446,9 +448,9 @@ impl Param {
 impl Crossing {
     /// The form in which a type that is not a reference crosses.
     pub(crate) fn of(ty: &Type) -> Result<Self> {
-        let ty = bare(ty);
+        let ty = without_parentheses(ty);
         Ok(match in_box(ty) {
-            Some(object) => Self::Boxed(alone(object)?),
+            Some(object) => Self::Boxed(expect_no_bounds(object)?),
             None => Self::Owned(ty.clone()),
         })
     }
@@ -532,7 +534,7 @@ fn in_box(ty: &Type) -> Option<Type> {
 }
 
 /// A `dyn Trait` without further bounds: an interface already has `Send` and `Sync`.
-pub(crate) fn alone(object: Type) -> Result<Type> {
+pub(crate) fn expect_no_bounds(object: Type) -> Result<Type> {
     match &object {
         Type::TraitObject(bounds) if bounds.bounds.len() > 1 => {
             let message = "an object that crosses has the type `dyn Interface` without further bounds: it is \

@@ -9,8 +9,9 @@ use syn::{
 };
 
 use crate::{
-    interface::{Crossing, alone},
-    once_in_a_crate, says_effects,
+    has_effects_argument,
+    interface::{Crossing, expect_no_bounds},
+    refuse_second_item,
 };
 
 /// A checked function.
@@ -54,13 +55,13 @@ struct Returns {
 
 impl Invoke {
     pub fn parse(args: TokenStream, item: ItemFn) -> Result<Self> {
-        let has_effects = says_effects(&args, "invoke")?;
+        let has_effects = has_effects_argument(&args, "invoke")?;
         Self::of(item, false, has_effects)
     }
 
     /// Checks a function that is marked `#[live]`.
     pub fn live(args: &TokenStream, item: ItemFn) -> Result<Self> {
-        let has_effects = says_effects(args, "live")?;
+        let has_effects = has_effects_argument(args, "live")?;
         Self::of(item, true, has_effects)
     }
 
@@ -211,7 +212,7 @@ impl Invoke {
             }
         };
 
-        let once = once_in_a_crate("function", name);
+        let once = refuse_second_item("function", name);
         quote! {
             #item
             #once
@@ -311,7 +312,7 @@ impl Taken {
 
 /// The `T` of `Result<T>` or `Result<T, E>`.
 fn ok_type(ty: &Type) -> Option<Type> {
-    let Type::Path(path) = bare(ty) else { return None };
+    let Type::Path(path) = without_parentheses(ty) else { return None };
     let last = path.path.segments.last().filter(|segment| segment.ident == "Result")?;
     let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
     match arguments.args.first()? {
@@ -324,8 +325,8 @@ impl HandedIn {
     /// The parameter that the engine passes for `input`; `None` if the caller passes it.
     fn of(input: &FnArg) -> Option<Self> {
         let FnArg::Typed(input) = input else { return None };
-        let Type::Reference(reference) = bare(&input.ty) else { return None };
-        Self::of_type(bare(&reference.elem))
+        let Type::Reference(reference) = without_parentheses(&input.ty) else { return None };
+        Self::of_type(without_parentheses(&reference.elem))
     }
 
     /// What the engine passes for a reference to `ty`; `None` if `ty` is text, because the caller passes text.
@@ -344,7 +345,7 @@ impl HandedIn {
 fn expect_no_lifetimes<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> Result<()> {
     for input in inputs {
         if let FnArg::Typed(input) = input
-            && let Type::Reference(reference) = bare(&input.ty)
+            && let Type::Reference(reference) = without_parentheses(&input.ty)
             && let Some(lifetime) = &reference.lifetime
         {
             let message =
@@ -359,30 +360,32 @@ fn parameter(input: &FnArg, is_async: bool) -> Result<(Ident, Type, Taken)> {
     let FnArg::Typed(input) = input else {
         return Err(Error::new(input.span(), "#[invoke] goes on functions, not on methods"));
     };
-    if let Type::Reference(reference) = bare(&input.ty) {
-        if let (object @ Type::TraitObject(_), false) = (bare(&reference.elem), is_async) {
-            let name = named(input)?;
-            let object = alone(object.clone())?;
+    if let Type::Reference(reference) = without_parentheses(&input.ty) {
+        if let (object @ Type::TraitObject(_), false) =
+            (without_parentheses(&reference.elem), is_async)
+        {
+            let name = parameter_name(input)?;
+            let object = expect_no_bounds(object.clone())?;
             let handle = syn::parse_quote!(::hotswap_plugin::Leased<#object>);
             return Ok((name, handle, Taken::Borrowed(object)));
         }
-        let message = match HandedIn::of_type(bare(&reference.elem)) {
+        let message = match HandedIn::of_type(without_parentheses(&reference.elem)) {
             Some(_) => "a parameter that the engine passes comes before those of the caller",
             None => "a parameter that the caller passes is owned: `String`, not `&str`",
         };
         return Err(Error::new(reference.span(), message));
     }
-    let name = named(input)?;
+    let name = parameter_name(input)?;
     Ok(match Crossing::of(&input.ty)? {
         Crossing::Boxed(object) => {
             let handle = syn::parse_quote!(::hotswap_plugin::Leased<#object>);
             (name, handle, Taken::Boxed(object))
         }
-        _ => (name, bare(&input.ty).clone(), Taken::AsIs),
+        _ => (name, without_parentheses(&input.ty).clone(), Taken::AsIs),
     })
 }
 
-fn named(input: &PatType) -> Result<Ident> {
+fn parameter_name(input: &PatType) -> Result<Ident> {
     match input.pat.as_ref() {
         Pat::Ident(name) => Ok(name.ident.clone()),
         other => Err(Error::new(other.span(), "a parameter needs a name, for forms and messages")),
@@ -391,10 +394,10 @@ fn named(input: &PatType) -> Result<Ident> {
 
 /// A type without parentheses around it, and without the invisible group around a type that was passed
 /// to a macro.
-pub(crate) fn bare(ty: &Type) -> &Type {
+pub(crate) fn without_parentheses(ty: &Type) -> &Type {
     match ty {
-        Type::Group(group) => bare(&group.elem),
-        Type::Paren(paren) => bare(&paren.elem),
+        Type::Group(group) => without_parentheses(&group.elem),
+        Type::Paren(paren) => without_parentheses(&paren.elem),
         other => other,
     }
 }

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`#[plugin]`](macro@plugin) | `impl Plugin for Type` | makes the type this crate's plugin |
 //! | [`#[invoke]`](macro@invoke) | a function | makes it callable by name |
-//! | [`#[live]`](macro@live) | a function, a type, a module | lets hosts find it by name alone |
+//! | [`#[live]`](macro@live) | a function, a type, a module | lets hosts find it by name expect_no_bounds |
 //! | [`#[interface]`](macro@interface) | a trait | lets objects of it cross between images |
 //! | [`Shared`] | a struct or enum | lets its values cross between images |
 //! | [`Imports`] | a struct | asks for objects that other plugins export |
@@ -166,7 +166,7 @@ pub fn imports(item: TokenStream) -> TokenStream {
 
 /// Code that makes a second item of this kind and name in one crate a compile error that shows both, whatever
 /// modules they are in: exported macros all have their place at the crate's root.
-fn once_in_a_crate(kind: &str, name: &syn::Ident) -> proc_macro2::TokenStream {
+fn refuse_second_item(kind: &str, name: &syn::Ident) -> proc_macro2::TokenStream {
     use syn::ext::IdentExt as _;
 
     let once = quote::format_ident!("hotswap_{kind}_{}", name.unraw(), span = name.span());
@@ -203,7 +203,7 @@ fn finish(expanded: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
 }
 
 /// Whether the arguments of an attribute on a function are `effects`. Other arguments are refused.
-fn says_effects(args: &proc_macro2::TokenStream, attribute: &str) -> syn::Result<bool> {
+fn has_effects_argument(args: &proc_macro2::TokenStream, attribute: &str) -> syn::Result<bool> {
     if args.is_empty() {
         return Ok(false);
     }

@@ -9,8 +9,8 @@ use syn::{
 };
 
 use crate::{
-    invoke::{Invoke, bare, doc},
-    once_in_a_crate,
+    invoke::{Invoke, doc, without_parentheses},
+    refuse_second_item,
 };
 
 /// The default prefix of live names in a marked module.
@@ -117,7 +117,7 @@ fn own_schemas(items: &[Item]) -> Vec<(Ident, TokenStream)> {
 
 fn own_schema(item: &ItemImpl) -> Option<(Ident, TokenStream)> {
     let (implemented, _) = item.trait_.as_ref()?;
-    let Type::Path(path) = bare(&item.self_ty) else { return None };
+    let Type::Path(path) = without_parentheses(&item.self_ty) else { return None };
     let name = &path.path.segments.last()?.ident;
     let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     let conditions = conditions.filter_map(|cfg| cfg.parse_args::<TokenStream>().ok());
@@ -218,7 +218,7 @@ fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Res
     let text = name.unraw().to_string();
     let doc = doc(attributes);
     let static_name = format_ident!("__HOTSWAP_LIVE_{text}");
-    let once = once_in_a_crate("live_type", name);
+    let once = refuse_second_item("live_type", name);
     Ok(quote! {
         #once
 

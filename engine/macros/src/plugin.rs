@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, Ident, ItemImpl, Result, spanned::Spanned};
 
-use crate::{no_arguments, once_in_a_crate};
+use crate::{no_arguments, refuse_second_item};
 
 /// A checked `impl Plugin for Type`.
 pub struct Plugin {
@@ -30,7 +30,7 @@ impl Plugin {
     pub fn expand(self) -> TokenStream {
         let Self { item } = self;
         let plugin = &item.self_ty;
-        let once = once_in_a_crate("crate_has_one", &Ident::new("plugin", plugin.span()));
+        let once = refuse_second_item("crate_has_one", &Ident::new("plugin", plugin.span()));
         quote! {
             #item
             #once

@@ -107,7 +107,7 @@ fn struct_shape(fields: &Fields) -> TokenStream {
 
 /// Rehomes each field as the type that was described.
 fn struct_rehome(fields: &Fields) -> TokenStream {
-    let (pattern, rehomes) = exhaust(fields);
+    let (pattern, rehomes) = rehome_all_fields(fields);
     quote! {
         let Self #pattern = self;
         #rehomes
@@ -118,7 +118,7 @@ fn struct_rehome(fields: &Fields) -> TokenStream {
 ///
 /// An attribute below the derive runs after it, and can add fields or change their types. So the pattern has
 /// no `..`: code with a field that the derive has not seen does not compile.
-fn exhaust(fields: &Fields) -> (TokenStream, TokenStream) {
+fn rehome_all_fields(fields: &Fields) -> (TokenStream, TokenStream) {
     let private = quote!(::hotswap_plugin::__private);
     let fields = fields.iter().enumerate().map(|(index, field)| {
         let (member, name, ty) = (member(index, field), format_ident!("field_{index}"), &field.ty);
@@ -230,7 +230,7 @@ fn tag_of(
 fn enum_rehome(variants: &[&syn::Variant]) -> TokenStream {
     let arms = variants.iter().map(|variant| {
         let name = &variant.ident;
-        let (pattern, rehomes) = exhaust(&variant.fields);
+        let (pattern, rehomes) = rehome_all_fields(&variant.fields);
         quote!(Self::#name #pattern => { #rehomes })
     });
     if variants.is_empty() { quote!(match *self {}) } else { quote!(match self { #(#arms)* }) }

@@ -59,10 +59,10 @@ impl Preview {
     /// # Errors
     /// If the value's own `Serialize` fails, with its message.
     pub fn of<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<Self, String> {
-        look(value, bounds).map(Self::seen)
+        look(value, bounds).map(Self::finish)
     }
 
-    fn seen((value, cuts): (Value, Vec<Cut>)) -> Self {
+    fn finish((value, cuts): (Value, Vec<Cut>)) -> Self {
         Self { json: value.to_string(), cuts }
     }
 }
@@ -74,7 +74,7 @@ impl Preview {
 pub fn look<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<(Value, Vec<Cut>), String> {
     let mut walk = Walk::new(bounds);
     let walked = value.serialize(&mut walk);
-    walk.seen(walked)
+    walk.finish(walked)
 }
 
 /// A serializer that walks through a value up to the bounds.
@@ -153,7 +153,7 @@ impl Walk {
     }
 
     /// What the walk has seen.
-    fn seen(mut self, walked: Step) -> Result<(Value, Vec<Cut>), String> {
+    fn finish(mut self, walked: Step) -> Result<(Value, Vec<Cut>), String> {
         match walked {
             Ok(()) | Err(Stop::Enough) => {}
             Err(Stop::Refused(why)) => return Err(why),
@@ -172,7 +172,7 @@ impl Walk {
         if self.frames.len() + self.wrapped >= MAX_DEPTH {
             return Err(Stop::Enough);
         }
-        self.pay(2)?;
+        self.spend(2)?;
         self.frames.push(Frame { made, seen: 0, of: of.map(|of| of as u64), is_fixed });
         Ok(self)
     }
@@ -197,7 +197,7 @@ impl Walk {
     }
 
     /// Whether to show the next element. Ends the walk if there are too many elements to skip.
-    fn looks_on(&mut self) -> Result<bool, Stop> {
+    fn shows_next(&mut self) -> Result<bool, Stop> {
         let bounds = self.bounds;
         let Some(frame) = self.frames.last_mut() else { return Ok(true) };
         frame.seen += 1;
@@ -213,12 +213,12 @@ impl Walk {
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Step {
-        if self.looks_on()? { value.serialize(self) } else { Ok(()) }
+        if self.shows_next()? { value.serialize(self) } else { Ok(()) }
     }
 
     fn key(&mut self, name: impl Into<String>) -> Step {
         let name = name.into();
-        self.pay(name.len() + 4)?;
+        self.spend(name.len() + 4)?;
         if let Some(Frame { made: Made::Map(_, key), .. }) = self.frames.last_mut() {
             *key = Some(name);
         }
@@ -239,7 +239,7 @@ impl Walk {
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Step {
-        if self.looks_on()? {
+        if self.shows_next()? {
             self.key(name)?;
             value.serialize(self)?;
         }
@@ -247,13 +247,13 @@ impl Walk {
     }
 
     /// Takes `bytes` from the number of bytes that are left.
-    fn pay(&mut self, bytes: usize) -> Step {
+    fn spend(&mut self, bytes: usize) -> Step {
         self.left.bytes = self.left.bytes.checked_sub(bytes).ok_or(Stop::Enough)?;
         Ok(())
     }
 
     fn scalar(&mut self, value: Value) -> Step {
-        self.pay(8)?;
+        self.spend(8)?;
         self.put(value);
         Ok(())
     }
@@ -311,7 +311,7 @@ impl Walk {
     /// Shows the beginning of a text. If it is not the whole text, `cut` has the length of the text, if that is
     /// known.
     fn begin_of_text(&mut self, text: String, cut: Option<Option<u64>>) -> Step {
-        self.pay(text.len() + 2)?;
+        self.spend(text.len() + 2)?;
         if let Some(of) = cut {
             self.cuts.push(Cut { path: self.path(), shown: text.len() as u64, of });
         }
@@ -394,13 +394,13 @@ impl<'w> Serializer for &'w mut Walk {
     serialize!(self, struct(len) => self.map(Some(len), true));
     serialize!(self, tuple_variant(name, len) => {
         let map = self.map(Some(1), true)?;
-        map.looks_on()?;
+        map.shows_next()?;
         map.key(name)?;
         Ok(Variant(map.list(Some(len), true)?))
     });
     serialize!(self, struct_variant(name, len) => {
         let map = self.map(Some(1), true)?;
-        map.looks_on()?;
+        map.shows_next()?;
         map.key(name)?;
         Ok(Variant(map.map(Some(len), true)?))
     });
@@ -450,7 +450,7 @@ impl SerializeMap for &mut Walk {
         key: &K,
         value: &V,
     ) -> Step {
-        if !self.looks_on()? {
+        if !self.shows_next()? {
             return Ok(());
         }
         self.serialize_key(key)?;

@@ -50,14 +50,15 @@ fn main() -> Result<()> {
     let step = engine.func::<fn(Vec<Ball>, f32) -> Vec<Ball>>("rules", "step")?;
     let look = engine.func::<fn(Ball) -> char>("rules", "look")?;
     let mut balls: Vec<Ball> = (1..=12_u8).map(ball).collect();
-    let mut screen = if std::io::stdout().is_terminal() { Screen::open()? } else { Screen::none() };
-    screen.tell("the rules serve: change them, and save")?;
+    let mut screen =
+        if std::io::stdout().is_terminal() { Screen::open()? } else { Screen::without_terminal() };
+    screen.show_status("the rules serve: change them, and save")?;
     let mut frames = Frames::default();
-    while !screen.is_to_end()? && arguments.frames.is_none_or(|most| frames.count() < most) {
+    while !screen.should_quit()? && arguments.frames.is_none_or(|most| frames.count() < most) {
         let begun = Instant::now();
         if let Some(text) = reloads.try_iter().last() {
             frames.reloaded();
-            screen.tell(&text)?;
+            screen.show_status(&text)?;
         }
         balls = step.call(balls, PERIOD.as_secs_f32())?;
         let drawn = balls.iter().map(|ball| Ok((ball.x, ball.y, look.call(ball.clone())?)));

@@ -63,7 +63,7 @@ impl Rules {
                 }
             });
             let text = match built {
-                Ok(()) => engine.reload().map_or_else(|it| it.to_string(), |it| in_words(&it)),
+                Ok(()) => engine.reload().map_or_else(|it| it.to_string(), |it| describe(&it)),
                 // The compiler's first message says more than the error.
                 Err(error) => first.unwrap_or_else(|| error.to_string()),
             };
@@ -75,7 +75,7 @@ impl Rules {
 }
 
 /// The plugin's part of the report: `rules v2: ok`.
-fn in_words(report: &ReloadReport) -> String {
+fn describe(report: &ReloadReport) -> String {
     let plugins = report.plugins.iter().map(|plugin| {
         let version = plugin.version.map_or_else(String::new, |version| format!(" v{version}"));
         format!("{}{version}: {}", plugin.name, plugin.outcome)

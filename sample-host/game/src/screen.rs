@@ -20,25 +20,26 @@ const LINES_BELOW: u16 = 2;
 pub struct Screen {
     /// `None` without a terminal: then only texts are printed.
     terminal: Option<Stdout>,
-    told: String,
+    /// The text of [`show_status`](Self::show_status), below the picture.
+    status: String,
 }
 
 impl Screen {
     /// Takes the terminal.
     pub fn open() -> io::Result<Self> {
         terminal::enable_raw_mode()?;
-        let screen = Self { terminal: Some(stdout()), told: String::new() };
+        let screen = Self { terminal: Some(stdout()), status: String::new() };
         execute!(stdout(), EnterAlternateScreen, Hide)?;
         Ok(screen)
     }
 
-    /// Draws nothing.
-    pub fn none() -> Self {
-        Self { terminal: None, told: String::new() }
+    /// Prints texts and draws nothing.
+    pub fn without_terminal() -> Self {
+        Self { terminal: None, status: String::new() }
     }
 
     /// Whether somebody has pressed a key that ends the game.
-    pub fn is_to_end(&self) -> io::Result<bool> {
+    pub fn should_quit(&self) -> io::Result<bool> {
         while self.terminal.is_some() && event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()? {
                 let is_interrupt = key.modifiers.contains(KeyModifiers::CONTROL);
@@ -52,9 +53,9 @@ impl Screen {
         Ok(false)
     }
 
-    /// Shows a text until the next one.
-    pub fn tell(&mut self, text: &str) -> io::Result<()> {
-        text.lines().next().unwrap_or_default().clone_into(&mut self.told);
+    /// Shows a text below the picture until the next call.
+    pub fn show_status(&mut self, text: &str) -> io::Result<()> {
+        text.lines().next().unwrap_or_default().clone_into(&mut self.status);
         match self.terminal {
             Some(_) => Ok(()),
             None => writeln!(stdout(), "{text}"),
@@ -72,9 +73,9 @@ impl Screen {
         for (x, y, look) in objects {
             queue!(out, MoveTo(cell(*x, width), cell(*y, rows)), Print(look))?;
         }
-        let told: String = self.told.chars().take(width.into()).collect();
+        let status: String = self.status.chars().take(width.into()).collect();
         let below: String = below.chars().take(width.into()).collect();
-        queue!(out, MoveTo(0, rows), Print(told), MoveTo(0, rows + 1), Print(below))?;
+        queue!(out, MoveTo(0, rows), Print(status), MoveTo(0, rows + 1), Print(below))?;
         out.flush()
     }
 }

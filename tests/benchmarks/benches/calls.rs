@@ -21,14 +21,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_benchmarks::{Case, compare, quantile, text};
+use hotswap_benchmarks::{Case, compare, quantile, with_unit};
 use hotswap_engine::{Engine, Value, args};
 use plugins::PluginDir;
 
 type Add = fn(u64, u64) -> u64;
 
 /// The directory in which hot-lib-reloader finds the library.
-fn hot_dir() -> &'static Path {
+fn hot_reloader_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         let dir = tempfile::tempdir().expect("make a directory").keep();
@@ -38,7 +38,7 @@ fn hot_dir() -> &'static Path {
     })
 }
 
-#[hot_lib_reloader::hot_module(dylib = "measured", lib_dir = super::hot_dir().display().to_string())]
+#[hot_lib_reloader::hot_module(dylib = "measured", lib_dir = super::hot_reloader_dir().display().to_string())]
 mod hot {
     #[hot_function]
     pub fn raw_add(a: u64, b: u64) -> u64 {}
@@ -74,7 +74,7 @@ fn main() {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["instructions"] => {
-            return instructions(calls.iter().chain(&large_arguments(&engine)));
+            return print_instructions(calls.iter().chain(&large_arguments(&engine)));
         }
         ["only", case, times] => {
             let (case, times) = (case.parse().expect("a case"), times.parse().expect("a number"));
@@ -86,11 +86,11 @@ fn main() {
     }
     compare("one call", &mut calls);
     compare("64 KiB", &mut large_arguments(&engine));
-    threads(&engine);
-    reloads(&engine, &dir);
+    compare_threads(&engine);
+    compare_beside_reloads(&engine, &dir);
     // SAFETY: nobody calls the function any more.
     let _ = library.close();
-    let _ = std::fs::remove_dir_all(hot_dir());
+    let _ = std::fs::remove_dir_all(hot_reloader_dir());
 }
 
 /// The library, opened without the engine, to call its plain function.
@@ -109,18 +109,18 @@ fn large_arguments(engine: &Engine) -> [Case<'_>; 3] {
     [
         Case::new("typed (`Func::call`)", move || take.call(bytes()).expect("a number")),
         Case::new("typed, `async` (`AsyncFunc::call`)", move || {
-            at_once(later.call(bytes())).expect("a number")
+            poll_once(later.call(bytes())).expect("a number")
         }),
         Case::new("`async`, by name (`LoadedPlugin::invoke_async`)", move || {
             let args = [Value::from_serialize(&bytes()).expect("a value")];
-            at_once(plugin.invoke_async::<u64>("take_later", &args)).expect("a number")
+            poll_once(plugin.invoke_async::<u64>("take_later", &args)).expect("a number")
         }),
     ]
 }
 
 /// Prints the number of instructions of each case, which does not depend on the load of the machine. This program
 /// runs itself in valgrind with one case alone, first a few times and then more often.
-fn instructions<'a>(cases: impl Iterator<Item = &'a Case<'a>>) {
+fn print_instructions<'a>(cases: impl Iterator<Item = &'a Case<'a>>) {
     println!("| one call | instructions |\n|---|---|");
     for (at, case) in cases.enumerate() {
         let [few, many] = [200, 1_200].map(|times| instructions_of(at, times));
@@ -135,7 +135,7 @@ fn instructions_of(case: usize, times: u64) -> u64 {
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
         .args(["only", &case.to_string(), &times.to_string()])
-        .env(plugins::KEPT, plugins::kept_dir())
+        .env(plugins::KEPT, plugins::shared_dir())
         .output();
     let reported = String::from_utf8(run.expect("start valgrind").stderr).expect("text");
     let collected = reported.lines().find_map(|line| line.split_once("Collected : "));
@@ -143,7 +143,7 @@ fn instructions_of(case: usize, times: u64) -> u64 {
 }
 
 /// The result of a future that does not wait.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
+fn poll_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => unreachable!("nothing is waited for"),
@@ -151,7 +151,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Compares the calls of two threads with those of one.
-fn threads(engine: &Engine) {
+fn compare_threads(engine: &Engine) {
     let rate = |threads: usize| {
         let stop = AtomicBool::new(false);
         let all = AtomicU64::new(0);
@@ -184,7 +184,7 @@ fn threads(engine: &Engine) {
 }
 
 /// The time of single calls while another thread reloads without pause.
-fn reloads(engine: &Engine, dir: &PluginDir) {
+fn compare_beside_reloads(engine: &Engine, dir: &PluginDir) {
     let artifacts = [plugins::revision("measured", 2), plugins::revision("measured", 1)];
     let add = engine.func::<Add>("measured", "add").expect("the function");
     let mut p999 = [Vec::new(), Vec::new()];
@@ -218,10 +218,10 @@ fn reloads(engine: &Engine, dir: &PluginDir) {
     }
     let [without, with] = p999.map(|rounds| quantile(&rounds, 500));
     println!("\n| typed calls, with two readings of the clock | p99.9 | ratio |\n|---|---|---|");
-    println!("| no reloads | {} | 1.00 × |", text(without));
+    println!("| no reloads | {} | 1.00 × |", with_unit(without));
     println!(
         "| beside {reloaded} reloads, {failed} failed | {} | {:.2} × |",
-        text(with),
+        with_unit(with),
         with / without
     );
 }

@@ -10,22 +10,22 @@ use std::{
     hint::black_box,
 };
 
-use hotswap_benchmarks::{Case, compare, quantile, text};
+use hotswap_benchmarks::{Case, compare, quantile, with_unit};
 use hotswap_engine::{Engine, protocol::ReloadReport};
 use plugins::PluginDir;
 
 fn main() {
     for unchanged in [0, 1, 10, 50] {
-        beside(unchanged);
+        compare_beside_unchanged(unchanged);
     }
     for mebibytes in [0, 1024] {
-        tried_first(mebibytes);
+        compare_with_trial(mebibytes);
     }
 }
 
 /// Compares reloads of a plugin with a constructor, which is opened in a process of its own first, and of one
 /// without. The host has this much other memory: the more there is, the longer a fork takes.
-fn tried_first(mebibytes: usize) {
+fn compare_with_trial(mebibytes: usize) {
     let memory = vec![1_u8; mebibytes << 20];
     let plugins = ["measured", "crashes-on-open"].map(|plugin| {
         let dir = PluginDir::of(&[plugin]);
@@ -59,7 +59,7 @@ fn tried_first(mebibytes: usize) {
 
 /// Compares a reload of one changed plugin beside this many unchanged ones with a bare copy, open and close of
 /// the same file.
-fn beside(unchanged: usize) {
+fn compare_beside_unchanged(unchanged: usize) {
     let dir = PluginDir::of(&["measured"]);
     for number in 0..unchanged {
         // No longer than the name of the fixture, in whose place they are written.
@@ -128,7 +128,7 @@ impl Phases {
     fn print(&self) {
         println!("\n| phase of the reload | median |\n|---|---|");
         for (name, nanos) in &self.0 {
-            println!("| {name} | {} |", text(quantile(nanos, 500)));
+            println!("| {name} | {} |", with_unit(quantile(nanos, 500)));
         }
     }
 }

@@ -87,17 +87,17 @@ pub fn compare(title: &str, cases: &mut [Case<'_>]) {
     for _ in 0..ROUNDS {
         cases.iter_mut().for_each(Case::measure);
     }
-    table(title, cases);
+    print_table(title, cases);
 }
 
-fn table(title: &str, cases: &[Case<'_>]) {
+fn print_table(title: &str, cases: &[Case<'_>]) {
     let base = cases.first().map_or(1.0, Case::median);
     println!("\n| {title} | median | 10 % … 90 % | ratio |\n|---|---|---|---|");
     for case in cases {
         let (low, high) = (quantile(&case.nanos, 100), quantile(&case.nanos, 900));
         let (median, ratio) = (case.median(), case.median() / base);
-        let spread = format!("{} … {}", text(low), text(high));
-        println!("| {} | {} | {spread} | {ratio:.2} × |", case.name, text(median));
+        let spread = format!("{} … {}", with_unit(low), with_unit(high));
+        println!("| {} | {} | {spread} | {ratio:.2} × |", case.name, with_unit(median));
     }
 }
 
@@ -109,7 +109,7 @@ pub fn quantile(values: &[f64], per_mille: u16) -> f64 {
 }
 
 /// Nanoseconds with a fitting unit.
-pub fn text(nanos: f64) -> String {
+pub fn with_unit(nanos: f64) -> String {
     match nanos {
         n if n < 1e3 => format!("{n:.1} ns"),
         n if n < 1e6 => format!("{:.1} µs", n / 1e3),

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{
-    fixture::{Fixture, place, with_text, write},
+    fixture::{Fixture, with_text, workspaces_dir, write},
     way::{PATIENCE, Source, Way, program},
 };
 
@@ -28,14 +28,14 @@ pub struct Dx {
 
 impl Dx {
     pub fn new(fixture: &Fixture) -> Self {
-        let dir = place().join(format!("{}-dx", fixture.name));
+        let dir = workspaces_dir().join(format!("{}-dx", fixture.name));
         let manifest = format!(
             "[workspace]\n[package]\nname = \"app\"\nedition = \"2024\"\n\
              [dependencies]\nsubsecond = \"=0.7.10\"\ndioxus-devtools = \"=0.7.10\"\n{}",
             fixture.dependencies
         );
         write(&dir.join("Cargo.toml"), &manifest);
-        fixture.lay_packages(&dir);
+        fixture.write_packages(&dir);
         let answer = dir.join("target/answer");
         let source_text = format!(
             "{}\

@@ -55,7 +55,7 @@ impl Fixture {
     }
 
     /// A plugin with serde, tracing and three path dependencies.
-    pub fn rich() -> Self {
+    pub fn with_dependencies() -> Self {
         let types = "#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]\n\
                      pub struct Order { pub id: u64, pub items: Vec<Item>, pub note: Option<String> }\n\
                      #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]\n\
@@ -97,7 +97,7 @@ impl Fixture {
 
     /// Writes the plugin to a workspace of its own.
     pub fn copy(&self, way: &str) -> Copy {
-        let dir = place().join(format!("{}-{way}", self.name));
+        let dir = workspaces_dir().join(format!("{}-{way}", self.name));
         let plugin = repository().join("engine/plugin");
         let manifest = format!(
             "[workspace]\nmembers = [\"*\"]\nexclude = [\"target\", \"src\"]\nresolver = \"3\"\n\
@@ -111,14 +111,14 @@ impl Fixture {
         if !dir.join("Cargo.lock").exists() {
             write(&dir.join("Cargo.lock"), &lock);
         }
-        self.lay_packages(&dir);
+        self.write_packages(&dir);
         let copy = Copy { dir, name: self.name, source: self.source.clone() };
         copy.write("the first text");
         copy
     }
 
     /// Writes the path dependencies below a directory.
-    pub fn lay_packages(&self, dir: &Path) {
+    pub fn write_packages(&self, dir: &Path) {
         for (name, source) in &self.packages {
             let needs = |other: &str| source.contains(&format!("{other}::"));
             let mut dependencies = String::new();
@@ -163,7 +163,7 @@ pub fn repository() -> PathBuf {
 }
 
 /// The directory of all workspaces, which outlives a run.
-pub fn place() -> PathBuf {
+pub fn workspaces_dir() -> PathBuf {
     let program = std::env::current_exe().expect("the path of this program");
     program.ancestors().nth(3).expect("a target directory").join("save-to-call")
 }

@@ -29,7 +29,7 @@ fn main() {
         return profiles::measure(&Fixture::world(), rounds);
     }
     let with_dx = only.as_deref() == Some("dx");
-    for fixture in [Fixture::world(), Fixture::rich()] {
+    for fixture in [Fixture::world(), Fixture::with_dependencies()] {
         if with_dx || only.as_deref().is_none_or(|only| only == fixture.name) {
             measure(&fixture, rounds, with_dx);
         }
@@ -47,7 +47,7 @@ fn measure(fixture: &Fixture, rounds: usize, with_dx: bool) {
     if with_dx {
         ways.push(Box::new(Dx::new(fixture)));
     }
-    let times = take_turns(ways.iter_mut().map(|way| &mut **way).collect(), rounds);
+    let times = measure_in_turn(ways.iter_mut().map(|way| &mut **way).collect(), rounds);
     let cargo = median(&times[3]);
     println!("\n{}: {rounds} rounds\n", fixture.title);
     println!("| way | median | quartiles | to `cargo rustc` alone |\n|---|---|---|---|");
@@ -76,11 +76,11 @@ fn measure(fixture: &Fixture, rounds: usize, with_dx: bool) {
 }
 
 /// The time of each way in each counted round.
-fn take_turns(mut ways: Vec<&mut (dyn Way + 'static)>, rounds: usize) -> Vec<Vec<Duration>> {
+fn measure_in_turn(mut ways: Vec<&mut (dyn Way + 'static)>, rounds: usize) -> Vec<Vec<Duration>> {
     let mut times = vec![Vec::new(); ways.len()];
     for round in 0..rounds + WARM_UP {
         for (way, times) in ways.iter_mut().zip(&mut times) {
-            let elapsed = change(&mut **way, round);
+            let elapsed = time_change(&mut **way, round);
             if round >= WARM_UP {
                 times.push(elapsed);
             }
@@ -89,14 +89,14 @@ fn take_turns(mut ways: Vec<&mut (dyn Way + 'static)>, rounds: usize) -> Vec<Vec
     times
 }
 
-fn change(way: &mut dyn Way, round: usize) -> Duration {
+fn time_change(way: &mut dyn Way, round: usize) -> Duration {
     let text = format!("answer {round} of {}", way.name());
     way.prepare(&text);
     let saved = Instant::now();
     way.save(saved);
     way.wait_for(&text);
     let elapsed = saved.elapsed();
-    way.rest();
+    way.wait_for_rest();
     elapsed
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     fixture::Fixture,
-    in_ms, median, quartiles, take_turns,
+    in_ms, measure_in_turn, median, quartiles,
     way::{Cargo, Way},
 };
 
@@ -39,7 +39,7 @@ pub fn measure(fixture: &Fixture, rounds: usize) {
     let variants = VARIANTS.iter().enumerate();
     let mut builds: Vec<_> =
         variants.map(|(number, (_, settings))| Cargo::new(copy(number), settings)).collect();
-    let times = take_turns(
+    let times = measure_in_turn(
         builds.iter_mut().map(|build| build as &mut (dyn Way + 'static)).collect(),
         rounds,
     );

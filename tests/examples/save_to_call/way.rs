@@ -23,7 +23,7 @@ use hotswap_engine::{
     protocol::{PatchParams, PhaseTiming},
 };
 
-use crate::fixture::{Copy, Fixture, place, with_text, write};
+use crate::fixture::{Copy, Fixture, with_text, workspaces_dir, write};
 
 /// The longest wait for a change; after it the benchmark fails.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -38,7 +38,7 @@ pub trait Way {
     /// Waits for an answer with the text.
     fn wait_for(&mut self, text: &str);
     /// Waits until the work that continues after the answer is done.
-    fn rest(&mut self) {}
+    fn wait_for_rest(&mut self) {}
     /// The time of each phase in each round, without the first `skipped` rounds.
     fn phases(&self, _skipped: usize) -> Vec<(String, Vec<Duration>)> {
         Vec::new()
@@ -203,7 +203,7 @@ impl Way for Ours {
         self.rounds.push(phases);
     }
 
-    fn rest(&mut self) {
+    fn wait_for_rest(&mut self) {
         self.rest.recv_timeout(PATIENCE).expect("the end of the build");
     }
 
@@ -284,7 +284,7 @@ pub struct HotLibReloader {
 
 impl HotLibReloader {
     pub fn new(fixture: &Fixture) -> Self {
-        let dir = place().join(format!("{}-hot-lib-reloader", fixture.name));
+        let dir = workspaces_dir().join(format!("{}-hot-lib-reloader", fixture.name));
         write(
             &dir.join("Cargo.toml"),
             "[workspace]\nresolver = \"3\"\nmembers = [\"lib\"]\n\
@@ -312,7 +312,7 @@ impl HotLibReloader {
         );
         let lib = dir.join("lib");
         write(&lib.join("Cargo.toml"), &manifest);
-        fixture.lay_packages(&lib);
+        fixture.write_packages(&lib);
         let path = lib.join("src/lib.rs");
         write(&path, &with_text(&fixture.library, "the first text"));
         succeed(cargo().arg("build").current_dir(&dir));

@@ -91,7 +91,7 @@ fn a_plugin_is_linked_into_a_crate_for_its_host_and_taken_out_again() {
 
 #[test]
 fn status_shows_the_host_and_its_plugins() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     let status = serving.json(&["status"]);
     let host = &status["host"];
     assert_eq!(host["pid"], serving.session.host);
@@ -109,7 +109,7 @@ fn status_shows_the_host_and_its_plugins() {
 
 #[test]
 fn an_argument_is_json_or_else_a_bare_string() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     let answer = serving.json(&["invoke", "world", "greet", "Ada", "2"]);
     assert_eq!(answer["value"], "Hello, Ada! Hello, Ada!");
     assert_eq!(answer["plugin"], "world");
@@ -166,7 +166,7 @@ fn numbers_that_json_cannot_represent_can_be_passed_and_are_shown() {
 
 #[test]
 fn a_reload_replaces_what_changed_and_the_old_image_is_unmapped() {
-    let mut serving = Serving::samples();
+    let mut serving = Serving::with_samples();
     serving.plugins.write("world", &world(2));
     let report = serving.json(&["reload"]);
     assert_eq!(report["generation"], 2);
@@ -197,7 +197,7 @@ fn a_reload_replaces_what_changed_and_the_old_image_is_unmapped() {
 
 #[test]
 fn plugins_are_added_and_removed() {
-    let mut serving = Serving::samples();
+    let mut serving = Serving::with_samples();
     serving.plugins.install("echo", 1);
     serving.plugins.remove("cat");
     let preview = serving.json(&["reload", "--dry-run", "--prune"]);
@@ -253,7 +253,7 @@ fn a_version_in_use_can_be_named_and_its_holders_are_shown() {
 
 #[test]
 fn the_last_reloads_can_be_read_later() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.plugins.write("cat", &sample("cat")[..100_000]);
     let refused = serving.refusal(&["reload"]);
     serving.plugins.write("cat", &sample("cat"));
@@ -273,7 +273,7 @@ fn the_last_reloads_can_be_read_later() {
 
 #[test]
 fn the_vault_shows_values_the_extension_and_registrations() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.session.get("/greet/Ada?times=3");
     let vault = serving.json(&["vault"]);
     assert_eq!(vault["generation"], 1);
@@ -313,7 +313,7 @@ fn a_job_is_made_from_the_name_of_a_live_type_and_run_by_its_live_function() {
 
 #[test]
 fn the_log_is_followed_until_the_host_ends() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     let mut follow = serving.place.command("hotswap");
     follow.args(["logs", "--follow"]);
     let mut logs = Process::start(follow);
@@ -335,7 +335,7 @@ fn the_log_is_followed_until_the_host_ends() {
 
 #[test]
 fn several_hosts_are_listed_and_one_is_chosen() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     let echo = PluginDir::of(&["echo"]);
     let mut other = Process::start(host_command(&serving.place, &echo));
     other.wait_for_text("listening on");

@@ -52,7 +52,7 @@ fn an_artifact_that_crashes_ends_only_the_process_that_opens_it() {
     let last_words = error["chain"][0].as_str().unwrap();
     assert!(last_words.contains("these are no good times"), "{error}");
 
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.plugins.write("aborts", &fixture("aborts"));
     let error = serving.refusal(&["reload", "--dry-run"]);
     assert_eq!((&error["plugin"], &error["step"]), (&json!("aborts"), &json!("open")));
@@ -61,7 +61,7 @@ fn an_artifact_that_crashes_ends_only_the_process_that_opens_it() {
 
 #[test]
 fn a_dry_run_shows_what_a_reload_would_change_and_changes_nothing() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     let nothing = serving.json(&["reload", "--dry-run"]);
     assert_eq!(nothing["is_breaking"], false);
     assert_eq!(nothing["plugins"][0]["outcome"], "unchanged");
@@ -97,7 +97,7 @@ fn a_dry_run_shows_what_a_reload_would_change_and_changes_nothing() {
 
 #[test]
 fn a_dry_run_shows_that_a_rolled_back_plugin_stays_held() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.plugins.write("world", &world(7));
     serving.json(&["reload"]);
     serving.json(&["rollback", "world@1"]);
@@ -112,7 +112,7 @@ fn a_dry_run_shows_that_a_rolled_back_plugin_stays_held() {
 
 #[test]
 fn a_dry_run_fails_where_a_reload_would() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.plugins.write("world", &sample("world")[..100_000]);
     let planned = serving.refusal(&["reload", "--dry-run"]);
     let refused = serving.refused_reload();
@@ -121,7 +121,7 @@ fn a_dry_run_fails_where_a_reload_would() {
 
 /// The replay of a function: whether both results are the same, the result of the serving build, and that of the
 /// new build.
-fn replayed(preview: &Value, function: &str) -> (Value, Value, Value) {
+fn replayed_call(preview: &Value, function: &str) -> (Value, Value, Value) {
     let calls = preview["replay"]["calls"].as_array().unwrap_or_else(|| panic!("{preview}"));
     let call = calls.iter().find(|call| call["function"] == function).expect("the call");
     (call["is_same"].clone(), call["old"].clone(), call["new"].clone())
@@ -129,7 +129,7 @@ fn replayed(preview: &Value, function: &str) -> (Value, Value, Value) {
 
 #[test]
 fn pinned_calls_are_made_in_the_new_build_before_it_is_loaded() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.plugins.write("replays", &fixture("replays"));
     serving.json(&["reload"]);
     let gate = Gate::new();
@@ -141,16 +141,16 @@ fn pinned_calls_are_made_in_the_new_build_before_it_is_loaded() {
     serving.plugins.install("replays", 2);
 
     let preview = serving.json(&["reload", "--dry-run", "--replay"]);
-    let (is_same, old, new) = replayed(&preview, "explode");
+    let (is_same, old, new) = replayed_call(&preview, "explode");
     assert_eq!((is_same, &old["value"]), (json!(false), &json!(null)));
     assert_eq!(new["error"]["kind"], "panic");
     assert!(new["error"]["message"].as_str().unwrap().contains("no good times"), "{new}");
-    let (is_same, _, new) = replayed(&preview, "end");
+    let (is_same, _, new) = replayed_call(&preview, "end");
     assert_eq!((is_same, &new["ended"]["signal"]), (json!(false), &json!(6)));
-    let (is_same, _, new) = replayed(&preview, "hold");
+    let (is_same, _, new) = replayed_call(&preview, "hold");
     assert_eq!((is_same, new), (json!(false), json!({"runs_on": 5000})));
     // The host's Vault has counted one more call, but the calls of a preview have an empty Vault.
-    let (is_same, old, new) = replayed(&preview, "count");
+    let (is_same, old, new) = replayed_call(&preview, "count");
     assert_eq!((is_same, &old["value"], &new["value"]), (json!(true), &json!(1), &json!(1)));
     let calls = preview["replay"]["calls"].as_array().unwrap();
     let greet: Vec<&Value> = calls.iter().filter(|call| call["function"] == "greet").collect();
@@ -187,14 +187,14 @@ fn a_function_with_effects_is_not_called_in_the_new_build() {
     serving.json(&["pin", "add", "echo", "explode", "now"]);
     serving.plugins.write("echo", &renamed("adds-otherwise", "echo"));
     let preview = serving.json(&["reload", "--dry-run", "--replay"]);
-    let (is_same, old, new) = replayed(&preview, "explode");
+    let (is_same, old, new) = replayed_call(&preview, "explode");
     assert_eq!((is_same, &old["error"]["kind"]), (json!(null), &json!("panic")));
     assert_eq!(new["not_called"]["kind"], "pin", "{new}");
 }
 
 #[test]
 fn no_pinned_call_is_made_if_the_builds_cannot_be_loaded_without_the_host() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.json(&["pin", "add", "world", "greet", "Ada", "2"]);
     serving.plugins.write("fail-on-init", &fixture("fail-on-init"));
     let replay = serving.json(&["reload", "--dry-run", "--replay"])["replay"].clone();
@@ -208,7 +208,7 @@ fn no_pinned_call_is_made_if_the_builds_cannot_be_loaded_without_the_host() {
 
 #[test]
 fn an_artifact_that_is_not_loaded_is_called_beside_the_serving_build() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.plugins.write("replays", &fixture("replays"));
     serving.json(&["reload"]);
     let other = PluginDir::empty();

@@ -54,20 +54,20 @@ fn a_plugin_that_ends_the_process_is_named() {
 
 #[test]
 fn an_interrupted_session_leaves_nothing_behind() {
-    let Serving { mut session, place, plugins } = Serving::samples();
+    let Serving { mut session, place, plugins } = Serving::with_samples();
     plugins.write("world", &world(2));
     place.json(&["reload"]);
     session.wait_until_freed("world", 1);
     let (staging, socket) = (session.staging_dir.clone(), session.socket.clone());
     let pid = session.host;
-    assert_ends_well(session);
+    assert_ends_normally(session);
     assert!(!staging.exists() && !socket.exists());
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
 }
 
 #[test]
 fn a_host_that_is_killed_ends_the_session_with_an_error() {
-    let Serving { session, .. } = Serving::samples();
+    let Serving { session, .. } = Serving::with_samples();
     kill(session.host, Signal::KILL);
     let end = session.finish();
     assert_eq!(end.code, Some(1), "{end:?}");
@@ -124,7 +124,7 @@ fn a_host_that_dies_leaves_a_record_of_its_running_calls() {
 
 #[test]
 fn sigusr1_reloads() {
-    let mut serving = Serving::samples();
+    let mut serving = Serving::with_samples();
     serving.plugins.write("world", &world(2));
     kill(serving.session.host, Signal::USR1);
     let report = serving.session.wait_for_generation(2);
@@ -187,7 +187,7 @@ fn the_files_of_a_killed_host_are_removed() {
 fn no_request_fails_while_plugins_are_replaced_under_load() {
     const RELOADS: u32 = 20;
     const MOST_REQUESTS: usize = 8000;
-    let mut serving = Serving::samples();
+    let mut serving = Serving::with_samples();
     let address = serving.session.address;
     let done = AtomicBool::new(false);
     let client = || {
@@ -224,11 +224,11 @@ fn no_request_fails_while_plugins_are_replaced_under_load() {
     }
     let mapped = serving.session.mapped();
     assert_eq!(mapped.len(), 2, "{mapped:?}");
-    assert_ends_well(serving.session);
+    assert_ends_normally(serving.session);
 }
 
 /// Interrupts a session. The session and its host must end, and not by the signal.
-fn assert_ends_well(session: Session) {
+fn assert_ends_normally(session: Session) {
     session.signal(Signal::INT);
     let Answer { code, stdout, .. } = session.finish();
     assert_eq!(code, Some(0), "{stdout}");

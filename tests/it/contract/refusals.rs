@@ -10,7 +10,7 @@ use crate::support::{Place, PluginDir, Process, artifact as fixture, get, reposi
 
 #[test]
 fn an_invoke_that_fails_says_why() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     let failure = |args: &[&str]| {
         let error = serving.refusal(&[&["invoke"], args].concat());
         format!("{}: {}", error["kind"].as_str().unwrap(), error["message"].as_str().unwrap())
@@ -28,7 +28,7 @@ fn an_invoke_that_fails_says_why() {
 
 #[test]
 fn a_broken_artifact_is_refused_and_the_old_version_serves_on() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     let mut foreign = sample("world");
     foreign[18..20].copy_from_slice(&40_u16.to_le_bytes());
     let cases: [(&[u8], &str); 4] = [
@@ -50,7 +50,7 @@ fn a_broken_artifact_is_refused_and_the_old_version_serves_on() {
 
 #[test]
 fn a_plugin_that_panics_in_on_load_is_refused() {
-    let serving = Serving::samples();
+    let serving = Serving::with_samples();
     serving.plugins.write("panic-on-load", &fixture("panic-on-load"));
     let error = serving.refused_reload();
     assert_eq!(error["plugin"], "panic-on-load");

@@ -10,11 +10,11 @@ use std::{
 use hotswap_fleet::{HostReport, Id, Location, Server, Store};
 use serde_json::{Value, json};
 
-use super::{Elsewhere, Hosts, is_baking, running};
+use super::{Hosts, TempFiles, hosts_with_release, is_baking};
 use crate::support::{NatsServer, PATIENCE, Process, get};
 
 /// The samples of a text in the format of Prometheus, by name and labels.
-fn samples(text: &str) -> BTreeMap<String, f64> {
+fn parse_samples(text: &str) -> BTreeMap<String, f64> {
     let mut declared = Vec::new();
     let mut samples = BTreeMap::new();
     for line in text.lines() {
@@ -44,9 +44,9 @@ fn sum(samples: &BTreeMap<String, f64>, beginning: &str, containing: &str) -> f6
 
 #[test]
 fn an_agent_serves_metrics() {
-    let fleet = Elsewhere::new();
-    let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
-    let mut hosts = Hosts::with_agent(fleet, named, &["--metrics", "0"]);
+    let fleet = TempFiles::new();
+    let fleet_args = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
+    let mut hosts = Hosts::with_agent(fleet, fleet_args, &["--metrics", "0"]);
     let reported =
         hosts.agent.wait_for_json("where metrics are", |line| line["metrics"].is_string());
     let url = reported["metrics"].as_str().unwrap().to_owned();
@@ -56,7 +56,7 @@ fn an_agent_serves_metrics() {
     let metrics = || {
         let (status, text) = get(address, "/metrics").unwrap();
         assert_eq!(status, 200, "{text}");
-        samples(&text)
+        parse_samples(&text)
     };
     let first = metrics();
     assert_eq!(sum(&first, "hotswap_host_state{", "state=\"serving\""), 3.0, "{first:?}");
@@ -72,8 +72,8 @@ fn an_agent_serves_metrics() {
     let r2 = hosts.push(2);
     let rollout = hosts.roll_out(&r2);
     let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
-    let tries = running(&status, "r2")[0]["id"].as_str().unwrap().to_owned();
-    let pid = u32::try_from(running(&status, "r2")[0]["pid"].as_u64().unwrap()).unwrap();
+    let tries = hosts_with_release(&status, "r2")[0]["id"].as_str().unwrap().to_owned();
+    let pid = u32::try_from(hosts_with_release(&status, "r2")[0]["pid"].as_u64().unwrap()).unwrap();
     hosts.call(pid, &["explode", "boom"]);
     assert_eq!(rollout.join().unwrap().code, Some(5));
     let now = metrics();
@@ -121,18 +121,18 @@ fn a_console_attaches_to_a_host_by_its_name_in_the_fleet() {
     let status = hosts.json(&["status"]);
     let host = &status["hosts"][1];
     let mut console = hosts.place.command("hotswap-console");
-    console.args(["attach", host["id"].as_str().unwrap(), "--plain"]).args(&hosts.named);
+    console.args(["attach", host["id"].as_str().unwrap(), "--plain"]).args(&hosts.fleet_args);
     let pid = host["pid"].to_string();
     Process::start(console).wait_for_text(&pid);
     // A name that no host of the fleet has can be a host of this machine.
     let mut console = hosts.place.command("hotswap-console");
-    console.args(["attach", "nobody", "--plain"]).args(&hosts.named);
+    console.args(["attach", "nobody", "--plain"]).args(&hosts.fleet_args);
     let answer = Process::start(console).finish();
     assert_eq!(answer.code, Some(3), "{answer:?}");
-    assert!(answer.stderr.contains("no host is named nobody"), "{answer:?}");
+    assert!(answer.stderr.contains("no host is fleet_args nobody"), "{answer:?}");
 }
 
-fn opened(server: &NatsServer) -> Store {
+fn open_store(server: &NatsServer) -> Store {
     let url = format!("nats://{}/games", server.address());
     Store::open(&Location::Nats(Server::at(&url).unwrap())).unwrap()
 }
@@ -156,11 +156,11 @@ fn greet(fleet: &Store, host: &Id) -> Value {
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn through_nats_a_console_attaches_to_a_host_of_another_machine() {
     let server = NatsServer::start();
-    let named = vec!["--store".to_owned(), format!("nats://{}/games", server.address())];
-    let hosts = Hosts::with_agent(Elsewhere::new(), named, &["--attach"]);
+    let fleet_args = vec!["--store".to_owned(), format!("nats://{}/games", server.address())];
+    let hosts = Hosts::with_agent(TempFiles::new(), fleet_args, &["--attach"]);
     let status = hosts.json(&["status"]);
     let host: Id = status["hosts"][0]["id"].as_str().unwrap().parse().unwrap();
-    let (fleet, pid) = (opened(&server), &status["hosts"][0]["pid"]);
+    let (fleet, pid) = (open_store(&server), &status["hosts"][0]["pid"]);
     let answer = greet(&fleet, &host);
     assert_eq!(answer["result"]["host"]["pid"], *pid, "{answer}");
 
@@ -173,7 +173,7 @@ fn through_nats_a_console_attaches_to_a_host_of_another_machine() {
     fleet.report(&HostReport { id: far.clone(), machine, socket: None, ..real }).unwrap();
     let console = || {
         let mut console = hosts.place.command("hotswap-console");
-        console.args(["attach", "far-away", "--plain"]).args(&hosts.named);
+        console.args(["attach", "far-away", "--plain"]).args(&hosts.fleet_args);
         console
     };
     let answer = Process::start(console()).finish();

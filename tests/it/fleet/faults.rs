@@ -13,22 +13,22 @@ use std::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Elsewhere, Hosts, agent_command, is_baking, running};
+use super::{Hosts, TempFiles, agent_command, hosts_with_release, is_baking};
 use crate::support::{Gate, PATIENCE, Process, revision, succeed};
 
 /// A fleet in a directory whose hosts wait at a gate in the `on_init` of `gated`, if there is one.
-fn gated(init: Option<&Gate>) -> Hosts {
-    let fleet = Elsewhere::new();
-    let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
+fn hosts_with_gate(init: Option<&Gate>) -> Hosts {
+    let fleet = TempFiles::new();
+    let fleet_args = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
     let variables: Vec<(&str, &str)> =
         init.iter().map(|gate| ("GATED_INIT", gate.path())).collect();
-    Hosts::with_environment(fleet, named, &[], &variables)
+    Hosts::with_environment(fleet, fleet_args, &[], &variables)
 }
 
 impl Hosts {
     /// Pushes revisions of `echo` and `gated` as a release; returns the digest of that of `gated`.
     fn push_gated(&self, release: &str, echo: u32, gated: u32, more: &[&str]) -> String {
-        let artifacts = Elsewhere::new();
+        let artifacts = TempFiles::new();
         artifacts.put("echo.so", &revision("echo", echo));
         artifacts.put("gated.so", &revision("gated", gated));
         let push = ["push", artifacts.0.path().to_str().unwrap(), "--id", release];
@@ -48,7 +48,7 @@ impl Hosts {
     }
 
     /// The path of an artifact that the agent has fetched.
-    fn fetched(&self, sha256: &str) -> PathBuf {
+    fn fetched_path(&self, sha256: &str) -> PathBuf {
         let agents = fs::read_dir(self.place.state_dir().join("hotswap/agent")).unwrap();
         let agents: Vec<PathBuf> = agents.map(|dir| dir.unwrap().path()).collect();
         assert_eq!(agents.len(), 1, "{agents:?}");
@@ -68,7 +68,7 @@ impl Pipe {
     }
 
     /// Waits for a reader, which then keeps waiting until the returned value is dropped.
-    fn reader(&self) -> fs::File {
+    fn wait_for_reader(&self) -> fs::File {
         let (tell, opened) = channel();
         let path = self.0.clone();
         thread::spawn(move || tell.send(OpenOptions::new().write(true).open(path)));
@@ -78,11 +78,11 @@ impl Pipe {
 
 #[test]
 fn a_host_that_is_killed_while_its_agent_fetches_for_it_is_left_out() {
-    let hosts = gated(None);
+    let hosts = hosts_with_gate(None);
     let sha256 = hosts.push_gated("r2", 2, 1, &[]);
-    let pipe = Pipe::at(hosts.fetched(&sha256));
+    let pipe = Pipe::at(hosts.fetched_path(&sha256));
     let rollout = hosts.roll_out("r2");
-    let fetches = pipe.reader();
+    let fetches = pipe.wait_for_reader();
     let killed = &hosts.hosts[0];
     killed.signal(Signal::KILL);
     // Its end is reported while the agent still fetches for the other hosts.
@@ -100,7 +100,7 @@ fn a_host_that_is_killed_while_its_agent_fetches_for_it_is_left_out() {
 #[test]
 fn a_host_that_is_killed_while_it_loads_causes_a_rollback() {
     let gate = Gate::new();
-    let hosts = gated(Some(&gate));
+    let hosts = hosts_with_gate(Some(&gate));
     hosts.push_gated("r2", 2, 1, &[]);
     let rollout = hosts.roll_out("r2");
     let loads = gate.arrival();
@@ -132,7 +132,7 @@ fn a_host_that_is_killed_while_it_loads_causes_a_rollback() {
 #[test]
 fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_rolled_back() {
     let gate = Gate::new();
-    let hosts = gated(Some(&gate));
+    let hosts = hosts_with_gate(Some(&gate));
     hosts.push_gated("r2", 2, 1, &[]);
     let rollout = hosts.roll_out("r2");
     let _hangs = gate.arrival();
@@ -150,12 +150,12 @@ fn a_plugin_that_hangs_in_on_init_goes_to_one_host_and_is_rolled_back() {
     // That host, too, goes on with the build that it had.
     assert_eq!(hosts.revisions(), ["1", "1", "1"]);
     let status = hosts.json(&["status"]);
-    assert!(running(&status, "r2").is_empty(), "{status}");
+    assert!(hosts_with_release(&status, "r2").is_empty(), "{status}");
 }
 
 #[test]
 fn a_release_that_becomes_slow_is_rolled_back() {
-    let hosts = gated(None);
+    let hosts = hosts_with_gate(None);
     hosts.push_gated("r2", 2, 1, &[]);
     let answer = hosts.call_until_end_of(hosts.roll_out("r2"));
     assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -171,28 +171,29 @@ fn a_release_that_becomes_slow_is_rolled_back() {
     let status = hosts.wait_for("a host that tries r3", |status| is_baking(status, "r3"));
     // In a test, the first calls suffice to go on, but they are too few to show that the release is slow.
     hosts.json(&["pause"]);
-    let tries = u32::try_from(running(&status, "r3")[0]["pid"].as_u64().unwrap()).unwrap();
+    let tries =
+        u32::try_from(hosts_with_release(&status, "r3")[0]["pid"].as_u64().unwrap()).unwrap();
     work(tries);
     hosts.wait_for("its end", |status| status["rollout"]["state"] == "rolled_back");
     let cause = hosts.cause();
     assert_eq!((&cause["kind"], &cause["plugin"]), (&json!("slower"), &json!("gated")), "{cause}");
     assert_eq!(hosts.json(&["status"])["release"], "r2");
-    hosts.wait_for("r2 everywhere", |status| running(status, "r2").len() == 3);
+    hosts.wait_for("r2 everywhere", |status| hosts_with_release(status, "r2").len() == 3);
 }
 
 #[test]
 fn an_agent_that_is_killed_while_it_fetches_stages_or_loads_continues_afterwards() {
     let (init, open) = (Gate::new(), Gate::new());
-    let mut hosts = gated(Some(&init));
+    let mut hosts = hosts_with_gate(Some(&init));
     let sha256 = hosts.push_gated("r2", 2, 1, &[]);
-    let pipe = Pipe::at(hosts.fetched(&sha256));
+    let pipe = Pipe::at(hosts.fetched_path(&sha256));
     let rollout = hosts.roll_out("r2");
     let start = |hosts: &Hosts| {
-        let mut agent = agent_command(&hosts.place, &hosts.named, &[]);
+        let mut agent = agent_command(&hosts.place, &hosts.fleet_args, &[]);
         agent.env("GATED_OPEN", open.path());
         Process::start(agent)
     };
-    let fetches = pipe.reader();
+    let fetches = pipe.wait_for_reader();
     hosts.agent.signal(Signal::KILL);
     hosts.agent.end();
     drop(fetches);
@@ -204,11 +205,11 @@ fn an_agent_that_is_killed_while_it_fetches_stages_or_loads_continues_afterwards
     hosts.agent.end();
     drop((stages, open));
 
-    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.named, &[]));
+    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.fleet_args, &[]));
     let loads = init.arrival();
     hosts.agent.signal(Signal::KILL);
     hosts.agent.end();
-    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.named, &[]));
+    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.fleet_args, &[]));
     hosts.agent.wait_for_json("a host that is being given it", |host| host["state"] == "applying");
     assert!(!init.has_arrivals(), "the release is loaded a second time");
     drop((loads, init));
@@ -216,7 +217,8 @@ fn an_agent_that_is_killed_while_it_fetches_stages_or_loads_continues_afterwards
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert_eq!(hosts.revisions(), ["2", "2", "2"]);
     let status = hosts.json(&["status"]);
-    let states: Vec<&Value> = running(&status, "r2").iter().map(|host| &host["state"]).collect();
+    let states: Vec<&Value> =
+        hosts_with_release(&status, "r2").iter().map(|host| &host["state"]).collect();
     assert_eq!(states, ["serving"; 3], "{status}");
 }
 
@@ -225,8 +227,9 @@ fn a_killed_host_is_reported_even_if_its_files_are_removed() {
     let mut hosts = Hosts::start();
     let r2 = hosts.push(2);
     hosts.json(&["rollback", &r2]);
-    let status = hosts.wait_for("r2 everywhere", |status| running(status, "r2").len() == 3);
-    let killed = &running(&status, "r2")[0]["pid"];
+    let status =
+        hosts.wait_for("r2 everywhere", |status| hosts_with_release(status, "r2").len() == 3);
+    let killed = &hosts_with_release(&status, "r2")[0]["pid"];
     hosts.hosts.retain_mut(|host| {
         let is_killed = json!(host.pid()) == *killed;
         if is_killed {
@@ -250,24 +253,24 @@ fn a_host_that_ends_while_no_agent_runs_is_reported_by_the_next_agent() {
     let r2 = hosts.push(2);
     hosts.json(&["rollout", &r2, "--fast"]);
     let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
-    let tries = running(&status, "r2")[0].clone();
+    let tries = hosts_with_release(&status, "r2")[0].clone();
     // A reload by hand is answered with advice on how to keep its result.
     let other = status["hosts"].as_array().unwrap().iter().find(|host| host["id"] != tries["id"]);
     let (id, pid) = (other.unwrap()["id"].as_str().unwrap(), other.unwrap()["pid"].to_string());
     let reloaded = hosts.place.hotswap(&["reload", "--host", &pid]);
-    let advice = format!("`hotswap fleet pin {id} RELEASE {}`", hosts.named.join(" "));
+    let advice = format!("`hotswap fleet pin {id} RELEASE {}`", hosts.fleet_args.join(" "));
     assert!(reloaded.stderr.contains(&advice), "{reloaded:?}");
 
     hosts.agent.signal(Signal::KILL);
     hosts.agent.end();
     hosts.host(&tries["pid"]).signal(Signal::KILL);
-    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.named, &[]));
+    hosts.agent = Process::start(agent_command(&hosts.place, &hosts.fleet_args, &[]));
     // The result is the same as if an agent had seen it: another host tries the release.
     let is_replaced = |status: &Value| {
         let mut states =
-            running(status, "r2").into_iter().map(|host| (&host["id"], &host["state"]));
+            hosts_with_release(status, "r2").into_iter().map(|host| (&host["id"], &host["state"]));
         states.any(|(id, state)| *id == tries["id"] && *state == "died")
-            && running(status, "r2").iter().any(|host| host["state"] == "serving")
+            && hosts_with_release(status, "r2").iter().any(|host| host["state"] == "serving")
     };
     hosts.wait_for("another host that tries r2", is_replaced);
 }
@@ -275,8 +278,8 @@ fn a_host_that_ends_while_no_agent_runs_is_reported_by_the_next_agent() {
 #[test]
 fn controllers_that_are_killed_in_each_phase_are_replaced_by_others() {
     let (init, open) = (Gate::new(), Gate::new());
-    let mut hosts = gated(Some(&init));
-    let keys = Elsewhere::new();
+    let mut hosts = hosts_with_gate(Some(&init));
+    let keys = TempFiles::new();
     let key = |name: &str| keys.0.path().join(name).to_str().unwrap().to_owned();
     let (release_key, director) = (key("release.key"), key("director.key"));
     // If there is a director, agents decide nothing.
@@ -284,7 +287,7 @@ fn controllers_that_are_killed_in_each_phase_are_replaced_by_others() {
     hosts.json(&["keys", "--new-director", &director, "--sign", &release_key]);
     hosts.agent.signal(Signal::KILL);
     hosts.agent.end();
-    let mut agent = agent_command(&hosts.place, &hosts.named, &[]);
+    let mut agent = agent_command(&hosts.place, &hosts.fleet_args, &[]);
     agent.env("GATED_OPEN", open.path());
     hosts.agent = Process::start(agent);
     hosts.push_gated("r2", 2, 1, &["--sign", &release_key]);
@@ -327,7 +330,7 @@ fn a_fleet_that_is_gone_for_a_while_is_reported_once_and_once_when_it_is_back() 
     let mut hosts = Hosts::start();
     let r2 = hosts.push(2);
     hosts.json(&["rollback", &r2]);
-    hosts.wait_for("r2 everywhere", |status| running(status, "r2").len() == 3);
+    hosts.wait_for("r2 everywhere", |status| hosts_with_release(status, "r2").len() == 3);
     let fleet = hosts.fleet.0.path().to_owned();
     let away = fleet.with_extension("away");
     fs::rename(&fleet, &away).unwrap();
@@ -360,7 +363,7 @@ fn a_declaration_that_went_back_is_shown_as_an_older_copy() {
     let earlier = fs::read(&declaration).unwrap();
     let status = hosts.json(&["rollback", &r2]);
     assert_eq!(status["outdated"], false, "{status}");
-    hosts.wait_for("r2 everywhere", |status| running(status, "r2").len() == 3);
+    hosts.wait_for("r2 everywhere", |status| hosts_with_release(status, "r2").len() == 3);
     let beside = hosts.fleet.0.path().join("earlier");
     fs::write(&beside, earlier).unwrap();
     fs::rename(&beside, &declaration).unwrap();
@@ -369,7 +372,7 @@ fn a_declaration_that_went_back_is_shown_as_an_older_copy() {
     assert_eq!(hosts.revisions(), ["2", "2", "2"]);
     hosts.json(&["rollback", &r2]);
     hosts.wait_for("a newer declaration", |status| {
-        status["outdated"] == false && running(status, "r2").len() == 3
+        status["outdated"] == false && hosts_with_release(status, "r2").len() == 3
     });
 }
 
@@ -379,7 +382,7 @@ fn a_crash_counts_even_if_the_agent_cannot_store_it() {
     let r2 = hosts.push(2);
     let rollout = hosts.roll_out(&r2);
     let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
-    let tries = running(&status, "r2")[0]["pid"].clone();
+    let tries = hosts_with_release(&status, "r2")[0]["pid"].clone();
     let socket = hosts.fleet.0.path().join("held");
     let listener = UnixListener::bind(&socket).unwrap();
     let mut call = hosts.place.command("hotswap");
@@ -409,8 +412,8 @@ fn an_agent_keeps_no_artifacts_of_releases_that_are_long_gone() {
         let verified = hosts.json(&["verify", &release]);
         let sha256 = verified["plugins"][0]["artifacts"][0]["sha256"].as_str().unwrap().to_owned();
         hosts.json(&["rollback", &release]);
-        hosts.wait_for("it everywhere", |status| running(status, &release).len() == 3);
-        fetched.push(hosts.fetched(&sha256));
+        hosts.wait_for("it everywhere", |status| hosts_with_release(status, &release).len() == 3);
+        fetched.push(hosts.fetched_path(&sha256));
     }
     let is_there: Vec<bool> = fetched.iter().map(|path| path.exists()).collect();
     assert_eq!((is_there[0], is_there[2], is_there[3]), (false, true, true));
@@ -419,9 +422,9 @@ fn an_agent_keeps_no_artifacts_of_releases_that_are_long_gone() {
 #[test]
 fn the_first_end_during_a_load_of_the_declared_release_is_an_accident_and_the_second_a_crash() {
     let open = Gate::new();
-    let fleet = Elsewhere::new();
-    let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
-    let hosts = Hosts::with_environment(fleet, named, &[], &[("GATED_OPEN", open.path())]);
+    let fleet = TempFiles::new();
+    let fleet_args = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
+    let hosts = Hosts::with_environment(fleet, fleet_args, &[], &[("GATED_OPEN", open.path())]);
     hosts.push_gated("r2", 2, 1, &[]);
     // All hosts load it, without a trial.
     hosts.json(&["rollback", "r2"]);
@@ -436,8 +439,8 @@ fn the_first_end_during_a_load_of_the_declared_release_is_an_accident_and_the_se
     }
     // The host that has begun to load it goes on.
     drop((waiting, open));
-    let status = hosts.wait_for("r2", |status| !running(status, "r2").is_empty());
-    assert_eq!(running(&status, "r2")[0]["pid"], hosts.hosts[2].pid(), "{status}");
+    let status = hosts.wait_for("r2", |status| !hosts_with_release(status, "r2").is_empty());
+    assert_eq!(hosts_with_release(&status, "r2")[0]["pid"], hosts.hosts[2].pid(), "{status}");
 }
 
 #[test]

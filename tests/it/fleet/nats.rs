@@ -11,7 +11,7 @@ use hotswap_fleet::{Location, Server, Store};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Elsewhere, Hosts, is_baking, one_goes_to_all_and_one_that_panics_back, running};
+use super::{Hosts, TempFiles, hosts_with_release, is_baking, roll_out_good_and_panicking_release};
 use crate::support::{
     ManyHosts, NatsServer, Place, PluginDir, Process, host_command, nats_server, repository,
     revision, succeed,
@@ -20,11 +20,11 @@ use crate::support::{
 /// Three hosts with an agent, and the server of their fleet.
 fn hosts() -> (NatsServer, Hosts) {
     let server = NatsServer::start();
-    let hosts = Hosts::of(Elsewhere::new(), named(&server));
+    let hosts = Hosts::with_fleet(TempFiles::new(), fleet_args(&server));
     (server, hosts)
 }
 
-fn named(server: &NatsServer) -> Vec<String> {
+fn fleet_args(server: &NatsServer) -> Vec<String> {
     vec!["--store".to_owned(), format!("nats://{}/games", server.address())]
 }
 
@@ -32,7 +32,7 @@ fn named(server: &NatsServer) -> Vec<String> {
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn a_release_goes_from_one_host_to_all_and_a_bad_one_back() {
     let (_server, hosts) = hosts();
-    one_goes_to_all_and_one_that_panics_back(&hosts);
+    roll_out_good_and_panicking_release(&hosts);
     assert_eq!(hosts.json(&["status"])["fleet"], "games");
 
     // Controllers advance a rollout that no command follows. Several may run, and each may be killed at any time.
@@ -63,15 +63,15 @@ fn a_release_goes_from_one_host_to_all_and_a_bad_one_back() {
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn an_agent_that_is_started_before_its_server_waits_for_it() {
     let mut server = NatsServer::start();
-    let (place, named) = (Place::new(), named(&server));
-    let named: Vec<&str> = named.iter().map(String::as_str).collect();
-    place.json(&[&["fleet", "init"], &named[..]].concat());
+    let (place, fleet_args) = (Place::new(), fleet_args(&server));
+    let fleet_args: Vec<&str> = fleet_args.iter().map(String::as_str).collect();
+    place.json(&[&["fleet", "init"], &fleet_args[..]].concat());
     server.kill();
     let plugins = PluginDir::of(&["echo"]);
     let mut host = Process::start(host_command(&place, &plugins));
     host.wait_for_text("listening on");
     let mut agent = place.command("hotswap");
-    agent.args(["agent", "--json", "--label", "region=eu"]).args(&named);
+    agent.args(["agent", "--json", "--label", "region=eu"]).args(&fleet_args);
     let mut agent = Process::start(agent);
     agent.wait_for_text("cannot connect");
     server.start_again();
@@ -117,7 +117,7 @@ fn a_server_that_lost_its_data_or_has_an_old_copy_rolls_no_host_back() {
     copy(&older, &store);
     server.start_again();
     hosts.agent.wait_for_text("went back from");
-    let has_seen_more = |status: &Value| running(status, "r2").len() == 3;
+    let has_seen_more = |status: &Value| hosts_with_release(status, "r2").len() == 3;
     let status = hosts.wait_for("what the hosts tell anew", has_seen_more);
     assert_eq!(status["release"], Value::Null, "{status}");
     assert_eq!(hosts.revisions(), ["2", "2", "2"]);
@@ -127,7 +127,7 @@ fn a_server_that_lost_its_data_or_has_an_old_copy_rolls_no_host_back() {
     let release = hosts.push(2);
     hosts.json(&["rollback", &release]);
     hosts.json(&["pin", &pinned, &r3]);
-    hosts.wait_for("a host that runs r3", |status| running(status, "r3").len() == 1);
+    hosts.wait_for("a host that runs r3", |status| hosts_with_release(status, "r3").len() == 1);
     let mut revisions = hosts.revisions();
     revisions.sort();
     assert_eq!(revisions, ["2", "2", "3"]);
@@ -137,9 +137,9 @@ fn a_server_that_lost_its_data_or_has_an_old_copy_rolls_no_host_back() {
     fs::remove_dir_all(server.store_dir()).unwrap();
     server.start_again();
     hosts.agent.wait_for_text("the server has nothing of it");
-    let named = named(&server);
-    let named: Vec<&str> = named.iter().map(String::as_str).collect();
-    let error = hosts.place.refusal(1, &[&["fleet", "status"], &named[..]].concat());
+    let fleet_args = fleet_args(&server);
+    let fleet_args: Vec<&str> = fleet_args.iter().map(String::as_str).collect();
+    let error = hosts.place.refusal(1, &[&["fleet", "status"], &fleet_args[..]].concat());
     assert!(error["message"].as_str().unwrap().contains("the server has nothing of it"), "{error}");
     hosts.json(&["init"]);
     hosts.agent.wait_for_text("the fleet here is now games, made at");
@@ -167,7 +167,7 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
     let guide = fs::read_to_string(repository().join("GUIDE.md")).unwrap();
     let (_, config) = guide.split_once("```text\n# nats-server -c FILE\n").unwrap();
     let (config, _) = config.split_once("```").unwrap();
-    let dir = Elsewhere::new();
+    let dir = TempFiles::new();
     let roles = ["viewer", "agent", "publisher", "operator"];
     let secrets = roles.iter().fold(config.to_owned(), |config, role| {
         config.replace(&format!("${}", role.to_uppercase()), &format!("secret-of-{role}"))
@@ -184,8 +184,8 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
     let url = format!("nats://{}", server.address());
     let as_user = |user: &str, args: &[&str]| {
         let creds = dir.put(user, format!("{user}:secret-of-{user}\n").as_bytes());
-        let named = ["--store", &url, "--creds", creds.to_str().unwrap(), "--json"];
-        place.hotswap(&[&["fleet"], args, &named].concat())
+        let fleet_args = ["--store", &url, "--creds", creds.to_str().unwrap(), "--json"];
+        place.hotswap(&[&["fleet"], args, &fleet_args].concat())
     };
     let may = |user: &str, args: &[&str]| {
         let answer = as_user(user, args);
@@ -231,8 +231,8 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
         assert!(attach(user).unwrap_err().to_string().contains("this user has no permission"));
     }
     let nobody = dir.put("nobody", b"nobody:nothing\n");
-    let named = ["--store", &url, "--creds", nobody.to_str().unwrap()];
-    let error = place.refusal(1, &[&["fleet", "status"], &named[..]].concat());
+    let fleet_args = ["--store", &url, "--creds", nobody.to_str().unwrap()];
+    let error = place.refusal(1, &[&["fleet", "status"], &fleet_args[..]].concat());
     assert!(error["message"].as_str().unwrap().contains("authorization violation"), "{error}");
     let error = place.refusal(1, &["fleet", "status", "--creds", nobody.to_str().unwrap()]);
     assert!(error["message"].as_str().unwrap().contains("`--store nats://HOST:PORT`"), "{error}");

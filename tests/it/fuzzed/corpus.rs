@@ -130,7 +130,7 @@ fn requests() -> Inputs {
 }
 
 /// Bytes at a place of the file.
-fn written(at: usize, bytes: &[u8]) -> Vec<u8> {
+fn bytes_at(at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut input = at.to_le_bytes()[..3].to_vec();
     input.push(bytes.len() as u8);
     input.extend(bytes);
@@ -138,23 +138,23 @@ fn written(at: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn calls() -> Inputs {
-    let head = [written(0, &MAGIC), written(MAGIC.len(), &4121_u32.to_ne_bytes())].concat();
+    let head = [bytes_at(0, &MAGIC), bytes_at(MAGIC.len(), &4121_u32.to_ne_bytes())].concat();
     let legend = |length: u32, text: &[u8]| {
         [
-            written(LEGEND_AT, &0x1000_u64.to_ne_bytes()),
-            written(LEGEND_AT + 8, &4_u32.to_ne_bytes()),
-            written(LEGEND_AT + 12, &length.to_ne_bytes()),
-            written(LEGEND_AT + LEGEND_TEXT_AT, text),
+            bytes_at(LEGEND_AT, &0x1000_u64.to_ne_bytes()),
+            bytes_at(LEGEND_AT + 8, &4_u32.to_ne_bytes()),
+            bytes_at(LEGEND_AT + 12, &length.to_ne_bytes()),
+            bytes_at(LEGEND_AT + LEGEND_TEXT_AT, text),
         ]
         .concat()
     };
     let row = |thread: i32, address: u64, place: u64| {
         let row = ROWS_AT + 3 * ROW_BYTES;
         [
-            written(row + ROW_THREAD_AT, &thread.to_ne_bytes()),
-            written(row + ROW_CALLS_AT, &address.to_ne_bytes()),
-            written(row + ROW_CALLS_AT + 8, &place.to_ne_bytes()),
-            written(row + ROW_NAME_AT, b"http-3"),
+            bytes_at(row + ROW_THREAD_AT, &thread.to_ne_bytes()),
+            bytes_at(row + ROW_CALLS_AT, &address.to_ne_bytes()),
+            bytes_at(row + ROW_CALLS_AT + 8, &place.to_ne_bytes()),
+            bytes_at(row + ROW_NAME_AT, b"http-3"),
         ]
         .concat()
     };
@@ -167,7 +167,7 @@ fn calls() -> Inputs {
             "odd".into(),
             [head, legend(u32::MAX, b"\x1b[2J\xff\n\n"), row(-1, 0x1000, u64::MAX)].concat(),
         ),
-        ("other-magic".into(), written(0, b"HOTSWAP-CALLS\r\n\x09")),
+        ("other-magic".into(), bytes_at(0, b"HOTSWAP-CALLS\r\n\x09")),
     ]
 }
 

@@ -16,7 +16,7 @@ const DAMAGED: usize = 50;
 /// In section headers, one of this many bytes is damaged.
 const STEP: usize = 11;
 
-fn refused(file: &[u8]) -> ArtifactError {
+fn inspection_error(file: &[u8]) -> ArtifactError {
     let error = artifact::inspect(file).expect_err("a damaged artifact is refused");
     assert!(error.to_string().len() > 20, "{error}");
     error
@@ -28,7 +28,7 @@ fn an_artifact_that_is_cut_short_is_refused() {
         let file = built(plugin);
         artifact::inspect(&file).unwrap();
         for length in (0..file.len()).step_by(PAGE).chain([file.len() - 1]) {
-            refused(&file[..length]);
+            inspection_error(&file[..length]);
         }
     }
 }
@@ -38,7 +38,7 @@ fn an_artifact_with_more_at_its_end_is_refused() {
     for plugin in PLUGINS {
         let mut file = built(plugin);
         file.push(0);
-        assert!(matches!(refused(&file), ArtifactError::Damaged { .. }));
+        assert!(matches!(inspection_error(&file), ArtifactError::Damaged { .. }));
     }
 }
 
@@ -48,7 +48,7 @@ fn an_artifact_with_a_damaged_byte_is_refused() {
         let mut file = built(plugin);
         for at in Numbers::seeded(plugin).below(file.len()).take(DAMAGED) {
             file[at] ^= 0x41;
-            refused(&file);
+            inspection_error(&file);
             file[at] ^= 0x41;
         }
         artifact::inspect(&file).unwrap();
@@ -70,7 +70,7 @@ fn an_artifact_with_damaged_headers_is_refused() {
     for at in (0..64).chain((sections..end).step_by(STEP)) {
         for bits in [0xff, 0x01] {
             file[at] ^= bits;
-            refused(&file);
+            inspection_error(&file);
             file[at] ^= bits;
         }
     }
@@ -163,7 +163,7 @@ fn relocations_that_overlap_are_refused() {
     for _ in 0..10_000 {
         forged.section(RELOCATIONS, (0, len / 24 * 24), (0, 24));
     }
-    let refused = refused(&forged.finish()).to_string();
+    let refused = inspection_error(&forged.finish()).to_string();
     assert!(refused.contains("its relocations overlap"), "{refused}");
 }
 
@@ -177,7 +177,7 @@ fn names_that_overlap_are_refused() {
     for _ in 0..100 {
         forged.section(0, (0, 0), (0, 0));
     }
-    let refused = refused(&forged.finish()).to_string();
+    let refused = inspection_error(&forged.finish()).to_string();
     assert!(refused.contains("its names overlap"), "{refused}");
 }
 
@@ -194,7 +194,7 @@ fn libraries_whose_names_overlap_are_refused() {
         header[4..8].fill(0);
     }
     forged.section(DYNAMIC, place, (names, 16));
-    let refused = refused(&forged.finish()).to_string();
+    let refused = inspection_error(&forged.finish()).to_string();
     assert!(refused.contains("its names overlap"), "{refused}");
 }
 

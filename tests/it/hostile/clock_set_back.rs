@@ -10,7 +10,7 @@ use hotswap_build::{Store, StoreLimits};
 
 use crate::support::revision;
 
-fn date(path: &Path, at: SystemTime) {
+fn set_modified_time(path: &Path, at: SystemTime) {
     File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
 }
 
@@ -23,7 +23,7 @@ fn the_build_that_was_just_stored_stays() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     for number in 1..=20 {
-        date(&store.put(&revision("echo", number)).unwrap().path, tomorrow());
+        set_modified_time(&store.put(&revision("echo", number)).unwrap().path, tomorrow());
     }
     let new = store.put(&revision("echo", 21)).unwrap().facts.build_id;
     assert_eq!(store.list("echo").unwrap()[0].build_id, new);
@@ -37,7 +37,7 @@ fn builds_keep_the_order_in_which_they_were_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let put = |number| store.put(&revision("echo", number)).unwrap();
-    date(&put(1).path, tomorrow());
+    set_modified_time(&put(1).path, tomorrow());
     let stored: Vec<_> = [2, 3, 4, 2].map(|number| put(number).facts.build_id).to_vec();
     let listed = store.list("echo").unwrap().into_iter().map(|file| file.build_id);
     assert_eq!(listed.take(3).collect::<Vec<_>>(), [stored[3], stored[2], stored[1]]);

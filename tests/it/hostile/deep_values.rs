@@ -14,7 +14,7 @@ fn chains(host: &Host) -> Leased<dyn Chains> {
     host.engine.current().registered::<dyn Chains>().unwrap().remove(0).object
 }
 
-fn panics<T>(call: impl FnOnce() -> T) -> String {
+fn panic_text<T>(call: impl FnOnce() -> T) -> String {
     let Err(panic) = catch_unwind(AssertUnwindSafe(call)) else { panic!("it did not panic") };
     panic.downcast_ref::<String>().cloned().expect("a text")
 }
@@ -31,9 +31,9 @@ fn a_value_that_is_nested_too_deeply_is_an_error() {
         chains.list(500).first();
         for _ in 0..2 {
             for refused in [
-                panics(|| chains.chain(MANY)),
-                panics(|| chains.links(Chain::of(MANY))),
-                panics(|| chains.list(MANY)),
+                panic_text(|| chains.chain(MANY)),
+                panic_text(|| chains.links(Chain::of(MANY))),
+                panic_text(|| chains.list(MANY)),
             ] {
                 assert!(refused.contains(REFUSED), "{refused}");
             }

@@ -6,9 +6,9 @@ use hotswap_engine::protocol::VersionState::Freed;
 
 use crate::support::{Gate, Host, PluginDir};
 
-/// Fails a load in which `migrates-slowly` stays in its `on_init`, where it reads a migrated value, beside
-/// `others`. Meanwhile another plugin is freed.
-fn fails_beside(others: &[&str]) {
+/// Fails a load in which `migrates-slowly` stays in its `on_init`, where it reads a migrated value. `others`
+/// are loaded too. Meanwhile another plugin is freed.
+fn fail_load_with(others: &[&str]) {
     let gate = Gate::new();
     let plugins = PluginDir::of(&["echo", "migrates-slowly"]);
     let host = Host::new(plugins, |b| b.step_timeout(Duration::from_millis(500)));
@@ -28,10 +28,10 @@ fn fails_beside(others: &[&str]) {
 
 #[test]
 fn a_version_that_is_stuck_beside_another_holds_up_nobody() {
-    fails_beside(&["by-hand"]);
+    fail_load_with(&["by-hand"]);
 }
 
 #[test]
 fn a_version_that_is_stuck_alone_holds_up_nobody() {
-    fails_beside(&[]);
+    fail_load_with(&[]);
 }

@@ -14,8 +14,8 @@ use hotswap_engine::{args, protocol::VersionState::Freed};
 
 use crate::support::{Host, in_own_process};
 
-/// Repeats something on another thread while `meanwhile` runs.
-fn beside(again: impl Fn() + Send + 'static, meanwhile: impl FnOnce()) {
+/// Calls `again` repeatedly on another thread while `meanwhile` runs.
+fn repeat_during(again: impl Fn() + Send + 'static, meanwhile: impl FnOnce()) {
     let ended = Arc::new(AtomicBool::new(false));
     let thread = {
         let ended = ended.clone();
@@ -35,7 +35,7 @@ fn a_plugin_may_set_variables_while_its_host_reads_them() {
     let end = in_own_process(|| {
         let host = Host::with(&["variables"]);
         let read = || drop(env::vars_os().collect::<Vec<_>>());
-        beside(read, || host.engine.invoke("variables", "set", args![4000_u32]).unwrap());
+        repeat_during(read, || host.engine.invoke("variables", "set", args![4000_u32]).unwrap());
         println!("{}", env::var("VARIABLES_3999").unwrap().len());
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
@@ -59,7 +59,7 @@ fn a_plugin_may_read_variables_while_its_host_sets_them() {
                 (0..2000).for_each(|count| unsafe { env::remove_var(format!("OF_HOST_{count}")) });
             }
         };
-        beside(set, || {
+        repeat_during(set, || {
             // The search for a missing variable reads the whole list.
             let read = args!["VARIABLES", 50_000_u32];
             println!("{} found", host.engine.invoke::<u32>("variables", "read", read).unwrap());

@@ -16,7 +16,7 @@ use crate::support::{Host, PluginDir, find, in_own_process};
 fn each_version_with_a_library_is_kept_and_for_the_same_reason() {
     let end = in_own_process(|| {
         let host = Host::with(&["foreign-thread"]);
-        runs_and_is_kept(&host);
+        check_versions_are_kept(&host);
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
     assert!(end.output.contains("kept: it needs libhelper.so, which may"), "{}", end.output);
@@ -28,7 +28,7 @@ fn a_version_is_kept_even_if_the_host_has_loaded_its_library() {
         let host = Host::new(PluginDir::of(&["foreign-thread"]), |builder| builder);
         load_helper(&host.plugins.file("foreign-thread"));
         host.reload();
-        runs_and_is_kept(&host);
+        check_versions_are_kept(&host);
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
 }
@@ -48,11 +48,11 @@ fn a_host_may_declare_a_library_as_trusted() {
 }
 
 /// Makes the library run code of two versions while they are replaced.
-fn runs_and_is_kept(host: &Host) {
+fn check_versions_are_kept(host: &Host) {
     let mut reasons = Vec::new();
     for version in [1, 2] {
         host.engine.invoke::<()>("foreign-thread", "start", args![]).unwrap();
-        wait_for_a_run(host);
+        wait_until_library_runs(host);
         host.plugins.install("foreign-thread", version + 1);
         host.reload();
         reasons.push(host.wait_for("foreign-thread", version, Kept).detail);
@@ -61,10 +61,10 @@ fn runs_and_is_kept(host: &Host) {
     assert_eq!(reasons[0], reasons[1]);
     // The library's threads have run code of both versions all the time.
     host.engine.invoke::<()>("foreign-thread", "start", args![]).unwrap();
-    wait_for_a_run(host);
+    wait_until_library_runs(host);
 }
 
-fn wait_for_a_run(host: &Host) {
+fn wait_until_library_runs(host: &Host) {
     while host.engine.invoke::<u32>("foreign-thread", "runs", args![]).unwrap() == 0 {
         std::thread::yield_now();
     }

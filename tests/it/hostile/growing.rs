@@ -12,8 +12,8 @@ use hotswap_engine::args;
 
 use crate::support::{Host, renamed};
 
-/// Hits until reported to stop; returns how often.
-fn hits(host: &Host, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u64> {
+/// Starts a thread that calls `hit` until `stop` is set; the thread returns the number of calls.
+fn start_hits(host: &Host, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u64> {
     let (engine, stop) = (host.engine.clone(), stop.clone());
     thread::spawn(move || {
         let numbers = (0..).take_while(|_| !stop.load(Ordering::Relaxed));
@@ -27,7 +27,7 @@ fn no_change_is_lost_and_no_call_fails_while_a_type_changes() {
     let host = Host::with(&["grows"]);
     host.engine.invoke::<()>("grows", "fill", args![5_000_u64]).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let hitting = hits(&host, &stop);
+    let hitting = start_hits(&host, &stop);
     let (grows, more) = (crate::support::artifact("grows"), renamed("grows-more", "grows"));
     for file in [&more, &grows, &more] {
         host.plugins.write("grows", file);

@@ -16,7 +16,7 @@ use crate::support::{Host, in_own_process};
 
 type Map = HashMap<Fickle, HashMap<String, u32>>;
 
-fn free(host: &Host) {
+fn free_plugin(host: &Host) {
     host.plugins.remove("fickle");
     host.prune();
     host.wait_for("fickle", 1, Freed);
@@ -34,7 +34,7 @@ fn a_value_that_crosses_inside_another_outlives_its_maker() {
         let mut made = host.engine.func::<fn() -> Map>("fickle", "make").unwrap().call().unwrap();
         let mut of_object = maps(&host).make();
         let mut within = maps(&host).maybe().unwrap().unwrap();
-        free(&host);
+        free_plugin(&host);
         for map in [&mut made, &mut of_object] {
             let inner = map.get_mut(&Fickle(3)).unwrap();
             assert_eq!(inner.remove("x"), None);
@@ -61,7 +61,7 @@ fn a_result_that_cannot_be_used_here_is_an_error() {
         catch_unwind(AssertUnwindSafe(|| object.make()))
             .expect_err("a panic while the host converts the result reaches the caller");
         drop(object);
-        free(&host);
+        free_plugin(&host);
         println!("freed");
     });
     assert!(end.output.contains("freed"), "{:?} {}", end.status, end.output);
@@ -81,7 +81,7 @@ fn an_argument_that_cannot_be_used_there_is_an_error() {
         catch_unwind(AssertUnwindSafe(|| object.take("", map())))
             .expect_err("a panic while the plugin converts the argument reaches the caller");
         drop(object);
-        free(&host);
+        free_plugin(&host);
         println!("freed");
     });
     assert!(end.output.contains("freed"), "{:?} {}", end.status, end.output);

@@ -39,7 +39,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Asking {
         if let Some(engine) = engine {
             let place = event.metadata().name();
             events().insert(format!("{place} never answers"));
-            ask(&engine);
+            call_engine(&engine);
             events().remove(&format!("{place} never answers"));
             events().insert(place.to_owned());
         }
@@ -47,7 +47,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Asking {
     }
 }
 
-fn ask(engine: &Engine) {
+fn call_engine(engine: &Engine) {
     drop(engine.snapshot());
     drop(engine.vault_snapshot());
     drop(engine.live_snapshot());
@@ -60,8 +60,8 @@ fn ask(engine: &Engine) {
     let _ = engine.invoke::<String>("echo", "echo", args!["x"]);
 }
 
-/// Takes a host through events of all kinds.
-fn live(root: &Path) {
+/// Makes a host log events of all kinds.
+fn cause_all_events(root: &Path) {
     let plugins = PluginDir::of(&["echo", "bombs"]);
     let host = Host::new(plugins, |builder| {
         builder.console(Some(ConsoleSocket::in_runtime_dir())).step_timeout(Duration::from_secs(5))
@@ -77,7 +77,7 @@ fn live(root: &Path) {
     host.wait_for("bombs", 1, Freed);
     host.plugins.install("fail-on-init", 1);
     host.refused_reload();
-    host.plugins.lose("echo");
+    host.plugins.remove_file_of("echo");
     let _ = host.engine.reload();
     host.engine.shutdown(PATIENCE);
     *ENGINE.lock().unwrap() = None;
@@ -92,7 +92,7 @@ fn the_engine_may_be_asked_at_each_of_its_log_events() {
         unsafe { env::set_var("XDG_RUNTIME_DIR", root.path()) };
         let (done, is_done) = channel();
         thread::spawn(move || {
-            live(root.path());
+            cause_all_events(root.path());
             let _ = done.send(());
         });
         let ended = is_done.recv_timeout(PATIENCE);

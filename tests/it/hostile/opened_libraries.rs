@@ -8,10 +8,10 @@ use hotswap_engine::{
     },
 };
 
-use crate::support::{Host, PluginDir, held_by, in_own_process, kept_for};
+use crate::support::{Host, PluginDir, held_by, in_own_process, keep_reason};
 
-/// The state of a version after a call and its replacement.
-fn after(host: &Host, function: &str, args: &[hotswap_engine::Value]) -> VersionInfo {
+/// Calls a function of the serving version, and replaces the version. Returns the version's state at its end.
+fn call_and_replace(host: &Host, function: &str, args: &[hotswap_engine::Value]) -> VersionInfo {
     let version = host.engine.plugin("opens-library").map_or(0, |plugin| plugin.version());
     assert!(host.engine.invoke::<bool>("opens-library", function, args).unwrap());
     host.plugins.install("opens-library", version + 1);
@@ -42,18 +42,18 @@ fn a_library_that_runs_code_of_the_image_keeps_it() {
 #[test]
 fn opening_a_library_is_reported_with_advice() {
     let host = Host::with(&["opens-library"]);
-    let kept = after(&host, "open", args![]);
+    let kept = call_and_replace(&host, "open", args![]);
     assert_eq!(kept.state, Kept);
     assert!(kept.detail.ends_with("`EngineBuilder::trust_library(\"libopened.so\")`"), "{kept:?}");
-    let reason = kept_for(&kept);
+    let reason = keep_reason(&kept);
     let about = (reason.kind, reason.library.as_deref());
     assert_eq!(about, (KeepKind::OpenedLibrary, Some("libopened.so")));
     // The reason is the same each time, and also for the other function.
-    assert_eq!(after(&host, "open", args![]).detail, kept.detail);
-    assert_eq!(after(&host, "open_in", args![]).detail, kept.detail);
+    assert_eq!(call_and_replace(&host, "open", args![]).detail, kept.detail);
+    assert_eq!(call_and_replace(&host, "open_in", args![]).detail, kept.detail);
     // A version that imports the loader's functions but opens nothing is freed.
     let unused = args!["getpid"];
-    assert_eq!(after(&host, "look_up", unused).state, Freed);
+    assert_eq!(call_and_replace(&host, "look_up", unused).state, Freed);
 }
 
 #[test]
@@ -61,27 +61,27 @@ fn a_library_that_the_host_trusts_may_be_opened() {
     let plugins = PluginDir::of(&["opens-library"]);
     let host = Host::new(plugins, |builder| builder.trust_library("libopened.so"));
     host.reload();
-    assert_eq!(after(&host, "open", args![]).state, Freed);
+    assert_eq!(call_and_replace(&host, "open", args![]).state, Freed);
 }
 
 #[test]
 fn an_image_that_opens_itself_is_kept() {
     let host = Host::with(&["opens-library"]);
-    let kept = after(&host, "open_itself", args![]);
-    assert_eq!(kept_for(&kept).kind, KeepKind::OpenedItself);
-    assert_eq!(after(&host, "open_itself", args![]).detail, kept.detail);
+    let kept = call_and_replace(&host, "open_itself", args![]);
+    assert_eq!(keep_reason(&kept).kind, KeepKind::OpenedItself);
+    assert_eq!(call_and_replace(&host, "open_itself", args![]).detail, kept.detail);
 }
 
 #[test]
 fn a_lookup_of_a_function_that_no_hook_sees_keeps_the_image() {
     let host = Host::with(&["opens-library"]);
-    let kept = after(&host, "look_up", args!["timer_create"]);
-    assert_eq!(kept_for(&kept).symbol.as_deref(), Some("timer_create"));
-    let kept = after(&host, "look_up_version", args!["on_exit", "GLIBC_2.2.5"]);
-    assert_eq!(kept_for(&kept).symbol.as_deref(), Some("on_exit"));
+    let kept = call_and_replace(&host, "look_up", args!["timer_create"]);
+    assert_eq!(keep_reason(&kept).symbol.as_deref(), Some("timer_create"));
+    let kept = call_and_replace(&host, "look_up_version", args!["on_exit", "GLIBC_2.2.5"]);
+    assert_eq!(keep_reason(&kept).symbol.as_deref(), Some("on_exit"));
     // Functions that common crates look up do not keep the image.
     for harmless in ["getrandom", "__pthread_get_minstack", "gnu_get_libc_version"] {
-        assert_eq!(after(&host, "look_up", args![harmless]).state, Freed, "{harmless}");
+        assert_eq!(call_and_replace(&host, "look_up", args![harmless]).state, Freed, "{harmless}");
     }
 }
 

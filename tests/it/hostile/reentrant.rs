@@ -59,8 +59,8 @@ fn act_at(place: &str) {
     }
 }
 
-/// Makes the host act at each of these places.
-fn acting(then: impl Fn(&'static str) + Send + Sync + 'static) {
+/// Makes the plugin call `then` at each of the places.
+fn call_at_places(then: impl Fn(&'static str) + Send + Sync + 'static) {
     assert!(ACT.set(Box::new(then)).is_ok());
     let address = (act as extern "C" fn(*const c_char)) as usize;
     // SAFETY: nothing else runs in this process yet.
@@ -104,7 +104,7 @@ fn host() -> Host {
 }
 
 /// Takes the host through the whole life of a plugin, and ignores errors.
-fn live(engine: &Engine, install: impl Fn(u32)) {
+fn run_whole_life(engine: &Engine, install: impl Fn(u32)) {
     if engine.load(()).is_err() {
         return;
     }
@@ -124,8 +124,8 @@ fn live(engine: &Engine, install: impl Fn(u32)) {
     }
 }
 
-/// An answer as one word.
-fn word<T>(answer: Result<T, EngineError>) -> &'static str {
+/// What the answer says, without its text.
+fn describe_answer<T>(answer: Result<T, EngineError>) -> &'static str {
     match answer {
         Ok(_) => "works",
         Err(EngineError::InsideLoad { .. }) => "is inside a load",
@@ -134,11 +134,11 @@ fn word<T>(answer: Result<T, EngineError>) -> &'static str {
 }
 
 /// Asks once at every place, and returns the answers by place.
-fn asked(ask: fn(&Engine) -> &'static str) -> BTreeMap<&'static str, &'static str> {
+fn answers_by_place(ask: fn(&Engine) -> &'static str) -> BTreeMap<&'static str, &'static str> {
     static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
     static ANSWERS: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
     let answers = || ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
-    acting(move |place| {
+    call_at_places(move |place| {
         let Some(engine) = ENGINE.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
             return;
         };
@@ -154,7 +154,7 @@ fn asked(ask: fn(&Engine) -> &'static str) -> BTreeMap<&'static str, &'static st
     *ENGINE.lock().unwrap() = Some(host.engine.clone());
     let (done, is_done) = channel();
     thread::spawn(move || {
-        live(&host.engine, |revision| host.plugins.install("acts", revision));
+        run_whole_life(&host.engine, |revision| host.plugins.install("acts", revision));
         host.wait_until("acts", 1, |info| info.state == VersionState::Freed);
         let _ = done.send(());
     });
@@ -163,7 +163,7 @@ fn asked(ask: fn(&Engine) -> &'static str) -> BTreeMap<&'static str, &'static st
 }
 
 /// The places with an unexpected answer.
-fn others(
+fn unexpected_answers(
     answers: &BTreeMap<&'static str, &'static str>,
     expected: impl Fn(&str) -> &'static str,
 ) -> Vec<String> {
@@ -173,9 +173,9 @@ fn others(
     wrong.map(|(place, answer)| format!("{place}: {answer}")).collect()
 }
 
-/// Whether a load waits at this place when it is reached for the first time, or waits for the loader's lock, which
-/// is held there.
-fn is_inside_load(place: &str) -> &'static str {
+/// The expected answer to a request for a load. At the first places, a load waits for the code that makes the
+/// request, or for the loader's lock, which is held there.
+fn answer_in_load(place: &str) -> &'static str {
     match place {
         "constructor" | "finaliser" | "create" | "reloadable" | "export" | "import" | "on_load"
         | "on_init" | "thread" | "log event" | "callback" => "is inside a load",
@@ -183,15 +183,15 @@ fn is_inside_load(place: &str) -> &'static str {
     }
 }
 
-/// Ends the process of a test that has reached its end. It ends at once, since its finalisers may wait for
-/// something that never returns.
-fn came_to_its_end() {
+/// Ends the process of a test that has reached its end, without finalisers: they may wait for something that never
+/// returns.
+fn exit_at_end_of_test() {
     println!("it came to its end");
     // SAFETY: the call has no precondition.
     unsafe { libc::_exit(0) };
 }
 
-fn expect_its_end(end: &End) {
+fn expect_end_of_test(end: &End) {
     let came = end.output.contains("it came to its end");
     assert!(end.status.success() && came, "{:?} {}", end.status, end.output);
 }
@@ -199,51 +199,51 @@ fn expect_its_end(end: &End) {
 #[test]
 fn a_reload_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
-        let answers = asked(|engine| word(engine.reload()));
-        assert_eq!(others(&answers, is_inside_load), [""; 0]);
-        came_to_its_end();
+        let answers = answers_by_place(|engine| describe_answer(engine.reload()));
+        assert_eq!(unexpected_answers(&answers, answer_in_load), [""; 0]);
+        exit_at_end_of_test();
     });
-    expect_its_end(&end);
+    expect_end_of_test(&end);
 }
 
 #[test]
 fn a_plan_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
-        let answers = asked(|engine| word(engine.plan(false)));
-        assert_eq!(others(&answers, is_inside_load), [""; 0]);
-        came_to_its_end();
+        let answers = answers_by_place(|engine| describe_answer(engine.plan(false)));
+        assert_eq!(unexpected_answers(&answers, answer_in_load), [""; 0]);
+        exit_at_end_of_test();
     });
-    expect_its_end(&end);
+    expect_end_of_test(&end);
 }
 
 #[test]
 fn a_rollback_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
         // There is no such version. The engine says so wherever it gets as far as looking for the version.
-        let answers = asked(|engine| word(engine.rollback("echo@77")));
-        let expected = |place: &str| match is_inside_load(place) {
+        let answers = answers_by_place(|engine| describe_answer(engine.rollback("echo@77")));
+        let expected = |place: &str| match answer_in_load(place) {
             "works" => "is refused",
             inside => inside,
         };
-        assert_eq!(others(&answers, expected), [""; 0]);
-        came_to_its_end();
+        assert_eq!(unexpected_answers(&answers, expected), [""; 0]);
+        exit_at_end_of_test();
     });
-    expect_its_end(&end);
+    expect_end_of_test(&end);
 }
 
 #[test]
 fn a_free_that_is_requested_anywhere_is_answered() {
     let end = in_own_process(|| {
-        let answers = asked(|engine| match engine.free("acts@1") {
+        let answers = answers_by_place(|engine| match engine.free("acts@1") {
             Ok(_) | Err(EngineError::NotFreeable { .. } | EngineError::UnknownPlugin { .. }) => {
                 "works"
             }
             Err(_) => "is refused",
         });
-        assert_eq!(others(&answers, |_| "works"), [""; 0]);
-        came_to_its_end();
+        assert_eq!(unexpected_answers(&answers, |_| "works"), [""; 0]);
+        exit_at_end_of_test();
     });
-    expect_its_end(&end);
+    expect_end_of_test(&end);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn a_shutdown_that_is_requested_anywhere_is_answered() {
         static NOW: Mutex<Option<(&str, Engine)>> = Mutex::new(None);
         let now = || NOW.lock().unwrap_or_else(PoisonError::into_inner);
         let (asked, is_asked) = channel();
-        acting(move |place| {
+        call_at_places(move |place| {
             let Some((_, engine)) = now().take_if(|(at, _)| *at == place) else { return };
             engine.shutdown(Duration::from_millis(200));
             let _ = asked.send(place);
@@ -262,22 +262,22 @@ fn a_shutdown_that_is_requested_anywhere_is_answered() {
             *now() = Some((place, host.engine.clone()));
             let (done, is_done) = channel();
             thread::spawn(move || {
-                live(&host.engine, |revision| host.plugins.install("acts", revision));
+                run_whole_life(&host.engine, |revision| host.plugins.install("acts", revision));
                 let _ = done.send(host.engine.shutdown(PATIENCE).held);
             });
             assert_eq!(is_asked.recv_timeout(PATIENCE), Ok(place));
             let held = is_done.recv_timeout(PATIENCE);
             assert_eq!(held, Ok(Vec::new()), "{place}");
         }
-        came_to_its_end();
+        exit_at_end_of_test();
     });
-    expect_its_end(&end);
+    expect_end_of_test(&end);
 }
 
-/// Stays at a place for ever. Another plugin is reloaded and freed all the same, and the engine shuts down.
-fn never_leaves(place: &'static str) {
+/// Stays at `place` for ever. Another plugin is reloaded and freed all the same, and the engine shuts down.
+fn stay_at_place(place: &'static str) {
     let (reached, is_reached) = channel();
-    acting(move |at| {
+    call_at_places(move |at| {
         if at == place {
             let _ = reached.send(());
             loop {
@@ -289,7 +289,7 @@ fn never_leaves(place: &'static str) {
     let engine = host.engine.clone();
     let (file, newer) = (host.plugins.file("acts"), revision("acts", 2));
     thread::spawn(move || {
-        live(&engine, |_| {
+        run_whole_life(&engine, |_| {
             let new = file.with_extension("new");
             fs::write(&new, &newer).and_then(|()| fs::rename(&new, &file)).expect("write a plugin");
         });
@@ -310,13 +310,13 @@ fn never_leaves(place: &'static str) {
         let _ = done.send(());
     });
     is_done.recv_timeout(PATIENCE).expect("other plugins are freed meanwhile");
-    came_to_its_end();
+    exit_at_end_of_test();
 }
 
 #[test]
 fn a_load_whose_constructor_never_returns_is_refused_and_calls_go_on() {
     let end = in_own_process(|| {
-        acting(|at| {
+        call_at_places(|at| {
             if at == "constructor" {
                 loop {
                     thread::park();
@@ -334,9 +334,9 @@ fn a_load_whose_constructor_never_returns_is_refused_and_calls_go_on() {
             );
             assert_eq!(host.engine.invoke::<i32>("echo", "add", args![1, 2]).unwrap(), 3);
         }
-        came_to_its_end();
+        exit_at_end_of_test();
     });
-    expect_its_end(&end);
+    expect_end_of_test(&end);
 }
 
 macro_rules! never_left {
@@ -344,8 +344,8 @@ macro_rules! never_left {
         $(
             #[test]
             fn $name() {
-                let end = in_own_process(|| never_leaves($place));
-                expect_its_end(&end);
+                let end = in_own_process(|| stay_at_place($place));
+                expect_end_of_test(&end);
             }
         )*
     };

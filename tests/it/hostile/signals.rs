@@ -16,8 +16,8 @@ fn call(host: &Host, function: &str) {
     host.engine.invoke::<()>("handles-signal", function, args![]).unwrap();
 }
 
-/// Replaces the plugin's version, and returns its end.
-fn replaced(host: &Host) -> VersionInfo {
+/// Replaces the plugin's version, and returns its state at the end.
+fn replace_version(host: &Host) -> VersionInfo {
     let version = host.engine.plugin("handles-signal").unwrap().version();
     host.plugins.install("handles-signal", version + 1);
     host.reload();
@@ -26,15 +26,15 @@ fn replaced(host: &Host) -> VersionInfo {
 }
 
 /// Sets a handler of the host, and returns the one before.
-fn set(handler: libc::sighandler_t) -> libc::sighandler_t {
+fn set_handler(handler: libc::sighandler_t) -> libc::sighandler_t {
     // SAFETY: the handlers of these tests may run at any time.
     unsafe { libc::signal(libc::SIGWINCH, handler) }
 }
 
-extern "C" fn of_host(_: c_int) {}
+extern "C" fn handler_of_host(_: c_int) {}
 
 fn host_handler() -> libc::sighandler_t {
-    let handler: extern "C" fn(c_int) = of_host;
+    let handler: extern "C" fn(c_int) = handler_of_host;
     handler as libc::sighandler_t
 }
 
@@ -48,15 +48,15 @@ fn a_version_whose_handler_another_one_may_call_is_kept() {
         let _inside = runtime.enter();
         let changes = tokio::signal::unix::SignalKind::window_change();
         let _changes = tokio::signal::unix::signal(changes).unwrap();
-        println!("{}", replaced(&host).detail);
+        println!("{}", replace_version(&host).detail);
         // SAFETY: the signal has a handler.
         unsafe { libc::raise(libc::SIGWINCH) };
         // The same holds if the version restores the system's default action.
         call(&host, "handle");
-        let before = set(host_handler());
+        let before = set_handler(host_handler());
         call(&host, "reset");
-        println!("{}", replaced(&host).detail);
-        set(before);
+        println!("{}", replace_version(&host).detail);
+        set_handler(before);
         // SAFETY: as above.
         unsafe { libc::raise(libc::SIGWINCH) };
     });
@@ -69,14 +69,14 @@ fn a_version_whose_handler_another_one_may_call_is_kept() {
 #[test]
 fn a_version_that_restores_the_previous_handler_is_freed() {
     let end = in_own_process(|| {
-        set(host_handler());
+        set_handler(host_handler());
         let host = Host::with(&["handles-signal"]);
         for _ in 0..2 {
             call(&host, "handle_and_keep");
             call(&host, "put_back");
-            println!("{}", replaced(&host).detail);
+            println!("{}", replace_version(&host).detail);
         }
-        assert_eq!(set(libc::SIG_DFL), host_handler());
+        assert_eq!(set_handler(libc::SIG_DFL), host_handler());
         println!("put back");
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
@@ -94,7 +94,7 @@ fn a_handler_that_is_set_without_libc_is_found_at_the_end() {
     let end = in_own_process(|| {
         let host = Host::with(&["handles-signal"]);
         set_by_system_call(&host, false);
-        println!("{}", replaced(&host).detail);
+        println!("{}", replace_version(&host).detail);
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
     assert!(end.output.contains("kept: the handler of SIGWINCH lies in it"), "{}", end.output);
@@ -110,7 +110,7 @@ fn a_version_that_sets_a_handler_by_a_system_call_is_kept_even_if_it_was_replace
         let _inside = runtime.enter();
         let changes = tokio::signal::unix::SignalKind::window_change();
         let _changes = tokio::signal::unix::signal(changes).unwrap();
-        println!("{}", replaced(&host).detail);
+        println!("{}", replace_version(&host).detail);
         // SAFETY: the signal has a handler.
         unsafe { libc::raise(libc::SIGWINCH) };
     });
@@ -125,7 +125,7 @@ fn the_timer_of_a_version_that_has_ended_does_not_end_the_process() {
     let end = in_own_process(|| {
         let host = Host::with(&["handles-signal"]);
         call(&host, "profile");
-        println!("{}", replaced(&host).detail);
+        println!("{}", replace_version(&host).detail);
         let used = || {
             let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             // SAFETY: the system writes the time there.

@@ -12,7 +12,7 @@ use crate::support::{Host, find, in_own_process, revision};
 
 /// Makes libc run code of a version, replaces the version, and continues while that code runs. This is done twice,
 /// since the reason is the same each time.
-fn starts_and_is_replaced(function: &str) {
+fn replace_while_libc_calls(function: &str) {
     let host = Host::with(&["leaves-with-libc"]);
     let mut reasons = Vec::new();
     for version in [1, 2] {
@@ -31,7 +31,7 @@ fn starts_and_is_replaced(function: &str) {
 
 #[test]
 fn a_thread_of_c11_keeps_its_version() {
-    let end = in_own_process(|| starts_and_is_replaced("start"));
+    let end = in_own_process(|| replace_while_libc_calls("start"));
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
     let reason = "kept: it uses `thrd_create`, which starts a thread that the engine cannot see; start it with \
                   `std::thread` or `pthread_create`";
@@ -58,7 +58,7 @@ fn a_thread_of_a_system_call_keeps_its_version() {
 
 #[test]
 fn a_timer_with_a_thread_keeps_its_version() {
-    let end = in_own_process(|| starts_and_is_replaced("start_timer"));
+    let end = in_own_process(|| replace_while_libc_calls("start_timer"));
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
 }
 

@@ -41,7 +41,7 @@ impl Host {
 
     /// Reloads, and unloads the plugins that were taken out. The reload must succeed.
     pub fn reload(&self) -> ReloadReport {
-        if self.plugins.take_pruned() {
+        if self.plugins.take_prune_request() {
             return self.prune();
         }
         self.engine.reload().unwrap_or_else(|error| panic!("the reload failed: {error}"))
@@ -122,7 +122,7 @@ pub fn held_by(holders: &[String], expected: &[&str]) -> bool {
 }
 
 /// Why a version is kept.
-pub fn kept_for(version: &VersionInfo) -> &KeepReason {
+pub fn keep_reason(version: &VersionInfo) -> &KeepReason {
     match &version.ending {
         Some(Ending::Kept(reason)) => reason,
         other => panic!("the version is not kept: {other:?}"),

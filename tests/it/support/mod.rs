@@ -1,5 +1,6 @@
 //! Helpers of the tests: plugins that are built once, their directory, an engine for it, and the programs.
 
+mod build_dir;
 mod chat;
 mod gate;
 mod host;
@@ -14,18 +15,17 @@ mod project;
 mod samples;
 mod seed;
 mod session;
-mod slot;
 mod workspace;
 
 pub use chat::{Ear, chat};
 pub use gate::Gate;
-pub use host::{Host, held_by, kept_for, mapped_files};
+pub use host::{Host, held_by, keep_reason, mapped_files};
 pub use many_hosts::ManyHosts;
 pub use nats::{NatsServer, program as nats_server};
 pub use numbers::Numbers;
 pub use own_process::{End, in_own_mounts, in_own_process};
-pub use patching::{build_of, code_of_no_file, patch};
-pub use plugins::{PluginDir, artifact, built_with, find, renamed, revised, revision};
+pub use patching::{build_of, code_without_file, patch};
+pub use plugins::{PluginDir, artifact, built_with, find, renamed, revision, with_revision};
 pub use process::{
     Answer, PATIENCE, Place, Process, cargo, end, get, post, program, repository, succeed,
     target_dir,

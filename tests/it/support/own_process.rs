@@ -8,7 +8,7 @@ use std::{
     process::{Command, ExitStatus, exit},
 };
 
-use super::plugins::{KEPT, kept_dir};
+use super::plugins::{KEPT, shared_dir};
 
 const IS_OWN: &str = "HOTSWAP_TEST_IN_OWN_PROCESS";
 
@@ -66,7 +66,7 @@ fn in_process_of<F: FnOnce()>(mut command: Command, rest: F) -> End {
     let test = closure.split_once("::").and_then(|(_, path)| path.strip_suffix("::{{closure}}"));
     let test = test.unwrap_or_else(|| panic!("{closure} is not a closure of a test"));
     command.args(["--exact", test, "--nocapture"]).env(IS_OWN, "1").env_remove("RUST_BACKTRACE");
-    command.env(KEPT, kept_dir());
+    command.env(KEPT, shared_dir());
     let output = command.output().expect("run this test once more");
     let text = [output.stdout, output.stderr].concat();
     End { status: output.status, output: String::from_utf8_lossy(&text).into_owned() }

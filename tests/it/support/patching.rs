@@ -30,7 +30,7 @@ struct Described {
     pointers: Vec<(u64, u64)>,
 }
 
-fn described(file: &[u8], function: &str) -> Described {
+fn descriptor_of(file: &[u8], function: &str) -> Described {
     let elf = ElfFile64::<object::Endianness>::parse(file).unwrap();
     let name = format!("__HOTSWAP_INVOKE_{function}");
     let is_it = |symbol: &object::read::elf::ElfSymbol64<'_, '_, _>| {
@@ -46,7 +46,7 @@ fn described(file: &[u8], function: &str) -> Described {
     Described { content: content.to_vec(), pointers }
 }
 
-fn text(file: &[u8]) -> Range<u64> {
+fn text_range(file: &[u8]) -> Range<u64> {
     let elf = ElfFile64::<object::Endianness>::parse(file).unwrap();
     let text = elf.section_by_name(".text").unwrap();
     text.address()..text.address() + text.size()
@@ -59,10 +59,10 @@ pub fn build_of(file: &[u8]) -> BuildId {
 
 /// A patch of `base` to `build`. In each pair, the first function gets the code of the second.
 pub fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
-    let text = text(base);
+    let text = text_range(base);
     let (mut code, mut data, mut fixups, mut places) = (vec![], vec![], vec![], vec![]);
     for (function, other) in functions {
-        let (described, other) = (described(base, function), described(base, other));
+        let (described, other) = (descriptor_of(base, function), descriptor_of(base, other));
         let start = (PAGE + data.len()) as u32;
         places.push(start);
         data.extend(&described.content);
@@ -108,7 +108,7 @@ pub fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
 }
 
 /// The mappings of this process that are code and belong to no file: patches.
-pub fn code_of_no_file() -> Vec<String> {
+pub fn code_without_file() -> Vec<String> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let is_it = |line: &&str| {
         let mut words = line.split_ascii_whitespace();

@@ -53,17 +53,17 @@ impl PluginDir {
 
     /// Takes a plugin out. The host's next [`reload`](super::Host::reload) unloads it.
     pub fn remove(&self, plugin: &str) {
-        self.lose(plugin);
+        self.remove_file_of(plugin);
         self.is_pruned.store(true, Ordering::Relaxed);
     }
 
-    /// Removes a plugin's file without a request to unload the plugin.
-    pub fn lose(&self, plugin: &str) {
+    /// Removes a plugin's file without a request to unload the plugin, unlike `remove`.
+    pub fn remove_file_of(&self, plugin: &str) {
         fs::remove_file(self.file(plugin)).expect("remove a plugin");
     }
 
     /// Whether a plugin was taken out since the last call.
-    pub fn take_pruned(&self) -> bool {
+    pub fn take_prune_request(&self) -> bool {
         self.is_pruned.swap(false, Ordering::Relaxed)
     }
 
@@ -79,12 +79,12 @@ pub fn artifact(plugin: &str) -> Vec<u8> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let file = built.entry(plugin.to_owned()).or_default().clone();
     drop(built);
-    file.get_or_init(|| kept(plugin)).clone()
+    file.get_or_init(|| shared_artifact(plugin)).clone()
 }
 
-/// Like `artifact`, also for the processes that a test starts from itself: they share what was built.
-fn kept(plugin: &str) -> Vec<u8> {
-    let path = kept_dir().join(plugin);
+/// Like `artifact`, and shared with the processes that a test starts from itself.
+fn shared_artifact(plugin: &str) -> Vec<u8> {
+    let path = shared_dir().join(plugin);
     fs::read(&path).unwrap_or_else(|_| {
         let file = build(plugin);
         let new = path.with_extension(process::id().to_string());
@@ -94,17 +94,17 @@ fn kept(plugin: &str) -> Vec<u8> {
     })
 }
 
-/// The directory for everything that a run of the tests has built.
-pub fn kept_dir() -> PathBuf {
+/// The directory in which all processes of a run share the artifacts that it has built.
+pub fn shared_dir() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| env::var_os(KEPT).map_or_else(make_kept_dir, PathBuf::from)).clone()
+    DIR.get_or_init(|| env::var_os(KEPT).map_or_else(make_shared_dir, PathBuf::from)).clone()
 }
 
 /// The variable that names this directory for the tests' own processes.
 pub const KEPT: &str = "HOTSWAP_TEST_ARTIFACTS";
 
 /// Makes the directory for this run, and removes the directories of runs that have ended.
-fn make_kept_dir() -> PathBuf {
+fn make_shared_dir() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let all = test.ancestors().nth(2).expect("a directory of the profile").join("artifacts");
     for run in fs::read_dir(&all).into_iter().flatten().flatten() {
@@ -146,11 +146,11 @@ pub fn built_with(plugin: &str, cargo_flags: Vec<String>) -> Vec<u8> {
 /// A plugin's artifact with another revision number: its bytes differ, so it is another build.
 pub fn revision(plugin: &str, number: u32) -> Vec<u8> {
     let file = artifact(plugin);
-    if number == 1 { file } else { revised(file, number) }
+    if number == 1 { file } else { with_revision(file, number) }
 }
 
 /// An artifact of a first revision, with another revision number.
-pub fn revised(mut file: Vec<u8>, number: u32) -> Vec<u8> {
+pub fn with_revision(mut file: Vec<u8>, number: u32) -> Vec<u8> {
     const MARK: &[u8] = b"REVISION0001";
     let at = find(&file, MARK).expect("a revision to change");
     file[at..at + MARK.len()].copy_from_slice(format!("REVISION{number:04}").as_bytes());

@@ -10,8 +10,8 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
+    build_dir::BuildDir,
     process::{Place, Process, cargo, repository, succeed},
-    slot::Slot,
 };
 
 /// A workspace in a directory of its own. It shares only the target directory with others, so that the engine is
@@ -20,7 +20,7 @@ pub struct Project {
     place: Place,
     root: PathBuf,
     _dir: TempDir,
-    slot: Arc<Slot>,
+    build_dir: Arc<BuildDir>,
 }
 
 impl Project {
@@ -31,19 +31,19 @@ impl Project {
 
     /// Like [`empty`](Self::empty), in a directory with this name.
     fn empty_called(name: &str) -> Self {
-        Self::in_slot(name, Arc::new(Slot::of("project")))
+        Self::in_build_dir(name, Arc::new(BuildDir::take("project")))
     }
 
-    fn in_slot(name: &str, slot: Arc<Slot>) -> Self {
+    fn in_build_dir(name: &str, build_dir: Arc<BuildDir>) -> Self {
         let dir = tempfile::tempdir().expect("make a directory");
         let root = dir.path().join(name);
-        let project = Self { place: Place::new(), root, _dir: dir, slot };
-        project.lock_as_the_repository(".");
+        let project = Self { place: Place::new(), root, _dir: dir, build_dir };
+        project.copy_lock_file(".");
         project
     }
 
     /// Gives the workspace in a directory the versions that the repository has.
-    pub fn lock_as_the_repository(&self, dir: &str) {
+    pub fn copy_lock_file(&self, dir: &str) {
         let lock = fs::read_to_string(repository().join("Cargo.lock")).expect("a lock file");
         self.write(&format!("{dir}/Cargo.lock"), &lock);
     }
@@ -60,7 +60,7 @@ impl Project {
 
     /// Another project, which shares the target directory with this one.
     pub fn another(&self, listed: &[&str], packages: &[&str]) -> Self {
-        Self::in_slot("another", Arc::clone(&self.slot)).with_packages(listed, packages)
+        Self::in_build_dir("another", Arc::clone(&self.build_dir)).with_packages(listed, packages)
     }
 
     fn with_packages(self, listed: &[&str], packages: &[&str]) -> Self {
@@ -71,7 +71,7 @@ impl Project {
             "Cargo.toml",
             &format!("[workspace]\nresolver = \"3\"\nmembers = [\"app\", {members}]\n"),
         );
-        project.list(listed);
+        project.write_host_manifest(listed);
         project.write("app/src/main.rs", HOST);
         for (number, name) in packages.iter().enumerate() {
             let api = repository().join("engine/plugin");
@@ -87,7 +87,7 @@ impl Project {
 
     /// Makes the first build, which may take long, before the test waits for anything.
     pub fn build_once(&self, plugin: &str) {
-        let _first = self.slot.first_build();
+        let _first = self.build_dir.first_build();
         self.build_host(&[]);
         let out = tempfile::tempdir().expect("make a directory");
         let mut build = self.command("hotswap");
@@ -104,7 +104,7 @@ impl Project {
     }
 
     /// Writes the host's manifest, which names these plugins.
-    pub fn list(&self, plugins: &[&str]) {
+    pub fn write_host_manifest(&self, plugins: &[&str]) {
         let engine = repository().join("engine/core");
         let manifest = manifest("app", &format!("hotswap-engine = {{ path = {engine:?} }}"));
         let list = format!("\n[package.metadata.hotswap]\nplugins = {plugins:?}\n");
@@ -156,7 +156,7 @@ impl Project {
     }
 
     pub fn target_dir(&self) -> PathBuf {
-        self.slot.target_dir.clone()
+        self.build_dir.target_dir.clone()
     }
 }
 

@@ -20,27 +20,28 @@ static FOREIGN: LazyLock<HashSet<String>> = LazyLock::new(|| {
     foreign.map(|package| package["name"].as_str().expect("a name").to_owned()).collect()
 });
 
-/// The engine's packages. Projects outside the repository name their directories, which are the same for all of them.
+/// The beginning of the names of the engine's packages. All projects outside the repository name them by the same
+/// paths, so they can share what was compiled.
 const OURS: &str = "hotswap-";
 
-/// Copies what other target directories have compiled, and what does not belong to their own workspaces, into this one,
-/// unless it has it: for hosts and for plugins. Cargo decides as usual what it can use of it.
+/// Copies compiled packages from other target directories into `new`, for hosts and for plugins, if `new` lacks them.
+/// Packages of the other workspaces themselves are not copied. Cargo decides as usual which of the copies are up to date.
 pub fn seed(new: &Path) {
-    let slots = fs::read_dir(target_dir().join("e2e")).expect("the directories of tests");
-    let slots = slots.map(|slot| slot.expect("a directory").path().join("target"));
-    let others = [target_dir()].into_iter().chain(slots.filter(|other| other != new));
+    let build_dirs = fs::read_dir(target_dir().join("e2e")).expect("the directories of tests");
+    let build_dirs = build_dirs.map(|dir| dir.expect("a directory").path().join("target"));
+    let others = [target_dir()].into_iter().chain(build_dirs.filter(|other| other != new));
     for (number, other) in others.enumerate() {
         // The repository's own packages have other names in the repository's target directory.
         let is_taken =
             |name: &str| FOREIGN.contains(name) || (number > 0 && name.starts_with(OURS));
         for profile in ["debug", "hotswap/hotswap"] {
-            let taken = take_over(&other.join(profile), &new.join(profile), is_taken);
+            let taken = copy_compiled(&other.join(profile), &new.join(profile), is_taken);
             taken.expect("copy what was compiled");
         }
     }
 }
 
-fn take_over(from: &Path, to: &Path, is_taken: impl Fn(&str) -> bool) -> io::Result<()> {
+fn copy_compiled(from: &Path, to: &Path, is_taken: impl Fn(&str) -> bool) -> io::Result<()> {
     let mut crates = HashSet::new();
     // The files that mark a unit as complete are copied first, since the unit's other files were written earlier.
     for dir in [".fingerprint", "build"] {
@@ -67,7 +68,9 @@ fn take_over(from: &Path, to: &Path, is_taken: impl Fn(&str) -> bool) -> io::Res
         match name {
             _ if new.exists() => {}
             // Cargo does not write these files again.
-            Some(name) if !name.starts_with("hotswap_") => unless_gone(fs::hard_link(path, new))?,
+            Some(name) if !name.starts_with("hotswap_") => {
+                ignore_not_found(fs::hard_link(path, new))?
+            }
             Some(_) => copy(&path, &new)?,
             None => {}
         }
@@ -95,11 +98,11 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         fs::copy(from, to)?;
         File::options().write(true).open(to)?.set_modified(modified)
     };
-    unless_gone(copied())
+    ignore_not_found(copied())
 }
 
 /// Another build may remove a file meanwhile.
-fn unless_gone(copied: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(copied: io::Result<()>) -> io::Result<()> {
     copied
         .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }

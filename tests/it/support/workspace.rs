@@ -9,8 +9,8 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
+    build_dir::BuildDir,
     process::{Place, cargo, program, repository, succeed},
-    slot::Slot,
 };
 
 /// The sample host and its plugins as a workspace of their own, with the repository's engine.
@@ -22,15 +22,15 @@ pub struct Workspace {
     /// The plugin directory of this test's host.
     pub plugin_dir: TempDir,
     root: PathBuf,
-    slot: Slot,
+    build_dir: BuildDir,
 }
 
 impl Workspace {
     pub fn new() -> Self {
-        let slot = Slot::of("workspace");
+        let build_dir = BuildDir::take("workspace");
         let plugin_dir = tempfile::tempdir().expect("make a directory");
-        let root = slot.dir.join("workspace");
-        let workspace = Self { place: Place::new(), plugin_dir, root, slot };
+        let root = build_dir.dir.join("workspace");
+        let workspace = Self { place: Place::new(), plugin_dir, root, build_dir };
         workspace.restore();
         workspace.build_once();
         workspace
@@ -49,7 +49,7 @@ impl Workspace {
     }
 
     /// `hotswap run`, or the console, with the sample host's package.
-    pub fn running_the_host(&self, name: &str, args: &[&str], host_args: &[&str]) -> Command {
+    pub fn command_with_host(&self, name: &str, args: &[&str], host_args: &[&str]) -> Command {
         let mut command = self.command(name);
         command.args(args).arg("./sample-host").arg("--plugins").arg(self.plugin_dir.path());
         command.arg("--").args(host_args);
@@ -82,15 +82,18 @@ impl Workspace {
 
     /// One of the sample host's examples, in this workspace's root.
     pub fn example(&self, name: &str) -> Command {
-        self.built(&["--package", "sample-host", "--example", name], &format!("examples/{name}"))
+        self.build_program(
+            &["--package", "sample-host", "--example", name],
+            &format!("examples/{name}"),
+        )
     }
 
     /// The game, in this workspace's root.
     pub fn game(&self) -> Command {
-        self.built(&["--package", "game"], "game")
+        self.build_program(&["--package", "game"], "game")
     }
 
-    fn built(&self, args: &[&str], program: &str) -> Command {
+    fn build_program(&self, args: &[&str], program: &str) -> Command {
         let mut build = cargo();
         build.arg("build").args(args).arg("--target-dir").arg(self.target_dir());
         build.current_dir(&self.root);
@@ -107,7 +110,7 @@ impl Workspace {
     }
 
     fn target_dir(&self) -> PathBuf {
-        self.slot.target_dir.clone()
+        self.build_dir.target_dir.clone()
     }
 
     /// Restores the sources of the repository. Unchanged files are not written, so they are not compiled again.
@@ -143,7 +146,7 @@ impl Workspace {
 
     /// Makes the first build, which may take long, before the test waits for anything.
     fn build_once(&self) {
-        if let Some(_first) = self.slot.first_build() {
+        if let Some(_first) = self.build_dir.first_build() {
             self.build_all();
         }
     }

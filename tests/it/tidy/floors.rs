@@ -95,7 +95,7 @@ pub fn complaints(house: &House, files: &[SourceFile]) -> Vec<String> {
     let mut complaints: BTreeSet<String> = plan.faults_of_table().into_iter().collect();
     for file in files.iter().filter(|file| !file.module.is_empty()) {
         match plan.floor_of(&file.module) {
-            Some(floor) if plan.stands_on(&file.module, floor) => {
+            Some(floor) if plan.belongs_to(&file.module, floor) => {
                 let imports = scan::imports(&file.text, &file.module);
                 complaints.extend(imports.iter().filter_map(|it| plan.judge(file, floor, it)));
                 complaints.extend(scan::other_files(&file.text).into_iter().map(|line| {
@@ -172,7 +172,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether the module belongs to this floor, as all modules of an undivided floor do.
-    fn stands_on(&self, module: &[String], floor: &Floor) -> bool {
+    fn belongs_to(&self, module: &[String], floor: &Floor) -> bool {
         let of_floor = names(floor.module);
         of_floor == module || !self.is_divided(&of_floor)
     }

@@ -12,7 +12,7 @@ use crate::screen::input::action::{FleetAction, Motion};
 
 /// A snapshot of a fleet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct FleetSnapshot {
     /// Its name.
     pub fleet: Id,
     /// Whether releases have to be signed.
@@ -46,7 +46,7 @@ pub enum FleetOrder {
 #[derive(Debug)]
 pub enum FleetNews {
     /// A snapshot of the fleet.
-    Seen(Box<Seen>),
+    FleetSnapshot(Box<FleetSnapshot>),
     /// The fleet's state cannot be read, for this reason.
     Trouble(String),
     /// The order was carried out; a sentence for people.
@@ -62,7 +62,7 @@ pub enum FleetNews {
 pub struct FleetTab {
     /// The arguments that name the fleet and the channel on a command line; `None` if no fleet is known.
     named: Option<Vec<String>>,
-    seen: Option<Seen>,
+    seen: Option<FleetSnapshot>,
     trouble: Option<String>,
     selected: Option<Id>,
 }
@@ -135,7 +135,7 @@ impl FleetTab {
     }
 
     /// The last snapshot of the fleet.
-    pub fn seen(&self) -> Option<&Seen> {
+    pub fn seen(&self) -> Option<&FleetSnapshot> {
         self.seen.as_ref()
     }
 
@@ -145,7 +145,7 @@ impl FleetTab {
     }
 
     /// Takes a new snapshot.
-    pub fn take(&mut self, seen: Seen) {
+    pub fn take(&mut self, seen: FleetSnapshot) {
         self.seen = Some(seen);
         self.trouble = None;
     }
@@ -161,7 +161,7 @@ impl FleetTab {
     }
 
     /// Whether somebody has to look after the fleet: its rollout is paused or rolls back, or its state cannot be read.
-    pub fn wants_somebody(&self) -> bool {
+    pub fn needs_attention(&self) -> bool {
         let waits = |rollout: &Rollout| matches!(rollout.phase, Phase::Paused | Phase::RollingBack);
         self.trouble.is_some() || self.active().is_some_and(waits)
     }

@@ -106,7 +106,7 @@ impl State {
                 Notice { text, stays: true, ..notice }
             }
             _ => {
-                self.wait_with(notice, &before);
+                self.queue_notice(notice, &before);
                 before
             }
         };
@@ -114,7 +114,7 @@ impl State {
     }
 
     /// Queues a notice behind the one that is shown. Only the latest notice of success is kept in the queue.
-    fn wait_with(&mut self, notice: Notice, shown: &Notice) {
+    fn queue_notice(&mut self, notice: Notice, shown: &Notice) {
         self.waiting_notices.retain(|waiting| waiting.sort.is_serious());
         let is_same = |other: &Notice| (other.sort, &other.text) == (notice.sort, &notice.text);
         if is_same(shown) || self.waiting_notices.iter().any(is_same) {
@@ -140,7 +140,7 @@ impl State {
 
     /// Reacts to a sign that somebody is there. A key removes a notice that has been read. A notice that stayed until
     /// now no longer does, so that the next key removes it.
-    pub(crate) fn somebody_is_there(&mut self, is_key: bool) {
+    pub(crate) fn record_user_activity(&mut self, is_key: bool) {
         let now_ms = self.now_ms;
         match &mut self.notice {
             Some(notice) if notice.stays => notice.stays = false,

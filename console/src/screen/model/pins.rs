@@ -35,18 +35,18 @@ impl Pins {
     }
 
     /// Removes a pin, and returns it.
-    pub fn removed(&mut self, id: u64) -> Option<PinnedCall> {
+    pub fn remove(&mut self, id: u64) -> Option<PinnedCall> {
         let position = self.list.iter().position(|it| it.id == id)?;
         Some(self.list.remove(position))
     }
 
     /// Keeps the pins for a new process of the host, which has none and numbers its own from the start.
-    pub fn another_process(&mut self) {
+    pub fn keep_for_new_process(&mut self) {
         self.from_before.append(&mut self.list);
     }
 
     /// Takes the pins of the last process whose plugins serve now, to pin them again.
-    pub fn take_back(&mut self, plugins: &[PluginInfo]) -> Vec<PinParams> {
+    pub fn take_pins_to_restore(&mut self, plugins: &[PluginInfo]) -> Vec<PinParams> {
         let serves = |pin: &PinnedCall| {
             plugins.iter().any(|it| it.name == pin.plugin && it.active().is_some())
         };

@@ -129,7 +129,7 @@ impl Plugins {
     }
 
     /// Notes that somebody has seen the last reload's changes to this plugin.
-    pub fn see(&mut self, plugin: &str) {
+    pub fn mark_seen(&mut self, plugin: &str) {
         if let Some(before) = self.before.get_mut(plugin) {
             before.is_seen = true;
         }

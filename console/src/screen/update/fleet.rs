@@ -14,7 +14,7 @@ use crate::screen::model::overlay::Overlay;
 /// Takes news of the fleet.
 pub(super) fn handle_news(state: &mut State, news: FleetNews) {
     match news {
-        FleetNews::Seen(seen) => {
+        FleetNews::FleetSnapshot(seen) => {
             let phase = |state: &State| state.fleet.seen()?.rollout.as_ref().map(|it| it.phase);
             let (first, before) = (state.fleet.seen().is_none(), phase(state));
             state.fleet.take(*seen);

@@ -15,7 +15,7 @@ use crate::screen::model::tree::TreeTab as _;
 /// The number of lines that one step of the wheel scrolls.
 const WHEEL_LINES: usize = 3;
 
-pub(super) fn happened(state: &mut State, event: MouseEvent) -> Vec<Effect> {
+pub(super) fn handle(state: &mut State, event: MouseEvent) -> Vec<Effect> {
     let place = Position::new(event.column, event.row);
     let mut effects = match event.kind {
         MouseEventKind::ScrollUp => scroll(state, place, true),

@@ -86,7 +86,7 @@ pub(super) fn called(state: &mut State, at_ms: u64, pin: PinnedCall) {
 
 /// Removes a pinned call from the list.
 pub(super) fn unpinned(state: &mut State, id: u64) {
-    if let Some(pin) = state.pins.removed(id) {
+    if let Some(pin) = state.pins.remove(id) {
         let call = format::call(&pin.function, &pin.args);
         state.notify_done(format!("{} {call} is no longer pinned", pin.plugin));
     }

@@ -11,7 +11,7 @@ use crate::screen::model::timeline::{self, Reload};
 /// The number of phases that fit into a marker in the log, which has one line.
 const PHASES_TOLD: usize = 4;
 
-pub(super) fn happened(state: &mut State, event: Event) {
+pub(super) fn handle(state: &mut State, event: Event) {
     match event {
         Event::ReloadFinished { at_ms, report } => finished(state, at_ms, report),
         Event::ReloadFailed { at_ms, error } => {

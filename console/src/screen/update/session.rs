@@ -1,8 +1,10 @@
 //! The events of the session.
 
-use hotswap_protocol::{InFlightCall, Snapshot};
+use hotswap_build::SourceChanges;
+use hotswap_protocol::{HostInfo, InFlightCall, Snapshot};
 
 use super::{Effect, calls, reloads};
+use crate::compare::difference::Difference;
 use crate::format;
 use crate::host::operation::Operation;
 use crate::host::{HostExit, signal_name};
@@ -20,21 +22,10 @@ use crate::session::{BuildEffect, BuildLine, Job, JobOutcome, Order, SessionEven
 const MOST_CHANGES_IN_TAB: usize = 20;
 const MOST_CHANGES_IN_NOTICE: usize = 2;
 
-pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
+pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     let mut effects = vec![Effect::Draw];
     match event {
-        SessionEvent::Opened { name, package_dir, plugin_dir, plugins, plugin_packages } => {
-            state.host.name = name;
-            state.host.dir = package_dir;
-            state.host.plugin_dir = plugin_dir;
-            state.host.packages = plugins;
-            state.host.package_dirs = plugin_packages;
-            if !state.host.packages.is_empty() {
-                state.tab = Tab::Build;
-                state.tab_to_return_to = Some(Tab::Functions);
-            }
-            Memory::recall(state);
-        }
+        event @ SessionEvent::Opened { .. } => opened(state, event),
         SessionEvent::JobStarted { job } => job_started(state, job),
         SessionEvent::JobProgress { done, total, .. } => {
             if let Some(job) = &mut state.job {
@@ -48,76 +39,9 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.builds.push_line(&package, &line);
         }
         SessionEvent::Installed { builds, unusable } => state.disk.installed(builds, unusable),
-        SessionEvent::Built {
-            plugin,
-            build_id,
-            warnings,
-            effect,
-            changes,
-            patchable,
-            not_patched,
-            is_served,
-            phases,
-            ..
-        } => {
-            let changes = changes.unwrap_or_default();
-            let functions = changes.functions.iter().map(|function| function.name.as_str());
-            state.plugins.built(&plugin, functions, is_served);
-            let all = format::source_changes(&changes, MOST_CHANGES_IN_TAB);
-            if !all.is_empty() {
-                state.builds.push_note(&plugin, &format!("changed: {all}"));
-            }
-            if let Some(patch) = format::patchable(patchable, not_patched.as_deref()) {
-                state.builds.push_note(&plugin, &patch);
-            }
-            state.disk.built(&plugin, &build_id, warnings);
-            state.timeline.built(&plugin, &build_id);
-            let serves = state.plugins.serves(&plugin, &build_id);
-            let build_id = format::short_build_id(&build_id);
-            let warnings = match warnings {
-                0 => String::new(),
-                count => format!(", {}", format::counted(count as u64, "warning", "warnings")),
-            };
-            let changed = match format::source_changes(&changes, MOST_CHANGES_IN_NOTICE) {
-                changes if changes.is_empty() => changes,
-                changes => format!("; changed: {changes}"),
-            };
-            let done = match effect {
-                BuildEffect::NewCode => "built",
-                BuildEffect::SameCode if serves => "saved, same machine code, nothing to reload",
-                // Somebody else has just made the same build.
-                BuildEffect::SameCode | BuildEffect::UpToDate => "is up to date",
-            };
-            let offer = match effect {
-                BuildEffect::NewCode if !state.host.watch.reloads() => offer_to_reload(state),
-                _ => String::new(),
-            };
-            // The report of the reload says more.
-            if !is_served {
-                state
-                    .notify_done(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
-            }
-            if effect == BuildEffect::NewCode && !is_served {
-                state.timeline.timed(&plugin, phases);
-                if let Some(Overlay::Preview(_)) = &state.overlay {
-                    effects.push(Effect::Order(Order::Preview));
-                }
-            }
-            state.diff.outdate();
-        }
+        event @ SessionEvent::Built { .. } => effects.extend(plugin_built(state, event)),
         SessionEvent::ArtifactRefused { plugin, reason, instead } => {
-            let what_next = match instead {
-                Some(build_id) => {
-                    format!("build {} is there instead", format::short_build_id(&build_id))
-                }
-                None => format!("{} builds it", state.key_of(&Action::Build)),
-            };
-            let text = format!("the artifact of {plugin} was refused; {what_next}");
-            marker(state, text.clone());
-            for line in reason.lines() {
-                marker(state, format!("  {line}"));
-            }
-            state.notify_warning(text);
+            artifact_refused(state, &plugin, &reason, instead.as_deref());
         }
         SessionEvent::JobFinished { job, outcome, elapsed_ms } => {
             job_finished(state, &job, outcome, elapsed_ms);
@@ -130,21 +54,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             another_process(state, state.now_ms, pid);
             marker(state, format!("host started, pid {pid}"));
         }
-        SessionEvent::Connected { host } => {
-            if state.host.phase == Phase::Ended {
-                another_process(state, host.started_at_ms, host.pid);
-                marker(state, format!("host came back, pid {}", host.pid));
-                state.notify_done(format!("{} came back, pid {}", host.name, host.pid));
-            }
-            let holds = std::mem::take(&mut state.functions.let_go).into_iter().map(Order::Hold);
-            effects.extend(holds.map(Effect::Order));
-            effects.push(Effect::Order(Order::Operate(Operation::Pins)));
-            state.host.phase = Phase::Connected;
-            state.logs.await_records(state.now_ms);
-            state.host.pid = Some(host.pid);
-            state.host.info = Some(host);
-            return_to_tab(state);
-        }
+        SessionEvent::Connected { host } => effects.extend(connected(state, host)),
         SessionEvent::Disconnected { reason } => {
             if state.host.phase == Phase::Connected {
                 state.host.phase = Phase::Disconnected;
@@ -165,26 +75,16 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.notify_info(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
-        SessionEvent::HostSilent { waited_ms } => {
-            let text = format::silent_host(waited_ms);
-            marker(state, text.clone());
-            state.notify_warning(text);
-        }
+        SessionEvent::HostSilent { waited_ms } => warn(state, format::silent_host(waited_ms)),
         SessionEvent::HostStopped { signal } => {
-            let text = format!("{} stopped the host: it does nothing", signal_name(signal));
-            marker(state, text.clone());
-            state.notify_warning(text);
+            warn(state, format!("{} stopped the host: it does nothing", signal_name(signal)))
         }
         SessionEvent::HostContinued => {
             marker(state, "the host goes on".into());
             state.notify_done("the host goes on");
         }
         SessionEvent::HostTerminated { reason } => marker(state, format!("{reason}: SIGTERM")),
-        SessionEvent::HostKilled { reason } => {
-            let text = format!("{reason}: SIGKILL");
-            marker(state, text.clone());
-            state.notify_warning(text);
-        }
+        SessionEvent::HostKilled { reason } => warn(state, format!("{reason}: SIGKILL")),
         SessionEvent::HostOutdated { plugins } => {
             state.host.is_outdated = true;
             let shared = match plugins.as_slice() {
@@ -195,8 +95,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             let text = format!(
                 "the host is older than its sources{shared}: {restart} builds and restarts it"
             );
-            marker(state, text.clone());
-            state.notify_warning(text);
+            warn(state, text);
         }
         SessionEvent::HostCurrent => {
             state.host.is_outdated = false;
@@ -205,30 +104,10 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.notify_done(text);
         }
         SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
-            let text = format::disagreement(&plugin, &missed);
-            marker(state, text.clone());
-            state.notify_warning(text);
+            warn(state, format::disagreement(&plugin, &missed))
         }
-        SessionEvent::EarlyDropped { plugin } => {
-            let text = format::early_dropped(&plugin);
-            marker(state, text.clone());
-            state.notify_warning(text);
-        }
-        SessionEvent::ReloadWaits { plugins } => {
-            let [preview, reload] = [Action::Preview, Action::Operate(Operation::Reload)]
-                .map(|action| state.key_of(&action));
-            let text = format!(
-                "{} would break what uses it, and waits: {preview} shows what, {reload} reloads",
-                plugins.join(", ")
-            );
-            marker(state, text.clone());
-            state.notify_warning(text);
-            // A person who types or looks at something is not interrupted.
-            let is_free = state.overlay.is_none() && state.searching.is_none();
-            if is_free && state.functions.form.is_none() {
-                state.overlay = Some(Overlay::Preview(PreviewCard::default()));
-            }
-        }
+        SessionEvent::EarlyDropped { plugin } => warn(state, format::early_dropped(&plugin)),
+        SessionEvent::ReloadWaits { plugins } => reload_waits(state, &plugins),
         SessionEvent::PluginsChanged { added, removed, plugins, plugin_packages } => {
             state.host.packages = plugins;
             state.host.package_dirs = plugin_packages;
@@ -239,11 +118,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.notify_done(text);
             }
         }
-        SessionEvent::ManifestsRefused { error } => {
-            let text = format::manifests_refused(&error);
-            marker(state, text.clone());
-            state.notify_warning(text);
-        }
+        SessionEvent::ManifestsRefused { error } => warn(state, format::manifests_refused(&error)),
         SessionEvent::Watching { mode, error, file_system, .. } => {
             state.host.watch = mode;
             let silent = file_system.map(|kind| {
@@ -253,18 +128,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.notify_warning(text);
             }
         }
-        SessionEvent::Patching { on } => {
-            let was_whole = std::mem::replace(&mut state.host.loads_whole, !on);
-            match on {
-                false => state.notify_info("patches off: each build is loaded as a whole"),
-                true if was_whole => {
-                    state.notify_info(
-                        "patches on: a version goes on where only bodies of functions changed",
-                    );
-                }
-                true => {}
-            }
-        }
+        SessionEvent::Patching { on } => patching(state, on),
         SessionEvent::Snapshot(snapshot) => return take_snapshot(state, *snapshot),
         SessionEvent::SameSnapshot => return take_same_snapshot(state),
         SessionEvent::Vault(contents) => {
@@ -293,17 +157,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 card.take_replay(replay);
             }
         }
-        SessionEvent::Difference(difference) => {
-            let request = &difference.request;
-            let to = request.to.as_ref().map(|to| to.version);
-            let (plugin, from) = (&request.plugin, request.from.version);
-            let reload = to.and_then(|to| state.timeline.between_versions(plugin, from, to));
-            let values = reload.and_then(|reload| reload.result.as_ref().ok());
-            let values = values.into_iter().flat_map(|done| &done.report.data_bag);
-            let its = values.filter(|value| !state.vault.is_of_another(&value.key, plugin));
-            let its: Vec<_> = its.cloned().collect();
-            state.diff.take(*difference, &its);
-        }
+        SessionEvent::Difference(difference) => show_difference(state, *difference),
         SessionEvent::InvokedInBoth { operation, answers } => {
             state.functions.answered_in_both(&operation, *answers);
         }
@@ -333,11 +187,181 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 // Fetch the Vault from before the reload, to compare later snapshots with it.
                 effects.push(Effect::Order(Order::Operate(Operation::Vault)));
             }
-            reloads::happened(state, event);
+            reloads::handle(state, event);
         }
         SessionEvent::Ended { error } => effects.push(Effect::Exit(error)),
     }
     effects
+}
+
+fn opened(state: &mut State, event: SessionEvent) {
+    let SessionEvent::Opened { name, package_dir, plugin_dir, plugins, plugin_packages } = event
+    else {
+        return;
+    };
+    state.host.name = name;
+    state.host.dir = package_dir;
+    state.host.plugin_dir = plugin_dir;
+    state.host.packages = plugins;
+    state.host.package_dirs = plugin_packages;
+    if !state.host.packages.is_empty() {
+        state.tab = Tab::Build;
+        state.tab_to_return_to = Some(Tab::Functions);
+    }
+    Memory::recall(state);
+}
+
+fn plugin_built(state: &mut State, event: SessionEvent) -> Option<Effect> {
+    let SessionEvent::Built {
+        plugin,
+        build_id,
+        warnings,
+        effect,
+        changes,
+        patchable,
+        not_patched,
+        is_served,
+        phases,
+        ..
+    } = event
+    else {
+        return None;
+    };
+    let changes = changes.unwrap_or_default();
+    let functions = changes.functions.iter().map(|function| function.name.as_str());
+    state.plugins.built(&plugin, functions, is_served);
+    let all = format::source_changes(&changes, MOST_CHANGES_IN_TAB);
+    if !all.is_empty() {
+        state.builds.push_note(&plugin, &format!("changed: {all}"));
+    }
+    if let Some(patch) = format::patchable(patchable, not_patched.as_deref()) {
+        state.builds.push_note(&plugin, &patch);
+    }
+    state.disk.built(&plugin, &build_id, warnings);
+    state.timeline.built(&plugin, &build_id);
+    // If the build serves already, the report of the reload says more.
+    if !is_served {
+        let notice = build_notice(state, &plugin, &build_id, effect, warnings, &changes);
+        state.notify_done(notice);
+    }
+    state.diff.outdate();
+    if effect != BuildEffect::NewCode || is_served {
+        return None;
+    }
+    state.timeline.timed(&plugin, phases);
+    matches!(state.overlay, Some(Overlay::Preview(_))).then_some(Effect::Order(Order::Preview))
+}
+
+/// For example `world built (7f3a90, 2 warnings; changed: greet); p preview, r reload`.
+fn build_notice(
+    state: &State,
+    plugin: &str,
+    build_id: &str,
+    effect: BuildEffect,
+    warnings: usize,
+    changes: &SourceChanges,
+) -> String {
+    let done = match effect {
+        BuildEffect::NewCode => "built",
+        BuildEffect::SameCode if state.plugins.serves(plugin, build_id) => {
+            "saved, same machine code, nothing to reload"
+        }
+        // Somebody else has just made the same build.
+        BuildEffect::SameCode | BuildEffect::UpToDate => "is up to date",
+    };
+    let build_id = format::short_build_id(build_id);
+    let warnings = match warnings {
+        0 => String::new(),
+        count => format!(", {}", format::counted(count as u64, "warning", "warnings")),
+    };
+    let changed = match format::source_changes(changes, MOST_CHANGES_IN_NOTICE) {
+        changes if changes.is_empty() => changes,
+        changes => format!("; changed: {changes}"),
+    };
+    let offer = match effect {
+        BuildEffect::NewCode if !state.host.watch.reloads() => offer_to_reload(state),
+        _ => String::new(),
+    };
+    format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}")
+}
+
+fn artifact_refused(state: &mut State, plugin: &str, reason: &str, instead: Option<&str>) {
+    let what_next = match instead {
+        Some(build_id) => {
+            format!("build {} is there instead", format::short_build_id(build_id))
+        }
+        None => format!("{} builds it", state.key_of(&Action::Build)),
+    };
+    let text = format!("the artifact of {plugin} was refused; {what_next}");
+    marker(state, text.clone());
+    for line in reason.lines() {
+        marker(state, format!("  {line}"));
+    }
+    state.notify_warning(text);
+}
+
+fn connected(state: &mut State, host: HostInfo) -> Vec<Effect> {
+    if state.host.phase == Phase::Ended {
+        another_process(state, host.started_at_ms, host.pid);
+        marker(state, format!("host came back, pid {}", host.pid));
+        state.notify_done(format!("{} came back, pid {}", host.name, host.pid));
+    }
+    state.host.phase = Phase::Connected;
+    state.logs.await_records(state.now_ms);
+    state.host.pid = Some(host.pid);
+    state.host.info = Some(host);
+    return_to_tab(state);
+    // The new connection holds nothing yet.
+    let holds = std::mem::take(&mut state.functions.let_go).into_iter().map(Order::Hold);
+    let orders = holds.chain([Order::Operate(Operation::Pins)]);
+    orders.map(Effect::Order).collect()
+}
+
+fn reload_waits(state: &mut State, plugins: &[String]) {
+    let [preview, reload] =
+        [Action::Preview, Action::Operate(Operation::Reload)].map(|action| state.key_of(&action));
+    let text = format!(
+        "{} would break what uses it, and waits: {preview} shows what, {reload} reloads",
+        plugins.join(", ")
+    );
+    warn(state, text);
+    // A person who types or looks at something is not interrupted.
+    let is_free = state.overlay.is_none() && state.searching.is_none();
+    if is_free && state.functions.form.is_none() {
+        state.overlay = Some(Overlay::Preview(PreviewCard::default()));
+    }
+}
+
+fn patching(state: &mut State, on: bool) {
+    let was_whole = std::mem::replace(&mut state.host.loads_whole, !on);
+    match on {
+        false => state.notify_info("patches off: each build is loaded as a whole"),
+        true if was_whole => {
+            state.notify_info(
+                "patches on: a version goes on where only bodies of functions changed",
+            );
+        }
+        true => {}
+    }
+}
+
+/// Shows a difference between two builds, with the outcomes for values in the reload between them.
+fn show_difference(state: &mut State, difference: Difference) {
+    let request = &difference.request;
+    let to = request.to.as_ref().map(|to| to.version);
+    let (plugin, from) = (&request.plugin, request.from.version);
+    let reload = to.and_then(|to| state.timeline.between_versions(plugin, from, to));
+    let values = reload.and_then(|reload| reload.result.as_ref().ok());
+    let values = values.into_iter().flat_map(|done| &done.report.data_bag);
+    let its = values.filter(|value| !state.vault.is_of_another(&value.key, plugin));
+    let its: Vec<_> = its.cloned().collect();
+    state.diff.take(difference, &its);
+}
+
+/// Shows a warning as a notice, and keeps it in the log.
+fn warn(state: &mut State, text: String) {
+    marker(state, text.clone());
+    state.notify_warning(text);
 }
 
 /// The keys that use a build which is not reloaded automatically: `; p preview, r reload`
@@ -449,7 +473,7 @@ fn another_process(state: &mut State, began_ms: u64, pid: u32) {
     state.timeline.host_began(began_ms, pid);
     state.functions.held.clear();
     state.functions.let_go.clear();
-    state.pins.another_process();
+    state.pins.keep_for_new_process();
     state.vault.clear();
     state.live.clear();
     state.serving.forget();
@@ -492,7 +516,7 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
         host.agent = snapshot.host.agent;
         effects.push(Effect::Draw);
     }
-    let pins = state.pins.take_back(&snapshot.plugins).into_iter();
+    let pins = state.pins.take_pins_to_restore(&snapshot.plugins).into_iter();
     effects.extend(pins.map(|pin| Effect::Order(Order::Operate(Operation::Pin(pin)))));
     state.timeline.record_snapshot(state.now_ms, &snapshot.plugins);
     state.serving.record_snapshot(state.now_ms, &snapshot.plugins);

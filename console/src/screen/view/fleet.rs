@@ -14,7 +14,7 @@ use crate::format;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::State;
 use crate::screen::model::fleet::{
-    Health, HostRow, ReleaseChoice, Seen, Side, name_of, progress, rate,
+    FleetSnapshot, Health, HostRow, ReleaseChoice, Side, name_of, progress, rate,
 };
 
 /// The maximum number of lines of a reason. The messages have the whole text.
@@ -65,8 +65,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
 }
 
 /// The headline: ` games/main  base r2  not signed              2 serving, 1 refused`
-fn headline(seen: &Seen, state: &State, width: usize, theme: &Theme) -> Line<'static> {
-    let Seen { fleet, channel, .. } = seen;
+fn headline(seen: &FleetSnapshot, state: &State, width: usize, theme: &Theme) -> Line<'static> {
+    let FleetSnapshot { fleet, channel, .. } = seen;
     let name = format!(" {fleet}/{}", channel.name);
     let base = match &channel.base {
         Some(base) => format!("  base {base}"),

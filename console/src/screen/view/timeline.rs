@@ -143,10 +143,14 @@ fn step_lines(
     let after: Vec<Bar> = reload.after.iter().map(|phase| after_bar(phase, of_one)).collect();
     // Each group has its own scale: beside a build, the steps of a reload would be too short to see.
     let groups = [
-        ("build", longest(in_turn(sums(reload.before.iter())), BUILDS_SHOWN), theme.dim),
+        (
+            "build",
+            longest_bars(consecutive_bars(sums(reload.before.iter())), BUILDS_SHOWN),
+            theme.dim,
+        ),
         (
             if reload.is_patch() { "patch" } else { "reload" },
-            longest(in_turn(sums(reload.phases.iter())), STEPS_SHOWN),
+            longest_bars(consecutive_bars(sums(reload.phases.iter())), STEPS_SHOWN),
             theme.bar,
         ),
         ("since then", after, theme.dim),
@@ -172,7 +176,7 @@ struct Bar {
 }
 
 /// The bars of phases that follow one another.
-fn in_turn(phases: Vec<(&Part, u64)>) -> Vec<Bar> {
+fn consecutive_bars(phases: Vec<(&Part, u64)>) -> Vec<Bar> {
     let mut begun_us = 0;
     let phases = phases.into_iter().map(|(part, elapsed_us)| {
         let text = format::microseconds(elapsed_us);
@@ -185,7 +189,7 @@ fn in_turn(phases: Vec<(&Part, u64)>) -> Vec<Bar> {
 }
 
 /// The longest bars in their order, with the one for making a patch, and a sum of the others; `count` lines in all.
-fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
+fn longest_bars(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
     if bars.len() <= count {
         return bars;
     }

@@ -418,32 +418,10 @@ fn run_plugin_builds(
         let (outcome, product) = match built {
             Ok(built) => {
                 let build_id = built.build_id.to_string();
-                let why = not_patched(&built);
-                let installed = built.installed.as_ref();
-                let path = installed.map_or(&built.artifact, |it| &it.path).clone();
-                let product = match installed.is_some_and(|it| it.is_new) {
-                    true => Product::Artifact(NewBuild {
-                        plugin: built.plugin.to_string(),
-                        build_id: build_id.clone(),
-                        not_patched: why.clone(),
-                        is_served,
-                    }),
-                    false => Product::Nothing,
-                };
-                let summary = format!("build {}", format::short_build_id(&build_id));
+                let product = product_of(&built, is_served);
                 // The session is over when this fails.
-                let _ = events.blocking_send(SessionEvent::Built {
-                    plugin: built.plugin,
-                    build_id,
-                    path,
-                    warnings: built.warnings,
-                    effect: built.effect,
-                    changes: built.changes,
-                    patchable: built.patch.as_ref().map(Result::is_ok),
-                    not_patched: why,
-                    is_served,
-                    phases: built.phases,
-                });
+                let _ = events.blocking_send(built_event(built, is_served));
+                let summary = format!("build {}", format::short_build_id(&build_id));
                 (JobOutcome::done(summary), product)
             }
             Err(error) => (error.into(), Product::Nothing),
@@ -452,6 +430,34 @@ fn run_plugin_builds(
         let _ = report.blocking_send(Report::Built(job, outcome, product));
     };
     build_plugins(&plugins, cancel, &mut on_message, &mut on_built);
+}
+
+/// The new artifact of a build in the plugin directory.
+fn product_of(built: &Built, is_served: bool) -> Product {
+    match built.installed.as_ref().is_some_and(|it| it.is_new) {
+        true => Product::Artifact(NewBuild {
+            plugin: built.plugin.to_string(),
+            build_id: built.build_id.to_string(),
+            not_patched: not_patched(built),
+            is_served,
+        }),
+        false => Product::Nothing,
+    }
+}
+
+fn built_event(built: Built, is_served: bool) -> SessionEvent {
+    SessionEvent::Built {
+        not_patched: not_patched(&built),
+        path: built.installed.as_ref().map_or(&built.artifact, |it| &it.path).clone(),
+        plugin: built.plugin,
+        build_id: built.build_id.to_string(),
+        warnings: built.warnings,
+        effect: built.effect,
+        changes: built.changes,
+        patchable: built.patch.as_ref().map(Result::is_ok),
+        is_served,
+        phases: built.phases,
+    }
 }
 
 /// Sends a message of a build. Waits if events are not read as fast.

@@ -54,7 +54,7 @@ impl Console {
         console
     }
 
-    pub fn take_in(&mut self, input: Input) -> Vec<Effect> {
+    pub fn handle(&mut self, input: Input) -> Vec<Effect> {
         let effects = update::update(&mut self.state, Event { at_ms: self.now_ms, input });
         // This runs until nothing is left to do, as in the program's loop.
         while self.state.logs.is_scanning() {
@@ -64,17 +64,17 @@ impl Console {
     }
 
     pub fn session(&mut self, event: SessionEvent) -> Vec<Effect> {
-        self.take_in(Input::Session(Box::new(event)))
+        self.handle(Input::Session(Box::new(event)))
     }
 
     pub fn logs(&mut self, lines: Vec<LogLine>) -> Vec<Effect> {
-        self.take_in(Input::Logs(lines))
+        self.handle(Input::Logs(lines))
     }
 
     /// Presses keys, named as people write them: `j`, `Tab`, `Esc`, `Ctrl-C`.
     pub fn press(&mut self, keys: &str) -> Vec<Effect> {
         keys.split_whitespace()
-            .flat_map(|name| self.take_in(Input::Key(key(name))))
+            .flat_map(|name| self.handle(Input::Key(key(name))))
             .filter(|effect| *effect != Effect::Draw)
             .collect()
     }
@@ -87,7 +87,7 @@ impl Console {
         let (row, before) = found.unwrap_or_else(|| panic!("no {text:?} on\n{screen}"));
         let (column, row) = (before.chars().count().try_into().unwrap(), row.try_into().unwrap());
         let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
-        self.take_in(Input::Mouse(event))
+        self.handle(Input::Mouse(event))
     }
 
     /// Clicks where this text is on the screen.
@@ -99,15 +99,15 @@ impl Console {
     pub fn write(&mut self, text: &str) {
         for letter in text.chars() {
             let key = KeyEvent::new(KeyCode::Char(letter), KeyModifiers::NONE);
-            self.take_in(Input::Key(key));
+            self.handle(Input::Key(key));
         }
     }
 
     /// Shows the Diff tab, and returns the comparison that it requests; `None` if there is no room for the tab.
     pub fn compare(&mut self) -> Option<DiffRequest> {
         let mut effects = update::act(&mut self.state, Action::Show(Tab::Diff));
-        effects.extend(self.take_in(Input::Tick));
-        requested(&effects)
+        effects.extend(self.handle(Input::Tick));
+        requested_comparison(&effects)
     }
 
     /// The text on the screen, without colours and without spaces at line ends.
@@ -173,7 +173,7 @@ impl Console {
 }
 
 /// The comparison that the effects request.
-pub fn requested(effects: &[Effect]) -> Option<DiffRequest> {
+pub fn requested_comparison(effects: &[Effect]) -> Option<DiffRequest> {
     effects.iter().find_map(|effect| match effect {
         Effect::Order(Order::Compare(request)) => Some(request.clone()),
         _ => None,

@@ -12,7 +12,8 @@ use hotswap_protocol::{PhaseKind, env};
 use crate::build::compile::{Package, Run, compile};
 use crate::build::profile;
 use crate::build::{
-    BuildEffect, BuildOptions, EarlyPatch, OnPatch, add_common_arguments, in_sum, note_wrong,
+    BuildEffect, BuildOptions, EarlyPatch, OnPatch, add_common_arguments, record_files_with_errors,
+    sum_by_phase,
 };
 use crate::outline::SourceChanges;
 use crate::replay::{
@@ -144,7 +145,7 @@ impl<'a> Linking<'a> {
         let notice = self.notice.map(|notice| (PhaseKind::Notice, notice));
         let began: Vec<_> = notice.into_iter().chain(self.phases.iter().cloned()).collect();
         let deliver = move |patch, phases: [(PhaseKind, Duration); 2]| {
-            let phases = in_sum(began.iter().cloned().chain(phases));
+            let phases = sum_by_phase(began.iter().cloned().chain(phases));
             on_patch(EarlyPatch { patch, phases });
         };
         Some(PatchRequest {
@@ -369,7 +370,7 @@ impl<'a> Linking<'a> {
             },
             &mut |file| wrong.push(file),
         );
-        let run = run.inspect_err(|_| note_wrong(plugin, wrong, began_at))?;
+        let run = run.inspect_err(|_| record_files_with_errors(plugin, wrong, began_at))?;
         if !run.is_fresh() {
             self.effect = BuildEffect::NewCode;
         }

@@ -96,7 +96,7 @@ impl Base {
 
     /// Refuses objects from which the library was not linked. The library must contain the code of each
     /// function, except for the bytes that the linker fills in.
-    pub(super) fn expect_made_of(&self, objects: &Objects) -> Result<(), Unpatchable> {
+    pub(super) fn expect_linked_from(&self, objects: &Objects) -> Result<(), Unpatchable> {
         for id in objects.all() {
             let (atom, file) = (objects.atom(id), &objects.files[id.file].stem);
             let (Kind::Code, Some(name)) = (atom.kind, &atom.name) else { continue };

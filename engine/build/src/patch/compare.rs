@@ -216,7 +216,7 @@ pub(super) struct Pair<'a> {
 impl<'a> Pair<'a> {
     /// Reads the objects that differ between two builds.
     pub(super) fn read(base: &'a Listed, new: &[PathBuf]) -> io::Result<Result<Self, Unpatchable>> {
-        let after = identified(new)?;
+        let after = with_file_ids(new)?;
         let is_same =
             |(path, id): &&(PathBuf, FileId)| base.named(path).is_some_and(|file| file.id == *id);
         let (same, differ): (Vec<_>, Vec<_>) = after.iter().partition(is_same);
@@ -270,7 +270,7 @@ impl Listed {
     /// Reads the names of their symbols.
     pub(super) fn read(paths: &[PathBuf]) -> io::Result<Self> {
         let mut files = Vec::new();
-        for (path, id) in identified(paths)? {
+        for (path, id) in with_file_ids(paths)? {
             let symbols = ObjectFile::symbols(&path)?;
             files.push(ListedFile { path, id, symbols });
         }
@@ -300,7 +300,7 @@ impl FileId {
 }
 
 /// Files with their identities, sorted by file name, so that the result does not depend on their directory.
-fn identified(paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, FileId)>> {
+fn with_file_ids(paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, FileId)>> {
     let identify = |path: &PathBuf| Ok((path.clone(), FileId::of(path)?));
     let mut identified = paths.iter().map(identify).collect::<io::Result<Vec<_>>>()?;
     identified.sort_by(|(one, _), (other, _)| one.file_name().cmp(&other.file_name()));
@@ -547,7 +547,7 @@ fn expect_not_kept(pair: &Pair<'_>, exchanged: &BTreeSet<AtomId>) -> Result<(), 
     let (base, new) = (&pair.base, &pair.new);
     let mut gone = HashSet::new();
     // The functions, each with its atom in the base if that object was compiled again.
-    let before = |id: &AtomId| (new.atom(*id), same_in(base, new, *id));
+    let before = |id: &AtomId| (new.atom(*id), counterpart_in(base, new, *id));
     let mut open: Vec<(&Atom, Option<AtomId>)> = exchanged.iter().map(before).collect();
     while let Some((function, id)) = open.pop() {
         let kept = || Unpatchable::AddressKept { function: name_of(function) };
@@ -556,14 +556,14 @@ fn expect_not_kept(pair: &Pair<'_>, exchanged: &BTreeSet<AtomId>) -> Result<(), 
         }
         let references: Vec<_> = match id {
             Some(id) => referring(base, id).collect(),
-            None => naming(base, function).collect(),
+            None => references_by_name(base, function).collect(),
         };
         for (by, reference) in references {
             let caller = base.atom(by);
             match caller.kind {
                 Kind::Code if Some(by) == id && is_call(caller, reference) => {}
                 Kind::Code if is_call(caller, reference) || is_lent(function, caller) => {
-                    if same_in(new, base, by).is_none() && gone.insert(by) {
+                    if counterpart_in(new, base, by).is_none() && gone.insert(by) {
                         open.push((caller, Some(by)));
                     }
                 }
@@ -577,12 +577,12 @@ fn expect_not_kept(pair: &Pair<'_>, exchanged: &BTreeSet<AtomId>) -> Result<(), 
 }
 
 /// The atom of another build, among these objects, with the same name.
-fn same_in(objects: &Objects, others: &Objects, id: AtomId) -> Option<AtomId> {
+fn counterpart_in(objects: &Objects, others: &Objects, id: AtomId) -> Option<AtomId> {
     objects.counterpart(&others.files[id.file].stem, others.atom(id).name.as_ref()?)
 }
 
 /// The references to the name of a function that none of these objects defines.
-fn naming<'o>(
+fn references_by_name<'o>(
     objects: &'o Objects,
     function: &'o Atom,
 ) -> impl Iterator<Item = (AtomId, &'o Reference)> {

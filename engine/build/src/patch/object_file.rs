@@ -366,7 +366,7 @@ impl Cut {
             places.push((start, length, number));
             let first = symbols.partition_point(|(at, ..)| *at < start);
             let names = symbols[first..].iter().take_while(|(at, ..)| *at < start + length.max(1));
-            let lasting = names.filter(|(_, _, name)| lasts(name));
+            let lasting = names.filter(|(_, _, name)| is_stable_name(name));
             let (mut name, mut aliases) = (None, Vec::new());
             for (at, _, symbol) in lasting {
                 let is_begin = *at == start;
@@ -432,7 +432,7 @@ impl Cut {
         let Some(section) = symbol.section_index() else {
             return Ok((To::Named(name.to_owned()), addend));
         };
-        if symbol.kind() != SymbolKind::Section && lasts(name) {
+        if symbol.kind() != SymbolKind::Section && is_stable_name(name) {
             return Ok((To::Named(name.to_owned()), addend));
         }
         let places = self.by_section.get(&section).ok_or(Problem::Broken)?;
@@ -497,7 +497,7 @@ fn kind_of(section: &str, flags: u64) -> Kind {
 }
 
 /// Whether a symbol has the same name in each build.
-fn lasts(name: &str) -> bool {
+fn is_stable_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(".L") && !name.starts_with("GCC_except_table")
 }
 

@@ -87,7 +87,7 @@ fn write_with(
         jumps: BTreeMap::new(),
         open: Vec::new(),
     };
-    writer.take_what_is_needed()?;
+    writer.add_needed_atoms()?;
     let code = writer.place_code()?;
     writer.place_data()?;
     let frames = writer.place_frames()?;
@@ -126,7 +126,7 @@ struct Writer<'a> {
     /// The offsets of jumps to functions that may be too far away for a call.
     jumps: BTreeMap<u64, usize>,
     /// The references that are not filled in yet.
-    open: Vec<Open>,
+    open: Vec<PendingReference>,
 }
 
 /// The content of a slot: eight bytes, or sixteen for a thread-local.
@@ -140,7 +140,7 @@ enum Slot {
 }
 
 /// A reference that is not filled in yet.
-struct Open {
+struct PendingReference {
     at: usize,
     file: usize,
     reference: Reference,
@@ -155,7 +155,7 @@ enum Found {
 
 impl Writer<'_> {
     /// Adds the atoms that the base lacks: unnamed constants, and new functions.
-    fn take_what_is_needed(&mut self) -> Result<(), Unpatchable> {
+    fn add_needed_atoms(&mut self) -> Result<(), Unpatchable> {
         let mut open: Vec<AtomId> = self.own.iter().copied().collect();
         while let Some(id) = open.pop() {
             let atom = self.objects.atom(id);
@@ -204,7 +204,8 @@ impl Writer<'_> {
             self.place(*id, CODE_ALIGN, TRAP)?;
         }
         // A call reaches two gigabytes in each direction; another library may be farther away.
-        let called: BTreeSet<u64> = self.open.iter().filter_map(|open| self.far(open)).collect();
+        let called: BTreeSet<u64> =
+            self.open.iter().filter_map(|open| self.slot_of_direct_call(open)).collect();
         for bound in called {
             self.align(CODE_ALIGN, TRAP);
             self.jumps.insert(bound, self.content.len());
@@ -216,7 +217,7 @@ impl Writer<'_> {
     }
 
     /// The slot of a function of another library that is called directly; `None` for any other reference.
-    fn far(&self, open: &Open) -> Option<u64> {
+    fn slot_of_direct_call(&self, open: &PendingReference) -> Option<u64> {
         let is_direct = matches!(open.reference.form, elf::R_X86_64_PLT32 | elf::R_X86_64_PC32);
         match self.find(open.file, &open.reference) {
             Ok(Found::Place(Place::Bound(bound))) if is_direct => Some(bound),
@@ -250,7 +251,7 @@ impl Writer<'_> {
     }
 
     /// The slot that a reference reads; `None` if it reads none.
-    fn slot(&self, open: &Open) -> Result<Option<Slot>, Unpatchable> {
+    fn slot(&self, open: &PendingReference) -> Result<Option<Slot>, Unpatchable> {
         let Reference { form, .. } = open.reference;
         Ok(match form {
             elf::R_X86_64_GOTPCREL | elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => {
@@ -288,14 +289,14 @@ impl Writer<'_> {
         if atom.bytes.len() != index(atom.size) {
             return Err(Unpatchable::NewStatic(name_of(atom)));
         }
-        self.refer(id.file, at, &atom.references);
+        self.add_references(id.file, at, &atom.references);
         Ok(())
     }
 
-    fn refer(&mut self, file: usize, at: usize, references: &[Reference]) {
+    fn add_references(&mut self, file: usize, at: usize, references: &[Reference]) {
         let open = references.iter().cloned().map(|reference| {
             let at = at + index(reference.at);
-            Open { at, file, reference }
+            PendingReference { at, file, reference }
         });
         self.open.extend(open);
     }
@@ -328,7 +329,7 @@ impl Writer<'_> {
     fn place_record(&mut self, file: usize, record: &Record) -> usize {
         let at = self.content.len();
         self.content.extend(&record.bytes);
-        self.refer(file, at, &record.references);
+        self.add_references(file, at, &record.references);
         at
     }
 
@@ -357,7 +358,7 @@ impl Writer<'_> {
         Ok(fixups)
     }
 
-    fn fill_in_one(&mut self, open: &Open) -> Result<Option<Fixup>, Unpatchable> {
+    fn fill_in_one(&mut self, open: &PendingReference) -> Result<Option<Fixup>, Unpatchable> {
         let Reference { form, addend, .. } = open.reference;
         let at = offset(open.at)?;
         let fixup = |form, target| Some(Fixup { at, form, target, addend });

@@ -128,9 +128,11 @@ impl Progress {
 
 /// What a unit needs of its run.
 enum Awaited<'a> {
-    /// The metadata of these libraries, which exists early: it is only compiled against them.
+    /// The metadata of these libraries, which exists before the libraries. The unit is compiled against them, and
+    /// not linked.
     Metadata(Vec<&'a Path>),
-    /// The libraries of these units. It is linked with them, so these are also the units that only other units name.
+    /// The libraries of these units. The unit is linked with them, so the list also has units on which it depends
+    /// indirectly.
     Whole(Vec<&'a str>),
 }
 

@@ -8,7 +8,7 @@ use crate::replay::Fixture;
 
 /// The changes that the next build reports.
 fn build(fixture: &Fixture) -> Option<SourceChanges> {
-    fixture.workspace.let_age();
+    fixture.workspace.wait_until_files_are_old();
     fixture.build().built.changes
 }
 
@@ -25,7 +25,7 @@ fn a_build_reports_which_functions_and_other_items_changed() {
     let fixture = Fixture::new("changes");
     assert_eq!(build(&fixture), None, "the first build has no earlier one to compare with");
 
-    fixture.write_own("own-2");
+    fixture.write_plugin("own-2");
     let changes = build(&fixture).expect("the build reports changes");
     assert_eq!(names(&changes), ["echo"]);
     assert!(changes.is_bodies_only(), "{changes:?}");
@@ -35,7 +35,7 @@ fn a_build_reports_which_functions_and_other_items_changed() {
     fixture.write_leaf("leaf-2");
     assert_eq!(names(&build(&fixture).unwrap()), ["text"]);
     fixture.write_leaf("leaf-3");
-    fixture.write_own("own-3");
+    fixture.write_plugin("own-3");
     assert_eq!(names(&build(&fixture).unwrap()), ["echo", "text"]);
 
     let lib = fixture.workspace.path("changes/src/lib.rs");
@@ -70,6 +70,6 @@ fn a_build_reports_which_functions_and_other_items_changed() {
     let text = fs::read_to_string(&lib).unwrap();
     fixture.write("src/lib.rs", &format!("// A remark.\n{text}"));
     assert_eq!(build(&fixture), Some(SourceChanges::default()));
-    fixture.write_own("own-4");
+    fixture.write_plugin("own-4");
     assert_eq!(fixture.build_by_cargo().built.changes, None);
 }

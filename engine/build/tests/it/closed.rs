@@ -27,7 +27,7 @@ pub fn exclude(fixture: &Fixture, dir: &str) {
 }
 
 /// A function with a text that can be found in the artifact.
-fn function(text: &str) -> String {
+fn function_returning(text: &str) -> String {
     format!("pub fn text() -> String {{ \"{text}\".into() }}\n")
 }
 
@@ -47,7 +47,7 @@ fn an_optional_dependency_is_an_input_of_a_build_that_uses_it() {
     append(&fixture, "leaf/Cargo.toml", "more = { path = \"../more\", optional = true }\n");
     let manifest = "[package]\nname = \"more\"\nedition = \"2024\"\n";
     fixture.write("more/Cargo.toml", manifest);
-    fixture.write("more/src/lib.rs", &function("more-1"));
+    fixture.write("more/src/lib.rs", &function_returning("more-1"));
     fixture.write(
         "leaf/src/lib.rs",
         "#[cfg(feature = \"more\")]\npub use more::text;\n\
@@ -58,14 +58,14 @@ fn an_optional_dependency_is_an_input_of_a_build_that_uses_it() {
     fixture.write("Cargo.toml", &manifest.replacen("[dependencies]", feature, 1));
     append(&fixture, "middle/Cargo.toml", "\n[features]\nmore = [\"leaf/more\"]\n");
 
-    assert!(fixture.build().says("less-1"));
+    assert!(fixture.build().artifact_contains("less-1"));
     let options = with_flags(&["--features", "more"]);
-    assert!(fixture.build_with(&options).says("more-1"));
-    fixture.write("more/src/lib.rs", &function("more-2"));
+    assert!(fixture.build_with(&options).artifact_contains("more-1"));
+    fixture.write("more/src/lib.rs", &function_returning("more-2"));
     let edited = fixture.build_with(&options);
-    assert!(edited.says("more-2") && !edited.says("more-1"));
-    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
-    assert_eq!(fixture.build_with(&options).maker(), Maker::Nobody);
+    assert!(edited.artifact_contains("more-2") && !edited.artifact_contains("more-1"));
+    assert_eq!(edited.made_by(), Maker::Replay, "{}", output(&edited.messages));
+    assert_eq!(fixture.build_with(&options).made_by(), Maker::Nobody);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_library_that_only_a_macro_uses_is_an_input_of_the_build() {
         format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}")
     };
     fixture.write("helper/Cargo.toml", &manifest("helper", ""));
-    fixture.write("helper/src/lib.rs", &function("helped-1"));
+    fixture.write("helper/src/lib.rs", &function_returning("helped-1"));
     let kind = "[lib]\nproc-macro = true\n[dependencies]\nhelper.path = \"../helper\"\n";
     fixture.write("makes/Cargo.toml", &manifest("makes", kind));
     fixture.write(
@@ -85,11 +85,11 @@ fn a_library_that_only_a_macro_uses_is_an_input_of_the_build() {
     );
     append(&fixture, "leaf/Cargo.toml", "makes.path = \"../makes\"\n");
     fixture.write("leaf/src/lib.rs", "pub fn text() -> String { makes::made!().into() }\n");
-    assert!(fixture.build().says("helped-1"));
-    fixture.write("helper/src/lib.rs", &function("helped-2"));
+    assert!(fixture.build().artifact_contains("helped-1"));
+    fixture.write("helper/src/lib.rs", &function_returning("helped-2"));
     let edited = fixture.build();
-    assert!(edited.says("helped-2") && !edited.says("helped-1"));
-    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    assert!(edited.artifact_contains("helped-2") && !edited.artifact_contains("helped-1"));
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
 }
 
 #[test]
@@ -99,12 +99,12 @@ fn a_build_script_that_appears_is_run() {
         "leaf/src/lib.rs",
         "pub fn text() -> String { option_env!(\"MADE\").unwrap_or(\"unmade\").into() }\n",
     );
-    assert!(fixture.build().says("unmade"));
+    assert!(fixture.build().artifact_contains("unmade"));
     fixture.write("leaf/build.rs", "fn main() { println!(\"cargo::rustc-env=MADE=made-1\"); }\n");
-    assert!(fixture.build().says("made-1"));
-    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    assert!(fixture.build().artifact_contains("made-1"));
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
     fs::remove_file(fixture.plugin.dir.join("leaf/build.rs")).unwrap();
-    assert!(!fixture.build().says("made-1"));
+    assert!(!fixture.build().artifact_contains("made-1"));
 }
 
 /// Cargo always runs a script that asks for a missing file.
@@ -138,11 +138,11 @@ fn a_script_that_waits_for_a_file_that_never_comes_runs_each_time() {
     fixture.write("count", "1");
     write_counting_script(&fixture, ".never");
     fixture.write("leaf/src/lib.rs", "pub fn text() -> String { env!(\"COUNT\").into() }\n");
-    assert!(fixture.build().says("count-1"));
+    assert!(fixture.build().artifact_contains("count-1"));
     for count in ["2", "3"] {
         fixture.write("count", count);
         let made = fixture.build();
-        assert!(made.says(&format!("count-{count}")));
+        assert!(made.artifact_contains(&format!("count-{count}")));
         let runs = output(&made.messages).matches("Compiling leaf").count();
         assert_eq!(runs, 1, "cargo compiles `leaf` once");
     }
@@ -156,24 +156,24 @@ fn a_build_by_cargo_alone_replaces_the_record() {
     write_counting_script(&fixture, "when");
     let source = "pub fn text() -> String { env!(\"COUNT\").into() }\n";
     fixture.write("leaf/src/lib.rs", source);
-    assert!(fixture.build().says("count-1"));
+    assert!(fixture.build().artifact_contains("count-1"));
     fixture.write("leaf/src/lib.rs", &format!("{source}pub fn more() {{}}\n"));
-    assert_eq!(fixture.build().maker(), Maker::Replay);
+    assert_eq!(fixture.build().made_by(), Maker::Replay);
 
     fixture.write("count", "2");
     let when = fixture.plugin.dir.join("leaf/when");
     File::options().write(true).open(when).unwrap().set_modified(SystemTime::now()).unwrap();
     let by_cargo = fixture.build_by_cargo();
-    assert!(by_cargo.says("count-2"));
+    assert!(by_cargo.artifact_contains("count-2"));
     let plain = fixture.build();
-    assert!(plain.says("count-2"), "{}", output(&plain.messages));
+    assert!(plain.artifact_contains("count-2"), "{}", output(&plain.messages));
     assert_eq!(plain.built.effect, BuildEffect::UpToDate);
     assert_eq!(plain.built.build_id, by_cargo.built.build_id);
-    assert_eq!(fixture.build().maker(), Maker::Nobody);
-    fixture.write_own("own-2");
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
+    fixture.write_plugin("own-2");
     let edited = fixture.build();
-    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
-    assert!(edited.says("own-2") && edited.says("count-2"));
+    assert_eq!(edited.made_by(), Maker::Replay, "{}", output(&edited.messages));
+    assert!(edited.artifact_contains("own-2") && edited.artifact_contains("count-2"));
 }
 
 #[test]
@@ -192,9 +192,9 @@ fn a_restored_target_directory_is_used() {
     };
     let first = fixture.build();
     copy(&target, &kept);
-    fixture.write_own("own-2");
-    assert!(fixture.build().says("own-2"));
-    fixture.write_own("own-1");
+    fixture.write_plugin("own-2");
+    assert!(fixture.build().artifact_contains("own-2"));
+    fixture.write_plugin("own-1");
     fs::remove_dir_all(&target).unwrap();
     copy(&kept, &target);
     let restored = fixture.build();
@@ -203,11 +203,11 @@ fn a_restored_target_directory_is_used() {
     assert!(!text.contains("was changed after it was compiled"), "{text}");
     fixture.write_leaf("leaf-2");
     let edited = fixture.build();
-    assert!(edited.says("leaf-2") && !edited.says("leaf-1"));
+    assert!(edited.artifact_contains("leaf-2") && !edited.artifact_contains("leaf-1"));
     fixture.write_leaf("leaf-3");
     let edited = fixture.build();
-    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
-    assert!(edited.says("leaf-3"));
+    assert_eq!(edited.made_by(), Maker::Replay, "{}", output(&edited.messages));
+    assert!(edited.artifact_contains("leaf-3"));
 }
 
 fn review(fixture: &Fixture) -> Option<Review> {
@@ -224,10 +224,10 @@ fn a_review_by_cargo_finds_what_the_record_missed() {
     fixture.write("leaf/src/lib.rs", "pub fn text() -> String { env!(\"COUNT\").into() }\n");
     assert!(review(&fixture).is_none(), "before the first build, there is nothing to review");
     fixture.build();
-    fixture.write_own("own-2");
+    fixture.write_plugin("own-2");
     assert!(review(&fixture).is_none(), "sources that changed after the build are not reviewed");
     let replayed = fixture.build();
-    assert_eq!(replayed.maker(), Maker::Replay, "{}", output(&replayed.messages));
+    assert_eq!(replayed.made_by(), Maker::Replay, "{}", output(&replayed.messages));
     let agreed = review(&fixture).unwrap();
     assert!(agreed.disagreement.is_none(), "{:?}", agreed.disagreement);
     assert_eq!(agreed.built.build_id, replayed.built.build_id);
@@ -235,21 +235,21 @@ fn a_review_by_cargo_finds_what_the_record_missed() {
     fixture.write("count", "2");
     let when = fixture.plugin.dir.join("leaf/when");
     File::options().write(true).open(when).unwrap().set_modified(SystemTime::now()).unwrap();
-    assert!(fixture.build().says("count-1"));
+    assert!(fixture.build().artifact_contains("count-1"));
     let healed = review(&fixture).unwrap();
     let disagreement = healed.disagreement.unwrap();
     assert_eq!(disagreement.replayed, replayed.built.build_id.to_string());
     assert_eq!(disagreement.missed, ["leaf", "middle"]);
     let plain = fixture.build();
-    assert!(plain.says("count-2") && plain.says("own-2"));
+    assert!(plain.artifact_contains("count-2") && plain.artifact_contains("own-2"));
     assert_eq!(plain.built.build_id, healed.built.build_id);
-    assert!(fixture.build().says("count-2"));
+    assert!(fixture.build().artifact_contains("count-2"));
 
     // Sources that cargo cannot build are not up to date either.
     fs::remove_file(fixture.plugin.dir.join("count")).unwrap();
     let when = fixture.plugin.dir.join("leaf/when");
     File::options().write(true).open(when).unwrap().set_modified(SystemTime::now()).unwrap();
-    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
     let mut ignore = |_| ();
     review_plugin(&fixture.plugin, &BuildOptions::default(), &Cancel::default(), &mut ignore)
         .expect_err("the build script fails");
@@ -270,6 +270,6 @@ fn a_library_of_another_way_to_build_is_not_used() {
     assert_eq!(back.built.build_id, first.built.build_id);
     fixture.write_leaf("leaf-2");
     let edited = fixture.build();
-    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
-    assert!(edited.says("leaf-2"));
+    assert_eq!(edited.made_by(), Maker::Replay, "{}", output(&edited.messages));
+    assert!(edited.artifact_contains("leaf-2"));
 }

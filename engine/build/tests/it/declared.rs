@@ -14,10 +14,10 @@ fn declared(files: &[(&str, &str)], live_prefix: Option<&str>) -> String {
         workspace.write(&format!("world/{file}"), text);
     }
     let plugin = PluginPackage::open(&workspace.path("world")).expect("a plugin");
-    in_lines(&plugin.dir, &plugin.declarations(live_prefix).expect("declarations"))
+    format_declarations(&plugin.dir, &plugin.declarations(live_prefix).expect("declarations"))
 }
 
-fn in_lines(dir: &Path, Declarations { items, unread }: &Declarations) -> String {
+fn format_declarations(dir: &Path, Declarations { items, unread }: &Declarations) -> String {
     let near = |file: &Path| file.strip_prefix(dir).unwrap_or(file).display().to_string();
     let items = items
         .iter()

@@ -10,8 +10,8 @@ use hotswap_build::{BuildOptions, Cancel, HostPackage, build_host, review_plugin
 use crate::replay::{Fixture, Maker, output};
 use crate::support::Workspace;
 
-/// Makes the file at `path` have this text, and the time that it had before the last build.
-fn put_back(path: &Path, text: &str) {
+/// Replaces the file at `path` by a file with this text that is older than the last build.
+fn replace_with_old_time(path: &Path, text: &str) {
     let kept = path.with_extension("kept");
     fs::write(&kept, text).unwrap();
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
@@ -51,34 +51,34 @@ fn a_host_is_built_from_sources_with_old_times() {
         let program = build_host(&host, &options, &Cancel::default(), &mut |_| ()).unwrap();
         String::from_utf8(Command::new(program).output().unwrap().stdout).unwrap()
     };
-    workspace.let_age();
+    workspace.wait_until_files_are_old();
     assert_eq!(prints(), "main-1 shared-1 mood-1 script-1\n");
-    put_back(&workspace.path("sample/src/main.rs"), &main(2));
+    replace_with_old_time(&workspace.path("sample/src/main.rs"), &main(2));
     assert_eq!(prints(), "main-2 shared-1 mood-1 script-1\n");
     let shared = "pub const TEXT: &str = \"shared-2\";\n";
-    put_back(&workspace.path("shared/src/lib.rs"), shared);
+    replace_with_old_time(&workspace.path("shared/src/lib.rs"), shared);
     assert_eq!(prints(), "main-2 shared-2 mood-1 script-1\n");
-    put_back(&workspace.path("sample/mood.txt"), "mood-2");
+    replace_with_old_time(&workspace.path("sample/mood.txt"), "mood-2");
     assert_eq!(prints(), "main-2 shared-2 mood-2 script-1\n");
-    put_back(&workspace.path("sample/build.rs"), &script(2));
+    replace_with_old_time(&workspace.path("sample/build.rs"), &script(2));
     assert_eq!(prints(), "main-2 shared-2 mood-2 script-2\n");
 }
 
 #[test]
 fn a_review_does_not_bring_back_what_cargo_takes_for_up_to_date() {
     let fixture = Fixture::new("old-time-reviewed");
-    fixture.workspace.let_age();
-    assert!(fixture.build().says("leaf-1"));
+    fixture.workspace.wait_until_files_are_old();
+    assert!(fixture.build().artifact_contains("leaf-1"));
     let leaf = fixture.plugin.dir.join("leaf/src/lib.rs");
-    put_back(&leaf, "pub fn text() -> String { \"leaf-2\".into() }\n");
+    replace_with_old_time(&leaf, "pub fn text() -> String { \"leaf-2\".into() }\n");
     let edited = fixture.build();
-    assert!(edited.says("leaf-2"));
+    assert!(edited.artifact_contains("leaf-2"));
     let review =
         review_plugin(&fixture.plugin, &BuildOptions::default(), &Cancel::default(), &mut |_| ());
     let review = review.unwrap().expect("a build to review");
     assert!(review.disagreement.is_none(), "{:?}", review.disagreement);
     assert_eq!(review.built.build_id, edited.built.build_id);
-    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
 }
 
 #[test]
@@ -96,19 +96,23 @@ fn what_only_cargo_compiles_is_built_from_sources_with_old_times() {
     let leaf = fs::read_to_string(fixture.plugin.dir.join("leaf/Cargo.toml")).unwrap();
     fixture.write("leaf/Cargo.toml", &format!("{leaf}makes.path = \"../makes\"\n"));
     fixture.write("leaf/src/lib.rs", "pub fn text() -> String { makes::made!().into() }\n");
-    fixture.workspace.let_age();
-    assert!(fixture.build().says("macro-1"));
-    put_back(&fixture.plugin.dir.join("makes/src/lib.rs"), &makes("macro-2"));
+    fixture.workspace.wait_until_files_are_old();
+    assert!(fixture.build().artifact_contains("macro-1"));
+    replace_with_old_time(&fixture.plugin.dir.join("makes/src/lib.rs"), &makes("macro-2"));
     let made = fixture.build();
-    assert!(made.says("macro-2") && !made.says("macro-1"), "{}", output(&made.messages));
-    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    assert!(
+        made.artifact_contains("macro-2") && !made.artifact_contains("macro-1"),
+        "{}",
+        output(&made.messages)
+    );
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
 
     // With a compiler wrapper, cargo compiles everything.
     fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n");
-    fixture.workspace.let_age();
-    assert!(fixture.build().says("own-1"));
+    fixture.workspace.wait_until_files_are_old();
+    assert!(fixture.build().artifact_contains("own-1"));
     let leaf = fixture.plugin.dir.join("leaf/src/lib.rs");
-    put_back(&leaf, "pub fn text() -> String { \"leaf-2\".into() }\n");
+    replace_with_old_time(&leaf, "pub fn text() -> String { \"leaf-2\".into() }\n");
     let made = fixture.build();
-    assert!(made.says("leaf-2"), "{}", output(&made.messages));
+    assert!(made.artifact_contains("leaf-2"), "{}", output(&made.messages));
 }

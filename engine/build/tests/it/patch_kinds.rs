@@ -155,14 +155,14 @@ async fn waits(n: u64) -> u64 {
 "#;
 
 /// The functions that a patch replaces after `text` was replaced by `by`.
-fn patched(running: &Running, text: &str, by: &str) -> Vec<String> {
+fn patched_functions(running: &Running, text: &str, by: &str) -> Vec<String> {
     running.with(text, by).unwrap_or_else(|why| panic!("{text}: {why}")).header.changed
 }
 
 #[test]
 fn bodies_of_many_kinds_are_patched() {
     let running = Running::of("kinds", KINDS, BuildOptions::default(), |_| ());
-    let patched = |text, by| patched(&running, text, by);
+    let patched = |text, by| patched_functions(&running, text, by);
     // Functions that call themselves, that are inlined, and that drop a value of a call.
     assert_eq!(patched("deep(n - 1) + 11", "deep(n - 1) + 21"), ["deep"]);
     assert_eq!(patched("n + 12", "n + 22"), ["quick"]);
@@ -305,24 +305,25 @@ fn edits_of_other_inputs_are_loaded_as_a_whole() {
 }
 
 /// A running build with this setting of its profile.
-fn set(name: &str, setting: &str) -> Running {
+fn build_with_profile(name: &str, setting: &str) -> Running {
     let cargo_flags = vec!["--config".to_owned(), format!("profile.hotswap.{setting}")];
     Running::of(name, KINDS, BuildOptions { cargo_flags, ..BuildOptions::default() }, |_| ())
 }
 
 #[test]
 fn builds_with_merged_functions_or_without_objects_are_loaded_as_a_whole() {
-    let running = set("optimised", "package.optimised.opt-level=2");
+    let running = build_with_profile("optimised", "package.optimised.opt-level=2");
     // There, the compiler merges functions with the same code, so a caller of one may call another.
     let refused = running.with("n + 12", "n + 22");
     assert!(matches!(refused, Err(NotPatched::Objects(Unpatchable::Alias(_)))), "{refused:?}");
-    let running = set("without_objects", "package.without_objects.incremental=false");
+    let running =
+        build_with_profile("without_objects", "package.without_objects.incremental=false");
     assert_eq!(running.with("n + 12", "n + 22"), Err(NotPatched::NoObjects));
 }
 
 #[test]
 fn the_symbols_of_a_patch_have_the_places_of_its_functions() {
-    let running = set("lines", "package.lines.debug=\"line-tables-only\"");
+    let running = build_with_profile("lines", "package.lines.debug=\"line-tables-only\"");
     let patch = running.with("deep(n - 1) + 11", "deep(n - 1) + 21").expect("a patch");
     let content = String::from_utf8_lossy(&patch.symbols);
     assert!(content.contains("4deep") && content.contains(".debug_line"));

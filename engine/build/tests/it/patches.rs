@@ -239,7 +239,7 @@ impl Running {
         workspace.write(&format!("{name}/src/lib.rs"), source);
         prepare(&workspace);
         let plugin = workspace.reopen(name);
-        workspace.let_age();
+        workspace.wait_until_files_are_old();
         let base = build_with(&plugin, &options).build_id;
         let options = BuildOptions { patch_base: Some(base), ..options };
         Self { workspace, plugin, base, source, options }
@@ -254,7 +254,7 @@ impl Running {
 
     pub fn build(&self, source: &str) -> Built {
         self.workspace.write(&format!("{}/src/lib.rs", self.plugin.name), source);
-        self.workspace.let_age();
+        self.workspace.wait_until_files_are_old();
         build_with(&self.plugin, &self.options)
     }
 }
@@ -364,11 +364,11 @@ fn a_change_of_more_than_bodies_makes_no_patch_and_says_why() {
 #[test]
 fn a_change_of_a_body_in_a_dependency_makes_a_patch_too() {
     let fixture = Fixture::new("patches_leaf");
-    fixture.workspace.let_age();
+    fixture.workspace.wait_until_files_are_old();
     let plugin = fixture.plugin.clone();
     let base = build(&plugin, None).build_id;
     fixture.write_leaf("leaf-2");
-    fixture.workspace.let_age();
+    fixture.workspace.wait_until_files_are_old();
     let patch = build(&plugin, Some(base)).patch.expect("another build").expect("a patch");
     assert_eq!(patch.header.changed, ["text"]);
     assert_eq!(patch.header.functions.len(), 1);
@@ -378,7 +378,7 @@ fn a_change_of_a_body_in_a_dependency_makes_a_patch_too() {
 fn an_unknown_base_build_gets_no_patch() {
     let running = Running::new("patches_nothing");
     running.workspace.write("patches_nothing/src/lib.rs", &SOURCE.replace("Hello", "Bye"));
-    running.workspace.let_age();
+    running.workspace.wait_until_files_are_old();
     let patch = build(&running.plugin, Some(BuildId::from_bytes([7; 16]))).patch;
     assert_eq!(patch, Some(Err(NotPatched::NothingKept)));
 }
@@ -395,7 +395,7 @@ fn the_patch_is_there_before_the_library() {
     };
     let build = |source: &str| {
         running.workspace.write("early/src/lib.rs", source);
-        running.workspace.let_age();
+        running.workspace.wait_until_files_are_old();
         build_with(&running.plugin, &options)
     };
     let built = build(&SOURCE.replacen("Hello", "Good evening", 1));

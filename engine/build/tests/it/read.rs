@@ -59,7 +59,7 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
     fixture.write("leaf/Cargo.toml", &leaf);
     let _ = changes.recv().unwrap();
     let made = fixture.build();
-    assert!(made.says("text-1"), "{}", output(&made.messages));
+    assert!(made.artifact_contains("text-1"), "{}", output(&made.messages));
     // The watcher gets the list of read files before it sees later writes.
     for (path, text) in [
         ("texts/one.txt", "text-2"),
@@ -73,7 +73,7 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
         fixture.workspace.write(path, text);
         assert_eq!(changes.recv().unwrap(), name, "{path}");
     }
-    assert!(fixture.build().says("text-2link-2"));
+    assert!(fixture.build().artifact_contains("text-2link-2"));
     // Files that the build wrote do not cause another build.
     fixture.workspace.write("texts/one.txt", "text-3");
     assert_eq!(changes.recv().unwrap(), name);
@@ -115,7 +115,7 @@ fn settings_around_the_workspace_are_watched() {
     for dir in [".cargo", "moods"] {
         fixture.build_with(&options);
         // When this save is reported, the watcher has read what the build has read.
-        fixture.write_own(dir);
+        fixture.write_plugin(dir);
         assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name);
         fs::remove_dir_all(fixture.workspace.path(dir)).unwrap();
         assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), name, "{dir}");
@@ -145,7 +145,7 @@ fn files_in_compiler_errors_are_watched() {
     fails();
     fixture.workspace.write("made/wrong.in", "pub fn wrong() -> u32 { 1 }\n");
     assert_eq!(changes.recv().unwrap(), name);
-    assert!(fixture.build().says("text-1"));
+    assert!(fixture.build().artifact_contains("text-1"));
 }
 
 #[test]
@@ -246,12 +246,12 @@ fn a_link_on_the_way_to_a_file_is_watched() {
     let include = "\npub static PAGE: &str = include_str!(\"../../current/page.txt\");\n\
                    #[invoke]\nfn page() -> Result<String> { Ok(PAGE.into()) }\n";
     fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{include}"));
-    assert!(fixture.build().says("page-1"));
+    assert!(fixture.build().artifact_contains("page-1"));
     let (_watcher, changes) = watch(&fixture);
     point("2");
     assert_eq!(changes.recv_timeout(PATIENCE).expect("the link"), name);
-    assert!(fixture.build().says("page-2"));
+    assert!(fixture.build().artifact_contains("page-2"));
     fixture.workspace.write("releases/2/page.txt", "page-3");
     assert_eq!(changes.recv_timeout(PATIENCE).expect("the file"), name);
-    assert!(fixture.build().says("page-3"));
+    assert!(fixture.build().artifact_contains("page-3"));
 }

@@ -46,7 +46,7 @@ impl Fixture {
         workspace.write(&manifest, &format!("{text}middle.path = \"middle\"\n"));
         let fixture = Self { plugin: workspace.reopen(name), workspace };
         fixture.write_leaf("leaf-1");
-        fixture.write_own("own-1");
+        fixture.write_plugin("own-1");
         fixture
     }
 
@@ -54,7 +54,7 @@ impl Fixture {
         self.workspace.write(&format!("{}/{path}", self.plugin.name), contents);
     }
 
-    pub fn write_own(&self, text: &str) {
+    pub fn write_plugin(&self, text: &str) {
         let body = format!("Ok(format!(\"{text} {{text}} {{}}\", middle::text()))");
         self.write("src/lib.rs", &REAL_PLUGIN.replace("Ok(text)", &body));
     }
@@ -102,7 +102,7 @@ pub struct Made {
 }
 
 impl Made {
-    pub fn maker(&self) -> Maker {
+    pub fn made_by(&self) -> Maker {
         let has = |name: &str| self.built.phases.iter().any(|timing| timing.phase.as_str() == name);
         match (has("cargo"), has("compile")) {
             (true, _) => Maker::Cargo,
@@ -111,7 +111,7 @@ impl Made {
         }
     }
 
-    pub fn says(&self, text: &str) -> bool {
+    pub fn artifact_contains(&self, text: &str) -> bool {
         contains(&self.built.artifact, text)
     }
 
@@ -141,16 +141,16 @@ fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
         names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
     };
     let by_cargo = |made: &Made| {
-        assert_eq!(made.maker(), Maker::Cargo, "{}", output(&made.messages));
+        assert_eq!(made.made_by(), Maker::Cargo, "{}", output(&made.messages));
         let notes = said(made, "the notes of compiler calls are in ");
         assert!(files(&notes).iter().any(|name| name.starts_with("leaves_temps")), "{notes}");
         fs::remove_dir_all(notes).unwrap();
     };
     by_cargo(&fixture.build_with(&options));
 
-    fixture.write_own("own-2");
+    fixture.write_plugin("own-2");
     let replayed = fixture.build_with(&options);
-    assert_eq!(replayed.maker(), Maker::Replay, "{}", output(&replayed.messages));
+    assert_eq!(replayed.made_by(), Maker::Replay, "{}", output(&replayed.messages));
     let calls = said(&replayed, "the compiler calls of this build are in ");
     let names = files(&calls);
     assert!(names.len() == 1 && names[0].starts_with("leaves_temps"), "{names:?}");
@@ -159,15 +159,15 @@ fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
     fs::remove_dir_all(calls).unwrap();
 
     let nobody = fixture.build_with(&options);
-    assert_eq!(nobody.maker(), Maker::Nobody, "{}", output(&nobody.messages));
+    assert_eq!(nobody.made_by(), Maker::Nobody, "{}", output(&nobody.messages));
     assert_eq!(said(&nobody, "nothing was compiled, so there is nothing to keep"), "");
 
-    fixture.write_own("own-3");
+    fixture.write_plugin("own-3");
     by_cargo(&fixture.build_with(&BuildOptions { no_replay: true, ..options.clone() }));
     fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n");
     for no_replay in [false, true] {
         let unnoted = fixture.build_with(&BuildOptions { no_replay, ..options.clone() });
-        assert_eq!(unnoted.maker(), Maker::Cargo, "{}", output(&unnoted.messages));
+        assert_eq!(unnoted.made_by(), Maker::Cargo, "{}", output(&unnoted.messages));
         let why = said(&unnoted, "nothing is kept of this build, because ");
         assert!(why.ends_with("sets `build.rustc-wrapper`"), "{why}");
     }
@@ -177,22 +177,22 @@ fn the_kept_files_of_a_build_are_reported_whether_or_not_cargo_compiles() {
 fn if_only_sources_change_cargo_does_not_run() {
     let fixture = Fixture::new("only-sources");
     let first = fixture.build();
-    assert_eq!((first.maker(), first.built.effect), (Maker::Cargo, BuildEffect::NewCode));
-    assert!(first.says("own-1"));
+    assert_eq!((first.made_by(), first.built.effect), (Maker::Cargo, BuildEffect::NewCode));
+    assert!(first.artifact_contains("own-1"));
 
     let again = fixture.build();
-    assert_eq!((again.maker(), again.built.effect), (Maker::Nobody, BuildEffect::UpToDate));
+    assert_eq!((again.made_by(), again.built.effect), (Maker::Nobody, BuildEffect::UpToDate));
     assert_eq!(again.built.build_id, first.built.build_id);
 
-    fixture.write_own("own-2");
+    fixture.write_plugin("own-2");
     let edited = fixture.build();
-    assert_eq!((edited.maker(), edited.built.effect), (Maker::Replay, BuildEffect::NewCode));
-    assert!(edited.says("own-2") && !edited.says("own-1"));
+    assert_eq!((edited.made_by(), edited.built.effect), (Maker::Replay, BuildEffect::NewCode));
+    assert!(edited.artifact_contains("own-2") && !edited.artifact_contains("own-1"));
     assert_eq!(fixture.build_by_cargo().built.build_id, edited.built.build_id);
 
-    fixture.write_own("own-1");
+    fixture.write_plugin("own-1");
     let reverted = fixture.build();
-    assert_eq!((reverted.maker(), reverted.built.effect), (Maker::Replay, BuildEffect::NewCode));
+    assert_eq!((reverted.made_by(), reverted.built.effect), (Maker::Replay, BuildEffect::NewCode));
     assert_eq!(reverted.built.build_id, first.built.build_id);
 }
 
@@ -204,7 +204,10 @@ fn edits_that_do_not_change_the_artifact_are_recognised() {
     let text = fs::read_to_string(&source).unwrap();
     fs::write(&source, format!("{text}// the end\n")).unwrap();
     let commented = fixture.build();
-    assert_eq!((commented.maker(), commented.built.effect), (Maker::Replay, BuildEffect::SameCode));
+    assert_eq!(
+        (commented.made_by(), commented.built.effect),
+        (Maker::Replay, BuildEffect::SameCode)
+    );
     assert_eq!(commented.built.build_id, first.built.build_id);
 
     fixture.write("src/nobody_names_me.rs", "fn nothing() {}\n");
@@ -216,7 +219,7 @@ fn edits_that_do_not_change_the_artifact_are_recognised() {
         .set_modified(std::time::SystemTime::now())
         .unwrap();
     assert_eq!(
-        fixture.build().maker(),
+        fixture.build().made_by(),
         Maker::Nobody,
         "a new modification time alone is not a change"
     );
@@ -228,20 +231,28 @@ fn dependencies_are_compiled_in_their_order() {
     fixture.build();
     fixture.write_leaf("leaf-2");
     let leaf = fixture.build();
-    assert_eq!(leaf.maker(), Maker::Replay, "{}", output(&leaf.messages));
-    assert!(leaf.says("leaf-2") && leaf.says("middle-1") && leaf.says("own-1"));
+    assert_eq!(leaf.made_by(), Maker::Replay, "{}", output(&leaf.messages));
+    assert!(
+        leaf.artifact_contains("leaf-2")
+            && leaf.artifact_contains("middle-1")
+            && leaf.artifact_contains("own-1")
+    );
 
     let middle = "pub fn text() -> String { format!(\"middle-2 {}\", leaf::text()) }\n";
     fixture.write("middle/src/lib.rs", middle);
     let middle = fixture.build();
-    assert_eq!(middle.maker(), Maker::Replay, "{}", output(&middle.messages));
-    assert!(middle.says("leaf-2") && middle.says("middle-2") && !middle.says("middle-1"));
+    assert_eq!(middle.made_by(), Maker::Replay, "{}", output(&middle.messages));
+    assert!(
+        middle.artifact_contains("leaf-2")
+            && middle.artifact_contains("middle-2")
+            && !middle.artifact_contains("middle-1")
+    );
 
     // Code that one crate takes from the other changes with that crate.
     fixture.write("leaf/src/lib.rs", "pub fn text() -> &'static str { \"leaf-3\" }\n");
     let signature = fixture.build();
-    assert_eq!(signature.maker(), Maker::Replay, "{}", output(&signature.messages));
-    assert!(signature.says("leaf-3") && signature.says("middle-2"));
+    assert_eq!(signature.made_by(), Maker::Replay, "{}", output(&signature.messages));
+    assert!(signature.artifact_contains("leaf-3") && signature.artifact_contains("middle-2"));
     assert_eq!(fixture.build_by_cargo().built.build_id, signature.built.build_id);
 }
 
@@ -257,8 +268,8 @@ fn a_plugin_is_linked_when_the_libraries_that_only_its_libraries_name_are_whole(
         &format!("pub fn text() -> String {{ \"leaf-2\".into() }}\n{long}"),
     );
     let made = fixture.build();
-    assert_eq!(made.maker(), Maker::Replay, "{}", output(&made.messages));
-    assert!(made.says("leaf-2"));
+    assert_eq!(made.made_by(), Maker::Replay, "{}", output(&made.messages));
+    assert!(made.artifact_contains("leaf-2"));
 }
 
 #[test]
@@ -269,17 +280,20 @@ fn alternating_between_cargo_and_replay_never_gives_a_stale_artifact() {
         let (own, leaf) = (format!("own-a{round}"), format!("leaf-a{round}"));
         fixture.write_leaf(&leaf);
         let replayed = fixture.build();
-        assert_eq!(replayed.maker(), Maker::Replay, "{}", output(&replayed.messages));
-        assert!(replayed.says(&leaf));
-        fixture.write_own(&own);
+        assert_eq!(replayed.made_by(), Maker::Replay, "{}", output(&replayed.messages));
+        assert!(replayed.artifact_contains(&leaf));
+        fixture.write_plugin(&own);
         let by_cargo = fixture.build_by_cargo();
-        assert!(by_cargo.says(&own) && by_cargo.says(&leaf));
+        assert!(by_cargo.artifact_contains(&own) && by_cargo.artifact_contains(&leaf));
         let replayed = fixture.build();
-        assert!(replayed.says(&own) && replayed.says(&leaf));
+        assert!(replayed.artifact_contains(&own) && replayed.artifact_contains(&leaf));
         assert_eq!(replayed.built.build_id, by_cargo.built.build_id);
         fixture.write_leaf(&format!("leaf-b{round}"));
         let by_cargo = fixture.build_by_cargo();
-        assert!(by_cargo.says(&format!("leaf-b{round}")) && by_cargo.says(&own));
+        assert!(
+            by_cargo.artifact_contains(&format!("leaf-b{round}"))
+                && by_cargo.artifact_contains(&own)
+        );
         // Back to the source that a replay built before cargo built another one.
         fixture.write_leaf(&leaf);
         assert_eq!(fixture.build().built.build_id, replayed.built.build_id);
@@ -294,10 +308,10 @@ fn a_source_that_comes_back_with_its_old_time_is_noticed() {
     let kept = source.with_file_name("kept");
     fs::rename(&source, &kept).unwrap();
     fixture.write_leaf("leaf-2");
-    assert!(fixture.build().says("leaf-2"));
+    assert!(fixture.build().artifact_contains("leaf-2"));
     fs::rename(&kept, &source).unwrap();
     let back = fixture.build();
-    assert!(back.says("leaf-1") && !back.says("leaf-2"));
+    assert!(back.artifact_contains("leaf-1") && !back.artifact_contains("leaf-2"));
     assert_eq!(back.built.build_id, first.built.build_id);
 }
 
@@ -309,7 +323,7 @@ fn a_change_of_cargos_inputs_makes_cargo_run() {
         fixture.write(path, contents);
         let made = fixture.build();
         assert_eq!(
-            fixture.build().maker(),
+            fixture.build().made_by(),
             Maker::Nobody,
             "the record of the build includes {path}"
         );
@@ -317,46 +331,46 @@ fn a_change_of_cargos_inputs_makes_cargo_run() {
     };
     let manifest = fs::read_to_string(fixture.plugin.manifest_path.clone()).unwrap();
     let manifest = format!("{manifest}\n[lints.rust]\nunused = \"allow\"\n");
-    assert_eq!(maker_after("Cargo.toml", &manifest).maker(), Maker::Cargo);
+    assert_eq!(maker_after("Cargo.toml", &manifest).made_by(), Maker::Cargo);
     let manifest = "[package]\nname = \"leaf\"\nedition = \"2021\"\n";
-    assert_eq!(maker_after("leaf/Cargo.toml", manifest).maker(), Maker::Cargo);
+    assert_eq!(maker_after("leaf/Cargo.toml", manifest).made_by(), Maker::Cargo);
     let config = "# include = \"nothing\", nor a rustc-wrapper\n[env]\nMOOD = \"good\"\n";
-    assert_eq!(maker_after(".cargo/config.toml", config).maker(), Maker::Cargo);
+    assert_eq!(maker_after(".cargo/config.toml", config).made_by(), Maker::Cargo);
     let source = "pub fn text() -> String {\n\
                   format!(\"{:?}\", Some(concat!(\"mood-\", env!(\"MOOD\")))) }\n";
     let made = maker_after("leaf/src/lib.rs", source);
-    assert_eq!(made.maker(), Maker::Cargo, "no build with this value of MOOD was recorded");
-    assert!(made.says("mood-good"));
+    assert_eq!(made.made_by(), Maker::Cargo, "no build with this value of MOOD was recorded");
+    assert!(made.artifact_contains("mood-good"));
     let made = maker_after("leaf/src/lib.rs", &source.replace("mood-", "the-mood-"));
-    assert_eq!(made.maker(), Maker::Replay, "{}", output(&made.messages));
-    assert!(made.says("the-mood-good"));
+    assert_eq!(made.made_by(), Maker::Replay, "{}", output(&made.messages));
+    assert!(made.artifact_contains("the-mood-good"));
     let made = maker_after(".cargo/config.toml", "[env]\nMOOD = \"bad\"\n");
-    assert_eq!(made.maker(), Maker::Cargo, "{}", output(&made.messages));
-    assert!(made.says("the-mood-bad"));
+    assert_eq!(made.made_by(), Maker::Cargo, "{}", output(&made.messages));
+    assert!(made.artifact_contains("the-mood-bad"));
     // A file that the configuration includes is one of cargo's inputs, too.
     fixture.write("more/mood.toml", "[env]\nMOOD = \"better\"\n");
     let made = maker_after(".cargo/config.toml", "include = [\"../more/mood.toml\"]\n");
-    assert_eq!(made.maker(), Maker::Cargo);
+    assert_eq!(made.made_by(), Maker::Cargo);
     let made = maker_after("more/mood.toml", "[env]\nMOOD = \"best\"\n");
-    assert_eq!(made.maker(), Maker::Cargo);
-    assert!(made.says("the-mood-best"));
+    assert_eq!(made.made_by(), Maker::Cargo);
+    assert!(made.artifact_contains("the-mood-best"));
     let made = maker_after(".cargo/config.toml", "[env]\nMOOD = \"bad\"\n");
-    assert!(made.says("the-mood-bad"));
+    assert!(made.artifact_contains("the-mood-bad"));
     // Builds with other flags are separate: a return to the earlier flags gives the earlier build.
     let flags = ["--config", "profile.dev.package.leaf.overflow-checks=false"];
     let flags = flags.map(str::to_owned).to_vec();
     let options = BuildOptions { cargo_flags: flags, ..BuildOptions::default() };
-    assert_eq!(fixture.build_with(&options).maker(), Maker::Cargo);
+    assert_eq!(fixture.build_with(&options).made_by(), Maker::Cargo);
     assert_eq!(fixture.build().built.build_id, made.built.build_id);
     // Cargo alone does not notice a source that came back with its old time.
     let source = fixture.plugin.dir.join("leaf/src/lib.rs");
     let kept = source.with_file_name("kept");
     fs::rename(&source, &kept).unwrap();
     fixture.write_leaf("leaf-2");
-    assert!(fixture.build().says("leaf-2"));
+    assert!(fixture.build().artifact_contains("leaf-2"));
     fs::rename(&kept, &source).unwrap();
     let back = maker_after(".cargo/config.toml", "[env]\nMOOD = \"bad\"\nMORE = \"\"\n");
-    assert!(back.says("the-mood-bad") && !back.says("leaf-2"));
+    assert!(back.artifact_contains("the-mood-bad") && !back.artifact_contains("leaf-2"));
 }
 
 #[test]
@@ -370,7 +384,7 @@ fn builds_that_no_record_can_describe_make_cargo_run_each_time() {
     fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n");
     for _ in 0..2 {
         let made = fixture.build();
-        assert_eq!(made.maker(), Maker::Cargo, "{}", output(&made.messages));
+        assert_eq!(made.made_by(), Maker::Cargo, "{}", output(&made.messages));
         let reason = reason(&made);
         assert!(reason.ends_with("/.cargo/config.toml sets `build.rustc-wrapper`"), "{reason}");
     }
@@ -395,35 +409,35 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
         )
     };
     fixture.write("leaf/src/lib.rs", &source(""));
-    assert!(fixture.build().says("generated-1"));
+    assert!(fixture.build().artifact_contains("generated-1"));
     fixture.write("leaf/src/lib.rs", &source("pub fn more() {}\n"));
     let edited = fixture.build();
-    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
-    assert!(edited.says("generated-1"));
+    assert_eq!(edited.made_by(), Maker::Replay, "{}", output(&edited.messages));
+    assert!(edited.artifact_contains("generated-1"));
     fixture.write("leaf/text", "generated-2");
     let generated = fixture.build();
-    assert_eq!(generated.maker(), Maker::Cargo, "{}", output(&generated.messages));
-    assert!(generated.says("generated-2"));
+    assert_eq!(generated.made_by(), Maker::Cargo, "{}", output(&generated.messages));
+    assert!(generated.artifact_contains("generated-2"));
     let script = fs::read_to_string(fixture.plugin.dir.join("leaf/build.rs")).unwrap();
     fixture.write("leaf/build.rs", &script.replace("{text:?}", "scripted-{text:?}"));
     let scripted = fixture.build();
-    assert_eq!(scripted.maker(), Maker::Cargo, "{}", output(&scripted.messages));
-    assert!(scripted.says("scripted-"));
+    assert_eq!(scripted.made_by(), Maker::Cargo, "{}", output(&scripted.messages));
+    assert!(scripted.artifact_contains("scripted-"));
     // A file that a source includes needs no run of cargo.
     fixture.write("src/note.txt", "note-1");
     let include = "\npub static NOTE: &str = include_str!(\"note.txt\");\n\
                    #[invoke]\nfn note() -> Result<String> { Ok(NOTE.into()) }\n";
     fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{include}"));
-    assert!(fixture.build().says("note-1"));
+    assert!(fixture.build().artifact_contains("note-1"));
     fixture.write("src/note.txt", "note-2");
     let noted = fixture.build();
-    assert_eq!(noted.maker(), Maker::Replay, "{}", output(&noted.messages));
-    assert!(noted.says("note-2"));
+    assert_eq!(noted.made_by(), Maker::Replay, "{}", output(&noted.messages));
+    assert!(noted.artifact_contains("note-2"));
 }
 
 #[test]
 fn a_variable_that_a_build_script_set_for_another_build_is_not_missed() {
-    told_another_build(
+    check_directive_of_other_build(
         "told-variable",
         |word| format!("cargo::rustc-env=WORD={word}"),
         "pub fn text() -> String { env!(\"WORD\").into() }\n",
@@ -432,7 +446,7 @@ fn a_variable_that_a_build_script_set_for_another_build_is_not_missed() {
 
 #[test]
 fn a_cfg_that_a_build_script_set_for_another_build_is_not_missed() {
-    told_another_build(
+    check_directive_of_other_build(
         "told-cfg",
         |word| format!("cargo::rustc-cfg=word=\\\"{word}\\\""),
         "#![allow(unexpected_cfgs)]\npub fn text() -> String {\n    \
@@ -442,7 +456,7 @@ fn a_cfg_that_a_build_script_set_for_another_build_is_not_missed() {
 
 /// Makes a build script print another `directive` for the compiler, while only another build in the target
 /// directory runs the script.
-fn told_another_build(name: &str, directive: fn(&str) -> String, leaf: &str) {
+fn check_directive_of_other_build(name: &str, directive: fn(&str) -> String, leaf: &str) {
     let fixture = Fixture::new(name);
     let script = |word: &str| {
         let directive = directive(word);
@@ -456,20 +470,20 @@ fn told_another_build(name: &str, directive: fn(&str) -> String, leaf: &str) {
     let other =
         BuildOptions { cargo_flags: vec!["--keep-going".into()], ..BuildOptions::default() };
     for build in [BuildOptions::default(), other.clone(), BuildOptions::default()] {
-        assert!(fixture.build_with(&build).says("told-1"));
+        assert!(fixture.build_with(&build).artifact_contains("told-1"));
     }
     // Cargo runs the script for the other build, and finds the crate up to date for this one.
     fixture.write("leaf/build.rs", &script("told-2"));
     for build in [other, BuildOptions::default()] {
-        assert!(fixture.build_with(&build).says("told-2"));
+        assert!(fixture.build_with(&build).artifact_contains("told-2"));
     }
     fixture.write("leaf/src/lib.rs", &format!("{leaf}// More.\n"));
-    assert!(fixture.build().says("told-2"));
+    assert!(fixture.build().artifact_contains("told-2"));
     fixture.write("leaf/src/lib.rs", &format!("{leaf}// Still more.\n"));
-    fixture.write_own("own-2");
+    fixture.write_plugin("own-2");
     let edited = fixture.build();
-    assert!(edited.says("told-2") && edited.says("own-2"));
-    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
+    assert!(edited.artifact_contains("told-2") && edited.artifact_contains("own-2"));
+    assert_eq!(edited.made_by(), Maker::Replay, "{}", output(&edited.messages));
 }
 
 #[test]
@@ -481,13 +495,13 @@ fn the_crate_of_another_checkout_is_not_used() {
     }
     // Libraries that cargo compiles for one checkout are newer than the sources of the other.
     for (checkout, text) in [(&one, "leaf-of-one"), (&two, "leaf-of-two"), (&one, "leaf-of-one")] {
-        assert!(checkout.build().says(text), "{text}");
-        checkout.write_own("own-2");
+        assert!(checkout.build().artifact_contains(text), "{text}");
+        checkout.write_plugin("own-2");
         let edited = checkout.build();
-        assert!(edited.says(text) && edited.says("own-2"), "{text}");
-        checkout.write_own("own-1");
+        assert!(edited.artifact_contains(text) && edited.artifact_contains("own-2"), "{text}");
+        checkout.write_plugin("own-1");
     }
-    assert!(two.build().says("leaf-of-two"));
+    assert!(two.build().artifact_contains("leaf-of-two"));
 }
 
 #[test]
@@ -499,7 +513,7 @@ fn the_compiler_reports_the_same_with_and_without_cargo() {
     let text = fs::read_to_string(&source).unwrap();
     fs::write(&source, format!("{text}\nfn idle_too() {{}}\n")).unwrap();
     let replayed = fixture.build();
-    assert_eq!(replayed.maker(), Maker::Replay, "{}", output(&replayed.messages));
+    assert_eq!(replayed.made_by(), Maker::Replay, "{}", output(&replayed.messages));
     assert_eq!((replayed.built.warnings, replayed.diagnostics().len()), (2, 2));
     let sorted = |made: &Made| {
         let mut diagnostics = made.diagnostics();
@@ -509,7 +523,7 @@ fn the_compiler_reports_the_same_with_and_without_cargo() {
     let by_cargo = fixture.build_by_cargo();
     assert_eq!(sorted(&replayed), sorted(&by_cargo));
     let again = fixture.build();
-    assert_eq!((again.maker(), again.built.warnings), (Maker::Nobody, 2));
+    assert_eq!((again.made_by(), again.built.warnings), (Maker::Nobody, 2));
     assert_eq!(sorted(&again), sorted(&by_cargo));
 }
 
@@ -517,7 +531,7 @@ fn the_compiler_reports_the_same_with_and_without_cargo() {
 fn errors_are_those_of_cargo() {
     let fixture = Fixture::new("does-not-compile");
     fixture.build();
-    fixture.write_own("own-2");
+    fixture.write_plugin("own-2");
     let source = fixture.plugin.dir.join("src/lib.rs");
     let right = fs::read_to_string(&source).unwrap();
     fs::write(&source, right.replace("Ok(format!", "Ok(fromat!")).unwrap();
@@ -535,8 +549,8 @@ fn errors_are_those_of_cargo() {
     assert_eq!((error, diagnostics), by_cargo);
     fs::write(&source, right).unwrap();
     let repaired = fixture.build();
-    assert_eq!(repaired.maker(), Maker::Replay, "{}", output(&repaired.messages));
-    assert!(repaired.says("own-2"));
+    assert_eq!(repaired.made_by(), Maker::Replay, "{}", output(&repaired.messages));
+    assert!(repaired.artifact_contains("own-2"));
 }
 
 #[test]
@@ -551,8 +565,10 @@ fn an_edit_during_a_build_is_in_its_artifact() {
     });
     let made = Made { built: built.unwrap(), messages };
     assert!(edits >= 1);
-    assert!(made.says(&format!("leaf-{}", edits + 1)) && !made.says("leaf-1"));
-    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    assert!(
+        made.artifact_contains(&format!("leaf-{}", edits + 1)) && !made.artifact_contains("leaf-1")
+    );
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
 }
 
 #[test]
@@ -561,13 +577,13 @@ fn two_builders_at_once_make_the_same_artifact() {
     fixture.build();
     for round in 1..=3 {
         let text = format!("own-at-once-{round}");
-        fixture.write_own(&text);
+        fixture.write_plugin(&text);
         fixture.write_leaf(&format!("leaf-{round}"));
         let (one, other) = thread::scope(|scope| {
             let other = scope.spawn(|| fixture.build_by_cargo());
             (fixture.build(), other.join().unwrap())
         });
-        assert!(one.says(&text) && other.says(&text));
+        assert!(one.artifact_contains(&text) && other.artifact_contains(&text));
         assert_eq!(one.built.build_id, other.built.build_id);
     }
 }
@@ -585,10 +601,10 @@ fn a_record_that_cannot_be_read_is_ignored() {
         }
     }
     let second = fixture.build();
-    assert_eq!(second.maker(), Maker::Cargo, "{}", output(&second.messages));
+    assert_eq!(second.made_by(), Maker::Cargo, "{}", output(&second.messages));
     assert_eq!(second.built.build_id, first.built.build_id);
-    fixture.write_own("own-2");
-    assert_eq!(fixture.build().maker(), Maker::Replay);
+    fixture.write_plugin("own-2");
+    assert_eq!(fixture.build().made_by(), Maker::Replay);
 }
 
 #[test]
@@ -599,16 +615,16 @@ fn included_files_are_inputs_of_a_build() {
     fixture.write("assets/text", "one");
     let one = fixture.build();
     assert_ne!(one.built.build_id, plain.built.build_id);
-    fixture.write_own("own-2");
-    assert_eq!(fixture.build().maker(), Maker::Replay);
-    fixture.write_own("own-1");
+    fixture.write_plugin("own-2");
+    assert_eq!(fixture.build().made_by(), Maker::Replay);
+    fixture.write_plugin("own-1");
     fixture.write("assets/text", "two");
     let two = fixture.build();
-    assert_eq!((two.maker(), two.built.effect), (Maker::Cargo, BuildEffect::NewCode));
+    assert_eq!((two.made_by(), two.built.effect), (Maker::Cargo, BuildEffect::NewCode));
     fixture.write("assets/text", "one");
     assert_eq!(fixture.build().built.build_id, one.built.build_id);
     fixture.write("elsewhere", "");
-    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
     fixture.plugin.included = IncludedFiles::default();
     assert_eq!(fixture.build().built.build_id, plain.built.build_id);
 }
@@ -619,13 +635,13 @@ fn a_build_may_choose_the_prefix_of_live_names() {
     let jobs = "\n#[live]\nmod jobs {\n    use super::*;\n    /// Reports for duty.\n    \
                 fn duty_call(name: String) -> Result<String> { Ok(name) }\n}\n";
     fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{jobs}"));
-    assert!(!fixture.build().says("Reports for duty."));
+    assert!(!fixture.build().artifact_contains("Reports for duty."));
     let live_prefix = Some("duty_".to_owned());
     let options = BuildOptions { live_prefix, ..BuildOptions::default() };
-    assert!(fixture.build_with(&options).says("Reports for duty."));
+    assert!(fixture.build_with(&options).artifact_contains("Reports for duty."));
     let again = fixture.build_with(&options);
-    assert_eq!(again.maker(), Maker::Nobody, "{}", output(&again.messages));
-    assert!(!fixture.build().says("Reports for duty."));
+    assert_eq!(again.made_by(), Maker::Nobody, "{}", output(&again.messages));
+    assert!(!fixture.build().artifact_contains("Reports for duty."));
 }
 
 /// The size, the inode, the times and the name stay the same.
@@ -634,12 +650,12 @@ fn a_library_that_something_else_changed_is_built_again() {
     const TEXT: &[u8] = b"said behind-2";
     let fixture = Fixture::new("changed-behind");
     fixture.build();
-    fixture.write_own(&String::from_utf8_lossy(TEXT));
+    fixture.write_plugin(&String::from_utf8_lossy(TEXT));
     let made = fixture.build();
-    assert_eq!(made.maker(), Maker::Replay, "{}", output(&made.messages));
+    assert_eq!(made.made_by(), Maker::Replay, "{}", output(&made.messages));
 
     let says = |bytes: &[u8]| bytes.windows(TEXT.len()).position(|part| part == TEXT);
-    let libraries = libraries(&fixture.plugin.target_dir.join("hotswap/replay")).into_iter();
+    let libraries = shared_libraries(&fixture.plugin.target_dir.join("hotswap/replay")).into_iter();
     // Other tests build in the same directory, and may have removed theirs meanwhile.
     let mut found = libraries.filter_map(|path| Some((fs::read(&path).ok()?, path)));
     let (mut bytes, library) = found.find(|(bytes, _)| says(bytes).is_some()).unwrap();
@@ -668,10 +684,10 @@ pub fn output(messages: &[BuildMessage]) -> String {
 }
 
 /// The shared libraries below a directory.
-fn libraries(dir: &Path) -> Vec<PathBuf> {
+fn shared_libraries(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let (dirs, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
     let is_library = |path: &PathBuf| path.extension().is_some_and(|it| it == "so");
     let files = files.into_iter().filter(is_library);
-    files.chain(dirs.iter().flat_map(|dir| libraries(dir))).collect()
+    files.chain(dirs.iter().flat_map(|dir| shared_libraries(dir))).collect()
 }

@@ -96,7 +96,7 @@ impl Workspace {
 
     /// Waits until all written files are older than a build that begins now, by the clock of the file system too.
     /// A build cannot know whether a file that was just written still changes.
-    pub fn let_age(&self) {
+    pub fn wait_until_files_are_old(&self) {
         let probe = self.path("probe");
         let write = || {
             fs::write(&probe, "").expect("a file");
@@ -114,14 +114,14 @@ impl Workspace {
     /// Opens a member whose builds stay below this workspace, even if `CARGO_TARGET_DIR` is set. Its files are
     /// old enough to be compiled only once.
     pub fn open_plugin(&self, name: &str) -> PluginPackage {
-        self.let_age();
+        self.wait_until_files_are_old();
         let plugin = PluginPackage::open(&self.path(name)).expect("a plugin");
         PluginPackage { target_dir: self.path("target"), ..plugin }
     }
 }
 
 /// A package for the watcher, made without cargo.
-pub fn watched(name: &str, root: &Path, source_dirs: &[&str]) -> PluginPackage {
+pub fn package_without_cargo(name: &str, root: &Path, source_dirs: &[&str]) -> PluginPackage {
     let source_dirs: Vec<PathBuf> = source_dirs.iter().map(|dir| root.join(dir)).collect();
     PluginPackage {
         name: name.to_owned(),

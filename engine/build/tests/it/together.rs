@@ -75,13 +75,13 @@ fn phases(built: &Built) -> Vec<&str> {
     built.phases.iter().map(|timing| timing.phase.as_str()).collect()
 }
 
-fn says(built: &Built, text: &str) -> bool {
+fn artifact_contains(built: &Built, text: &str) -> bool {
     let file = fs::read(&built.artifact).unwrap();
     file.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 /// The plugins with reported errors.
-fn with_errors(messages: &[(String, BuildMessage)]) -> Vec<&str> {
+fn plugins_with_errors(messages: &[(String, BuildMessage)]) -> Vec<&str> {
     let is_error = |message: &BuildMessage| matches!(message, BuildMessage::Diagnostic(it) if it.level == DiagnosticLevel::Error);
     let of = messages.iter().filter(|(_, message)| is_error(message));
     of.map(|(name, _)| name.as_str()).collect()
@@ -101,7 +101,10 @@ fn a_change_in_a_shared_crate_reaches_all_its_plugins() {
     );
     for (name, built) in &second {
         let built = built.as_ref().unwrap();
-        assert!(says(built, "shared-2") && !says(built, "shared-1"), "{name}");
+        assert!(
+            artifact_contains(built, "shared-2") && !artifact_contains(built, "shared-1"),
+            "{name}"
+        );
         assert_eq!(built.effect, BuildEffect::NewCode);
         assert!(!phases(built).contains(&"cargo"), "{name} was compiled by cargo: {built:?}");
     }
@@ -125,7 +128,7 @@ fn builds_that_need_cargo_are_compiled_side_by_side_too() {
             phases.contains("cargo compile link"),
             "the compiler was run separately for {name}: {phases}"
         );
-        assert!(says(built.as_ref().unwrap(), "shared-1"), "{name}");
+        assert!(artifact_contains(built.as_ref().unwrap(), "shared-1"), "{name}");
     }
     let warnings: Vec<_> =
         first.iter().map(|(_, built)| built.as_ref().unwrap().warnings).collect();
@@ -170,10 +173,10 @@ fn builds_that_need_cargo_are_compiled_side_by_side_too() {
     plugins.save_shared("shared-2");
     plugins.save("cargo-b", "own-2\" no rust \"");
     let (failed, messages) = plugins.build();
-    assert_eq!(with_errors(&messages), ["cargo-b"]);
+    assert_eq!(plugins_with_errors(&messages), ["cargo-b"]);
     let kinds = failed.iter().map(|(_, built)| built.as_ref().err().map(BuildError::kind));
     assert!(kinds.eq([None, Some(BuildErrorKind::Compile), None]));
-    assert!(says(failed[2].1.as_ref().unwrap(), "shared-2"));
+    assert!(artifact_contains(failed[2].1.as_ref().unwrap(), "shared-2"));
 }
 
 #[test]
@@ -183,10 +186,10 @@ fn a_plugin_that_fails_does_not_stop_the_other_builds() {
     plugins.save_shared("shared-2");
     plugins.save("fails-b", "own-2\" no rust \"");
     let (results, messages) = plugins.build();
-    assert_eq!(with_errors(&messages), ["fails-b"]);
+    assert_eq!(plugins_with_errors(&messages), ["fails-b"]);
     for (name, built) in &results {
         match built {
-            Ok(built) => assert!(says(built, "shared-2"), "{name}"),
+            Ok(built) => assert!(artifact_contains(built, "shared-2"), "{name}"),
             Err(error) => {
                 assert_eq!((name.as_str(), error.kind()), ("fails-b", BuildErrorKind::Compile));
             }
@@ -198,13 +201,15 @@ fn a_plugin_that_fails_does_not_stop_the_other_builds() {
     plugins.save("fails-b", "own-3");
     plugins.save_shared("shared-3\" no rust \"");
     let (results, messages) = plugins.build();
-    assert_eq!(with_errors(&messages), ["fails-a"]);
+    assert_eq!(plugins_with_errors(&messages), ["fails-a"]);
     let errors: Vec<_> = results.iter().map(|(_, built)| built.as_ref().unwrap_err()).collect();
     assert!(errors.iter().all(|error| error.kind() == BuildErrorKind::Compile));
     insta::assert_snapshot!(errors[2].to_string(), @"`fails-c` does not compile, because `together_fails_a` does not");
 
     plugins.save_shared("shared-4");
     let (results, _) = plugins.build();
-    assert!(results.iter().all(|(_, built)| says(built.as_ref().unwrap(), "shared-4")));
-    assert!(says(results[1].1.as_ref().unwrap(), "own-3"));
+    assert!(
+        results.iter().all(|(_, built)| artifact_contains(built.as_ref().unwrap(), "shared-4"))
+    );
+    assert!(artifact_contains(results[1].1.as_ref().unwrap(), "own-3"));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use hotswap_build::{IncludedFiles, PluginPackage, Quiet, SourceChange, Watcher};
 use tempfile::TempDir;
 
-use crate::support::watched;
+use crate::support::package_without_cargo;
 
 /// Two plugins, `cat` and `world`, that share the package `api`.
 struct Fixture {
@@ -21,8 +21,9 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let plugins =
-            ["cat", "world"].map(|name| watched(name, dir.path(), &[name, "api"])).to_vec();
+        let plugins = ["cat", "world"]
+            .map(|name| package_without_cargo(name, dir.path(), &[name, "api"]))
+            .to_vec();
         let fixture = Self { dir, plugins };
         for package in ["cat", "world", "api"] {
             fixture.write(&format!("{package}/Cargo.toml"), "");
@@ -307,7 +308,8 @@ fn other_packages_may_be_watched_from_now_on() {
     let (watcher, changes) = fixture.watch_with(Quiet { after_saves: long, within_saves: long });
     fixture.write("world/src/lib.rs", "// changed");
     let names = [("cat", "cat"), ("welt", "world"), ("dog", "dog")];
-    let others = names.map(|(name, dir)| watched(name, fixture.dir.path(), &[dir, "api"]));
+    let others =
+        names.map(|(name, dir)| package_without_cargo(name, fixture.dir.path(), &[dir, "api"]));
     watcher.watch(&others).unwrap();
     assert_eq!(changes.recv().unwrap(), ["welt"]);
     fixture.write("dog/src/lib.rs", "// changed");

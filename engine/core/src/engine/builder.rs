@@ -343,7 +343,7 @@ impl EngineBuilder {
         if console.is_some() {
             labels.extend(labels_of(env::var(env_names::LABELS).unwrap_or_default().as_str()));
         }
-        let (guard, trips) = guard.map(guard::post).unzip();
+        let (guard, trips) = guard.map(guard::activate).unzip();
         let (mut plugin_dir, mut store_dir) = (plugin_dir, store_dir);
         if console.is_some() && linked.is_none() {
             plugin_dir = handed_over(env_names::PLUGIN_DIR, "plugins", Some(&plugin_dir))
@@ -397,7 +397,8 @@ impl EngineBuilder {
         };
         let inner = Arc::new(Inner::new(parts));
         if let Some(trips) = trips {
-            guard::stand(&inner, trips).map_err(|error| cannot_start("the guard's", error))?;
+            guard::start_thread(&inner, trips)
+                .map_err(|error| cannot_start("the guard's", error))?;
         }
         if let Some(socket) = console {
             let is_named = socket.is_named();

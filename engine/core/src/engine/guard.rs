@@ -12,16 +12,16 @@ use std::{
 use hotswap_protocol::{Event, GuardTrip, clock, version_label};
 
 use super::Inner;
-use crate::version::guard::{Guard, Post, Trip};
+use crate::version::guard::{ActiveGuard, Guard, Trip};
 
-/// A guard, and the receiver of its reports for [`stand`].
-pub(super) fn post(guard: Guard) -> (Arc<Post>, Receiver<Trip>) {
+/// The guard for the versions of an engine, and the receiver of its reports for [`start_thread`].
+pub(super) fn activate(guard: Guard) -> (Arc<ActiveGuard>, Receiver<Trip>) {
     let (sender, trips) = mpsc::channel();
-    (Arc::new(Post::new(guard, sender)), trips)
+    (Arc::new(ActiveGuard::new(guard, sender)), trips)
 }
 
 /// Starts the thread that takes versions back. It ends when the engine and its versions have ended.
-pub(super) fn stand(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()> {
+pub(super) fn start_thread(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()> {
     let inner = Arc::downgrade(inner);
     let watch = move || {
         for trip in trips {

@@ -34,7 +34,7 @@ use crate::{
         Services, Version,
         expectations::Expectations,
         face::FaceNumber,
-        guard::{Post, Trip},
+        guard::{ActiveGuard, Trip},
         lease::{Lease, LeaseKind},
         list::VersionList,
         steps,
@@ -78,7 +78,7 @@ pub(crate) struct Inner {
     runtime: Option<Arc<dyn Runtime>>,
     trusted: Arc<[String]>,
     expectations: Arc<Expectations>,
-    guard: Option<Arc<Post>>,
+    guard: Option<Arc<ActiveGuard>>,
     listener: Mutex<Option<Listener>>,
     pins: Arc<Pins>,
     hooks: Hooks,
@@ -96,7 +96,7 @@ pub(super) struct Parts {
     pub runtime: Option<Arc<dyn Runtime>>,
     pub trusted: Arc<[String]>,
     pub expectations: Arc<Expectations>,
-    pub guard: Option<Arc<Post>>,
+    pub guard: Option<Arc<ActiveGuard>>,
     pub hooks: Hooks,
 }
 
@@ -411,7 +411,7 @@ impl Inner {
             VersionState::Loading => return Err(refuse("it is being loaded")),
             _ => {
                 version.cancel_tasks();
-                version.hurry();
+                version.free_without_delay();
                 // The version may wait for the calling thread.
                 checkpoint();
                 if !self.reaper.is_here() {
@@ -510,7 +510,7 @@ impl Inner {
         drop(loads);
         for version in self.versions.unfinished() {
             version.cancel_tasks();
-            version.hurry();
+            version.free_without_delay();
         }
         checkpoint();
         // The steps of a version's end are not waited for on the reaper's own thread.

@@ -158,8 +158,8 @@ pub(super) fn missing<'a, 'b>(
     only.iter().map(String::as_str).filter(|name| !is_there(name)).collect()
 }
 
-/// The names of the plugins that the host asks for, for an error about the first missing one.
-pub(super) fn asked_for(missing: &[&str]) -> String {
+/// The missing plugins as an error about the first of them names them: "it", or all names.
+pub(super) fn names_in_error(missing: &[&str]) -> String {
     match missing {
         [_] => "it".to_owned(),
         all => all.join(", "),
@@ -171,7 +171,7 @@ fn missing_text(missing: &[&str], mut there: Vec<String>, passed_over: &[String]
     there.sort();
     there.dedup();
     let there = if there.is_empty() { "no plugin".to_owned() } else { there.join(", ") };
-    let asked = asked_for(missing);
+    let asked = names_in_error(missing);
     let mut text = format!("the host asks for {asked}; found: {there}");
     if !passed_over.is_empty() {
         text += &format!("; not recognised as plugins: {}", passed_over.join(", "));

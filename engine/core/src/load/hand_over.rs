@@ -120,7 +120,7 @@ impl HandOver {
         let begun = Instant::now();
         let name = self.old.version().name();
         for new in failed.iter().filter(|new| new.name() == name) {
-            while !new.has_let_go() && begun.elapsed() < steps.timeout() {
+            while !new.has_dropped_instance() && begun.elapsed() < steps.timeout() {
                 thread::sleep(LOOK);
             }
         }

@@ -3,7 +3,7 @@
 use hotswap_plugin::StaticPlugin;
 use hotswap_protocol::{InvalidName, PluginName};
 
-use super::candidate::{asked_for, missing};
+use super::candidate::{missing, names_in_error};
 use crate::{
     EngineError, Step,
     artifact::{BuildId, Facts, own_toolchain},
@@ -56,7 +56,7 @@ pub(crate) fn select(
         let there: Vec<_> = linked.iter().map(|linked| linked.facts.name.as_str()).collect();
         let message = format!(
             "the host asks for {}; this program has only these plugins linked in: {}",
-            asked_for(&missing),
+            names_in_error(&missing),
             there.join(", ")
         );
         return Err(EngineError::load(first, Step::Find, message));

@@ -136,8 +136,8 @@ impl Planned {
         }
     }
 
-    /// Turns loading the plugin into patching it, by `way`.
-    fn face_by(&mut self, way: Way) {
+    /// Changes how a planned patch makes the version's face.
+    fn set_way(&mut self, way: Way) {
         if let Action::Patch { by, .. } = &mut self.action {
             *by = way;
         }
@@ -208,7 +208,7 @@ impl Plan {
             let steps = steps.thread()?;
             let load = || patch::load(running, patch, artifact.as_deref(), steps);
             match phases.time(Step::Open, Some(&planned.name), load) {
-                Ok(face) => planned.face_by(Way::Face(face)),
+                Ok(face) => planned.set_way(Way::Face(face)),
                 Err(why) => planned.load_whole(why)?,
             }
         }

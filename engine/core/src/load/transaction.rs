@@ -259,7 +259,7 @@ impl<'steps> Load<'steps> {
     }
 
     /// Remembers why the load failed.
-    fn failed(&mut self, error: EngineError) -> EngineError {
+    fn record_failure(&mut self, error: EngineError) -> EngineError {
         self.failure = Some(error.failure());
         error
     }
@@ -278,15 +278,16 @@ impl<'steps> Load<'steps> {
         let ending = in_load_order(plan.ending(), current);
         let loaded: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
         let number = current.number.next();
-        let extension = context.make_extension(current).map_err(|error| self.failed(error))?;
+        let extension =
+            context.make_extension(current).map_err(|error| self.record_failure(error))?;
         let versions = self.all_versions(plan, current, &ending);
         let view = View::for_callbacks(context.store, &self.overlay);
         let new = Generation::new(number, versions, self.live.clone(), extension, view);
-        context.call_back(&new, current, callback).map_err(|error| self.failed(error))?;
+        context.call_back(&new, current, callback).map_err(|error| self.record_failure(error))?;
         // A callback may have taken so long that a shutdown has given up waiting, or it may itself have shut
         // the engine down.
         if context.is_shut_down() {
-            return Err(self.failed(EngineError::ShutDown));
+            return Err(self.record_failure(EngineError::ShutDown));
         }
         let (overlay, steps) = (self.overlay.clone(), self.steps);
         let serve = || {
@@ -305,7 +306,7 @@ impl<'steps> Load<'steps> {
             move || old.is_read()
         };
         let published = context.store.publish(&overlay, &loaded, &ending, steps, serve);
-        let mut published = published.map_err(|error| self.failed(error))?;
+        let mut published = published.map_err(|error| self.record_failure(error))?;
         let waits = self.handed_over.drain(..).map(HandOver::pass).collect();
         let values = std::mem::take(&mut published.values);
         if let Some(drops) = published.into_drops() {
@@ -371,7 +372,7 @@ pub(crate) fn open_version(
             Image::open(named, version, steps)
         })
     });
-    opened_version(context, &version, opened)
+    list_version(context, &version, opened)
 }
 
 /// Makes a version of a plugin that is linked into this program.
@@ -392,11 +393,11 @@ fn link_version(
     if opened.is_ok() {
         log::plugin_is_linked(plugin, &version);
     }
-    opened_version(context, &version, opened)
+    list_version(context, &version, opened)
 }
 
-/// Lists a version, and leases it if it was opened.
-fn opened_version(
+/// Adds a version to the list of versions. Returns its first lease if it was opened.
+fn list_version(
     context: &LoadContext<'_>,
     version: &Arc<Version>,
     opened: Result<(), EngineError>,

@@ -62,7 +62,7 @@ impl<S: Subscriber> Layer<S> for ConsoleLayer {
         };
         let of_plugin = metadata.name() == EVENT_NAME;
         event.record(&mut Fields { record: &mut record, of_plugin });
-        if !of_plugin && let Some((plugin, version)) = linked::whose(metadata.target()) {
+        if !of_plugin && let Some((plugin, version)) = linked::owner_of_target(metadata.target()) {
             (record.plugin, record.version) = (Some(plugin), Some(version));
         }
         hub().add(record);

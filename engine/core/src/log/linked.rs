@@ -19,7 +19,7 @@ pub(crate) fn plugin_is_linked(plugin: &StaticPlugin, version: &Arc<Version>) {
 }
 
 /// The plugin and version to which an event with this target belongs.
-pub(super) fn whose(target: &str) -> Option<(String, u32)> {
+pub(super) fn owner_of_target(target: &str) -> Option<(String, u32)> {
     let krate = target.split("::").next().unwrap_or(target);
     let linked = LINKED.read().unwrap_or_else(PoisonError::into_inner);
     let version = linked.iter().find(|(name, _)| *name == krate)?.1.upgrade()?;

@@ -13,9 +13,9 @@ use std::{
 
 use hotswap_plugin::__private::end_panic;
 use hotswap_protocol::{
-    ErrorKind, HelloResult, HostAgent, MAX_LINE_BYTES, Notification, OLDEST_PROTOCOL_VERSION,
-    PROTOCOL_VERSION, Request, RequestLine, ResponseLine, SubscribeParams, SubscribeResult,
-    WireError, common_protocol,
+    ErrorKind, HelloParams, HelloResult, HostAgent, MAX_LINE_BYTES, Notification,
+    OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Request, RequestLine, ResponseLine, SubscribeParams,
+    SubscribeResult, WireError, common_protocol,
 };
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -198,25 +198,7 @@ impl Console {
         };
         let Some(engine) = self.engine.upgrade() else { return false };
         match request {
-            Request::Hello(hello) => match common_protocol(hello.speaks(), OURS) {
-                Some(protocol) => {
-                    self.greeted = true;
-                    let host = engine.host_info();
-                    let hello = serde_json::to_value(HelloResult { protocol, host });
-                    self.answer(id, hello.map_err(|error| internal(&error)));
-                    true
-                }
-                None => {
-                    let message = format!(
-                        "the console speaks protocol {}, but this host speaks protocol {}; use the console that \
-                         belongs to the host's version",
-                        in_words(&hello.speaks()),
-                        in_words(&OURS)
-                    );
-                    self.answer(id, Err(WireError::new(ErrorKind::Protocol, message)));
-                    false
-                }
-            },
+            Request::Hello(hello) => self.greet(&*engine, id, &hello),
             _ if !self.greeted => {
                 self.refuse(Some(id), "the first request must be `hello`".into());
                 true
@@ -257,6 +239,24 @@ impl Console {
                 true
             }
         }
+    }
+
+    /// Answers `hello`. Returns whether to read another request: only if both sides speak a common protocol.
+    fn greet(&mut self, engine: &dyn Served, id: u64, hello: &HelloParams) -> bool {
+        let Some(protocol) = common_protocol(hello.speaks(), OURS) else {
+            let message = format!(
+                "the console speaks protocol {}, but this host speaks protocol {}; use the console that belongs to the \
+                 host's version",
+                in_words(&hello.speaks()),
+                in_words(&OURS)
+            );
+            self.answer(id, Err(WireError::new(ErrorKind::Protocol, message)));
+            return false;
+        };
+        self.greeted = true;
+        let hello = serde_json::to_value(HelloResult { protocol, host: engine.host_info() });
+        self.answer(id, hello.map_err(|error| internal(&error)));
+        true
     }
 
     /// Handles a request on a thread of its own, so that a long call delays nothing else.

@@ -135,7 +135,7 @@ impl<'a> Handover<'a> {
         for value in &mut self.values {
             match &value.carry.migrated {
                 Some(new) => {
-                    value.carry.old.pass();
+                    value.carry.old.mark_migrating();
                     migrated.push(new.cell.clone());
                 }
                 None => value.locked.hand_over(&value.carry.new_owner, value.carry.table),
@@ -184,10 +184,11 @@ impl Drop for Handover<'_> {
         for value in self.values.iter_mut().filter(|value| value.is_rehomed) {
             // The thread of the load, or the thread of another value, may be stuck.
             let steps = self.steps.another();
-            let given_back = steps.and_then(|steps| value.give_back(self.store, &steps));
+            let given_back =
+                steps.and_then(|steps| value.rehome_to_old_version(self.store, &steps));
             if let Err(error) = given_back {
                 tracing::error!("a failed load could not give a value back: {error}");
-                value.lose(self.store);
+                value.abandon(self.store);
             }
         }
     }
@@ -255,11 +256,15 @@ impl<'a> Passing<'a> {
             store.forget(&cell);
         })?;
         self.locked.put_back(new);
-        refused(&new_version, done)
+        step_result(&new_version, done)
     }
 
     /// Rehomes a value wholly to the old version again.
-    fn give_back(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
+    fn rehome_to_old_version(
+        &mut self,
+        store: &Store,
+        steps: &StepThread,
+    ) -> Result<(), EngineError> {
         let old_version = lease(&self.carry.old, &self.carry.old.owner())?;
         // SAFETY: the step leases the owner.
         let rehome = |value: &Value| flatten(unsafe { value.rehome() });
@@ -284,7 +289,7 @@ impl<'a> Passing<'a> {
             Answer::Ok((value, answer))
         });
         let (value, answer) = lent.map_err(|error| {
-            self.lose(store);
+            self.abandon(store);
             error.about(format_args!("`{}` is lost", cell.key))
         })?;
         self.locked.put_back(value);
@@ -295,11 +300,11 @@ impl<'a> Passing<'a> {
                 cell.key
             ))
         });
-        refused(version, answer)
+        step_result(version, answer)
     }
 
     /// Abandons a value that must not be used any more, as if it had never been set.
-    fn lose(&mut self, store: &Store) {
+    fn abandon(&mut self, store: &Store) {
         self.is_rehomed = false;
         // Dropping it logs that it was left behind.
         drop(self.locked.take());
@@ -307,8 +312,8 @@ impl<'a> Passing<'a> {
     }
 }
 
-/// The result of code of a version that runs during the publish.
-fn refused<T>(version: &Lease, answer: hotswap_plugin::Result<T>) -> Result<T, EngineError> {
+/// The answer of a version whose code ran during the publish, as the result of this step.
+fn step_result<T>(version: &Lease, answer: hotswap_plugin::Result<T>) -> Result<T, EngineError> {
     let outcome = Answer::from_result(answer);
     EngineError::of_outcome(version.version().name(), Step::Publish, outcome)
 }

@@ -31,7 +31,7 @@ use crate::{
 /// A value in the DataBag.
 ///
 /// Its drop, its JSON and its rehoming are code of the image that set it. So users of the value lease its
-/// owner first. The value is dropped explicitly, by [`destroy`](Self::destroy) or [`leave`](Self::leave),
+/// owner first. The value is dropped explicitly, by [`destroy`](Self::destroy) or [`drop_when_unused`](Self::drop_when_unused),
 /// while the image is mapped. A remaining reference to an empty cell is harmless.
 pub(super) struct Cell {
     pub key: String,
@@ -217,7 +217,7 @@ impl Cell {
 
     /// Drops the value, now or as soon as nobody uses it any more, without waiting. The lease keeps the owner
     /// mapped until then.
-    pub fn leave(&self, lease: Option<Lease>) {
+    pub fn drop_when_unused(&self, lease: Option<Lease>) {
         *self.left_by.locked() = lease;
         self.is_left.store(true, Ordering::Relaxed);
         self.drop_if_left();
@@ -247,13 +247,13 @@ impl Cell {
         Some(Left { value, lease })
     }
 
-    /// Notes that a copy with another type is published, which gets the last changes of this value. From now
-    /// on this value is only changed in its place, and neither displaced nor removed.
-    pub fn pass(&self) {
+    /// Notes that a copy of this value with another type is published, and will get its last changes. From now on,
+    /// this value may be changed in place, but not displaced or removed.
+    pub fn mark_migrating(&self) {
         self.is_passing.store(true, Ordering::Release);
     }
 
-    pub fn is_passing(&self) -> bool {
+    pub fn is_migrating(&self) -> bool {
         self.is_passing.load(Ordering::Acquire)
     }
 

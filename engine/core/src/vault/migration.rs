@@ -113,7 +113,7 @@ struct Missing {
 }
 
 /// The parts of an old value, read while nobody changed it.
-struct There {
+struct OldParts {
     /// The digests of the keys; empty for a list.
     keys: Vec<u64>,
     len: usize,
@@ -171,14 +171,15 @@ impl Seen {
             self.note(from, &parts.digests);
             (from, len) = (to, parts.len);
         }
-        if self.kind != Some(Kind::List) && !self.has_the_keys_of(new)? {
+        if self.kind != Some(Kind::List) && !self.has_same_keys_as(new)? {
             // The new type writes keys in another form, so they cannot be compared.
             self.kind = None;
         }
         Ok(())
     }
 
-    /// Reads changed parts again while the value is in use, until nothing changes for as long as that takes.
+    /// Reads changed parts again while the value is in use, until a whole pass finds no
+    /// change, at most [`ROUNDS`] times.
     pub fn catch_up_beside(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
         if self.kind.is_none() {
             return self.read_whole_again(old, new, table);
@@ -205,8 +206,8 @@ impl Seen {
         old: &Cell,
         new: &Cell,
         table: &CarryTable,
-    ) -> Result<Option<There>> {
-        let (mut from, mut there) = (0, There { keys: Vec::new(), len: 1 });
+    ) -> Result<Option<OldParts>> {
+        let (mut from, mut there) = (0, OldParts { keys: Vec::new(), len: 1 });
         let mut expected = Expected::default();
         while from < there.len {
             let to = from + SLICE.max(there.len / SLICES);
@@ -227,7 +228,7 @@ impl Seen {
     /// Removes from the new value the parts that the old value does not have any more.
     fn remove_missing(
         &mut self,
-        there: &There,
+        there: &OldParts,
         old: &Cell,
         new: &Cell,
         table: &CarryTable,
@@ -379,7 +380,7 @@ impl Seen {
         (places, known)
     }
 
-    fn has_the_keys_of(&self, new: &Cell) -> Result<bool> {
+    fn has_same_keys_as(&self, new: &Cell) -> Result<bool> {
         let Some(there) = new.parts(&Wanted::Keys)? else { return Ok(false) };
         let is_known = |digest: &Digest| self.keyed.has(self.key(digest));
         Ok(there.len == self.keyed.len() && there.digests.iter().all(is_known))

@@ -228,7 +228,7 @@ impl View {
                         return Err(belongs_to(&cell, "a version that was replaced"));
                     }
                     cell.expect_current()?;
-                    if cell.is_passing() {
+                    if cell.is_migrating() {
                         return Err(belongs_to(&cell, "a version that is being replaced"));
                     }
                     own.remove(key)
@@ -467,7 +467,7 @@ fn put_retired(
         return Ok(Put::Taken);
     }
     there.expect_current()?;
-    if is_own && !there.is_passing() {
+    if is_own && !there.is_migrating() {
         return Ok(Put::Stored(own.insert(key.to_owned(), cell.clone())));
     }
     if let Some(what) = there.schema().difference(cell.schema()) {

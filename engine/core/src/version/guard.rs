@@ -52,7 +52,7 @@ impl Guard {
 }
 
 /// A guard, and the channel for versions that it takes back.
-pub(crate) struct Post {
+pub(crate) struct ActiveGuard {
     pub guard: Guard,
     trips: Sender<Trip>,
 }
@@ -79,7 +79,7 @@ struct Failures {
     has_tripped: bool,
 }
 
-impl Post {
+impl ActiveGuard {
     pub fn new(guard: Guard, trips: Sender<Trip>) -> Self {
         Self { guard, trips }
     }

@@ -288,7 +288,7 @@ impl Drop for Lease {
         // While the version serves, the generation has a lease. When that lease ends, the reaper considers
         // the version.
         if before == 1 && self.version.stage() != Stage::Serving {
-            self.version.unused();
+            self.version.notify_reaper();
         }
     }
 }

@@ -282,7 +282,7 @@ pub fn checkpoint() {
     match slots::is_checkpoint_requested() {
         Some(false) => {}
         Some(true) => pass_checkpoint(),
-        // The thread cannot be asked, so it always checks.
+        // Without slots, the thread receives no request for a checkpoint. So it always looks for destructors.
         None => run_waiting_destructors(),
     }
 }
@@ -307,12 +307,12 @@ fn claim_record() {
 thread_local! {
     /// How many values this thread uses.
     static VALUES_IN_USE: Cell<usize> = const { Cell::new(0) };
-    /// Whether a checkpoint waits until it uses none.
-    static IS_PUT_OFF: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread has reached a checkpoint while it used a value, and has to pass it afterwards.
+    static IS_POSTPONED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Puts checkpoints of this thread off, until the result is dropped, because it uses a value of the DataBag:
-/// destructors may want to use the same value, or one whose user waits for this one.
+/// Postpones the checkpoints of this thread until the result is dropped. The thread uses a value of the DataBag, and
+/// a destructor may need the same value, or another value whose user waits for this one.
 pub(crate) fn use_value() -> ValueInUse {
     VALUES_IN_USE.set(VALUES_IN_USE.get() + 1);
     ValueInUse(PhantomData)
@@ -325,7 +325,7 @@ impl Drop for ValueInUse {
     fn drop(&mut self) {
         let others = VALUES_IN_USE.get() - 1;
         VALUES_IN_USE.set(others);
-        if others == 0 && IS_PUT_OFF.replace(false) {
+        if others == 0 && IS_POSTPONED.replace(false) {
             run_waiting_destructors();
         }
     }
@@ -333,7 +333,7 @@ impl Drop for ValueInUse {
 
 fn run_waiting_destructors() {
     if VALUES_IN_USE.get() > 0 {
-        IS_PUT_OFF.set(true);
+        IS_POSTPONED.set(true);
         return;
     }
     let Some(record) = Record::existing() else { return };
@@ -461,7 +461,7 @@ impl Record {
             pinned.is_empty()
         };
         if last && version.threads.draining.load(Ordering::Acquire) {
-            version.unused();
+            version.notify_reaper();
         }
     }
 }

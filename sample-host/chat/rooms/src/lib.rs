@@ -31,14 +31,14 @@ impl Plugin for Chat {
 }
 
 /// The text that clients are shown for a line.
-fn shown(name: &str, line: &str) -> String {
+fn chat_line(name: &str, line: &str) -> String {
     format!("{name}: {line}")
 }
 
 /// The clients in the chat.
 #[derive(Default)]
 struct Room {
-    here: Mutex<Vec<Arc<Place>>>,
+    places: Mutex<Vec<Arc<Place>>>,
     vault: Mutex<Option<Vault>>,
 }
 
@@ -49,12 +49,12 @@ struct Place {
 }
 
 impl Room {
-    fn here(&self) -> Vec<Arc<Place>> {
-        self.here.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn places(&self) -> Vec<Arc<Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn show_all(&self, line: &str) {
-        self.here().iter().for_each(|place| place.client.show(line.to_owned()));
+        self.places().iter().for_each(|place| place.client.show(line.to_owned()));
     }
 
     fn with_history<R>(&self, f: impl FnOnce(&mut Vec<String>) -> R) -> Option<R> {
@@ -69,7 +69,7 @@ struct Door(Arc<Room>);
 impl Rooms for Door {
     fn enter(&self, name: String, client: Box<dyn Client>, is_back: bool) -> Box<dyn Seat> {
         let place = Arc::new(Place { name, client });
-        self.0.here.lock().unwrap_or_else(PoisonError::into_inner).push(place.clone());
+        self.0.places.lock().unwrap_or_else(PoisonError::into_inner).push(place.clone());
         if !is_back {
             let last = self.0.with_history(|lines| {
                 lines.iter().skip(lines.len().saturating_sub(SHOWN)).cloned().collect::<Vec<_>>()
@@ -90,10 +90,10 @@ struct At {
 impl Seat for At {
     fn say(&self, line: String) {
         if line == "/who" {
-            let here: Vec<_> = self.room.here().iter().map(|place| place.name.clone()).collect();
+            let here: Vec<_> = self.room.places().iter().map(|place| place.name.clone()).collect();
             return self.place.client.show(format!("* here: {}", here.join(", ")));
         }
-        let line = shown(&self.place.name, &line);
+        let line = chat_line(&self.place.name, &line);
         self.room.with_history(|lines| lines.push(line.clone()));
         self.room.show_all(&line);
     }
@@ -101,7 +101,7 @@ impl Seat for At {
 
 impl Drop for At {
     fn drop(&mut self) {
-        let mut here = self.room.here.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut here = self.room.places.lock().unwrap_or_else(PoisonError::into_inner);
         here.retain(|place| !Arc::ptr_eq(place, &self.place));
     }
 }

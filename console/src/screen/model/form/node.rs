@@ -6,7 +6,7 @@ use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler;
 
 use crate::format::counted;
-use crate::host::schema::{Schema, Shape, Variant, plain};
+use crate::host::schema::{Property, Schema, Shape, Variant, plain};
 
 /// The maximum number of values in a form. Values beyond it are typed as JSON.
 const MOST_NODES: usize = 500;
@@ -440,22 +440,18 @@ impl Node {
             self.content = None;
             return Ok(self);
         }
-        let budget = &mut Budget::default();
-        let expected = |what: &str| format!("expected {what}, found {}", kind(value));
-        let child = |name: &str, schema: &Schema, is_required: bool, budget: &mut Budget| {
-            Self::new(name, schema.clone(), is_required, self.depth + 1, budget)
-        };
+        let expected = |what: &str| Err(format!("expected {what}, found {}", kind(value)));
         let content = match (&self.shape, value) {
             (Shape::Nothing, Value::Null) => Content::Nothing,
-            (Shape::Nothing, _) => return Err(expected("null")),
+            (Shape::Nothing, _) => return expected("null"),
             (Shape::Boolean, Value::Bool(it)) => Content::Choice(usize::from(*it)),
-            (Shape::Boolean, _) => return Err(expected("true or false")),
+            (Shape::Boolean, _) => return expected("true or false"),
             (Shape::Choice(values), value) => match values.iter().position(|it| it == value) {
                 Some(chosen) => Content::Choice(chosen),
                 None => return Err(format!("{value} is not one of {}", self.choices().join(", "))),
             },
             (Shape::Text { .. }, Value::String(it)) => text(it),
-            (Shape::Text { .. }, _) => return Err(expected("text")),
+            (Shape::Text { .. }, _) => return expected("text"),
             (Shape::Integer { .. } | Shape::Number { .. }, Value::Number(it)) => {
                 text(&it.to_string())
             }
@@ -464,81 +460,96 @@ impl Node {
             {
                 text(it)
             }
-            (Shape::Integer { .. } | Shape::Number { .. }, _) => return Err(expected("a number")),
+            (Shape::Integer { .. } | Shape::Number { .. }, _) => return expected("a number"),
             (Shape::List { item, most, .. }, Value::Array(values)) => {
-                if values.len() > *most {
-                    return Err(format!("at most {}", counted(*most as u64, "item", "items")));
-                }
-                if values.len() > MOST_NODES {
-                    return Err(format!("a form shows at most {MOST_NODES} items"));
-                }
-                let mut items = Vec::with_capacity(values.len());
-                for (index, value) in values.iter().enumerate() {
-                    let name = format!("[{index}]");
-                    items
-                        .push(child(&name, item, true, budget).fill(value).map_err(within(&name))?);
-                }
-                Content::Children(items)
+                self.fill_list(item, *most, values)?
             }
-            (Shape::List { .. } | Shape::Tuple(_), other) if !other.is_array() => {
-                return Err(expected("a list"));
-            }
-            (Shape::Tuple(schemas), Value::Array(values)) => {
-                if schemas.len() != values.len() {
-                    return Err(format!("{} of {} items", values.len(), schemas.len()));
-                }
-                let mut items = Vec::with_capacity(values.len());
-                for (index, (schema, value)) in schemas.iter().zip(values).enumerate() {
-                    let name = format!(".{index}");
-                    items.push(
-                        child(&name, schema, true, budget).fill(value).map_err(within(&name))?,
-                    );
-                }
-                Content::Children(items)
-            }
-            (Shape::Map(schema), Value::Object(fields)) => {
-                if fields.len() > MOST_NODES {
-                    return Err(format!("a form shows at most {MOST_NODES} entries"));
-                }
-                let mut entries = Vec::with_capacity(fields.len());
-                for (index, (name, value)) in fields.iter().enumerate() {
-                    let mut entry = Self::entry(index, schema, self.depth + 1, budget);
-                    if let Some(Content::Children(pair)) = &mut entry.content {
-                        pair[0].content = Some(text(name));
-                        pair[1] = pair[1].clone().fill(value).map_err(within(name))?;
-                    }
-                    entries.push(entry);
-                }
-                Content::Children(entries)
-            }
+            (Shape::Tuple(schemas), Value::Array(values)) => self.fill_tuple(schemas, values)?,
+            (Shape::List { .. } | Shape::Tuple(_), _) => return expected("a list"),
+            (Shape::Map(schema), Value::Object(fields)) => self.fill_map(schema, fields)?,
             (Shape::Object(properties), Value::Object(fields)) => {
-                let known = |name: &str| properties.iter().any(|it| it.name == name);
-                if let Some(name) = fields.keys().find(|name| !known(name)) {
-                    return Err(format!("there is no field `{name}`"));
-                }
-                let mut children = Vec::with_capacity(properties.len());
-                for field in properties {
-                    let node = child(&field.name, &field.schema, field.is_required, budget);
-                    children.push(match fields.get(&field.name) {
-                        Some(value) => node.fill(value).map_err(within(&field.name))?,
-                        None if field.is_required => {
-                            return Err(format!("the field `{}` is missing", field.name));
-                        }
-                        None => Self { content: None, ..node },
-                    });
-                }
-                Content::Children(children)
+                self.fill_object(properties, fields)?
             }
-            (Shape::Object(_) | Shape::Map(_), _) => return Err(expected("an object")),
+            (Shape::Object(_) | Shape::Map(_), _) => return expected("an object"),
             (Shape::Variants(variants), value) => self.fill_variant(variants, value)?,
-            (Shape::Tuple(_) | Shape::Optional(_) | Shape::Json(_), value) => {
-                text(&value.to_string())
-            }
-            (Shape::List { .. }, _) => return Err(expected("a list")),
+            (Shape::Optional(_) | Shape::Json(_), value) => text(&value.to_string()),
         };
         self.content = Some(content);
         // The value must also be within the bounds.
         self.problem().map_or(Ok(self), Err)
+    }
+
+    fn fill_list(&self, item: &Schema, most: usize, values: &[Value]) -> Result<Content, String> {
+        if values.len() > most {
+            return Err(format!("at most {}", counted(most as u64, "item", "items")));
+        }
+        if values.len() > MOST_NODES {
+            return Err(format!("a form shows at most {MOST_NODES} items"));
+        }
+        let names = (0..).map(|index| format!("[{index}]"));
+        self.fill_items(names.zip(std::iter::repeat(item)).zip(values))
+    }
+
+    fn fill_tuple(&self, schemas: &[Schema], values: &[Value]) -> Result<Content, String> {
+        if schemas.len() != values.len() {
+            return Err(format!("{} of {} items", values.len(), schemas.len()));
+        }
+        let names = (0..).map(|index| format!(".{index}"));
+        self.fill_items(names.zip(schemas).zip(values))
+    }
+
+    fn fill_items<'a>(
+        &self,
+        items: impl Iterator<Item = ((String, &'a Schema), &'a Value)>,
+    ) -> Result<Content, String> {
+        let budget = &mut Budget::default();
+        let fill = |((name, schema), value): ((String, &Schema), &Value)| {
+            let node = Self::new(&name, schema.clone(), true, self.depth + 1, budget);
+            node.fill(value).map_err(within(&name))
+        };
+        items.map(fill).collect::<Result<_, _>>().map(Content::Children)
+    }
+
+    fn fill_map(&self, schema: &Schema, fields: &Map<String, Value>) -> Result<Content, String> {
+        if fields.len() > MOST_NODES {
+            return Err(format!("a form shows at most {MOST_NODES} entries"));
+        }
+        let budget = &mut Budget::default();
+        let mut entries = Vec::with_capacity(fields.len());
+        for (index, (name, value)) in fields.iter().enumerate() {
+            let mut entry = Self::entry(index, schema, self.depth + 1, budget);
+            if let Some(Content::Children(pair)) = &mut entry.content {
+                pair[0].content = Some(text(name));
+                pair[1] = pair[1].clone().fill(value).map_err(within(name))?;
+            }
+            entries.push(entry);
+        }
+        Ok(Content::Children(entries))
+    }
+
+    fn fill_object(
+        &self,
+        properties: &[Property],
+        fields: &Map<String, Value>,
+    ) -> Result<Content, String> {
+        let known = |name: &str| properties.iter().any(|it| it.name == name);
+        if let Some(name) = fields.keys().find(|name| !known(name)) {
+            return Err(format!("there is no field `{name}`"));
+        }
+        let budget = &mut Budget::default();
+        let mut children = Vec::with_capacity(properties.len());
+        for field in properties {
+            let (schema, is_required) = (field.schema.clone(), field.is_required);
+            let node = Self::new(&field.name, schema, is_required, self.depth + 1, budget);
+            children.push(match fields.get(&field.name) {
+                Some(value) => node.fill(value).map_err(within(&field.name))?,
+                None if field.is_required => {
+                    return Err(format!("the field `{}` is missing", field.name));
+                }
+                None => Self { content: None, ..node },
+            });
+        }
+        Ok(Content::Children(children))
     }
 
     /// The content of the first variant that matches the value.

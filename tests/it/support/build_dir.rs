@@ -14,10 +14,10 @@ use std::{
 use super::{process::target_dir, seed::seed};
 
 /// How many directories of each kind exist. Each is compiled separately.
-const SLOTS: usize = 2;
+const DIRS_OF_A_KIND: usize = 2;
 
-/// A directory that is in use until this is dropped.
-pub struct Slot {
+/// A directory that no other test uses until this is dropped.
+pub struct BuildDir {
     pub dir: PathBuf,
     /// Its target directory.
     pub target_dir: PathBuf,
@@ -29,16 +29,16 @@ pub struct FirstBuild {
     _lock: MutexGuard<'static, ()>,
 }
 
-impl Slot {
-    /// Waits for a directory of this kind.
-    pub fn of(kind: &str) -> Self {
-        let slot = Self::free(kind);
-        seed(&slot.target_dir);
-        slot
+impl BuildDir {
+    /// Takes a directory of this kind; waits while other tests use all of them.
+    pub fn take(kind: &str) -> Self {
+        let build_dir = Self::take_free(kind);
+        seed(&build_dir.target_dir);
+        build_dir
     }
 
-    /// `None` if it was built in this run. Each directory takes over what the others have compiled before, instead of
-    /// compiling the same beside them.
+    /// Waits until no other directory is built for the first time, and copies what the others have compiled. `None` if
+    /// this directory was built in this run already.
     pub fn first_build(&self) -> Option<FirstBuild> {
         static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
         static ONE: Mutex<()> = Mutex::new(());
@@ -52,25 +52,25 @@ impl Slot {
         Some(FirstBuild { _lock: lock })
     }
 
-    fn free(kind: &str) -> Self {
+    fn take_free(kind: &str) -> Self {
         static WAITING: AtomicUsize = AtomicUsize::new(0);
         let parent = target_dir().join("e2e");
         fs::create_dir_all(&parent).expect("make a directory");
-        let slot = |number| {
+        let build_dir = |number| {
             let dir = parent.join(format!("{kind}-{number}"));
             let lock = File::create(dir.with_extension("lock")).expect("make a lock");
             Self { target_dir: dir.join("target"), dir, lock }
         };
-        for number in 0..SLOTS {
-            let slot = slot(number);
-            match slot.lock.try_lock() {
-                Ok(()) => return slot,
+        for number in 0..DIRS_OF_A_KIND {
+            let build_dir = build_dir(number);
+            match build_dir.lock.try_lock() {
+                Ok(()) => return build_dir,
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => panic!("lock a directory: {error}"),
             }
         }
-        let slot = slot(WAITING.fetch_add(1, Ordering::Relaxed) % SLOTS);
-        slot.lock.lock().expect("lock a directory");
-        slot
+        let build_dir = build_dir(WAITING.fetch_add(1, Ordering::Relaxed) % DIRS_OF_A_KIND);
+        build_dir.lock.lock().expect("lock a directory");
+        build_dir
     }
 }
