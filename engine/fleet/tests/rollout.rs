@@ -465,7 +465,7 @@ fn a_clock_that_is_set_stops_no_rollout_and_hides_no_crash() {
                 world.tick();
             }
             (world.now_ms, world.clock_set_at_ms) = (to_ms, Some(to_ms));
-            world.controller_goes_on(None);
+            world.step_controller(None);
             assert_eq!(world.rollout.phase, Phase::Baking, "no time has passed");
             world.candidate = candidate;
             let bad = candidate == Candidate::Crashes;

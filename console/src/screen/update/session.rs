@@ -4,13 +4,13 @@ use hotswap_build::SourceChanges;
 use hotswap_protocol::{HostInfo, InFlightCall, Snapshot};
 
 use super::{Effect, calls, reloads};
-use crate::compare::difference::Difference;
 use crate::format;
 use crate::host::operation::Operation;
 use crate::host::{HostExit, signal_name};
 use crate::screen::input::action::Action;
 use crate::screen::layout::Tab;
 use crate::screen::model::crash::CrashCard;
+use crate::screen::model::diff::Diff;
 use crate::screen::model::memory::Memory;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::preview::PreviewCard;
@@ -157,7 +157,7 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 card.take_replay(replay);
             }
         }
-        SessionEvent::Difference(difference) => show_difference(state, *difference),
+        SessionEvent::Difference(difference) => Diff::take(state, &difference),
         SessionEvent::InvokedInBoth { operation, answers } => {
             state.functions.answered_in_both(&operation, *answers);
         }
@@ -343,19 +343,6 @@ fn patching(state: &mut State, on: bool) {
         }
         true => {}
     }
-}
-
-/// Shows a difference between two builds, with the outcomes for values in the reload between them.
-fn show_difference(state: &mut State, difference: Difference) {
-    let request = &difference.request;
-    let to = request.to.as_ref().map(|to| to.version);
-    let (plugin, from) = (&request.plugin, request.from.version);
-    let reload = to.and_then(|to| state.timeline.between_versions(plugin, from, to));
-    let values = reload.and_then(|reload| reload.result.as_ref().ok());
-    let values = values.into_iter().flat_map(|done| &done.report.data_bag);
-    let its = values.filter(|value| !state.vault.is_of_another(&value.key, plugin));
-    let its: Vec<_> = its.cloned().collect();
-    state.diff.take(difference, &its);
 }
 
 /// Shows a warning as a notice, and keeps it in the log.
