@@ -10,7 +10,7 @@ use super::{
     dependency::{object_for, resolve},
     earlier,
     find::FileIdentity,
-    hand_over::HandOver,
+    hand_over::{self, HandOver},
     linked::Linked,
     plan::{Action, Plan},
     stage::Inspected,
@@ -152,12 +152,23 @@ impl<'steps> Load<'steps> {
         phases: &mut Phases,
     ) -> Result<(), EngineError> {
         let current = context.current.load();
+        let mut hand_over = Vec::new();
         for old in plan.ending() {
             let is_replaced = self.versions.iter().any(|new| new.version().name() == old.name());
             let Some(lease) = current.lease(old.name()).filter(|_| is_replaced) else { continue };
-            let begin = || HandOver::begin(context, lease, self.steps);
-            let begun = phases.time(Step::HandOver, Some(old.name()), begin)?;
-            self.handed_over.extend(begun);
+            let ask = || hand_over::is_wanted(lease, self.steps);
+            if phases.time(Step::HandOver, Some(old.name()), ask)? {
+                hand_over.push(lease);
+            }
+        }
+        if hand_over.is_empty() {
+            return Ok(());
+        }
+        let begin = || hand_over::hold_calls_up(context, &hand_over, self.steps.timeout());
+        for held_up in phases.time(Step::HandOver, None, begin)? {
+            let name = held_up.plugin().clone();
+            let let_go = || held_up.let_go(self.steps);
+            self.handed_over.push(phases.time(Step::HandOver, Some(&name), let_go)?);
         }
         Ok(())
     }

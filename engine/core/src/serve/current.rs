@@ -19,6 +19,7 @@ use crate::{
     version::{
         expectations::Expectations,
         lease::{Lease, LeaseKind},
+        turnstile::Admission,
     },
 };
 
@@ -101,13 +102,12 @@ impl Current {
     ) -> Result<(InUse, T), CallError> {
         loop {
             let (version, found) = self.enter_at_once(&find)?;
-            if !version.turnstile.is_shut() {
-                return Ok((version, found));
+            match version.admission() {
+                Admission::Run => return Ok((version, found)),
+                Admission::Refuse => return Err(CallError::inside_load(version.faced(), name)),
+                Admission::Wait => {}
             }
             let turnstile = version.turnstile.clone();
-            if turnstile.waits_for_this_thread() {
-                return Err(CallError::inside_load(version.faced(), name));
-            }
             drop(version);
             turnstile.wait();
         }
@@ -133,8 +133,8 @@ impl Current {
         find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
     ) -> Result<(InUse, T), CallError> {
         let generation = self.load_shared();
-        let (serving, _, found) = find(&generation)?;
-        Ok((InUse::by(serving.another(LeaseKind::Call)), found))
+        let (serving, place, found) = find(&generation)?;
+        Ok((InUse::by(serving.another(LeaseKind::Call), place), found))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use super::lease::Lease;
+use super::{Version, lease::Lease};
 use crate::{
     image::step_thread::{EngineId, runs_steps_of},
     lock::Lock as _,
@@ -21,7 +21,7 @@ pub(crate) type Serving = Arc<dyn Fn() -> Option<Lease> + Send + Sync>;
 /// Admits calls to a version, holds them up while it hands over, or passes them on to its successor.
 ///
 /// A call first takes a hold of the version, and then checks whether the turnstile is shut. Whoever shuts it
-/// then waits for the calls that have taken a hold.
+/// then waits for the calls that have taken a hold, and for the calls that these make.
 #[derive(Default)]
 pub(crate) struct Turnstile {
     is_shut: AtomicBool,
@@ -45,6 +45,9 @@ struct Load {
     engine: EngineId,
     /// The thread that loads, on which the host's callbacks run.
     thread: ThreadId,
+    awaited: Arc<AwaitedCalls>,
+    /// Whether the version is handing over, or has done so. Before that, another version may call it to hand over.
+    has_begun: bool,
 }
 
 impl Load {
@@ -52,6 +55,77 @@ impl Load {
     fn waits_for_this_thread(&self) -> bool {
         self.thread == thread::current().id() || runs_steps_of() == Some(self.engine)
     }
+}
+
+/// The calls that a load waits for before its versions hand over.
+pub(crate) struct AwaitedCalls {
+    /// The versions that hand over.
+    versions: Vec<Address>,
+    state: Mutex<Awaited>,
+}
+
+/// The address of a version, which is only compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address(usize);
+
+impl Address {
+    pub fn of(version: *const Version) -> Self {
+        Self(version.addr())
+    }
+
+    /// How many calls of this thread are in the version, as far as they have slots.
+    pub fn calls_here(self) -> usize {
+        slots::times_noted_here(self.0)
+    }
+}
+
+#[derive(Default)]
+struct Awaited {
+    /// Whether all of them have ended.
+    are_over: bool,
+    /// How many calls were admitted meanwhile.
+    admitted: u64,
+}
+
+impl AwaitedCalls {
+    /// The calls of these versions.
+    pub fn of<'v>(versions: impl Iterator<Item = &'v Arc<Version>>) -> Arc<Self> {
+        let versions = versions.map(|version| Address::of(Arc::as_ptr(version))).collect();
+        Arc::new(Self { versions, state: Mutex::default() })
+    }
+
+    /// Whether a call may run because the load waits for the call that makes it. `is_inside` says whether a call of
+    /// a version makes it.
+    fn admit(&self, is_inside: impl Fn(Address) -> bool) -> bool {
+        let mut state = self.state.locked();
+        let is_admitted =
+            !state.are_over && self.versions.iter().any(|version| is_inside(*version));
+        state.admitted += u64::from(is_admitted);
+        is_admitted
+    }
+
+    /// Notes that the calls have ended, if `runs_any` says so. Returns whether they have. From then on, no call is
+    /// admitted.
+    pub fn end_unless(&self, runs_any: impl FnOnce() -> bool) -> bool {
+        let before = self.state.locked().admitted;
+        if runs_any() {
+            return false;
+        }
+        let mut state = self.state.locked();
+        // A call that was admitted meanwhile may run in a version that was looked at before.
+        state.are_over = state.admitted == before;
+        state.are_over
+    }
+}
+
+/// What a call does that has taken a hold of a version.
+pub(crate) enum Admission {
+    /// It runs.
+    Run,
+    /// It leaves the version, and waits.
+    Wait,
+    /// It is refused: the load that holds it up waits for this thread.
+    Refuse,
 }
 
 /// The version in which a call runs after it was held up.
@@ -65,16 +139,26 @@ pub(crate) enum Through {
 }
 
 impl Turnstile {
-    /// Whether a call that has taken a hold of the version must leave it and [`wait`](Self::wait).
+    /// What a call does that has taken a hold of the version. `is_inside` says whether a call of a version makes it.
     #[inline]
-    pub fn is_shut(&self) -> bool {
+    pub fn admission(&self, is_inside: impl Fn(Address) -> bool) -> Admission {
         slots::light_barrier();
-        self.is_shut.load(Ordering::Acquire)
+        if !self.is_shut.load(Ordering::Acquire) {
+            return Admission::Run;
+        }
+        self.admission_if_shut(is_inside)
     }
 
-    /// Whether calls are held up by a load that waits for this thread: a call from here would wait for itself.
-    pub fn waits_for_this_thread(&self) -> bool {
-        matches!(&*self.way.locked(), Way::Held(load) if load.waits_for_this_thread())
+    #[cold]
+    fn admission_if_shut(&self, is_inside: impl Fn(Address) -> bool) -> Admission {
+        match &*self.way.locked() {
+            Way::Held(load) if load.waits_for_this_thread() => match load.has_begun {
+                true => Admission::Refuse,
+                false => Admission::Run,
+            },
+            Way::Held(load) if load.awaited.admit(is_inside) => Admission::Run,
+            _ => Admission::Wait,
+        }
     }
 
     /// Waits until it is known in which version the call runs.
@@ -94,9 +178,17 @@ impl Turnstile {
     }
 
     /// Holds up calls from now on, for a load of an engine on this thread.
-    pub fn shut(&self, engine: EngineId) {
-        *self.way.locked() = Way::Held(Load { engine, thread: thread::current().id() });
+    pub fn shut(&self, engine: EngineId, awaited: &Arc<AwaitedCalls>) {
+        let (thread, awaited) = (thread::current().id(), awaited.clone());
+        *self.way.locked() = Way::Held(Load { engine, thread, awaited, has_begun: false });
         self.is_shut.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes that the version begins to hand over.
+    pub fn begin(&self) {
+        if let Way::Held(load) = &mut *self.way.locked() {
+            load.has_begun = true;
+        }
     }
 
     /// Admits calls again.
