@@ -4,16 +4,19 @@ use std::{
     env,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
+    pin::{Pin, pin},
     process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
         mpsc,
     },
+    task::{Context, Waker},
     thread,
     time::Duration,
 };
 
+use futures::{executor::block_on, join};
 use hostile_api::Text;
 use hotswap_engine::{
     CallError, Engine, Generation, args,
@@ -458,4 +461,44 @@ fn calls_wait_until_their_version_has_taken_back_whatever_others_have() {
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
     assert!(end.output.contains("has-database: on_init: the test refuses"), "{}", end.output);
+}
+
+#[test]
+fn an_async_call_that_is_held_up_does_not_block_the_thread_that_other_calls_need() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        set(DATABASE, &dir.path().join("rows.db"));
+        let host = host(Duration::from_secs(2));
+        let (engine, gate) = (&host.engine, Gate::new());
+        let plugin = engine.plugin("has-database").unwrap();
+        let now = engine.async_func::<fn() -> u32>("has-database", "answer_now").unwrap();
+        host.plugins.install("has-database", 2);
+        thread::scope(|scope| {
+            let path = args![gate.path()];
+            let mut first = pin!(plugin.invoke_async::<u32>("answer_later", path));
+            assert!(is_pending(first.as_mut()));
+            let first_waits = gate.arrival();
+            let reload = scope.spawn(|| engine.reload().map(|report| report.to_string()));
+            // As long as calls are not held up, they end at once.
+            let by_name = loop {
+                let mut call = Box::pin(plugin.invoke_async::<u32>("answer_now", &[]));
+                if is_pending(call.as_mut()) {
+                    break call;
+                }
+                assert!(!reload.is_finished(), "the load waited for a call that could not go on");
+            };
+            let typed = now.call();
+            first_waits.release();
+            println!("{:?}", block_on(async { join!(first, by_name, typed) }));
+            println!("{:?}", reload.join().unwrap());
+        });
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("(Ok(42), Ok(42), Ok(42))"), "{}", end.output);
+    assert!(end.output.contains("has-database: ok"), "{}", end.output);
+}
+
+fn is_pending<F: Future>(call: Pin<&mut F>) -> bool {
+    call.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -65,23 +65,47 @@ pub(crate) enum Begun {
 }
 
 /// Begins a call of a function of a leased version.
-pub(crate) fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
-    let found = lease.version().function(name);
-    let place = place_of(lease.version(), name);
-    let in_use = InUse::of(lease, place);
-    match in_use.admission() {
-        Admission::Run => return run(&in_use, name, found, args),
-        Admission::Refuse => {
-            return Begun::Ended(Err(CallError::inside_load(in_use.faced(), name)));
-        }
-        Admission::Wait => {}
+fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
+    if let Some(begun) = try_begin(lease, name, args) {
+        return begun;
     }
-    drop(in_use);
     match lease.version().turnstile.wait() {
         Through::Again => begin(lease, name, args),
         Through::On(other) => begin(&other, name, args),
-        Through::Here => run(&InUse::of(lease, place), name, found, args),
+        Through::Here => begin_here(lease, name, args),
     }
+}
+
+/// Like `begin`, without blocking the thread as long as the call is held up.
+pub(crate) async fn begin_async(lease: &Lease, name: &str, args: &[Value]) -> Begun {
+    let mut other = None;
+    loop {
+        let lease = other.as_ref().unwrap_or(lease);
+        if let Some(begun) = try_begin(lease, name, args) {
+            return begun;
+        }
+        match lease.version().turnstile.wait_async().await {
+            Through::Again => {}
+            Through::On(next) => other = Some(next),
+            Through::Here => return begin_here(lease, name, args),
+        }
+    }
+}
+
+/// Begins a call; `None` if it is held up.
+fn try_begin(lease: &Lease, name: &str, args: &[Value]) -> Option<Begun> {
+    let in_use = InUse::of(lease, place_of(lease.version(), name));
+    match in_use.admission() {
+        Admission::Run => Some(run(&in_use, name, lease.version().function(name), args)),
+        Admission::Refuse => Some(Begun::Ended(Err(CallError::inside_load(in_use.faced(), name)))),
+        Admission::Wait => None,
+    }
+}
+
+/// Begins a call without asking whether it is held up.
+fn begin_here(lease: &Lease, name: &str, args: &[Value]) -> Begun {
+    let in_use = InUse::of(lease, place_of(lease.version(), name));
+    run(&in_use, name, lease.version().function(name), args)
 }
 
 /// Calls a function of the version that serves. If it is `async`, this thread waits for its result.

@@ -19,7 +19,7 @@ use crate::{
     version::{
         expectations::Expectations,
         lease::{Lease, LeaseKind},
-        turnstile::Admission,
+        turnstile::{Admission, Turnstile},
     },
 };
 
@@ -101,15 +101,26 @@ impl Current {
         find: impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
     ) -> Result<(InUse, T), CallError> {
         loop {
-            let (version, found) = self.enter_at_once(&find)?;
-            match version.admission() {
-                Admission::Run => return Ok((version, found)),
-                Admission::Refuse => return Err(CallError::inside_load(version.faced(), name)),
-                Admission::Wait => {}
+            match self.try_enter(name, &find)? {
+                Entry::In(version, found) => return Ok((version, found)),
+                Entry::HeldUp(turnstile) => {
+                    turnstile.wait();
+                }
             }
-            let turnstile = version.turnstile.clone();
-            drop(version);
-            turnstile.wait();
+        }
+    }
+
+    /// Like [`enter`](Self::enter), without waiting.
+    pub fn try_enter<T>(
+        &self,
+        name: &str,
+        find: impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
+    ) -> Result<Entry<T>, CallError> {
+        let (version, found) = self.enter_at_once(&find)?;
+        match version.admission() {
+            Admission::Run => Ok(Entry::In(version, found)),
+            Admission::Refuse => Err(CallError::inside_load(version.faced(), name)),
+            Admission::Wait => Ok(Entry::HeldUp(version.turnstile.clone())),
         }
     }
 
@@ -136,6 +147,14 @@ impl Current {
         let (serving, place, found) = find(&generation)?;
         Ok((InUse::by(serving.another(LeaseKind::Call), place), found))
     }
+}
+
+/// What became of a call that enters a version.
+pub(crate) enum Entry<T> {
+    /// It is in the version.
+    In(InUse, T),
+    /// It waits at this turnstile, and then enters again.
+    HeldUp(Arc<Turnstile>),
 }
 
 /// Another handle to a generation.

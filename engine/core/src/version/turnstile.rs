@@ -1,12 +1,17 @@
 //! Holds up the calls of a version while it hands over to the next one.
 
 use std::{
+    future::poll_fn,
+    mem,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll, Waker},
     thread::{self, ThreadId},
 };
+
+use hotswap_plugin::__private::end_panic;
 
 use super::{Version, lease::Lease};
 use crate::{
@@ -48,6 +53,8 @@ struct Load {
     awaited: Arc<AwaitedCalls>,
     /// Whether the version is handing over, or has done so. Before that, another version may call it to hand over.
     has_begun: bool,
+    /// Those of the `async` calls that wait.
+    wakers: Vec<Waker>,
 }
 
 impl Load {
@@ -177,10 +184,32 @@ impl Turnstile {
         serving().map_or(Through::Here, Through::On)
     }
 
+    /// Like [`wait`](Self::wait), without blocking the thread: a call that the load waits for may need it.
+    pub async fn wait_async(&self) -> Through {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Through> {
+        // The waker is code of the host, and so it is neither cloned nor dropped under the lock.
+        let mut waker = Some(context.waker().clone());
+        let serving = match &mut *self.way.locked() {
+            Way::Here => return Poll::Ready(Through::Again),
+            Way::On(serving) => serving.clone(),
+            Way::Held(load) => {
+                if !load.wakers.iter().any(|known| known.will_wake(context.waker())) {
+                    load.wakers.extend(waker.take());
+                }
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(serving().map_or(Through::Here, Through::On))
+    }
+
     /// Holds up calls from now on, for a load of an engine on this thread.
     pub fn shut(&self, engine: EngineId, awaited: &Arc<AwaitedCalls>) {
         let (thread, awaited) = (thread::current().id(), awaited.clone());
-        *self.way.locked() = Way::Held(Load { engine, thread, awaited, has_begun: false });
+        let (has_begun, wakers) = (false, Vec::new());
+        *self.way.locked() = Way::Held(Load { engine, thread, awaited, has_begun, wakers });
         self.is_shut.store(true, Ordering::SeqCst);
     }
 
@@ -193,14 +222,22 @@ impl Turnstile {
 
     /// Admits calls again.
     pub fn open(&self) {
-        *self.way.locked() = Way::Here;
-        self.is_shut.store(false, Ordering::SeqCst);
-        self.changed.notify_all();
+        self.change(Way::Here, || self.is_shut.store(false, Ordering::SeqCst));
     }
 
     /// Passes calls on to the version that serves.
     pub fn pass(&self, serving: Serving) {
-        *self.way.locked() = Way::On(serving);
+        self.change(Way::On(serving), || ());
+    }
+
+    fn change(&self, to: Way, then: impl FnOnce()) {
+        let before = mem::replace(&mut *self.way.locked(), to);
+        then();
         self.changed.notify_all();
+        if let Way::Held(load) = before {
+            for waker in load.wakers {
+                let _ = end_panic(|| waker.wake());
+            }
+        }
     }
 }
