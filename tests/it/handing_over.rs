@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
         mpsc,
     },
@@ -501,4 +501,39 @@ fn an_async_call_that_is_held_up_does_not_block_the_thread_that_other_calls_need
 
 fn is_pending<F: Future>(call: Pin<&mut F>) -> bool {
     call.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[test]
+fn a_callback_may_wait_for_a_caller_whose_call_is_held_up() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        set(DATABASE, &dir.path().join("rows.db"));
+        let state = Arc::new(Mutex::new(()));
+        let (begun, has_begun) = mpsc::channel();
+        let in_callback = state.clone();
+        let host = Host::new(PluginDir::of(&["has-database"]), |builder| {
+            builder.step_timeout(Duration::from_secs(1)).on_reload(move |_, old| {
+                if old.plugin("has-database").is_ok() {
+                    begun.send(()).unwrap();
+                    drop(in_callback.lock());
+                }
+                Ok::<(), CallError>(())
+            })
+        });
+        host.reload();
+        host.plugins.install("has-database", 2);
+        let (engine, held) = (&host.engine, state.lock().unwrap());
+        thread::scope(|scope| {
+            let reload = scope.spawn(|| engine.reload().map(|report| report.to_string()));
+            has_begun.recv().unwrap();
+            println!("{}", engine.invoke::<u32>("has-database", "add", args![1]).unwrap_err());
+            drop(held);
+            println!("{}", reload.join().unwrap().unwrap());
+        });
+        assert_eq!(add(&host, 2), 2);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    let refused = "has-database v1: add: the plugin hands over, and a callback of the host";
+    assert!(end.output.contains(refused), "{}", end.output);
 }

@@ -108,6 +108,11 @@ impl HandOver {
         self.old.version().name()
     }
 
+    /// Limits how long calls are held up.
+    pub fn hold_calls_up_until(&self, until: Option<Instant>) {
+        self.old.version().turnstile.wait_until(until);
+    }
+
     fn is_called(&self) -> bool {
         let old = self.old.version();
         slots::is_held(Arc::as_ptr(old)) || old.leases().count(LeaseKind::Call) > 0

@@ -42,6 +42,7 @@ pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<
                 in_use = enter(handle.another(LeaseKind::Call));
                 break;
             }
+            Through::Refused => return Err(CallError::held_up(handle.faced(), name)),
         }
     }
     match run(&in_use, name, in_use.function(name), args) {
@@ -73,6 +74,7 @@ fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
         Through::Again => begin(lease, name, args),
         Through::On(other) => begin(&other, name, args),
         Through::Here => begin_here(lease, name, args),
+        Through::Refused => Begun::Ended(Err(CallError::held_up(lease.faced(), name))),
     }
 }
 
@@ -88,6 +90,9 @@ pub(crate) async fn begin_async(lease: &Lease, name: &str, args: &[Value]) -> Be
             Through::Again => {}
             Through::On(next) => other = Some(next),
             Through::Here => return begin_here(lease, name, args),
+            Through::Refused => {
+                return Begun::Ended(Err(CallError::held_up(lease.faced(), name)));
+            }
         }
     }
 }

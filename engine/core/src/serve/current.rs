@@ -19,7 +19,7 @@ use crate::{
     version::{
         expectations::Expectations,
         lease::{Lease, LeaseKind},
-        turnstile::{Admission, Turnstile},
+        turnstile::{Admission, Through, Turnstile},
     },
 };
 
@@ -103,9 +103,11 @@ impl Current {
         loop {
             match self.try_enter(name, &find)? {
                 Entry::In(version, found) => return Ok((version, found)),
-                Entry::HeldUp(turnstile) => {
-                    turnstile.wait();
+                Entry::HeldUp(turnstile) if matches!(turnstile.wait(), Through::Refused) => {
+                    let (version, _) = self.enter_at_once(&find)?;
+                    return Err(CallError::held_up(version.faced(), name));
                 }
+                Entry::HeldUp(_) => {}
             }
         }
     }

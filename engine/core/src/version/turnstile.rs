@@ -9,6 +9,7 @@ use std::{
     },
     task::{Context, Poll, Waker},
     thread::{self, ThreadId},
+    time::Instant,
 };
 
 use hotswap_plugin::__private::end_panic;
@@ -53,6 +54,8 @@ struct Load {
     awaited: Arc<AwaitedCalls>,
     /// Whether the version is handing over, or has done so. Before that, another version may call it to hand over.
     has_begun: bool,
+    /// How long calls wait; `None` as long as each step of the load has a bound of its own.
+    until: Option<Instant>,
     /// Those of the `async` calls that wait.
     wakers: Vec<Waker>,
 }
@@ -143,6 +146,8 @@ pub(crate) enum Through {
     On(Lease),
     /// In this version, although it has handed over, because there is no other.
     Here,
+    /// In none, because it has waited too long.
+    Refused,
 }
 
 impl Turnstile {
@@ -175,8 +180,16 @@ impl Turnstile {
             match &*way {
                 Way::Here => return Through::Again,
                 Way::On(serving) => break serving.clone(),
-                Way::Held(_) => {
+                Way::Held(Load { until: None, .. }) => {
                     way = self.changed.wait(way).unwrap_or_else(PoisonError::into_inner);
+                }
+                Way::Held(Load { until: Some(until), .. }) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Through::Refused;
+                    }
+                    let waited = self.changed.wait_timeout(way, left);
+                    way = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
         };
@@ -208,8 +221,8 @@ impl Turnstile {
     /// Holds up calls from now on, for a load of an engine on this thread.
     pub fn shut(&self, engine: EngineId, awaited: &Arc<AwaitedCalls>) {
         let (thread, awaited) = (thread::current().id(), awaited.clone());
-        let (has_begun, wakers) = (false, Vec::new());
-        *self.way.locked() = Way::Held(Load { engine, thread, awaited, has_begun, wakers });
+        let (has_begun, until, wakers) = (false, None, Vec::new());
+        *self.way.locked() = Way::Held(Load { engine, thread, awaited, has_begun, until, wakers });
         self.is_shut.store(true, Ordering::SeqCst);
     }
 
@@ -218,6 +231,14 @@ impl Turnstile {
         if let Way::Held(load) = &mut *self.way.locked() {
             load.has_begun = true;
         }
+    }
+
+    /// Limits how long calls wait.
+    pub fn wait_until(&self, until: Option<Instant>) {
+        if let Way::Held(load) = &mut *self.way.locked() {
+            load.until = until;
+        }
+        self.changed.notify_all();
     }
 
     /// Admits calls again.
