@@ -387,6 +387,12 @@ pub(crate) fn noted_here<T>(address: *const T) -> Option<usize> {
     THIS_THREAD.with(|this| this.slots.get())?.noted_at(address.addr())
 }
 
+/// How many calls of this thread are at an address, as far as they have slots.
+pub(crate) fn times_noted_here(address: usize) -> usize {
+    let own = THIS_THREAD.with(|this| this.slots.get());
+    own.map_or(0, |own| own.times_noted_at(address))
+}
+
 /// Asks this thread to pass a checkpoint.
 pub(crate) fn request_checkpoint_here() {
     let own = THIS_THREAD.with(|this| this.slots.get());

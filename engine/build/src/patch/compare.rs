@@ -336,7 +336,7 @@ pub(super) fn compare(
 fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<AtomId>, Unpatchable> {
     let mut before = Hashes::of(base, edited.sources);
     let mut after = Hashes::of(new, edited.sources);
-    let mut roots = Vec::new();
+    let (mut roots, mut all_have_code) = (Vec::new(), None);
     for id in new.all() {
         let atom = new.atom(id);
         let stem = &new.files[id.file].stem;
@@ -369,9 +369,11 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
             continue;
         }
         // If only source locations differ, the code stays as it is, with its old locations. This does not apply to
-        // edited functions, whose constants may look like locations.
+        // edited functions, whose constants may look like locations, nor to functions in which one of them may be
+        // inlined.
         if !is_edited(name, edited.functions)
             && before.get(old, Locations::Skip) == after.get(id, Locations::Skip)
+            && *all_have_code.get_or_insert_with(|| have_code(new, edited.functions))
         {
             continue;
         }
@@ -390,6 +392,20 @@ fn is_edited(symbol: &str, functions: &[String]) -> bool {
     let words: Vec<&str> = readable.split(|it: char| !it.is_alphanumeric() && it != '_').collect();
     let mut last = functions.iter().filter_map(|function| function.rsplit("::").next());
     last.any(|name| words.contains(&name))
+}
+
+/// Whether all these functions have code of their own. A function has none if it was inlined everywhere.
+fn have_code(objects: &Objects, functions: &[String]) -> bool {
+    let code = objects.all().map(|id| objects.atom(id)).filter(|atom| atom.kind == Kind::Code);
+    let names: HashSet<String> = code.filter_map(|atom| own_name(atom.name.as_ref()?)).collect();
+    let mut last = functions.iter().filter_map(|function| function.rsplit("::").next());
+    last.all(|name| names.contains(name))
+}
+
+/// The name of a function, without its path and its type parameters. A closure has that of its function.
+fn own_name(symbol: &str) -> Option<String> {
+    let path = path_of(symbol);
+    path.rsplit("::").find(|part| !part.starts_with('{')).map(ToOwned::to_owned)
 }
 
 /// Items without names that the linker collects must exist in the base, too.

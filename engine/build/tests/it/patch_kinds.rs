@@ -120,6 +120,16 @@ fn quick(n: u64) -> u64 {
     n + 12
 }
 
+#[inline(always)]
+fn place() -> &'static (&'static str, u32, u32) {
+    &("src/lib.rs", 19, 20)
+}
+
+#[invoke]
+fn line() -> u32 {
+    place().1
+}
+
 fn pick<T: fmt::Debug>(value: T) -> usize {
     format!("{value:?}").len()
 }
@@ -174,6 +184,9 @@ fn bodies_of_many_kinds_are_patched() {
     assert_eq!(patched("pick(n) +", value), ["picked"]);
     // A constant with the size of another one, the function's name.
     assert_eq!(patched("four", "five"), ["word"]);
+    // A constant that looks like a source location, in a function that has no code of its own.
+    let patch = running.with("19, 20", "29, 20").unwrap();
+    assert_eq!((&*patch.header.changed, patch.header.functions.len()), (&["place".into()][..], 1));
     // The patch has symbol names for backtraces.
     let patch = running.with("deep(n - 1) + 11", "deep(n - 1) + 31").unwrap();
     let names = String::from_utf8_lossy(&patch.symbols);

@@ -148,6 +148,9 @@ impl EngineBuilder {
 
     /// Sets a callback that gets the new and the old generation before a load is published; an error or a panic
     /// undoes the load.
+    ///
+    /// It has no time limit. If a plugin of the load hands over, calls of that plugin wait for the callback, but not
+    /// longer than the step timeout.
     pub fn on_reload<E>(
         mut self,
         callback: impl Fn(&Generation, &Generation) -> Result<(), E> + Send + Sync + 'static,

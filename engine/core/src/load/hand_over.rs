@@ -9,6 +9,8 @@ use std::{
 
 use hotswap_plugin::{__private::end_panic, abi::Answer};
 
+use hotswap_protocol::PluginName;
+
 use super::LoadContext;
 use crate::{
     EngineError, LoadCause, Step,
@@ -18,91 +20,127 @@ use crate::{
     version::{
         Version,
         lease::{Lease, LeaseKind},
+        turnstile::AwaitedCalls,
     },
 };
 
 /// How often to check whether all calls have ended: there is no event for the end of a call.
 const LOOK: Duration = Duration::from_micros(50);
 
-/// A version that has handed over, or is about to, while its calls are held up. If this is dropped, the calls
-/// run in that version again.
+/// Whether a version wants to hand over to the next one.
+///
+/// # Errors
+/// If the calls of the version cannot end before the load.
+pub(super) fn is_wanted(old: &Lease, steps: &StepThread) -> Result<bool, EngineError> {
+    let is_wanted = steps.run(old, Step::HandOver, |image| image.hands_over())?;
+    if is_wanted && slots::noted_here(Arc::as_ptr(old.version())).is_some() {
+        let message = "the load was requested in one of its calls, and would wait for the end of that call; \
+                       request it again after the call has ended";
+        let refused = EngineError::load(old.version().name(), Step::HandOver, message);
+        return Err(refused.because(LoadCause::Other));
+    }
+    Ok(is_wanted)
+}
+
+/// Holds up the calls of versions, and waits until those that run have ended. They may call each other's versions.
+///
+/// # Errors
+/// If a call does not end within `patience`.
+pub(super) fn hold_calls_up(
+    context: &LoadContext<'_>,
+    olds: &[&Lease],
+    patience: Duration,
+) -> Result<Vec<HandOver>, EngineError> {
+    let awaited = AwaitedCalls::of(olds.iter().map(|old| old.version()));
+    let slow_calls = Arc::new(SlowCalls(context.current.clone()));
+    let begun = Instant::now();
+    let hold_up = |old: &&Lease| {
+        let version = old.version();
+        version.turnstile.shut(version.engine(), &awaited);
+        let (old, slow_calls) = (old.another(LeaseKind::Handle), slow_calls.clone());
+        HandOver { old, begun, has_let_go: false, has_passed: false, slow_calls }
+    };
+    let all: Vec<HandOver> = olds.iter().map(hold_up).collect();
+    context.current.expect_slow_calls(true);
+    while !awaited.end_unless(|| all.iter().any(HandOver::is_called)) {
+        if begun.elapsed() > patience
+            && let Some(called) = all.iter().find(|it| it.is_called())
+        {
+            let old = called.old.version();
+            let message = format!(
+                "its calls did not end within {} s, so it cannot hand over: {}",
+                patience.as_secs_f64(),
+                old.holder_counts()
+            );
+            let refused = EngineError::load(old.name(), Step::HandOver, message);
+            return Err(refused.because(LoadCause::TimedOut { after: patience }));
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(all)
+}
+
+/// A version whose calls are held up, and that has handed over or is about to. If this is dropped, the calls run in
+/// that version again.
 pub(super) struct HandOver {
     old: Lease,
-    current: Arc<Current>,
     begun: Instant,
     /// Whether the plugin's `hand_over` was called and has returned.
     has_let_go: bool,
     /// Whether calls go on to the version that serves.
     has_passed: bool,
+    // Dropped last, after the turnstile is open.
+    slow_calls: Arc<SlowCalls>,
+}
+
+/// Makes calls look for their version, as long as the calls of some version are held up.
+struct SlowCalls(Arc<Current>);
+
+impl Drop for SlowCalls {
+    fn drop(&mut self) {
+        self.0.expect_slow_calls(false);
+    }
 }
 
 impl HandOver {
-    /// Makes a version hand over, if it is one that hands over.
-    pub fn begin(
-        context: &LoadContext<'_>,
-        old: &Lease,
-        steps: &StepThread,
-    ) -> Result<Option<Self>, EngineError> {
-        let hands_over = steps.run(old, Step::HandOver, |image| image.hands_over())?;
-        if !hands_over {
-            return Ok(None);
-        }
-        if slots::noted_here(Arc::as_ptr(old.version())).is_some() {
-            let message = "the load was requested in one of its calls, and would wait for the end of that call; \
-                           request it again after the call has ended";
-            let refused = EngineError::load(old.version().name(), Step::HandOver, message);
-            return Err(refused.because(LoadCause::Other));
-        }
-        let mut this = Self {
-            old: old.another(LeaseKind::Handle),
-            current: context.current.clone(),
-            begun: Instant::now(),
-            has_let_go: false,
-            has_passed: false,
-        };
-        this.old.version().turnstile.shut(old.version().engine());
-        this.current.expect_slow_calls(true);
-        let result = this.wait_for_calls(steps.timeout()).and_then(|()| {
-            let answer = steps.run(old, Step::HandOver, |image| image.hand_over());
-            match &answer {
-                Err(error) if error.is_timed_out() => take_back_later(old, steps),
-                _ => this.has_let_go = true,
+    /// The plugin.
+    pub fn plugin(&self) -> &PluginName {
+        self.old.version().name()
+    }
+
+    /// Limits how long calls are held up.
+    pub fn hold_calls_up_until(&self, until: Option<Instant>) {
+        self.old.version().turnstile.wait_until(until);
+    }
+
+    fn is_called(&self) -> bool {
+        let old = self.old.version();
+        slots::is_held(Arc::as_ptr(old)) || old.leases().count(LeaseKind::Call) > 0
+    }
+
+    /// Makes the version hand over.
+    pub fn let_go(mut self, steps: &StepThread) -> Result<Self, EngineError> {
+        self.old.version().turnstile.begin();
+        match steps.run(&self.old, Step::HandOver, |image| image.hand_over()) {
+            Ok(()) => {
+                self.has_let_go = true;
+                Ok(self)
             }
-            answer
-        });
-        match result {
-            Ok(()) => Ok(Some(this)),
             Err(error) => {
-                this.take_back(steps);
+                match error.is_timed_out() {
+                    true => take_back_later(&self.old, steps),
+                    false => self.has_let_go = true,
+                }
+                self.take_back(steps);
                 Err(error)
             }
         }
     }
 
-    /// Waits until the calls that run in the version have ended.
-    fn wait_for_calls(&self, patience: Duration) -> Result<(), EngineError> {
-        let old = self.old.version();
-        let is_called =
-            || slots::is_held(Arc::as_ptr(old)) || old.leases().count(LeaseKind::Call) > 0;
-        while is_called() {
-            if self.begun.elapsed() > patience {
-                let message = format!(
-                    "its calls did not end within {} s, so it cannot hand over: {}",
-                    patience.as_secs_f64(),
-                    old.holder_counts()
-                );
-                let refused = EngineError::load(old.name(), Step::HandOver, message);
-                return Err(refused.because(LoadCause::TimedOut { after: patience }));
-            }
-            thread::sleep(LOOK);
-        }
-        Ok(())
-    }
-
     /// Called after the load was published: the calls that were held up run in the version that serves.
     /// Returns the version that handed over, and how long calls had to wait at most.
     pub fn pass(mut self) -> (Arc<Version>, Duration) {
-        let (current, name) = (Arc::downgrade(&self.current), self.old.version().name().clone());
+        let (current, name) = (Arc::downgrade(&self.slow_calls.0), self.plugin().clone());
         let serving = move || {
             let current = current.upgrade()?;
             let lease = current.load().lease(&name)?.another(LeaseKind::Handle);
@@ -167,7 +205,6 @@ impl Drop for HandOver {
     fn drop(&mut self) {
         if !self.has_passed {
             self.old.version().turnstile.open();
-            self.current.expect_slow_calls(false);
         }
     }
 }

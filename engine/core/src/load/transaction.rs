@@ -1,6 +1,9 @@
 //! The new versions of a running load, from opening to publishing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hotswap_plugin::{__private::DescribedFunction, Data, LiveTypeDescription, abi::Answer};
 use hotswap_protocol::{CauseKind, Failure, PhaseKind, ValueOutcome};
@@ -10,7 +13,7 @@ use super::{
     dependency::{object_for, resolve},
     earlier,
     find::FileIdentity,
-    hand_over::HandOver,
+    hand_over::{self, HandOver},
     linked::Linked,
     plan::{Action, Plan},
     stage::Inspected,
@@ -152,12 +155,23 @@ impl<'steps> Load<'steps> {
         phases: &mut Phases,
     ) -> Result<(), EngineError> {
         let current = context.current.load();
+        let mut hand_over = Vec::new();
         for old in plan.ending() {
             let is_replaced = self.versions.iter().any(|new| new.version().name() == old.name());
             let Some(lease) = current.lease(old.name()).filter(|_| is_replaced) else { continue };
-            let begin = || HandOver::begin(context, lease, self.steps);
-            let begun = phases.time(Step::HandOver, Some(old.name()), begin)?;
-            self.handed_over.extend(begun);
+            let ask = || hand_over::is_wanted(lease, self.steps);
+            if phases.time(Step::HandOver, Some(old.name()), ask)? {
+                hand_over.push(lease);
+            }
+        }
+        if hand_over.is_empty() {
+            return Ok(());
+        }
+        let begin = || hand_over::hold_calls_up(context, &hand_over, self.steps.timeout());
+        for held_up in phases.time(Step::HandOver, None, begin)? {
+            let name = held_up.plugin().clone();
+            let let_go = || held_up.let_go(self.steps);
+            self.handed_over.push(phases.time(Step::HandOver, Some(&name), let_go)?);
         }
         Ok(())
     }
@@ -283,7 +297,12 @@ impl<'steps> Load<'steps> {
         let versions = self.all_versions(plan, current, &ending);
         let view = View::for_callbacks(context.store, &self.overlay);
         let new = Generation::new(number, versions, self.live.clone(), extension, view);
-        context.call_back(&new, current, callback).map_err(|error| self.record_failure(error))?;
+        // A callback may take as long as it likes, and may wait for a caller that is held up.
+        let until = Instant::now().checked_add(self.steps.timeout());
+        self.handed_over.iter().for_each(|it| it.hold_calls_up_until(until));
+        let called_back = context.call_back(&new, current, callback);
+        self.handed_over.iter().for_each(|it| it.hold_calls_up_until(None));
+        called_back.map_err(|error| self.record_failure(error))?;
         // A callback may have taken so long that a shutdown has given up waiting, or it may itself have shut
         // the engine down.
         if context.is_shut_down() {

@@ -5,9 +5,10 @@ use serde::de::DeserializeOwned;
 
 use super::{asynchronous::AsyncCall, current::Current, error::CallError, in_use::InUse};
 use crate::version::{
+    Version,
     face::Faced,
     lease::{Lease, LeaseKind, LeaseName},
-    turnstile::Through,
+    turnstile::{Admission, Through},
 };
 
 /// Calls a function of a leased version. If it is `async`, this thread waits for its result.
@@ -20,27 +21,39 @@ pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value,
 
 /// Calls a function like `invoke`, with a lease of its own.
 pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
-    let mut in_use = InUse::by(lease);
-    while in_use.turnstile.is_shut() {
-        if in_use.turnstile.waits_for_this_thread() {
-            return Err(CallError::inside_load(in_use.faced(), name));
+    let enter = |lease: Lease| {
+        let place = place_of(lease.version(), name);
+        InUse::by(lease, place)
+    };
+    let mut in_use = enter(lease);
+    loop {
+        match in_use.admission() {
+            Admission::Run => break,
+            Admission::Refuse => return Err(CallError::inside_load(in_use.faced(), name)),
+            Admission::Wait => {}
         }
         // A version that hands over waits for calls, and not for handles.
         let handle = in_use.lease(LeaseKind::Handle);
         drop(in_use);
         match handle.version().turnstile.wait() {
-            Through::On(other) => in_use = InUse::by(other),
-            Through::Again => in_use = InUse::by(handle.another(LeaseKind::Call)),
+            Through::On(other) => in_use = enter(other),
+            Through::Again => in_use = enter(handle.another(LeaseKind::Call)),
             Through::Here => {
-                in_use = InUse::by(handle.another(LeaseKind::Call));
+                in_use = enter(handle.another(LeaseKind::Call));
                 break;
             }
+            Through::Refused => return Err(CallError::held_up(handle.faced(), name)),
         }
     }
     match run(&in_use, name, in_use.function(name), args) {
         Begun::Ended(result) => result,
         Begun::Running(call) => call.wait(),
     }
+}
+
+/// The place of a function, or the place for calls of functions that the version does not have.
+fn place_of(version: &Version, name: &str) -> usize {
+    version.function(name).map_or_else(|| version.unplaced(), |(place, _)| place)
 }
 
 /// A call that has begun.
@@ -53,22 +66,51 @@ pub(crate) enum Begun {
 }
 
 /// Begins a call of a function of a leased version.
-pub(crate) fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
-    let found = lease.version().function(name);
-    let place = found.map_or_else(|| lease.version().unplaced(), |(place, _)| place);
-    let in_use = InUse::of(lease, place);
-    if !in_use.turnstile.is_shut() {
-        return run(&in_use, name, found, args);
+fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
+    if let Some(begun) = try_begin(lease, name, args) {
+        return begun;
     }
-    if in_use.turnstile.waits_for_this_thread() {
-        return Begun::Ended(Err(CallError::inside_load(in_use.faced(), name)));
-    }
-    drop(in_use);
     match lease.version().turnstile.wait() {
         Through::Again => begin(lease, name, args),
         Through::On(other) => begin(&other, name, args),
-        Through::Here => run(&InUse::of(lease, place), name, found, args),
+        Through::Here => begin_here(lease, name, args),
+        Through::Refused => Begun::Ended(Err(CallError::held_up(lease.faced(), name))),
     }
+}
+
+/// Like `begin`, without blocking the thread as long as the call is held up.
+pub(crate) async fn begin_async(lease: &Lease, name: &str, args: &[Value]) -> Begun {
+    let mut other = None;
+    loop {
+        let lease = other.as_ref().unwrap_or(lease);
+        if let Some(begun) = try_begin(lease, name, args) {
+            return begun;
+        }
+        match lease.version().turnstile.wait_async().await {
+            Through::Again => {}
+            Through::On(next) => other = Some(next),
+            Through::Here => return begin_here(lease, name, args),
+            Through::Refused => {
+                return Begun::Ended(Err(CallError::held_up(lease.faced(), name)));
+            }
+        }
+    }
+}
+
+/// Begins a call; `None` if it is held up.
+fn try_begin(lease: &Lease, name: &str, args: &[Value]) -> Option<Begun> {
+    let in_use = InUse::of(lease, place_of(lease.version(), name));
+    match in_use.admission() {
+        Admission::Run => Some(run(&in_use, name, lease.version().function(name), args)),
+        Admission::Refuse => Some(Begun::Ended(Err(CallError::inside_load(in_use.faced(), name)))),
+        Admission::Wait => None,
+    }
+}
+
+/// Begins a call without asking whether it is held up.
+fn begin_here(lease: &Lease, name: &str, args: &[Value]) -> Begun {
+    let in_use = InUse::of(lease, place_of(lease.version(), name));
+    run(&in_use, name, lease.version().function(name), args)
 }
 
 /// Calls a function of the version that serves. If it is `async`, this thread waits for its result.
@@ -81,8 +123,7 @@ pub(crate) fn invoke_serving<T: DeserializeOwned>(
     let (version, place) = current.enter(name, |serving| {
         let lease = serving.find(plugin);
         let lease = lease.map_err(|error| CallError::gone(plugin, name, &error))?;
-        let version = lease.version();
-        let place = version.function(name).map_or_else(|| version.unplaced(), |(place, _)| place);
+        let place = place_of(lease.version(), name);
         Ok((lease, place, place))
     })?;
     let found = version.function_at(place).map(|function| (place, function));

@@ -19,6 +19,7 @@ use crate::{
     version::{
         expectations::Expectations,
         lease::{Lease, LeaseKind},
+        turnstile::{Admission, Through, Turnstile},
     },
 };
 
@@ -100,16 +101,28 @@ impl Current {
         find: impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
     ) -> Result<(InUse, T), CallError> {
         loop {
-            let (version, found) = self.enter_at_once(&find)?;
-            if !version.turnstile.is_shut() {
-                return Ok((version, found));
+            match self.try_enter(name, &find)? {
+                Entry::In(version, found) => return Ok((version, found)),
+                Entry::HeldUp(turnstile) if matches!(turnstile.wait(), Through::Refused) => {
+                    let (version, _) = self.enter_at_once(&find)?;
+                    return Err(CallError::held_up(version.faced(), name));
+                }
+                Entry::HeldUp(_) => {}
             }
-            let turnstile = version.turnstile.clone();
-            if turnstile.waits_for_this_thread() {
-                return Err(CallError::inside_load(version.faced(), name));
-            }
-            drop(version);
-            turnstile.wait();
+        }
+    }
+
+    /// Like [`enter`](Self::enter), without waiting.
+    pub fn try_enter<T>(
+        &self,
+        name: &str,
+        find: impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
+    ) -> Result<Entry<T>, CallError> {
+        let (version, found) = self.enter_at_once(&find)?;
+        match version.admission() {
+            Admission::Run => Ok(Entry::In(version, found)),
+            Admission::Refuse => Err(CallError::inside_load(version.faced(), name)),
+            Admission::Wait => Ok(Entry::HeldUp(version.turnstile.clone())),
         }
     }
 
@@ -133,9 +146,17 @@ impl Current {
         find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
     ) -> Result<(InUse, T), CallError> {
         let generation = self.load_shared();
-        let (serving, _, found) = find(&generation)?;
-        Ok((InUse::by(serving.another(LeaseKind::Call)), found))
+        let (serving, place, found) = find(&generation)?;
+        Ok((InUse::by(serving.another(LeaseKind::Call), place), found))
     }
+}
+
+/// What became of a call that enters a version.
+pub(crate) enum Entry<T> {
+    /// It is in the version.
+    In(InUse, T),
+    /// It waits at this turnstile, and then enters again.
+    HeldUp(Arc<Turnstile>),
 }
 
 /// Another handle to a generation.

@@ -110,6 +110,14 @@ impl CallError {
         Self::of(called, function, ErrorKind::Reload, &Error::msg(message))
     }
 
+    /// The version hands over, and a callback of the host does not return.
+    #[cold]
+    pub(crate) fn held_up(called: Faced<'_>, function: &str) -> Self {
+        let message = "the plugin hands over, and a callback of the host (`on_reload`) has not returned within the \
+                       step timeout; it may wait for something that this caller has, such as a lock";
+        Self::of(called, function, ErrorKind::Reload, &Error::msg(message))
+    }
+
     fn of(called: Faced<'_>, function: &str, kind: ErrorKind, error: &Error) -> Self {
         Self(Box::new(Reason {
             kind,

@@ -339,7 +339,7 @@ impl LoadedPlugin {
         function: &str,
         args: &[Value],
     ) -> Result<T, CallError> {
-        let value = match by_name::begin(&self.0, function, args) {
+        let value = match by_name::begin_async(&self.0, function, args).await {
             Begun::Ended(result) => result?,
             Begun::Running(call) => call.await?,
         };

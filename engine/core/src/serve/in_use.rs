@@ -11,6 +11,7 @@ use crate::{
         Version, counts,
         face::{FaceNumber, Faced},
         lease::{Lease, LeaseKind},
+        turnstile::{Address, Admission},
     },
 };
 
@@ -18,12 +19,17 @@ use crate::{
 pub(crate) struct InUse {
     version: *const Version,
     face: FaceNumber,
-    _by: By,
+    by: By,
 }
 
 /// What keeps a version in use.
 enum By {
     Slot(#[allow(dead_code, reason = "held")] Entered),
+    /// A lease, while a slot only notes the call.
+    NotedLease(
+        #[allow(dead_code, reason = "held")] Entered,
+        #[allow(dead_code, reason = "held")] Lease,
+    ),
     Lease(#[allow(dead_code, reason = "held")] Counted, #[allow(dead_code, reason = "held")] Lease),
 }
 
@@ -33,7 +39,7 @@ impl InUse {
     /// # Safety
     /// The slot holds the version, whose image is open.
     pub unsafe fn by_slot(version: *const Version, face: FaceNumber, entered: Entered) -> Self {
-        Self { version, face, _by: By::Slot(entered) }
+        Self { version, face, by: By::Slot(entered) }
     }
 
     /// A call of a version that is leased for longer than the call.
@@ -46,13 +52,28 @@ impl InUse {
             }
             None => By::Lease(Counted::new(), lease.another(LeaseKind::Call)),
         };
-        Borrowed { in_use: Self { version, face: lease.face(), _by: by }, _lease: lease }
+        Borrowed { in_use: Self { version, face: lease.face(), by }, _lease: lease }
     }
 
-    /// A call with a lease of its own.
-    pub fn by(lease: Lease) -> Self {
+    /// A call of the function at `place` with a lease of its own.
+    pub fn by(lease: Lease, place: usize) -> Self {
         let (version, face) = (Arc::as_ptr(lease.version()), lease.face());
-        Self { version, face, _by: By::Lease(Counted::new(), lease) }
+        let by = match lease.version().note_call(face, place) {
+            Some(noted) => By::NotedLease(noted, lease),
+            None => By::Lease(Counted::new(), lease),
+        };
+        Self { version, face, by }
+    }
+
+    /// What the call does, which has taken a hold of the version.
+    #[inline]
+    pub fn admission(&self) -> Admission {
+        let own = Address::of(self.version);
+        let has_slot = !matches!(self.by, By::Lease(..));
+        self.turnstile.admission(|version| {
+            let is_own = has_slot && version == own;
+            version.calls_here() > usize::from(is_own)
+        })
     }
 
     /// Counts a call of the function at `place`.

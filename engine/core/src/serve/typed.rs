@@ -38,7 +38,7 @@ use known::Known;
 ///
 /// There is no need to implement it for other types. Doing so would be safe: the engine compares the types
 /// themselves.
-pub trait Signature {
+pub trait Signature: 'static {
     /// The parameters, as a tuple.
     type Args: Shared;
     /// The result.

@@ -89,6 +89,11 @@ impl Slot {
     pub fn note(&self, address: usize, note: usize) {
         self.hold(address | NOTED, note);
     }
+
+    /// Whether it holds or notes an address.
+    fn has(&self, address: usize) -> bool {
+        self.address.load(Ordering::Relaxed) & !NOTED == address
+    }
 }
 
 impl ThreadSlots {
@@ -239,8 +244,12 @@ impl ThreadSlots {
 
     /// The note of the innermost slot that holds or notes an address. Only the slots' own thread calls this.
     pub fn noted_at(&self, address: usize) -> Option<usize> {
-        let has_it = |slot: &&Slot| slot.address.load(Ordering::Relaxed) & !NOTED == address;
-        self.slots.iter().rev().find(has_it).map(Slot::noted)
+        self.slots.iter().rev().find(|slot| slot.has(address)).map(Slot::noted)
+    }
+
+    /// How many slots hold or note an address. Only the slots' own thread calls this.
+    pub fn times_noted_at(&self, address: usize) -> usize {
+        self.slots.iter().filter(|slot| slot.has(address)).count()
     }
 
     fn slots_with(&self, address: usize) -> impl Iterator<Item = usize> {

@@ -1,14 +1,20 @@
 //! Holds up the calls of a version while it hands over to the next one.
 
 use std::{
+    future::poll_fn,
+    mem,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll, Waker},
     thread::{self, ThreadId},
+    time::Instant,
 };
 
-use super::lease::Lease;
+use hotswap_plugin::__private::end_panic;
+
+use super::{Version, lease::Lease};
 use crate::{
     image::step_thread::{EngineId, runs_steps_of},
     lock::Lock as _,
@@ -21,7 +27,7 @@ pub(crate) type Serving = Arc<dyn Fn() -> Option<Lease> + Send + Sync>;
 /// Admits calls to a version, holds them up while it hands over, or passes them on to its successor.
 ///
 /// A call first takes a hold of the version, and then checks whether the turnstile is shut. Whoever shuts it
-/// then waits for the calls that have taken a hold.
+/// then waits for the calls that have taken a hold, and for the calls that these make.
 #[derive(Default)]
 pub(crate) struct Turnstile {
     is_shut: AtomicBool,
@@ -45,6 +51,13 @@ struct Load {
     engine: EngineId,
     /// The thread that loads, on which the host's callbacks run.
     thread: ThreadId,
+    awaited: Arc<AwaitedCalls>,
+    /// Whether the version is handing over, or has done so. Before that, another version may call it to hand over.
+    has_begun: bool,
+    /// How long calls wait; `None` as long as each step of the load has a bound of its own.
+    until: Option<Instant>,
+    /// Those of the `async` calls that wait.
+    wakers: Vec<Waker>,
 }
 
 impl Load {
@@ -52,6 +65,77 @@ impl Load {
     fn waits_for_this_thread(&self) -> bool {
         self.thread == thread::current().id() || runs_steps_of() == Some(self.engine)
     }
+}
+
+/// The calls that a load waits for before its versions hand over.
+pub(crate) struct AwaitedCalls {
+    /// The versions that hand over.
+    versions: Vec<Address>,
+    state: Mutex<Awaited>,
+}
+
+/// The address of a version, which is only compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address(usize);
+
+impl Address {
+    pub fn of(version: *const Version) -> Self {
+        Self(version.addr())
+    }
+
+    /// How many calls of this thread are in the version, as far as they have slots.
+    pub fn calls_here(self) -> usize {
+        slots::times_noted_here(self.0)
+    }
+}
+
+#[derive(Default)]
+struct Awaited {
+    /// Whether all of them have ended.
+    are_over: bool,
+    /// How many calls were admitted meanwhile.
+    admitted: u64,
+}
+
+impl AwaitedCalls {
+    /// The calls of these versions.
+    pub fn of<'v>(versions: impl Iterator<Item = &'v Arc<Version>>) -> Arc<Self> {
+        let versions = versions.map(|version| Address::of(Arc::as_ptr(version))).collect();
+        Arc::new(Self { versions, state: Mutex::default() })
+    }
+
+    /// Whether a call may run because the load waits for the call that makes it. `is_inside` says whether a call of
+    /// a version makes it.
+    fn admit(&self, is_inside: impl Fn(Address) -> bool) -> bool {
+        let mut state = self.state.locked();
+        let is_admitted =
+            !state.are_over && self.versions.iter().any(|version| is_inside(*version));
+        state.admitted += u64::from(is_admitted);
+        is_admitted
+    }
+
+    /// Notes that the calls have ended, if `runs_any` says so. Returns whether they have. From then on, no call is
+    /// admitted.
+    pub fn end_unless(&self, runs_any: impl FnOnce() -> bool) -> bool {
+        let before = self.state.locked().admitted;
+        if runs_any() {
+            return false;
+        }
+        let mut state = self.state.locked();
+        // A call that was admitted meanwhile may run in a version that was looked at before.
+        state.are_over = state.admitted == before;
+        state.are_over
+    }
+}
+
+/// What a call does that has taken a hold of a version.
+pub(crate) enum Admission {
+    /// It runs.
+    Run,
+    /// It leaves the version, and waits.
+    Wait,
+    /// It is refused: the load that holds it up waits for this thread.
+    Refuse,
 }
 
 /// The version in which a call runs after it was held up.
@@ -62,19 +146,31 @@ pub(crate) enum Through {
     On(Lease),
     /// In this version, although it has handed over, because there is no other.
     Here,
+    /// In none, because it has waited too long.
+    Refused,
 }
 
 impl Turnstile {
-    /// Whether a call that has taken a hold of the version must leave it and [`wait`](Self::wait).
+    /// What a call does that has taken a hold of the version. `is_inside` says whether a call of a version makes it.
     #[inline]
-    pub fn is_shut(&self) -> bool {
+    pub fn admission(&self, is_inside: impl Fn(Address) -> bool) -> Admission {
         slots::light_barrier();
-        self.is_shut.load(Ordering::Acquire)
+        if !self.is_shut.load(Ordering::Acquire) {
+            return Admission::Run;
+        }
+        self.admission_if_shut(is_inside)
     }
 
-    /// Whether calls are held up by a load that waits for this thread: a call from here would wait for itself.
-    pub fn waits_for_this_thread(&self) -> bool {
-        matches!(&*self.way.locked(), Way::Held(load) if load.waits_for_this_thread())
+    #[cold]
+    fn admission_if_shut(&self, is_inside: impl Fn(Address) -> bool) -> Admission {
+        match &*self.way.locked() {
+            Way::Held(load) if load.waits_for_this_thread() => match load.has_begun {
+                true => Admission::Refuse,
+                false => Admission::Run,
+            },
+            Way::Held(load) if load.awaited.admit(is_inside) => Admission::Run,
+            _ => Admission::Wait,
+        }
     }
 
     /// Waits until it is known in which version the call runs.
@@ -84,8 +180,16 @@ impl Turnstile {
             match &*way {
                 Way::Here => return Through::Again,
                 Way::On(serving) => break serving.clone(),
-                Way::Held(_) => {
+                Way::Held(Load { until: None, .. }) => {
                     way = self.changed.wait(way).unwrap_or_else(PoisonError::into_inner);
+                }
+                Way::Held(Load { until: Some(until), .. }) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Through::Refused;
+                    }
+                    let waited = self.changed.wait_timeout(way, left);
+                    way = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
         };
@@ -93,22 +197,68 @@ impl Turnstile {
         serving().map_or(Through::Here, Through::On)
     }
 
+    /// Like [`wait`](Self::wait), without blocking the thread: a call that the load waits for may need it.
+    pub async fn wait_async(&self) -> Through {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Through> {
+        // The waker is code of the host, and so it is neither cloned nor dropped under the lock.
+        let mut waker = Some(context.waker().clone());
+        let serving = match &mut *self.way.locked() {
+            Way::Here => return Poll::Ready(Through::Again),
+            Way::On(serving) => serving.clone(),
+            Way::Held(load) => {
+                if !load.wakers.iter().any(|known| known.will_wake(context.waker())) {
+                    load.wakers.extend(waker.take());
+                }
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(serving().map_or(Through::Here, Through::On))
+    }
+
     /// Holds up calls from now on, for a load of an engine on this thread.
-    pub fn shut(&self, engine: EngineId) {
-        *self.way.locked() = Way::Held(Load { engine, thread: thread::current().id() });
+    pub fn shut(&self, engine: EngineId, awaited: &Arc<AwaitedCalls>) {
+        let (thread, awaited) = (thread::current().id(), awaited.clone());
+        let (has_begun, until, wakers) = (false, None, Vec::new());
+        *self.way.locked() = Way::Held(Load { engine, thread, awaited, has_begun, until, wakers });
         self.is_shut.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes that the version begins to hand over.
+    pub fn begin(&self) {
+        if let Way::Held(load) = &mut *self.way.locked() {
+            load.has_begun = true;
+        }
+    }
+
+    /// Limits how long calls wait.
+    pub fn wait_until(&self, until: Option<Instant>) {
+        if let Way::Held(load) = &mut *self.way.locked() {
+            load.until = until;
+        }
+        self.changed.notify_all();
     }
 
     /// Admits calls again.
     pub fn open(&self) {
-        *self.way.locked() = Way::Here;
-        self.is_shut.store(false, Ordering::SeqCst);
-        self.changed.notify_all();
+        self.change(Way::Here, || self.is_shut.store(false, Ordering::SeqCst));
     }
 
     /// Passes calls on to the version that serves.
     pub fn pass(&self, serving: Serving) {
-        *self.way.locked() = Way::On(serving);
+        self.change(Way::On(serving), || ());
+    }
+
+    fn change(&self, to: Way, then: impl FnOnce()) {
+        let before = mem::replace(&mut *self.way.locked(), to);
+        then();
         self.changed.notify_all();
+        if let Way::Held(load) = before {
+            for waker in load.wakers {
+                let _ = end_panic(|| waker.wake());
+            }
+        }
     }
 }

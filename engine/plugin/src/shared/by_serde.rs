@@ -110,8 +110,16 @@ impl<'de, T: Serialize + Deserialize<'de>> Deserialize<'de> for BySerde<T> {
 }
 
 impl<T: JsonSchema> JsonSchema for BySerde<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
     fn schema_name() -> Cow<'static, str> {
         T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
@@ -121,7 +129,31 @@ impl<T: JsonSchema> JsonSchema for BySerde<T> {
 
 #[cfg(test)]
 mod tests {
+    use schemars::schema_for;
+
     use super::*;
+
+    mod one {
+        #[derive(schemars::JsonSchema)]
+        pub struct Word {
+            #[allow(dead_code, reason = "only described")]
+            pub text: String,
+        }
+    }
+
+    mod other {
+        #[derive(schemars::JsonSchema)]
+        pub struct Word {
+            #[allow(dead_code, reason = "only described")]
+            pub number: u32,
+        }
+    }
+
+    #[test]
+    fn its_schema_is_that_of_the_type_among_others_of_the_same_name() {
+        let both = schema_for!((BySerde<one::Word>, BySerde<other::Word>));
+        assert_eq!(both, schema_for!((one::Word, other::Word)));
+    }
 
     #[test]
     fn its_json_is_that_of_the_value() {

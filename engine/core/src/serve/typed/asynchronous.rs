@@ -16,8 +16,14 @@ use super::{
 };
 use crate::{
     CallError,
-    serve::{asynchronous::AsyncCall, current::Current},
-    version::lease::{LeaseKind, LeaseName},
+    serve::{
+        asynchronous::AsyncCall,
+        current::{Current, Entry},
+    },
+    version::{
+        lease::{LeaseKind, LeaseName},
+        turnstile::Turnstile,
+    },
 };
 
 /// A plugin's `async` function that is called with Rust types.
@@ -32,7 +38,10 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub struct AsyncFunc<F> {
+pub struct AsyncFunc<F>(Arc<Function<F>>);
+
+/// The function of an [`AsyncFunc`].
+struct Function<F> {
     current: Arc<Current>,
     plugin: String,
     name: String,
@@ -46,7 +55,8 @@ impl<F: Signature> AsyncFunc<F> {
         Found::search(&expected, &current.load(), plugin, name)?;
         expected.announce(current.expectations(), Some(plugin), name);
         let (plugin, name) = (plugin.to_owned(), name.to_owned());
-        Ok(Self { current: current.clone(), plugin, name, expected })
+        let current = current.clone();
+        Ok(Self(Arc::new(Function { current, plugin, name, expected })))
     }
 
     /// Begins a call with its arguments as a tuple. The call ends on the version that serves now, which stays
@@ -56,24 +66,55 @@ impl<F: Signature> AsyncFunc<F> {
     /// The future returns an error if the plugin or the function is gone, if the function has another
     /// signature now, and if it fails or panics.
     pub fn call_with(&self, args: F::Args) -> FuncCall<F::Result> {
-        FuncCall(match self.begin(args) {
-            Ok(call) => State::Running(call),
+        FuncCall(match self.0.begin(args) {
+            Ok(Begun::Running(call)) => State::Running(call),
+            Ok(Begun::HeldUp(turnstile, args)) => {
+                State::HeldUp(Box::pin(self.0.clone().begin_after(turnstile, args)))
+            }
             Err(error) => State::Refused(Some(error)),
         })
     }
+}
 
-    fn begin(&self, args: F::Args) -> Result<AsyncCall<F::Result>, CallError> {
-        let (version, (place, target)) = self.current.enter(&self.name, |serving| {
+/// What became of a call that begins.
+enum Begun<F: Signature> {
+    Running(AsyncCall<F::Result>),
+    /// It waits at this turnstile, and then begins again.
+    HeldUp(Arc<Turnstile>, F::Args),
+}
+
+impl<F: Signature> Function<F> {
+    /// Begins a call that is held up, as soon as it is not.
+    async fn begin_after(
+        self: Arc<Self>,
+        mut turnstile: Arc<Turnstile>,
+        mut args: F::Args,
+    ) -> Result<AsyncCall<F::Result>, CallError> {
+        loop {
+            turnstile.wait_async().await;
+            match self.begin(args)? {
+                Begun::Running(call) => return Ok(call),
+                Begun::HeldUp(at, with) => (turnstile, args) = (at, with),
+            }
+        }
+    }
+
+    fn begin(&self, args: F::Args) -> Result<Begun<F>, CallError> {
+        let entry = self.current.try_enter(&self.name, |serving| {
             let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
             Ok((found.lease, found.place, (found.place, found.target)))
         })?;
+        let (version, (place, target)) = match entry {
+            Entry::In(version, found) => (version, found),
+            Entry::HeldUp(turnstile) => return Ok(Begun::HeldUp(turnstile, args)),
+        };
         let begun = version.begin_call(place);
         let name = self.name.as_str();
         let lease = version.lease(LeaseKind::Call).named(LeaseName::Function(name.into()));
         // SAFETY: until the future is dropped, the lease keeps the version in use, and its function has the
         // types of `F`.
         match unsafe { self.expected.begin(version.faced(), name, target, args) } {
-            Ok(future) => Ok(AsyncCall::new(future, name, (place, begun), lease)),
+            Ok(future) => Ok(Begun::Running(AsyncCall::new(future, name, (place, begun), lease))),
             Err(error) => {
                 version.end_call(place, begun);
                 Err(error)
@@ -84,7 +125,7 @@ impl<F: Signature> AsyncFunc<F> {
 
 impl<F> fmt::Debug for AsyncFunc<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AsyncFunc({}::{} as {})", self.plugin, self.name, type_name::<F>())
+        write!(f, "AsyncFunc({}::{} as {})", self.0.plugin, self.0.name, type_name::<F>())
     }
 }
 
@@ -92,6 +133,8 @@ impl<F> fmt::Debug for AsyncFunc<F> {
 pub struct FuncCall<R>(State<R>);
 
 enum State<R> {
+    /// The plugin hands over, and the call begins afterwards.
+    HeldUp(Pin<Box<dyn Future<Output = Result<AsyncCall<R>, CallError>> + Send>>),
     Running(AsyncCall<R>),
     /// `None` after the error was returned.
     Refused(Option<CallError>),
@@ -103,7 +146,15 @@ impl<R: Shared> Future for FuncCall<R> {
     /// # Panics
     /// If it is polled again after it has ended.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::HeldUp(begin) = &mut self.0 {
+            self.0 = match begin.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(call)) => State::Running(call),
+                Poll::Ready(Err(error)) => State::Refused(Some(error)),
+            };
+        }
         match &mut self.0 {
+            State::HeldUp(_) => unreachable!("the call has begun"),
             State::Running(call) => match Pin::new(&mut *call).poll(context) {
                 Poll::Ready(Ok(value)) if R::MAY_POINT_HOME => {
                     Poll::Ready(rehomed(call.lease().faced(), &call.function(), value))
@@ -121,6 +172,7 @@ impl<R: Shared> Future for FuncCall<R> {
 impl<R> fmt::Debug for FuncCall<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
+            State::HeldUp(_) => f.write_str("FuncCall(held up)"),
             State::Running(call) => write!(f, "FuncCall({})", call.function()),
             State::Refused(error) => write!(f, "FuncCall({error:?})"),
         }
