@@ -1,10 +1,9 @@
 //! The events of the session.
 
 use hotswap_build::SourceChanges;
-use hotswap_protocol::{HostInfo, InFlightCall, Snapshot};
+use hotswap_protocol::{HostInfo, InFlightCall, Snapshot, ValueOutcome};
 
 use super::{Effect, calls, reloads};
-use crate::compare::difference::Difference;
 use crate::format;
 use crate::host::operation::Operation;
 use crate::host::{HostExit, signal_name};
@@ -79,8 +78,8 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             warn(state, format!("{} stopped the host: it does nothing", signal_name(signal)))
         }
         SessionEvent::HostContinued => {
-            marker(state, "the host goes on".into());
-            state.notify_done("the host goes on");
+            marker(state, "the host continues".into());
+            state.notify_done("the host continues");
         }
         SessionEvent::HostTerminated { reason } => marker(state, format!("{reason}: SIGTERM")),
         SessionEvent::HostKilled { reason } => warn(state, format!("{reason}: SIGKILL")),
@@ -149,7 +148,12 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 card.take_replay(replay);
             }
         }
-        SessionEvent::Difference(difference) => show_difference(state, *difference),
+        SessionEvent::Difference(difference) => {
+            let request = &difference.request;
+            let to = request.to.as_ref().map(|to| to.version);
+            let values = value_outcomes(state, &request.plugin, request.from.version, to);
+            state.diff.take(*difference, &values);
+        }
         SessionEvent::InvokedInBoth { operation, answers } => {
             state.functions.answered_in_both(&operation, *answers);
         }
@@ -313,7 +317,7 @@ fn reload_waits(state: &mut State, plugins: &[String]) {
     let [preview, reload] =
         [Action::Preview, Action::Operate(Operation::Reload)].map(|action| state.key_of(&action));
     let text = format!(
-        "{} would break what uses it, and waits: {preview} shows what, {reload} reloads",
+        "{} would break code that uses it, so the reload waits: {preview} shows what breaks, {reload} reloads",
         plugins.join(", ")
     );
     warn(state, text);
@@ -330,24 +334,19 @@ fn patching(state: &mut State, on: bool) {
         false => state.notify_info("patches off: each build is loaded as a whole"),
         true if was_whole => {
             state.notify_info(
-                "patches on: a version goes on where only bodies of functions changed",
+                "patches on: a version is patched if only bodies of functions changed",
             );
         }
         true => {}
     }
 }
 
-/// Shows a difference between two builds, with the outcomes for values in the reload between them.
-fn show_difference(state: &mut State, difference: Difference) {
-    let request = &difference.request;
-    let to = request.to.as_ref().map(|to| to.version);
-    let (plugin, from) = (&request.plugin, request.from.version);
+/// The outcomes for the values of a plugin in the reload that replaced version `from` by version `to`.
+fn value_outcomes(state: &State, plugin: &str, from: u32, to: Option<u32>) -> Vec<ValueOutcome> {
     let reload = to.and_then(|to| state.timeline.between_versions(plugin, from, to));
     let values = reload.and_then(|reload| reload.result.as_ref().ok());
     let values = values.into_iter().flat_map(|done| &done.report.data_bag);
-    let its = values.filter(|value| !state.vault.is_of_another(&value.key, plugin));
-    let its: Vec<_> = its.cloned().collect();
-    state.diff.take(difference, &its);
+    values.filter(|value| !state.vault.is_of_another(&value.key, plugin)).cloned().collect()
 }
 
 /// Shows a warning as a notice, and keeps it in the log.
