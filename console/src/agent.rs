@@ -27,6 +27,7 @@ use hotswap_protocol::HostInfo;
 use hotswap_protocol::clock::now_ms;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::compare::probe::Prober;
@@ -198,7 +199,7 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
     }
     let mut cleaned_for = first.channel.base.clone();
     let (declare, declared) = watch::channel(first);
-    let mut serving: HashMap<PathBuf, tokio::task::JoinHandle<()>> = HashMap::new();
+    let mut serving: HashMap<PathBuf, AbortHandle> = HashMap::new();
     let announcements = Arc::new(Announcements::default());
     let is_announced = shared.watch(Arc::clone(&announcements)).await?;
     // A directory that is there can be watched. Without it, hosts are looked for again and again.
@@ -255,7 +256,7 @@ pub async fn run(options: Options, events: mpsc::Sender<AgentEvent>) -> Result<(
 
 /// Starts a task for each host that has opened a socket and is not served yet. `changed` is notified when a task ends.
 fn serve_new_hosts(
-    serving: &mut HashMap<PathBuf, tokio::task::JoinHandle<()>>,
+    serving: &mut HashMap<PathBuf, AbortHandle>,
     shared: &Arc<Shared>,
     declared: &watch::Receiver<Declared>,
     changed: &Arc<Notify>,
@@ -265,11 +266,14 @@ fn serve_new_hosts(
         let (shared, declared) = (Arc::clone(shared), declared.clone());
         let changed = Arc::clone(changed);
         serving.entry(path.clone()).or_insert_with(|| {
+            let served = tokio::spawn(host::serve(shared, path, declared));
+            let task = served.abort_handle();
             tokio::spawn(async move {
-                host::serve(shared, path, declared).await;
-                // The host may have to be served again.
+                // The host may have to be served again, once this task counts as finished.
+                let _ = served.await;
                 changed.notify_one();
-            })
+            });
+            task
         });
     }
 }
@@ -330,7 +334,7 @@ pub async fn turn_now(
     by: &str,
 ) -> Result<Option<Rollout>, FleetError> {
     let (store, channel, by) = (store.clone(), channel.clone(), by.to_owned());
-    blocking(move || turn(&store, &channel, order, &by, store.now_ms()?)).await
+    blocking(move || turn(&store, &channel, order, &by)).await
 }
 
 impl Shared {

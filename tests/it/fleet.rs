@@ -493,6 +493,22 @@ impl Keyed {
 }
 
 #[test]
+fn a_fleet_is_made_in_the_directory_that_follows_init() {
+    let (place, elsewhere) = (Place::new(), TempFiles::new());
+    let here = elsewhere.0.path();
+    for (at, made) in [("one", "one"), ("./two", "two")] {
+        let mut init = place.command("hotswap");
+        init.current_dir(here).args(["fleet", "init", at]);
+        assert_eq!(Process::start(init).finish().code, Some(0));
+        let made = here.join(made);
+        let status = place.json(&["fleet", "status", "--fleet", made.to_str().unwrap()]);
+        assert_eq!(status["channel"], "main");
+    }
+    let twice = place.hotswap(&["fleet", "init", "three", "--fleet", here.to_str().unwrap()]);
+    assert_eq!(twice.code, Some(2), "{twice:?}");
+}
+
+#[test]
 fn a_fleet_with_keys_takes_only_signed_releases() {
     let fleet = Keyed::new();
     let (one, two) = (fleet.key("one.key"), fleet.key("two.key"));

@@ -325,6 +325,8 @@ fn a_panic_is_logged_with_its_backtrace_if_the_environment_asks_for_it() {
     let logged = end.output;
     assert!(logged.contains("the panic at tests/fixtures/backtraces/src/lib.rs:"), "{logged}");
     assert!(logged.contains("backtraces::fails_deep_within"), "{logged}");
+    assert!(!logged.contains("<unknown>"), "{logged}");
+    assert!(logged.contains(" frames outside of the plugin)"), "{logged}");
 }
 
 #[test]

@@ -56,6 +56,9 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     assert_eq!(project.place().json(&["status"])["host_outdated"], true);
     let reported = project.place().hotswap(&["status"]).stdout;
     assert!(reported.contains("\nthe host is older than its sources: "), "{reported}");
+    project.edit("app/src/main.rs", "nothing to read", "no more to read");
+    run.wait_for_event("host_current", |_| true);
+    assert_eq!(project.place().json(&["status"])["host_outdated"], false);
     run.signal(Signal::INT);
     run.finish();
 
@@ -447,11 +450,13 @@ fn a_host_is_outdated_once_its_manifest_says_something_else_about_its_code() {
     run.wait_for_event("host_outdated", |_| true);
     assert!(is_outdated());
     fs::write(&manifest, &before).unwrap();
+    run.wait_for_event("host_current", |_| true);
     assert!(!is_outdated(), "the manifest is again as it was when the host was built");
     let config = project.root().join(".cargo/config.toml");
     fs::create_dir_all(config.parent().unwrap()).unwrap();
     let of_config = fs::read_to_string(&config).unwrap_or_default();
     fs::write(&config, format!("{of_config}\n[profile.dev]\ndebug-assertions = false\n")).unwrap();
+    run.wait_for_event("host_outdated", |_| true);
     assert!(is_outdated());
 }
 

@@ -1,7 +1,7 @@
 //! One host of an agent, from the connection to its socket until the end of its process.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// leaves a thread and a version behind.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(300);
+/// The pauses between attempts to connect to a host.
+const CONNECT_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// The pause before the agent tries again to register with a host that has another agent.
 const OTHER_AGENT_PAUSE: Duration = Duration::from_secs(30);
 /// How long a process may take to end after it has closed its socket.
@@ -40,9 +42,8 @@ const END: Duration = Duration::from_secs(2);
 
 /// Serves the host at a socket until it closes the socket.
 pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::Receiver<Declared>) {
-    let choice = HostChoice::Socket(path.clone());
-    let connected = choice.connect(shared.client_name).await;
-    let Some((client, notifications)) = connected.ok().filter(|(client, _)| {
+    let connected = connect(&path, shared.client_name).await;
+    let Some((client, notifications)) = connected.filter(|(client, _)| {
         shared.hosts.as_ref().is_none_or(|hosts| hosts.is_meant(client.host()))
     }) else {
         shared.troubles.lock().await.forget(path);
@@ -68,6 +69,18 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
         }
         None => shared.troubles.lock().await.forget(path),
     }
+}
+
+/// Connects to the host at a socket. A socket that has just appeared may not listen yet.
+async fn connect(path: &Path, client_name: &str) -> Option<(Client, mpsc::Receiver<Notification>)> {
+    let choice = HostChoice::Socket(path.to_owned());
+    for pause in CONNECT_PAUSES {
+        match choice.connect(client_name).await {
+            Ok(connected) => return Some(connected),
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+    }
+    choice.connect(client_name).await.ok()
 }
 
 struct Host {

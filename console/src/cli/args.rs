@@ -617,7 +617,11 @@ pub struct FleetOutput {
 pub enum FleetCommand {
     /// Make a fleet. Keys given with `--sign` become its release keys. On a server, a key is made if none is
     /// given.
-    Init,
+    Init {
+        /// Where: a directory, or the URL of a server, as with `--fleet` and `--store`.
+        #[arg(value_name = "DIR|URL", conflicts_with_all = ["fleet", "store"])]
+        at: Option<PathBuf>,
+    },
     /// List the keys of the fleet, or change them. A change needs as many signatures as a release: repeat
     /// `--sign` for each key.
     Keys(KeysArguments),

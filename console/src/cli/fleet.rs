@@ -202,7 +202,12 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     let FleetArguments { place, output, command } = arguments;
     let json = output.json;
     match &command {
-        FleetCommand::Init => return init(&place, json),
+        FleetCommand::Init { at: None } => return init(&place, json),
+        FleetCommand::Init { at: Some(at) } => {
+            // No name is looked up: the new fleet has none yet.
+            let at = Known::at(at)?.at;
+            return init(&PlaceArguments { fleet: Some(at), ..place }, json);
+        }
         FleetCommand::Names
         | FleetCommand::Name { .. }
         | FleetCommand::Use { .. }
@@ -218,7 +223,7 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     }
     let fleet = Fleet { store: open(&place)?, channel: place.channel, json };
     match command {
-        FleetCommand::Init
+        FleetCommand::Init { .. }
         | FleetCommand::Names
         | FleetCommand::Name { .. }
         | FleetCommand::Use { .. }

@@ -16,6 +16,7 @@
 //! {"event":"manifests_refused","error":"/w/app/Cargo.toml names the plugin `dgo`, which is …"}
 //! {"event":"reload_waits","plugins":["world"]}
 //! {"event":"host_outdated","plugins":[]}
+//! {"event":"host_current"}
 //! {"event":"host_stopped","signal":21}
 //! {"event":"host_continued"}
 //! {"event":"host_terminated","reason":"the host is to end"}
@@ -274,6 +275,9 @@ impl Lines {
                     "!! the host's sources changed{shared}: what runs is older than what is on disk; end \
                      this and run it again"
                 )
+            }
+            SessionEvent::HostCurrent => {
+                "== the host's sources are again those from which it was built".to_owned()
             }
             SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
                 format!("!! {}", format::disagreement(plugin, missed))

@@ -185,6 +185,8 @@ pub struct Host {
     pub pid: Option<u32>,
     /// Whether the console started it, and will end it.
     pub is_ours: bool,
+    /// Whether it is older than its sources.
+    pub is_outdated: bool,
     /// What the host says about itself; `None` before it has answered.
     pub info: Option<HostInfo>,
     /// The generation that serves.

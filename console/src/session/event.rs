@@ -183,6 +183,8 @@ pub enum SessionEvent {
         /// new versions.
         plugins: Vec<String>,
     },
+    /// The running host is not older than its sources any more: they are again those from which it was built.
+    HostCurrent,
     /// Cargo made other code of a plugin than a build without cargo. The build of cargo is now in the plugin
     /// directory.
     ReplayDisagreed {
@@ -365,6 +367,7 @@ impl SessionEvent {
             | Self::HostKilled { .. }
             | Self::SourcesChanged { .. }
             | Self::HostOutdated { .. }
+            | Self::HostCurrent
             | Self::ReplayDisagreed { .. }
             | Self::PluginsChanged { .. }
             | Self::ManifestsRefused { .. }

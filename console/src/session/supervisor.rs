@@ -101,8 +101,10 @@ struct Supervisor {
     input_ended: bool,
     /// The manifests as they were read last, and whether they are being read.
     manifests: Manifests,
-    /// The sources of the host's program.
+    /// The sources of the host's program that was built last.
     host_inputs: HostInputs,
+    /// The sources of the host's program that was started last.
+    running_inputs: HostInputs,
     /// Whether the running host is older than its sources.
     is_outdated: bool,
     plugin_dir: Option<PathBuf>,
@@ -170,6 +172,7 @@ pub(super) async fn supervise(
         input_ended: false,
         manifests: Manifests::default(),
         host_inputs: HostInputs::default(),
+        running_inputs: HostInputs::default(),
         is_outdated: false,
         installed: Installed::default(),
         watcher: None,
@@ -529,6 +532,8 @@ impl Supervisor {
         self.read_changed_manifests();
         if is_hosts || !self.is_outdated && self.host_inputs.settings_have_changed() {
             self.handle_host_source_change(&plugins).await;
+        } else if self.is_outdated {
+            self.handle_host_source_change(&[]).await;
         }
         if plugins.is_empty() {
             return;

@@ -605,6 +605,25 @@ fn a_narrow_header_shortens_its_texts_before_it_omits_any() {
 }
 
 #[test]
+fn the_header_says_that_the_host_is_older_than_its_sources_until_it_is_not() {
+    let header = |console: &Console| console.screen().lines().next().unwrap().to_owned();
+    let mark = "│ ▲ host outdated: H restarts it │";
+    let ways_to_end = [SessionEvent::HostCurrent, SessionEvent::HostStarted { pid: 77 }];
+    for end in ways_to_end {
+        let mut console = Console::connected(120, 36);
+        assert!(!header(&console).contains("outdated"));
+        console.session(SessionEvent::HostOutdated { plugins: Vec::new() });
+        console.press("x");
+        assert!(header(&console).contains(mark), "{}", header(&console));
+        console.session(end);
+        assert!(!header(&console).contains("outdated"), "{}", header(&console));
+    }
+    let mut narrow = Console::connected(60, 24);
+    narrow.session(SessionEvent::HostOutdated { plugins: Vec::new() });
+    assert!(header(&narrow).contains("│ ▲ host outdated"), "{}", header(&narrow));
+}
+
+#[test]
 fn the_header_names_the_agent_of_the_host() {
     let mut snapshot = samples::snapshot(4121);
     snapshot.host.agent = Some(Box::new(HostAgent {

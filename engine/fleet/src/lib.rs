@@ -23,6 +23,7 @@ mod error;
 mod data;
 // Rollouts.
 mod choice;
+mod clock;
 mod judgement;
 #[cfg(test)]
 mod numbers;
@@ -40,6 +41,7 @@ mod turn;
 pub use backend::{Attachable, Change, Declaration, Glance, OnChange};
 
 pub use choice::{Place, threshold};
+pub use clock::Time;
 pub use data::{
     Artifact, AuditEntry, Channel, Digest, Fleet, HostReport, HostState, Id, Mark, MoreOfHost,
     Problem, ProblemKind, Release, ReleasePlugin, stratum,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Arm, AuditEntry, Channel, Histogram, HostReport, HostState, Id, Place, ProblemKind, Release,
-    Verdict, is_slower, judge, threshold,
+    Time, Verdict, is_slower, judge, threshold,
 };
 
 /// How many hosts run the candidate in a step.
@@ -365,8 +365,8 @@ pub enum Order {
 
 /// The facts that a step uses.
 pub struct Input<'a> {
-    /// The time, in milliseconds since the Unix epoch.
-    pub now_ms: u64,
+    /// The time.
+    pub time: Time,
     /// The reports of the hosts.
     pub hosts: &'a [HostReport],
     /// The declaration of the channel.
@@ -469,17 +469,17 @@ impl Rollout {
         self.resume.unwrap_or(self.phase)
     }
 
-    /// Keeps the times of the rollout if the clock was set back: otherwise it would wait until the clock has caught
-    /// up, and evidence would look older than the rollout.
-    fn follow_clock(&mut self, now_ms: u64) {
-        self.since_ms = self.since_ms.min(now_ms);
-        self.started_at_ms = self.started_at_ms.min(now_ms);
+    /// Begins the phase anew if the clock was set. Otherwise, it would last until a clock that was set back has caught
+    /// up, or end before its time with a clock that was set forward. No evidence may look older than the rollout.
+    fn follow_clock(&mut self, time: Time) {
+        self.since_ms = time.latest(self.since_ms);
+        self.started_at_ms = self.started_at_ms.min(time.now_ms);
     }
 
     fn advance(&mut self, input: &Input<'_>) {
-        self.follow_clock(input.now_ms);
+        self.follow_clock(input.time);
         if let Some((order, by)) = input.order {
-            return self.apply_order(order, by, input.now_ms);
+            return self.apply_order(order, by, input.time.now_ms);
         }
         let there: Vec<&HostReport> =
             input.hosts.iter().filter(|host| self.counts(host, input)).collect();
@@ -487,12 +487,12 @@ impl Rollout {
         if matches!(self.current_phase(), Phase::Staging | Phase::Activating | Phase::Baking) {
             self.measure_base(&there);
             if let Some(reason) = self.evidence(input.hosts, &there) {
-                return self.enter(Phase::RollingBack, Some(reason), input.now_ms);
+                return self.enter(Phase::RollingBack, Some(reason), input.time.now_ms);
             }
             if self.phase != Phase::Paused
                 && let Some(reason) = self.evidence_in_ends(input)
             {
-                return self.pause(reason, input.now_ms);
+                return self.pause(reason, input.time.now_ms);
             }
         }
         match self.phase {
@@ -714,18 +714,18 @@ impl Rollout {
 
     /// Whether a host has not reported for so long that it counts as lost.
     fn is_silent(&self, host: &HostReport, input: &Input<'_>) -> bool {
-        input.now_ms.saturating_sub(host.at_ms) > self.pace.lost_ms
+        input.time.now_ms.saturating_sub(input.time.latest(host.at_ms)) > self.pace.lost_ms
     }
 
     fn is_out_of_patience(&self, input: &Input<'_>) -> bool {
-        input.now_ms.saturating_sub(self.since_ms) >= self.pace.patience_ms
+        input.time.now_ms.saturating_sub(self.since_ms) >= self.pace.patience_ms
     }
 
     fn check(&mut self, input: &Input<'_>) {
         match &input.sound {
-            Some(Ok(())) => self.enter(Phase::Staging, None, input.now_ms),
+            Some(Ok(())) => self.enter(Phase::Staging, None, input.time.now_ms),
             Some(Err(reason)) => {
-                self.enter(Phase::RollingBack, Some(reason.clone()), input.now_ms);
+                self.enter(Phase::RollingBack, Some(reason.clone()), input.time.now_ms);
             }
             None => {}
         }
@@ -740,13 +740,13 @@ impl Rollout {
         if !there.is_empty() && waiting.is_empty() {
             self.step = 0;
             self.choose(there);
-            self.enter(Phase::Activating, None, input.now_ms);
+            self.enter(Phase::Activating, None, input.time.now_ms);
         } else if self.is_out_of_patience(input) {
             let reason = match there {
                 [] => Reason::NoHosts,
                 _ => Reason::NotStaged { hosts: waiting },
             };
-            self.pause(reason, input.now_ms);
+            self.pause(reason, input.time.now_ms);
         }
     }
 
@@ -802,11 +802,11 @@ impl Rollout {
         let waiting: Vec<Id> = waiting.chain(unknown.map(|(id, _)| id)).cloned().collect();
         if !is_empty && waiting.is_empty() {
             self.calls_before = self.calls(there);
-            self.enter(Phase::Baking, None, input.now_ms);
+            self.enter(Phase::Baking, None, input.time.now_ms);
         } else if self.is_out_of_patience(input) {
             let reason =
                 if is_empty { Reason::NoHosts } else { Reason::NotActive { hosts: waiting } };
-            self.pause(reason, input.now_ms);
+            self.pause(reason, input.time.now_ms);
         }
     }
 
@@ -822,21 +822,21 @@ impl Rollout {
     fn bake(&mut self, there: &[&HostReport], input: &Input<'_>) {
         if self.misses_hosts(there) {
             self.choose(there);
-            return self.enter(Phase::Activating, None, input.now_ms);
+            return self.enter(Phase::Activating, None, input.time.now_ms);
         }
         // The calls of a host that has gone are not counted any more.
         let calls = self.calls(there);
         self.calls_before = self.calls_before.min(calls);
         let calls = calls - self.calls_before;
-        let for_ms = input.now_ms.saturating_sub(self.since_ms);
+        let for_ms = input.time.now_ms.saturating_sub(self.since_ms);
         if for_ms >= self.pace.bake_ms && calls >= self.pace.calls && !there.is_empty() {
-            self.next_step(there, input.now_ms);
+            self.next_step(there, input.time.now_ms);
         } else if for_ms >= self.pace.bake_ms.saturating_add(self.pace.patience_ms) {
             let reason = match there {
                 [] => Reason::NoHosts,
                 _ => Reason::TooLittleEvidence { calls, needed: self.pace.calls },
             };
-            self.pause(reason, input.now_ms);
+            self.pause(reason, input.time.now_ms);
         }
     }
 
@@ -868,9 +868,9 @@ impl Rollout {
         }
         if waiting.is_empty() {
             let reason = self.reason.take();
-            self.enter(Phase::Done, reason, input.now_ms);
+            self.enter(Phase::Done, reason, input.time.now_ms);
         } else if self.is_out_of_patience(input) {
-            self.enter(Phase::Done, Some(Reason::NotActive { hosts: waiting }), input.now_ms);
+            self.enter(Phase::Done, Some(Reason::NotActive { hosts: waiting }), input.time.now_ms);
         }
     }
 
@@ -883,9 +883,9 @@ impl Rollout {
         }
         if waiting.is_empty() {
             let reason = self.reason.take();
-            self.enter(Phase::RolledBack, reason, input.now_ms);
+            self.enter(Phase::RolledBack, reason, input.time.now_ms);
         } else if self.is_out_of_patience(input) {
-            self.pause(Reason::NotBack { hosts: waiting }, input.now_ms);
+            self.pause(Reason::NotBack { hosts: waiting }, input.time.now_ms);
         }
     }
 }

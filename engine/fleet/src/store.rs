@@ -8,6 +8,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,8 +16,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Artifact, AuditEntry, Channel, Declaration, Digest, Distrust, Fleet, FleetError, HostReport,
-    Id, Keys, Mark, Release, Rollout, SecretKey,
+    Id, Keys, Mark, Release, Rollout, SecretKey, Time,
     backend::{Attachable, Backend, Content, Document, Glance, OnChange, Report, parse, to_json},
+    clock::Watch,
     directory::{Directory, make_beside},
     signature::Signature,
     trust::Signed,
@@ -68,6 +70,7 @@ pub struct Store {
     /// The secret keys that sign what it writes.
     signers: Vec<SecretKey>,
     believed: Arc<Mutex<Believed>>,
+    watch: Arc<Mutex<Watch>>,
 }
 
 impl fmt::Debug for Store {
@@ -132,7 +135,13 @@ impl Store {
     }
 
     fn of(backend: Arc<dyn Backend>, fleet: Fleet) -> Self {
-        Self { backend, fleet, signers: Vec::new(), believed: Arc::default() }
+        Self {
+            backend,
+            fleet,
+            signers: Vec::new(),
+            believed: Arc::default(),
+            watch: Arc::default(),
+        }
     }
 
     /// Makes the store sign what it writes with these keys, where the fleet requires signatures.
@@ -688,7 +697,17 @@ impl Store {
     /// # Errors
     /// If the server does not answer.
     pub fn now_ms(&self) -> Result<u64, FleetError> {
-        Ok(self.backend.clock()?.now_ms)
+        Ok(self.time()?.now_ms)
+    }
+
+    /// The time as in [`Store::now_ms`], and whether this store has seen that somebody set the clock.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn time(&self) -> Result<Time, FleetError> {
+        let now_ms = self.backend.clock()?.now_ms;
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(watch.note(now_ms, Instant::now()))
     }
 
     /// Whether a server may have lost reports that hosts have not sent again yet.

@@ -20,13 +20,13 @@ pub fn turn(
     channel: &Id,
     mut order: Option<Order>,
     by: &str,
-    now_ms: u64,
 ) -> Result<Option<Rollout>, FleetError> {
     let mut last =
         FleetError::new(format!("the rollout still changes after {ATTEMPTS} looks; try again"));
     for _ in 0..ATTEMPTS {
         let Some(rollout) = store.rollout(channel)? else { return Ok(None) };
-        if append_missing_audit_entries(store, &rollout, now_ms)? {
+        let time = store.time()?;
+        if append_missing_audit_entries(store, &rollout, time.now_ms)? {
             continue;
         }
         if rollout.phase.is_over() {
@@ -35,7 +35,7 @@ pub fn turn(
         let declared = store.channel(channel)?;
         let (hosts, _) = store.hosts(channel)?;
         let mut input = Input {
-            now_ms,
+            time,
             hosts: &hosts,
             channel: &declared,
             sound: None,
@@ -52,7 +52,7 @@ pub fn turn(
         // In a large fleet, some hosts have new results at each look. They are written, but no further step
         // follows from them.
         let is_all = effects.is_empty() && (next.phase, next.step) == (rollout.phase, rollout.step);
-        match write(store, (&declared, &hosts), &rollout, &next, effects, by, now_ms) {
+        match write(store, (&declared, &hosts), &rollout, &next, effects, by, time.now_ms) {
             Ok(()) if is_all => return Ok(Some(next)),
             Ok(()) => order = None,
             Err(error) if error.is_changed() => last = error,

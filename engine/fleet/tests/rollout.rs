@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hotswap_fleet::{
     Arm, Channel, Effect, HostReport, HostState, Id, Input, Mark, Memory, MoreOfHost, Order, Pace,
-    Phase, Problem, ProblemKind, Reason, Rollout,
+    Phase, Problem, ProblemKind, Reason, Rollout, Time,
 };
 
 use hotswap_protocol::{HostHealth, OfferAnswer};
@@ -73,6 +73,7 @@ struct World {
     rollout: Rollout,
     hosts: Vec<Host>,
     now_ms: u64,
+    clock_set_at_ms: Option<u64>,
     said: Vec<Phase>,
     /// Whether the store has lost reports recently.
     has_lost: bool,
@@ -126,6 +127,7 @@ impl World {
             rollout: rollout(),
             hosts: Vec::new(),
             now_ms: 0,
+            clock_set_at_ms: None,
             said: Vec::new(),
             has_lost: false,
             lost_at_ms: None,
@@ -264,7 +266,7 @@ impl World {
         let kept = self.hosts.iter().filter(|host| host.is_kept);
         let hosts: Vec<HostReport> = kept.map(|host| host.report.clone()).collect();
         let input = Input {
-            now_ms: self.now_ms,
+            time: Time { now_ms: self.now_ms, clock_set_at_ms: self.clock_set_at_ms },
             hosts: &hosts,
             channel: &self.channel,
             sound: Some(Ok(())),
@@ -452,22 +454,41 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_by_another() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_stops_no_rollout_and_hides_no_crash() {
+fn a_clock_that_is_set_stops_no_rollout_and_hides_no_crash() {
     const DAY_MS: u64 = 86_400_000;
     for candidate in [Candidate::Good, Candidate::Crashes] {
-        let mut world = World::new(5, 20, Candidate::IsNotCalled, Faults::default());
-        world.now_ms = 2 * DAY_MS;
-        (world.rollout.started_at_ms, world.rollout.since_ms) = (world.now_ms, world.now_ms);
-        while world.rollout.phase != Phase::Baking {
-            world.tick();
+        for to_ms in [DAY_MS, 3 * DAY_MS] {
+            let mut world = World::new(5, 20, Candidate::IsNotCalled, Faults::default());
+            world.now_ms = 2 * DAY_MS;
+            (world.rollout.started_at_ms, world.rollout.since_ms) = (world.now_ms, world.now_ms);
+            while world.rollout.phase != Phase::Baking {
+                world.tick();
+            }
+            (world.now_ms, world.clock_set_at_ms) = (to_ms, Some(to_ms));
+            world.step_controller(None);
+            assert_eq!(world.rollout.phase, Phase::Baking, "no time has passed");
+            world.candidate = candidate;
+            let bad = candidate == Candidate::Crashes;
+            assert_eq!(world.run(), if bad { Phase::RolledBack } else { Phase::Done });
+            let crashed = world.hosts.iter().filter(|host| host.report.state == HostState::Crashed);
+            assert_eq!(crashed.count() > 0, bad);
         }
-        world.now_ms -= DAY_MS;
-        world.candidate = candidate;
-        let bad = candidate == Candidate::Crashes;
-        assert_eq!(world.run(), if bad { Phase::RolledBack } else { Phase::Done });
-        let crashed = world.hosts.iter().filter(|host| host.report.state == HostState::Crashed);
-        assert_eq!(crashed.count() > 0, bad);
     }
+}
+
+#[test]
+fn a_host_that_falls_silent_after_the_clock_was_set_back_is_noticed() {
+    let mut world = World::new(4, 20, Candidate::Good, Faults::default());
+    world.now_ms = 86_400_000;
+    while world.rollout.phase != Phase::Baking {
+        world.tick();
+    }
+    let runs = |host: &&mut Host| host.report.release == Some(id("new"));
+    world.hosts.iter_mut().filter(runs).for_each(|host| host.is_there = false);
+    world.now_ms /= 2;
+    world.clock_set_at_ms = Some(world.now_ms);
+    assert_eq!(world.run(), Phase::Paused);
+    assert!(matches!(world.rollout.reason, Some(Reason::Silent { ref hosts }) if hosts.len() == 2));
 }
 
 #[test]
@@ -552,7 +573,7 @@ fn an_unsound_release_goes_to_no_host() {
     rollout.base = None;
     for phase in [Phase::RollingBack, Phase::RolledBack] {
         let input = Input {
-            now_ms: 0,
+            time: Time { now_ms: 0, clock_set_at_ms: None },
             hosts: &[],
             channel: &channel,
             sound: Some(Err(Reason::Unsound { message: "altered".to_owned() })),

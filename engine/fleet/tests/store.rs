@@ -784,7 +784,7 @@ fn audit_entries_that_a_killed_controller_left_are_written(place: &dyn Place) {
     left.memory.unsaid = vec![said.clone(), old.clone(), new.clone()];
     fleet.write_rollout(None, &left).unwrap();
     for _ in 0..2 {
-        let turned = turn(&fleet, &id("main"), None, "test", now_ms).unwrap().unwrap();
+        let turned = turn(&fleet, &id("main"), None, "test").unwrap().unwrap();
         assert_eq!(
             turned.memory.unsaid,
             std::slice::from_ref(&new),
@@ -822,7 +822,7 @@ fn a_release_without_an_artifact_for_some_host_goes_to_no_host(place: &dyn Place
     let now_ms = fleet.now_ms().unwrap();
     fleet.report(&HostReport { at_ms: now_ms, more, ..report("newer") }).unwrap();
     fleet.write_rollout(None, &rollout("r1", now_ms)).unwrap();
-    let turned = turn(&fleet, &id("main"), None, "test", now_ms).unwrap().unwrap();
+    let turned = turn(&fleet, &id("main"), None, "test").unwrap().unwrap();
     assert!(matches!(turned.phase, Phase::RollingBack | Phase::RolledBack), "{turned:?}");
     let expected = Reason::NotCovered {
         toolchain: other.to_string(),
@@ -844,7 +844,7 @@ fn each_step_is_taken_by_only_one_of_two_controllers(place: &dyn Place) {
             let (main, fleet) = (&main, Store::open(&place.location()).unwrap());
             move || {
                 loop {
-                    match turn(&fleet, main, None, by, fleet.now_ms().unwrap()) {
+                    match turn(&fleet, main, None, by) {
                         Ok(Some(rollout)) if rollout.phase.is_over() => break rollout.phase,
                         Ok(_) => {}
                         Err(error) => assert!(error.is_changed(), "{error}"),
@@ -887,7 +887,7 @@ fn a_nats_server_that_is_killed_in_each_phase_ends_no_rollout() {
     let (mut killed, mut calls) = (Vec::new(), 0);
     loop {
         calls += 10;
-        let turned = fleet.now_ms().and_then(|now_ms| turn(&fleet, &main, None, "test", now_ms));
+        let turned = turn(&fleet, &main, None, "test");
         match turned.and_then(|turned| hosts_follow(&fleet, calls).map(|()| turned.unwrap())) {
             Ok(rollout) if rollout.phase.is_over() => {
                 assert_eq!(rollout.phase, Phase::Done, "{rollout:?}");

@@ -46,18 +46,30 @@ impl Diff {
         self.asked = None;
     }
 
-    /// Takes a difference, unless another one was requested meanwhile. `values` says what the reload between the two
+    /// Takes a difference, unless another one was requested meanwhile. It is shown with what the reload between the two
     /// versions did to the values, if that is known.
-    pub fn take(&mut self, difference: Difference, values: &[ValueOutcome]) {
-        if self.asked.as_ref() != Some(&difference.request) {
+    pub fn take(state: &mut State, difference: &Difference) {
+        let request = &difference.request;
+        if state.diff.asked.as_ref() != Some(request) {
             return;
         }
+        let to = request.to.as_ref().map(|to| to.version);
+        let (plugin, from) = (&request.plugin, request.from.version);
+        let reload = to.and_then(|to| state.timeline.between_versions(plugin, from, to));
+        let values = reload.and_then(|reload| reload.result.as_ref().ok());
+        let values = values.into_iter().flat_map(|done| &done.report.data_bag);
+        let its = values.filter(|value| !state.vault.is_of_another(&value.key, plugin));
+        let its: Vec<_> = its.cloned().collect();
+        state.diff.show(difference, &its);
+    }
+
+    fn show(&mut self, difference: &Difference, values: &[ValueOutcome]) {
         if self.shown.as_ref() != Some(&difference.request) {
             self.selection = Selection::default();
         }
-        self.lines = lines(&difference, values);
-        self.places = places(&difference, self.lines.len());
-        self.shown = Some(difference.request);
+        self.lines = lines(difference, values);
+        self.places = places(difference, self.lines.len());
+        self.shown = Some(difference.request.clone());
     }
 
     /// Makes this version the base of comparisons, or removes it as the base; true if it is the base now.

@@ -1,7 +1,7 @@
 //! The events of the session.
 
 use hotswap_build::SourceChanges;
-use hotswap_protocol::{HostInfo, InFlightCall, Snapshot, ValueOutcome};
+use hotswap_protocol::{HostInfo, InFlightCall, Snapshot};
 
 use super::{Effect, calls, reloads};
 use crate::format;
@@ -10,6 +10,7 @@ use crate::host::{HostExit, signal_name};
 use crate::screen::input::action::Action;
 use crate::screen::layout::Tab;
 use crate::screen::model::crash::CrashCard;
+use crate::screen::model::diff::Diff;
 use crate::screen::model::memory::Memory;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::preview::PreviewCard;
@@ -48,6 +49,7 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::HostStarted { pid } => {
             state.host.pid = Some(pid);
             state.host.is_ours = true;
+            state.host.is_outdated = false;
             state.host.phase = Phase::Starting;
             another_process(state, state.now_ms, pid);
             marker(state, format!("host started, pid {pid}"));
@@ -84,6 +86,7 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::HostTerminated { reason } => marker(state, format!("{reason}: SIGTERM")),
         SessionEvent::HostKilled { reason } => warn(state, format!("{reason}: SIGKILL")),
         SessionEvent::HostOutdated { plugins } => {
+            state.host.is_outdated = true;
             let shared = match plugins.as_slice() {
                 [] => String::new(),
                 plugins => format!(", with {}", plugins.join(", ")),
@@ -93,6 +96,12 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 "the host is older than its sources{shared}: {restart} builds and restarts it"
             );
             warn(state, text);
+        }
+        SessionEvent::HostCurrent => {
+            state.host.is_outdated = false;
+            let text = "the host's sources are again those from which it was built";
+            marker(state, text.into());
+            state.notify_done(text);
         }
         SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
             warn(state, format::disagreement(&plugin, &missed))
@@ -148,12 +157,7 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 card.take_replay(replay);
             }
         }
-        SessionEvent::Difference(difference) => {
-            let request = &difference.request;
-            let to = request.to.as_ref().map(|to| to.version);
-            let values = value_outcomes(state, &request.plugin, request.from.version, to);
-            state.diff.take(*difference, &values);
-        }
+        SessionEvent::Difference(difference) => Diff::take(state, &difference),
         SessionEvent::InvokedInBoth { operation, answers } => {
             state.functions.answered_in_both(&operation, *answers);
         }
@@ -339,14 +343,6 @@ fn patching(state: &mut State, on: bool) {
         }
         true => {}
     }
-}
-
-/// The outcomes for the values of a plugin in the reload that replaced version `from` by version `to`.
-fn value_outcomes(state: &State, plugin: &str, from: u32, to: Option<u32>) -> Vec<ValueOutcome> {
-    let reload = to.and_then(|to| state.timeline.between_versions(plugin, from, to));
-    let values = reload.and_then(|reload| reload.result.as_ref().ok());
-    let values = values.into_iter().flat_map(|done| &done.report.data_bag);
-    values.filter(|value| !state.vault.is_of_another(&value.key, plugin)).cloned().collect()
 }
 
 /// Shows a warning as a notice, and keeps it in the log.

@@ -8,8 +8,10 @@ use ratatui::text::{Line, Span};
 use super::footer::notice_style;
 use super::theme::Theme;
 use crate::format;
+use crate::screen::input::action::Action;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::{Host, Phase, State, in_flight};
+
 use crate::session::Watch;
 
 /// The delay of the log from which it is reported as a warning, in milliseconds.
@@ -75,6 +77,7 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     let (host, logs) = (&state.host, &state.logs);
     let mut parts = Vec::new();
     parts.extend(failures(state, theme));
+    parts.extend(outdated(state).map(|texts| (texts, theme.warning)));
     parts.extend(live(state).map(|texts| (texts, theme.strong)));
     if !host.packages.is_empty() {
         let style = match host.watch {
@@ -107,6 +110,14 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     }
     parts.extend(lag_ms.filter(|_| !is_long).map(lag(theme.dim)));
     parts
+}
+
+/// That the host is older than its sources, and the key that mends this: `▲ host outdated: R restarts it`
+fn outdated(state: &State) -> Option<Vec<String>> {
+    let is_there = state.host.is_outdated && state.host.phase != Phase::Ended;
+    let restart = state.key_of(&Action::Restart);
+    let short = "▲ host outdated".to_owned();
+    is_there.then(|| vec![format!("{short}: {restart} restarts it"), short])
 }
 
 /// The agent of the host: `agent of games, channel main`. It undoes what others load into the host.

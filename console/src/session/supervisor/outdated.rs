@@ -18,29 +18,39 @@ pub(super) fn watched(package: &HostPackage) -> Vec<PluginPackage> {
 }
 
 impl Supervisor {
-    /// Builds the host if it does not run; if it runs, reports that it is older than its sources.
+    /// Builds the host if it does not run; if it runs, reports whether it is older than its sources.
     pub(super) async fn handle_host_source_change(&mut self, plugins: &[String]) {
+        if self.process.is_some() {
+            return self.report_age_of_host(plugins).await;
+        }
         let is_building = self.runs(&Job::BuildHost);
         if !is_building && self.executable.is_some() && !self.host_inputs.have_changed() {
             return;
         }
-        if self.process.is_none() {
-            if is_building {
-                self.cancel_running();
-            }
-            self.build_and_start();
-        } else if !self.is_outdated || !plugins.is_empty() {
-            self.is_outdated = true;
-            self.save_host_inputs();
+        if is_building {
+            self.cancel_running();
+        }
+        self.build_and_start();
+    }
+
+    /// Reports that the running host is older than its sources, or that it is not any more, since the sources are
+    /// again those from which it was built.
+    async fn report_age_of_host(&mut self, plugins: &[String]) {
+        let was_outdated = self.is_outdated;
+        self.is_outdated = self.running_inputs.have_changed();
+        if self.is_outdated && !(was_outdated && plugins.is_empty()) {
+            self.save_running_inputs();
             self.send_event(SessionEvent::HostOutdated { plugins: plugins.to_vec() }).await;
+        } else if was_outdated && !self.is_outdated {
+            self.send_event(SessionEvent::HostCurrent).await;
         }
     }
 
     /// Stores the inputs of the running host, so that every command can find out whether it is older than its
     /// sources.
-    pub(super) fn save_host_inputs(&self) {
+    pub(super) fn save_running_inputs(&self) {
         if let (Some(package), Some(process)) = (&self.package, &self.process) {
-            host_inputs::save(&package.plugin_dir, process.pid, &self.host_inputs);
+            host_inputs::save(&package.plugin_dir, process.pid, &self.running_inputs);
         }
     }
 

@@ -257,7 +257,8 @@ impl Supervisor {
         });
         self.process = Some(process);
         self.is_outdated = false;
-        self.save_host_inputs();
+        self.running_inputs = self.host_inputs.clone();
+        self.save_running_inputs();
         // The start itself loads what is in the plugin directory.
         self.built_since_reload = false;
         self.connect(HostChoice::Started(pid), pid);

@@ -135,6 +135,7 @@ fn note(info: &PanicHookInfo<'_>, is_caught: bool) {
     let backtrace = Backtrace::capture();
     if let Some(host) = host() {
         if backtrace.status() == BacktraceStatus::Captured {
+            let backtrace = without_callers(&backtrace.to_string());
             let message = format!("backtrace of the panic at {location}:\n{backtrace}");
             log::error(host, message, info.location());
         } else if !IS_EXPLAINED.swap(true, Ordering::Relaxed) {
@@ -154,6 +155,22 @@ fn note(info: &PanicHookInfo<'_>, is_caught: bool) {
         let message = explained(&message);
         let message = format!("thread `{name}` panicked at {location}: {message}");
         log::error(host, message, info.location());
+    }
+}
+
+/// The backtrace with the number of the last frames in their place if these have no names: they are the callers of
+/// this image, mostly the host, whose names the image does not know.
+fn without_callers(backtrace: &str) -> String {
+    let lines: Vec<&str> = backtrace.lines().collect();
+    let is_named = |line: &&str| !line.ends_with("<unknown>");
+    match lines.iter().rposition(is_named) {
+        Some(last) if last + 1 < lines.len() => {
+            let (named, callers) = lines.split_at(last + 1);
+            let (named, count) = (named.join("\n"), callers.len());
+            let frames = if count == 1 { "frame" } else { "frames" };
+            format!("{named}\n(and {count} {frames} outside of the plugin)")
+        }
+        _ => backtrace.to_owned(),
     }
 }
 
