@@ -408,7 +408,7 @@ fn expect_collected(
 
 /// Whether a symbol is the description of a `tracing` event.
 fn is_event(symbol: &str) -> bool {
-    symbol.contains("__CALLSITE4META17h")
+    symbol.contains("__CALLSITE") && path_of(symbol).ends_with("::__CALLSITE::META")
 }
 
 /// Whether the descriptions of a `tracing` event differ only in the line. The line is in the event's name,
@@ -683,12 +683,21 @@ fn is_loaded_to_call(atom: &Atom, from: usize) -> bool {
 /// applies to the function that `catch_unwind` passes to the compiler's own `try`, and to a closure on a value of
 /// the DataBag, which the engine calls before it returns.
 fn is_lent(function: &Atom, by: &Atom) -> bool {
-    let name = name_of(function);
-    let is_caught = name.starts_with("std::panicking::")
-        && (name.ends_with("::do_call") || name.ends_with("::do_catch"));
+    let path = |atom: &Atom| atom.name.as_deref().map(path_of).unwrap_or_default();
+    let function = path(function);
+    let is_caught = function.starts_with("std::panicking::")
+        && (function.ends_with("::do_call") || function.ends_with("::do_catch"));
     is_caught
-        || name == "hotswap_plugin::vault::raw::run"
-            && name_of(by) == "hotswap_plugin::vault::raw::ValueCallback::new"
+        || function == "hotswap_plugin::vault::raw::run"
+            && path(by) == "hotswap_plugin::vault::raw::ValueCallback::new"
+}
+
+/// The path of a symbol without type parameters. It is the same in both forms of symbols (`-C
+/// symbol-mangling-version`), of which only one contains them.
+fn path_of(symbol: &str) -> String {
+    let readable = readable(symbol);
+    let path = readable.split("::<").next().unwrap_or_default();
+    path.trim_start_matches('<').replace(">::", "::")
 }
 
 /// The readable name of an atom.
@@ -702,4 +711,32 @@ pub(super) fn name_of(atom: &Atom) -> String {
 /// A symbol as it is written in the source: `world::greet`.
 pub(super) fn readable(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_a_symbol_have_the_same_path() {
+        let symbols = [
+            "_ZN3std9panicking12catch_unwind7do_call17hfe02b0a874b2ea01E",
+            "_RINvNvNtCsjrHSEGnQ3l9_3std9panicking12catch_unwind7do_callNCNvCs3n0nSHTitgS_2tr6caught0mEBY_",
+            "_RINvMs5_NtNtCslur8hmHfYdA_14hotswap_plugin5vault3rawNtB6_13ValueCallback3newQNCINvMs3_B8_NtB8_7DataBag\
+             6updateyyNCNvCscG7OZgIgJvq_7greeter5count0NCB1N_s_0E0yINtNtCsgEmfK2I1SDS_4core6option6OptionyEEB1P_",
+            "_RINvNtNtCslur8hmHfYdA_14hotswap_plugin5vault3raw3runQNCINvMs3_B4_NtB4_7DataBag6updateyyNCNvCscG7OZgIgJvq_\
+             7greeter5count0NCB1p_s_0E0yINtNtCsgEmfK2I1SDS_4core6option6OptionyEEB1r_",
+        ];
+        assert_eq!(
+            symbols.map(path_of),
+            [
+                "std::panicking::catch_unwind::do_call",
+                "std::panicking::catch_unwind::do_call",
+                "hotswap_plugin::vault::raw::ValueCallback::new",
+                "hotswap_plugin::vault::raw::run",
+            ]
+        );
+        assert!(is_event("_ZN2tr5greet10__CALLSITE4META17hc65c23e13778862bE"));
+        assert!(is_event("_RNvNvNvCs3n0nSHTitgS_2tr5greet10___CALLSITE4META"));
+    }
 }
