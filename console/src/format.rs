@@ -69,7 +69,7 @@ pub fn patched(version: &VersionInfo) -> Option<String> {
 /// Whether a build is a patch for the running version, and why not; `None` if no patch was requested.
 pub fn patchable(patchable: Option<bool>, why_not: Option<&str>) -> Option<String> {
     match (patchable?, why_not) {
-        (true, _) => Some("patchable: the running version continues with it".into()),
+        (true, _) => Some("patchable: the running version gets the new code".into()),
         (false, why) => Some(format!("not patchable: {}", why.unwrap_or("for a reason unknown"))),
     }
 }
@@ -411,7 +411,7 @@ pub fn early_dropped(plugin: &str) -> String {
 /// The message that changed manifests are not taken up.
 pub fn manifests_refused(error: &str) -> String {
     format!(
-        "the manifests changed and cannot be taken up, so the plugins stay those of before: {error}; the next save \
+        "the changed manifests cannot be used, so the list of plugins stays as it was: {error}; the next save \
          reads the manifests again"
     )
 }

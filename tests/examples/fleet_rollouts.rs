@@ -32,7 +32,7 @@ const PANICS: usize = 10;
 /// The pause between two calls of a host.
 const PAUSE: Duration = Duration::from_micros(200);
 /// The pause between two readings of the fleet's state while something is timed.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// The time for which the idle agent is observed.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -144,7 +144,7 @@ impl Fleet {
         let deadline = Instant::now() + PATIENCE;
         while !is_so(&self.reports()) {
             assert!(Instant::now() < deadline, "never came: {what}: {:?}", self.reports());
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -196,7 +196,7 @@ impl Fleet {
                 return host;
             }
             assert!(Instant::now() < deadline, "{release} is not judged: {rollout:?}");
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -215,7 +215,7 @@ impl Fleet {
             .is_some_and(|it| it.phase.is_over())
         {
             assert!(Instant::now() < deadline, "the rollout does not end");
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
         elapsed
     }

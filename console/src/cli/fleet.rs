@@ -32,7 +32,7 @@ use names::{Known, Names, is_plain, is_url};
 use status::Status;
 
 /// How often a followed rollout is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long a follower waits for a server that does not answer, or for a directory that is gone.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -592,7 +592,7 @@ impl Fleet {
             };
             let count = release.plugins.iter().map(|plugin| plugin.artifacts.len()).sum::<usize>();
             let artifacts = format::counted(count as u64, "artifact", "artifacts");
-            format!("{} is as it was pushed: {artifacts}, {signed}\n", release.id)
+            format!("{} is unchanged since it was pushed: {artifacts}, {signed}\n", release.id)
         })
     }
 
@@ -619,7 +619,7 @@ impl Fleet {
                 None => {}
                 Some(_) => return Ok(()),
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -714,7 +714,7 @@ impl Fleet {
                     }
                 }
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -724,7 +724,7 @@ impl Fleet {
         let mut watched = Watched::default();
         loop {
             self.advance(&mut watched).await?;
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -761,7 +761,7 @@ impl Fleet {
                     watched.shown = Some(now);
                 }
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

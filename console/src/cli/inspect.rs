@@ -177,8 +177,8 @@ fn remarks(facts: &Facts) -> Vec<String> {
     if facts.has_static_tls {
         remarks.push(
             "it has thread-locals in the static TLS area, as C code compiled with \
-             `-ftls-model=initial-exec` has them: a process has room for few loads of it, also where \
-             earlier ones were freed; compile that code with `-ftls-model=global-dynamic`"
+             `-ftls-model=initial-exec` has them: a process has room for only a few loads of such \
+             code, including versions that were freed; compile that code with `-ftls-model=global-dynamic`"
                 .to_owned(),
         );
     }

@@ -263,7 +263,7 @@ impl Lines {
             SessionEvent::HostStopped { signal } => {
                 format!("!! {} stopped the host", signal_name(*signal))
             }
-            SessionEvent::HostContinued => "== the host goes on".to_owned(),
+            SessionEvent::HostContinued => "== the host continues".to_owned(),
             SessionEvent::HostTerminated { reason } => format!("== {reason}: SIGTERM"),
             SessionEvent::HostKilled { reason } => format!("!! {reason}: SIGKILL"),
             SessionEvent::HostOutdated { plugins } => {
@@ -307,7 +307,7 @@ impl Lines {
                 "== watching the sources; builds that break nothing are reloaded".into()
             }
             SessionEvent::ReloadWaits { plugins } => format!(
-                "!! {} would break what uses it, and waits: `hotswap reload --dry-run` shows what, \
+                "!! {} would break code that uses it, so the reload waits: `hotswap reload --dry-run` shows what breaks, \
                  `hotswap reload` reloads",
                 plugins.join(", ")
             ),

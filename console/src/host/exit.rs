@@ -25,8 +25,9 @@ impl HostExit {
 
     /// Who may have sent the signal, if that is not obvious; `None` otherwise.
     pub(crate) fn sender(self) -> Option<&'static str> {
-        (self.signal == Some(SIGKILL))
-            .then_some("somebody sent it, or the system did, since memory ran out (`dmesg` tells)")
+        (self.signal == Some(SIGKILL)).then_some(
+            "a user sent it, or the system did because memory ran out (`dmesg` shows this)",
+        )
     }
 }
 

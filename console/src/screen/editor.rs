@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use crate::screen::model::Place;
 
 /// The maximum number of bytes that are shown of a program's error output.
-const MOST_SAID: u64 = 4096;
+const MAX_ERROR_BYTES: u64 = 4096;
 /// The exit codes of a shell for a program that it cannot run, and for one that it does not find.
 const NOT_RUN: [i32; 2] = [126, 127];
 
@@ -62,7 +62,7 @@ impl Editing {
         let mut output = String::new();
         if let Some(stderr) = &mut self.child.stderr {
             // Output that cannot be read is ignored; the exit code counts anyway.
-            let _ = stderr.take(MOST_SAID).read_to_string(&mut output).await;
+            let _ = stderr.take(MAX_ERROR_BYTES).read_to_string(&mut output).await;
         }
         let status = self.child.wait().await;
         let judged = self.judge(status);

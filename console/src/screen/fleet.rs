@@ -22,9 +22,9 @@ const QUEUE: usize = 16;
 /// The minimum time between two reads of the fleet's state.
 const LEAST_PAUSE: Duration = Duration::from_millis(200);
 /// The time between reads while a rollout is under way, unless a change is reported earlier.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The time between reads otherwise.
-const LOOK_IDLE: Duration = Duration::from_secs(5);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A reason to wake the thread.
 enum Wake {
@@ -102,7 +102,7 @@ impl Reader {
                     return;
                 }
             }
-            let pause = if is_active { LOOK } else { LOOK_IDLE };
+            let pause = if is_active { POLL_INTERVAL } else { IDLE_POLL_INTERVAL };
             if !self.wait(woken, pause) {
                 return;
             }

@@ -20,7 +20,7 @@ use crate::signals::Termination;
 use hotswap_protocol::clock::now_ms;
 
 /// The time between two searches for running hosts.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The host to attach to; `None` if nobody picked one. If there are several and no screen, lists them instead.
 pub(crate) async fn pick(
@@ -54,7 +54,7 @@ async fn choose(picker: &mut Picker, config: &Config, client_name: &str) -> std:
     let theme = *config.themes.of(config.themes.start().unwrap_or_else(terminal::look));
     let mut screen = Screen::take()?;
     let mut keyboard = Keyboard::read();
-    let mut look = interval(LOOK);
+    let mut look = interval(POLL_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         screen.draw(|frame| view::draw_picker(frame, picker, now_ms(), &theme))?;

@@ -231,7 +231,7 @@ fn written_over(state: &mut State, programs: &[Program]) {
         [] => "a program that has ended wrote".to_owned(),
         here => format!("{} may have written", here.join(", ")),
     };
-    let text = format!("{wrote} over the screen: all is drawn anew");
+    let text = format!("{wrote} over the screen: it is drawn again");
     state.logs.push_marker(state.now_ms, text.clone());
     state.notify_warning(text);
 }

@@ -221,7 +221,7 @@ pub enum SessionEvent {
         /// The directories of these packages, in the same order.
         plugin_packages: Vec<PathBuf>,
     },
-    /// The manifests have changed and cannot be taken up, so the list of plugins stays as it was. They are read again
+    /// The changed manifests cannot be used, so the list of plugins stays as it was. They are read again
     /// after the next save.
     ManifestsRefused {
         /// The reason.

@@ -83,7 +83,7 @@ fn a_signal_from_outside_is_not_blamed_on_the_program() {
     let screen = console.screen();
     assert!(screen.contains("From outside the program"), "{screen}");
     assert!(
-        screen.contains("somebody sent it, or the system did, since memory ran out"),
+        screen.contains("a user sent it, or the system did because memory ran out"),
         "{screen}"
     );
 }

@@ -126,7 +126,10 @@ fn a_reload_that_would_break_something_asks_and_leaves_a_form_alone() {
     console.session(waits());
     assert_eq!(console.state.overlay, None, "nothing opens over a form that is being filled in");
     let text = &console.state.notice.as_ref().unwrap().text;
-    assert_eq!(text, "world would break what uses it, and waits: p shows what, r reloads");
+    assert_eq!(
+        text,
+        "world would break code that uses it, so the reload waits: p shows what breaks, r reloads"
+    );
     console.press("Esc");
     console.session(waits());
     assert!(matches!(console.state.overlay, Some(Overlay::Preview(_))));
@@ -716,7 +719,7 @@ fn each_program_that_writes_over_the_screen_is_reported_once_and_the_screen_is_r
         assert!(effects.contains(&Effect::Redraw));
         console.state.notices.back().map(|notice| notice.text.clone())
     };
-    let text = "make (pid 4711) may have written over the screen: all is drawn anew";
+    let text = "make (pid 4711) may have written over the screen: it is drawn again";
     assert_eq!(written_over(&mut console, &["make"]).as_deref(), Some(text));
     assert!(console.screen().contains(text), "{}", console.screen());
     console.state.notices.clear();

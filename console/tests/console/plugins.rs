@@ -426,7 +426,7 @@ fn a_build_says_whether_it_is_a_patch_and_why_not() {
     console.session(built(true, None));
     let screen = console.screen();
     assert!(screen.contains("changed: greet, meet and nap"), "{screen}");
-    assert!(screen.contains("patchable: the running version continues with it"), "{screen}");
+    assert!(screen.contains("patchable: the running version gets the new code"), "{screen}");
     console.session(built(false, Some("`Score` was changed (lib.rs)")));
     let screen = console.screen();
     assert!(screen.contains("not patchable: `Score` was changed (lib.rs)"), "{screen}");
@@ -476,7 +476,7 @@ fn notice(console: &Console) -> String {
 fn a_key_goes_through_the_functions_that_the_last_reload_changed() {
     let mut console = Console::connected(120, 36);
     console.press("d");
-    assert_eq!(notice(&console), "no reload since this console came has changed anything");
+    assert_eq!(notice(&console), "no reload has changed anything since this console started");
     let mut console = after_a_reload();
     console.press("G 3 d");
     assert_eq!(notice(&console), "greet of world has another signature than in v3 (1 of 3)");

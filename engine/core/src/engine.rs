@@ -266,9 +266,9 @@ impl Engine {
     }
 
     /// Patches the version of a plugin that serves, while the artifact with the same code is still being linked.
-    /// `hotswap_build` makes such patches. A later [`reload`](Self::reload) that finds the artifact, with a patch
-    /// beside it that names the artifact, publishes nothing, because the code serves already. A second call of
-    /// this function, with that patch, records at once which build it is.
+    /// `hotswap_build` makes such patches. The host has to be told later which build has this code: by a
+    /// [`reload`](Self::reload) that finds the artifact with its patch beside it, or, without a reload, by a second
+    /// call of this function with that patch. Both publish nothing, because the code serves already.
     ///
     /// # Errors
     /// As for `load`. Also if the patch cannot be read or is for another build than the one that serves, if a
@@ -306,7 +306,7 @@ impl Engine {
 
     /// The host's handle to the Vault. It stays valid in all later generations.
     pub fn vault(&self) -> Vault {
-        View::for_host(self.enter().store()).vault()
+        View::for_host(self.enter().vault_contents()).vault()
     }
 
     /// A handle to a plugin's `#[invoke]` or `#[live]` function that is called with Rust types and follows

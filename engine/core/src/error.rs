@@ -229,13 +229,13 @@ impl EngineError {
         Self::load(file, Step::Inspect, &error).because(LoadCause::Artifact(error))
     }
 
-    /// The result of a plugin's step: its value, or the error of a load that is refused.
-    pub(crate) fn of_outcome<T>(
+    /// The answer of a step of `plugin` as a result: its value, or the error of the load.
+    pub(crate) fn of_answer<T>(
         plugin: impl fmt::Display,
         step: Step,
-        outcome: Answer<T>,
+        answer: Answer<T>,
     ) -> Result<T, Self> {
-        match outcome {
+        match answer {
             Answer::Ok(value) => Ok(value),
             Answer::Err(error) => Err(Self::load(plugin, step, error.message())
                 .with_causes(error.causes().to_vec())
@@ -282,8 +282,12 @@ impl EngineError {
                 plugin: plugin.clone(),
                 step: Some(*step),
                 cause: cause.kind(),
-                message: shortened(message, MAX_TOLD),
-                causes: causes.iter().take(MAX_CAUSES).map(|it| shortened(it, MAX_TOLD)).collect(),
+                message: shortened(message, MAX_TEXT_BYTES),
+                causes: causes
+                    .iter()
+                    .take(MAX_CAUSES)
+                    .map(|it| shortened(it, MAX_TEXT_BYTES))
+                    .collect(),
             },
             other => Failure {
                 plugin: None,
@@ -386,7 +390,7 @@ impl std::error::Error for EngineError {
 }
 
 /// The longest text of a failed load that consoles receive, in bytes, and the largest number of its causes.
-const MAX_TOLD: usize = 16 << 10;
+const MAX_TEXT_BYTES: usize = 16 << 10;
 const MAX_CAUSES: usize = 16;
 
 /// The first `bytes` bytes of a text that a plugin has made, and then its length if it was longer. Consoles
@@ -399,8 +403,8 @@ pub(crate) fn shortened(text: &str, bytes: usize) -> String {
 }
 
 /// The result of a call into an image. A panic becomes an error.
-pub(crate) fn flatten<T>(outcome: Answer<T>) -> hotswap_plugin::Result<T> {
-    match outcome {
+pub(crate) fn flatten<T>(answer: Answer<T>) -> hotswap_plugin::Result<T> {
+    match answer {
         Answer::Ok(value) => Ok(value),
         Answer::Err(error) => Err(error),
         Answer::Panic(report) => {

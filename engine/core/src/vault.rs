@@ -1,8 +1,8 @@
 //! The Vault: named values and registrations, each with an owner.
 //!
-//! Published entries are in one [`Store`], which outlives all generations, so the host and unchanged plugins
+//! Published entries are in one [`VaultContents`] that outlives all generations, so the host and unchanged plugins
 //! keep their entries. A load writes into an [`Overlay`] of its own. Publishing the load merges the overlay
-//! into the store; undoing the load drops it. The entries of a replaced version move to an overlay of that
+//! into the published contents; undoing the load drops it. The entries of a replaced version move to an overlay of that
 //! version only: its last calls still find them, and they are dropped with the version, before its image is
 //! unmapped.
 
@@ -45,7 +45,7 @@ use cell::Cell;
 /// A writer holds the lock of the contents from choosing the place to write until it has written, so nothing
 /// is published or retired meanwhile. No code of a plugin runs under that lock.
 #[derive(Default)]
-pub(crate) struct Store {
+pub(crate) struct VaultContents {
     contents: Mutex<Contents>,
     /// What each version that has not ended sees. The lock is taken only for a moment, also under the lock
     /// above; changes are made only under that one.
@@ -66,7 +66,7 @@ impl VersionAddress {
     }
 }
 
-/// The contents of a [`Store`] or an [`Overlay`].
+/// The contents of a [`VaultContents`] or an [`Overlay`].
 #[derive(Default)]
 struct Contents {
     entries: BTreeMap<String, Arc<Cell>>,
@@ -90,7 +90,7 @@ pub(crate) struct Overlay {
 /// How the load of an overlay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoadEnd {
-    /// Its changes are in the store.
+    /// Its changes are in the published contents.
     Published,
     /// Its changes are dropped.
     Undone,
@@ -99,11 +99,11 @@ enum LoadEnd {
 /// What a version sees of the Vault.
 #[derive(Clone)]
 enum Sight {
-    /// It is being loaded: it sees the overlay of its load, and then the store.
+    /// It is being loaded: it sees the overlay of its load, and then the published contents.
     Loading(Arc<Overlay>),
-    /// It serves: it sees the store.
+    /// It serves: it sees the published contents.
     Published,
-    /// It was replaced: it sees its own entries, and then the store.
+    /// It was replaced: it sees its own entries, and then the published contents.
     Retired(Arc<Overlay>),
     /// It has ended: its own entries are gone, and it must not leave new ones.
     Ended,
@@ -219,7 +219,7 @@ impl Displaced {
     }
 }
 
-impl Store {
+impl VaultContents {
     pub fn new(expectations: Arc<Expectations>) -> Self {
         Self { expectations, ..Self::default() }
     }
@@ -351,7 +351,7 @@ impl Store {
             let cells: Vec<_> = contents.entries.values().take(MAX_LISTED).cloned().collect();
             (cells, contents.entries.len() as u64)
         };
-        let mut left_bytes = MAX_LOOKED_AT_BYTES;
+        let mut left_bytes = MAX_PREVIEW_BYTES;
         (cells.iter().map(|cell| cell.info(&mut left_bytes)).collect(), count)
     }
 
@@ -371,7 +371,7 @@ impl Store {
 }
 
 /// The largest size of all values in one answer, in bytes. It is not exact.
-const MAX_LOOKED_AT_BYTES: usize = 512 << 10;
+const MAX_PREVIEW_BYTES: usize = 512 << 10;
 
 /// Counts the changes to all Vaults of the process, so that a reader can tell whether to read again.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
@@ -386,7 +386,7 @@ impl Drop for Contents {
     }
 }
 
-impl Store {
+impl VaultContents {
     /// Moves the entries of a version into an overlay that only the version sees.
     fn retire_locked(&self, contents: &mut Contents, version: &Version) {
         CHANGES.fetch_add(1, Ordering::Relaxed);

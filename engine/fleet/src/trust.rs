@@ -106,13 +106,14 @@ impl fmt::Display for Distrust {
                 let (from, to) = (from.seq, to.seq);
                 write!(
                     f,
-                    "it went back from {from} to {to} changes; the earlier one still holds, until there is a newer one"
+                    "it went back from {from} to {to} changes; the one that was read before stays valid until there is a \
+                     newer one"
                 )
             }
             Self::WentBack { from, to } => write!(
                 f,
-                "it went back from {} changes since {} to {} since {}; the earlier one still holds, until there \
-                 is a newer one",
+                "it went back from {} changes since {} to {} since {}; the one that was read before stays valid until \
+                 there is a newer one",
                 from.seq, from.epoch, to.seq, to.epoch
             ),
             Self::NoKeys => f.write_str(

@@ -8,7 +8,7 @@ use crate::{
 /// How many times the fleet is read again after another program has changed it.
 const ATTEMPTS: usize = 20;
 /// After this many milliseconds, the writer of a missing audit entry counts as killed.
-const LEFT_MS: u64 = 5000;
+const KILLED_AFTER_MS: u64 = 5000;
 
 /// Takes all steps that the rollout of a channel can take now, and returns the new state; `None` if the channel
 /// has had no rollout. Any number of programs may call this at once: only one of them can write each state.
@@ -122,7 +122,7 @@ fn append_missing_audit_entries(
     rollout: &Rollout,
     now_ms: u64,
 ) -> Result<bool, FleetError> {
-    let is_left = |entry: &&AuditEntry| now_ms.saturating_sub(entry.at_ms) > LEFT_MS;
+    let is_left = |entry: &&AuditEntry| now_ms.saturating_sub(entry.at_ms) > KILLED_AFTER_MS;
     let left: Vec<&AuditEntry> = rollout.memory.unsaid.iter().filter(is_left).collect();
     if left.is_empty() {
         return Ok(false);

@@ -1161,7 +1161,7 @@ fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     let host = id("game.1000");
     let (ours, theirs) = UnixStream::pair().unwrap();
     let error = operator.attach(&host, theirs).unwrap_err().to_string();
-    assert_has(&error, "nobody answers");
+    assert_has(&error, "no agent answers");
     drop(ours);
 
     let kept = agent.allow_attach(&host, socket).unwrap();

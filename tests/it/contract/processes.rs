@@ -72,7 +72,7 @@ fn a_host_that_is_killed_ends_the_session_with_an_error() {
     let end = session.finish();
     assert_eq!(end.code, Some(1), "{end:?}");
     let error: Value = serde_json::from_str(end.stdout.lines().last().unwrap()).unwrap();
-    assert_snapshot!(error["error"]["message"].as_str().unwrap(), @"the host was ended from outside: SIGKILL (signal 9); somebody sent it, or the system did, since memory ran out (`dmesg` tells)");
+    assert_snapshot!(error["error"]["message"].as_str().unwrap(), @"the host was ended from outside: SIGKILL (signal 9); a user sent it, or the system did because memory ran out (`dmesg` shows this)");
 }
 
 #[test]

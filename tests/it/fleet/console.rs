@@ -129,7 +129,7 @@ fn a_console_attaches_to_a_host_by_its_name_in_the_fleet() {
     console.args(["attach", "nobody", "--plain"]).args(&hosts.fleet_args);
     let answer = Process::start(console).finish();
     assert_eq!(answer.code, Some(3), "{answer:?}");
-    assert!(answer.stderr.contains("no host is fleet_args nobody"), "{answer:?}");
+    assert!(answer.stderr.contains("no host is named nobody"), "{answer:?}");
 }
 
 fn open_store(server: &NatsServer) -> Store {
@@ -179,7 +179,9 @@ fn through_nats_a_console_attaches_to_a_host_of_another_machine() {
     let answer = Process::start(console()).finish();
     assert_eq!(answer.code, Some(3), "{answer:?}");
     assert!(
-        answer.stderr.contains("its agent is not there, or was started without `--attach`"),
+        answer
+            .stderr
+            .contains("the agent of the host does not run, or was started without `--attach`"),
         "{answer:?}"
     );
     let kept = fleet.allow_attach(&far, socket);

@@ -14,8 +14,8 @@ fn a_fleet_is_found_by_the_name_that_this_user_gave_it() {
     let file = place.state_dir().join("hotswap/fleets.toml");
     fs::create_dir(file.parent().unwrap()).unwrap();
     fs::write(&file, "# mine\n").unwrap();
-    let fleet_args = place.json(&["fleet", "name", "prod", "--fleet", &dir]);
-    assert_eq!(fleet_args["fleets"]["prod"]["at"], dir.as_str(), "{fleet_args}");
+    let named = place.json(&["fleet", "name", "prod", "--fleet", &dir]);
+    assert_eq!(named["fleets"]["prod"]["at"], dir.as_str(), "{named}");
     let made = place.json(&["fleet", "init", "--fleet", "prod"]);
     assert!(std::path::Path::new(&dir).join("fleet.json").exists());
     let status = |args: &[&str]| place.json(&[&["fleet", "status"], args].concat());
@@ -34,10 +34,10 @@ fn a_fleet_is_found_by_the_name_that_this_user_gave_it() {
 
     let error = place.refusal(1, &["fleet", "status", "--fleet", "prodd"]);
     let message = error["message"].as_str().unwrap();
-    assert!(message.starts_with("no fleet is fleet_args prodd"), "{message}");
-    assert!(message.contains("fleet_args fleets: prod "), "{message}");
+    assert!(message.starts_with("no fleet is named prodd"), "{message}");
+    assert!(message.contains("named fleets: prod "), "{message}");
     let error = place.refusal(1, &["fleet", "use", "prodd"]);
-    assert!(error["message"].as_str().unwrap().contains("no fleet is fleet_args prodd"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("no fleet is named prodd"), "{error}");
 
     // The credentials of this user are stored with the name.
     let url = "nats://127.0.0.1:1/games";
@@ -81,7 +81,7 @@ fn a_host_names_its_agent_and_accepts_no_second_one() {
     let trouble = second.wait_for_text("trouble");
     assert!(trouble.contains(&name) && trouble.contains(dir), "{trouble}");
 
-    // The host is chosen by its name in a fleet_args fleet.
+    // The host is chosen by its name in a named fleet.
     let mut console = hosts.place.command("hotswap-console");
     console.args(["attach", "--fleet", "prod", host.as_str().unwrap(), "--plain"]);
     Process::start(console).wait_for_text(&pid);

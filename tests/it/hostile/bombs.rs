@@ -86,9 +86,9 @@ fn every_end_of_a_plugin_may_panic() {
         host.reload();
         host.wait_for("bombs", 1, Freed);
         assert!(host.engine.shutdown(PATIENCE).held.is_empty());
-        println!("the host goes on");
+        println!("the host continues");
     });
-    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
     assert!(end.output.contains("last words of 1 place(s)"), "{}", end.output);
     let dropped = "its drop panicked at tests/fixtures/bombs/src/lib.rs:";
     assert!(end.output.contains(dropped), "{}", end.output);
@@ -113,8 +113,8 @@ fn the_hosts_code_may_panic_with_anything() {
             .reload_with((), |_, _| -> Result<(), std::fmt::Error> { std::panic::panic_any(Bomb) });
         println!("{}", error.unwrap_err());
         host.reload();
-        println!("the host goes on");
+        println!("the host continues");
     });
     assert!(end.output.contains("the host's callback panicked: "), "{}", end.output);
-    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
 }

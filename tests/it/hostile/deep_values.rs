@@ -52,7 +52,7 @@ fn a_value_that_is_nested_too_deeply_is_an_error() {
         host.reload();
         host.wait_for("chains", 1, Freed);
         short.use_maps();
-        println!("the host goes on");
+        println!("the host continues");
     });
-    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
 }

@@ -49,9 +49,9 @@ fn a_waker_that_a_stream_of_the_host_has_kept_wakes_nobody_once_its_version_is_f
         wakers.iter().for_each(Waker::wake_by_ref);
         drop(wakers.clone());
         wakers.into_iter().for_each(Waker::wake);
-        println!("the host goes on");
+        println!("the host continues");
     });
-    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
 }
 
 #[test]
@@ -64,9 +64,9 @@ fn a_waker_that_another_plugin_has_kept_wakes_nobody_once_its_version_is_freed()
         poll.call(session.again()).unwrap();
         replace_polls(&host);
         assert_eq!(session.say("Is anybody still waiting?"), 1);
-        println!("the host goes on");
+        println!("the host continues");
     });
-    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
 }
 
 #[test]

@@ -39,9 +39,9 @@ fn a_plugins_waker_that_panics_when_it_is_woken_is_logged() {
         gate.arrival();
         runtime.block_on(runtime.spawn(async {})).unwrap();
         host.engine.invoke::<()>("bad-waker", "disarm", args![]).unwrap();
-        println!("the host goes on");
+        println!("the host continues");
     });
-    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
     let logged = "a waker of the plugin panicked at ";
     assert!(end.output.contains(logged) && end.output.contains("in a waker"), "{}", end.output);
 }
@@ -54,9 +54,9 @@ fn a_plugins_waker_that_panics_when_it_is_dropped_is_logged() {
         host.engine.invoke::<()>("bad-waker", "arm", args!["drop", gate.path()]).unwrap();
         host.engine.invoke::<()>("bad-waker", "disarm", args![]).unwrap();
         gate.arrival();
-        println!("the host goes on");
+        println!("the host continues");
     });
-    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
     assert!(end.output.contains("in the drop of a waker"), "{}", end.output);
 }
 
@@ -112,7 +112,7 @@ fn a_hosts_waker_that_panics_does_not_end_the_plugins_thread() {
         host.plugins.remove("waits");
         host.reload();
         host.wait_for("waits", 1, Freed);
-        println!("the host goes on");
+        println!("the host continues");
     });
-    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
 }

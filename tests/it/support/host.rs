@@ -15,7 +15,7 @@ use hotswap_engine::{
 use super::{PATIENCE, PluginDir};
 
 /// How long to wait for an event before looking again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const RECHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A host in this process.
 pub struct Host {
@@ -87,7 +87,7 @@ impl Host {
                     self.engine.snapshot()
                 );
             }
-            let _ = self.events.recv_timeout(LOOK_AGAIN);
+            let _ = self.events.recv_timeout(RECHECK_INTERVAL);
         }
     }
 

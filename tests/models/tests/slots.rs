@@ -62,7 +62,7 @@ struct World {
     pinned: Mutex<usize>,
     /// Notified when a thread leaves a slot for which another one waits, when the last lease ends, and when the
     /// last destructor has run.
-    told: Notify,
+    changed: Notify,
 }
 
 /// What `Known` of the engine remembers of a function, each field with the index of its generation. The first
@@ -131,7 +131,7 @@ impl World {
             entries: [AtomicUsize::new(1), AtomicUsize::new(1)],
             is_draining: AtomicBool::new(false),
             pinned: Mutex::new(0),
-            told: Notify::new(),
+            changed: Notify::new(),
         });
         world.published.store(world.address(0), Ordering::SeqCst);
         world
@@ -169,7 +169,7 @@ impl World {
         let slots = &self.threads[thread];
         let slot = slots.slot(depth);
         if slots.leave(slot) && slots.take_wake_request(slot) {
-            self.told.notify();
+            self.changed.notify();
         }
     }
 
@@ -216,7 +216,7 @@ impl World {
         // The generation's lease of the version ends with the generation.
         self.entries[0].fetch_sub(1, Ordering::Release);
         while !self.try_free_version() {
-            self.told.wait();
+            self.changed.wait();
         }
     }
 
@@ -246,7 +246,7 @@ impl World {
         self.version(0).read();
         *self.pinned.lock().unwrap() -= 1;
         if self.is_draining.load(Ordering::Acquire) {
-            self.told.notify();
+            self.changed.notify();
         }
     }
 
@@ -255,14 +255,14 @@ impl World {
         self.is_draining.swap(true, Ordering::AcqRel);
         self.threads.iter().for_each(ThreadSlots::request_checkpoint);
         while *self.pinned.lock().unwrap() > 0 {
-            self.told.wait();
+            self.changed.wait();
         }
         self.version(0).free();
     }
 
     fn wait_until_left(&self, address: usize) {
         while self.is_held(address) {
-            self.told.wait();
+            self.changed.wait();
         }
     }
 }
@@ -368,7 +368,7 @@ fn a_lease_taken_in_a_call_keeps_the_version_until_it_ends() {
             if *taken.lock().unwrap() {
                 caller.version(0).read();
                 if caller.entries[0].fetch_sub(1, Ordering::Release) == 1 {
-                    caller.told.notify();
+                    caller.changed.notify();
                 }
             }
         });

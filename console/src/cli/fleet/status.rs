@@ -147,8 +147,8 @@ impl Status {
         };
         let mut text = format!("fleet {fleet} ({signed}), channel {channel}: {release}\n");
         if self.outdated {
-            text += "this declaration is older than the one that hosts follow: somebody has put back an earlier copy; \
-                     hosts keep to theirs until there is a newer one\n";
+            text += "this declaration is older than the one that hosts follow: an earlier copy was restored; hosts keep \
+                     following the newer one until there is a newer declaration\n";
         }
         if self.rollout.is_some() {
             text += &format!("{}\n", self.rollout_line());

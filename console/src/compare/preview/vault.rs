@@ -96,8 +96,7 @@ fn by_type(type_name: &str, declared: &Declared) -> (Prospect, String, bool) {
         }
         Some(change) if change.change == ChangeKind::Changed => {
             let what = format!(
-                "{}; it is carried over where the new type reads the old value, and the reload is \
-                 refused where it cannot",
+                "{}; it is carried over if the new type can read the old value; otherwise the reload is refused",
                 change.detail
             );
             return (Prospect::Changed, what, true);

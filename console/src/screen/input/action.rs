@@ -56,13 +56,13 @@ pub enum Action {
     Invoke,
     /// Show what a reload would change, without reloading.
     Preview,
-    /// Make the selected version the base of comparisons, or no longer.
+    /// Make the selected version the base of comparisons, or stop comparing with it.
     CompareWith,
     /// In the form: choose another version to call as well, or none.
     Compare,
     /// In the form: call ten times as often; after the maximum, once.
     Repeat,
-    /// In the form: type the arguments as JSON, or no longer.
+    /// In the form: type the arguments as JSON, or in fields again.
     ToggleJson,
     /// In the form: add an item to a list.
     AddItem,
@@ -70,7 +70,7 @@ pub enum Action {
     RemoveItem,
     /// Show the whole newest result.
     ShowResult,
-    /// Keep the selected version loaded for calls, or no longer.
+    /// Keep the selected version loaded for calls, or let it go.
     ToggleHold,
     /// Go to what keeps the selected version in use, or to the next thing that does.
     GoToHolder,
@@ -301,7 +301,7 @@ pub static COMMANDS: &[Command] = {
             A::GoToHolder,
             "who holds it",
             &["u"],
-            "Tell why the selected version is not freed: what holds it.",
+            "Show what keeps the selected version in use.",
         ),
         command(
             Plugin,
@@ -341,7 +341,7 @@ pub static COMMANDS: &[Command] = {
             A::LET_GO,
             "let go of a rollback",
             &["L"],
-            "Let go of a rollback, and load the newest build.",
+            "End a rollback, and load the newest build.",
         ),
         command(
             Plugin,
@@ -373,7 +373,7 @@ pub static COMMANDS: &[Command] = {
             A::Fleet(F::Promote),
             "promote",
             &["P"],
-            "Have all hosts run the release that is tried, whatever is known of it.",
+            "Make all hosts run the release that is being tried, whatever the evidence.",
         ),
         command(Fleet, "fleet-pause", A::Fleet(F::Pause), "pause", &["p"], "Let the rollout wait."),
         command(
@@ -422,7 +422,7 @@ pub static COMMANDS: &[Command] = {
             A::Fleet(F::Describe),
             "about the host",
             &["i"],
-            "Show all there is to know of the selected host.",
+            "Show all details of the selected host.",
         ),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"], "Type the arguments as JSON."),
         command(
@@ -532,7 +532,14 @@ pub static COMMANDS: &[Command] = {
             &["!"],
             "Hide the lines that match, or the others.",
         ),
-        command(Logs, "mark", A::Mark, "mark", &["m"], "Mark the selected line, or no longer."),
+        command(
+            Logs,
+            "mark",
+            A::Mark,
+            "mark",
+            &["m"],
+            "Mark the selected line, or remove the mark.",
+        ),
         command(Logs, "next-mark", A::NextMark, "next mark", &["M"], "Go to the next marked line."),
         command(
             Logs,
@@ -583,7 +590,7 @@ pub static COMMANDS: &[Command] = {
             A::Pin,
             "pin the last call",
             &["a"],
-            "Have the last call made again after every reload, or no longer.",
+            "Repeat the last call after every reload, or stop repeating it.",
         ),
         command(
             Anywhere,
@@ -591,7 +598,7 @@ pub static COMMANDS: &[Command] = {
             A::ListPins,
             "pinned calls",
             &["A"],
-            "List the calls that are made again after every reload.",
+            "List the calls that are repeated after every reload.",
         ),
         command(Anywhere, "cancel", A::Cancel, "cancel job", &["x"], "Cancel the running job."),
         command(
@@ -617,7 +624,7 @@ pub static COMMANDS: &[Command] = {
             A::Restart,
             "restart host",
             &["H"],
-            "Build the host and start it anew.",
+            "Build the host and start it again.",
         ),
         command(Anywhere, "palette", A::Palette, "commands", &[":"], "Find a command by its name."),
         command(
@@ -626,7 +633,7 @@ pub static COMMANDS: &[Command] = {
             A::Zoom,
             "zoom",
             &["z"],
-            "Let this panel fill the screen, or no longer.",
+            "Show only this panel, or all panels again.",
         ),
         command(
             Anywhere,
@@ -643,7 +650,7 @@ pub static COMMANDS: &[Command] = {
             A::Details,
             "details",
             &["Enter"],
-            "Show all there is to know of the selection.",
+            "Show all details of the selection.",
         ),
         command(
             Anywhere,
@@ -810,7 +817,14 @@ pub static COMMANDS: &[Command] = {
             &["F2"],
             "Take clicks and the wheel, or leave them to the terminal.",
         ),
-        command(Anywhere, "redraw", A::Redraw, "draw anew", &["Ctrl-L"], "Draw the screen anew."),
+        command(
+            Anywhere,
+            "redraw",
+            A::Redraw,
+            "draw again",
+            &["Ctrl-L"],
+            "Draw the whole screen again.",
+        ),
         command(
             Anywhere,
             "suspend",

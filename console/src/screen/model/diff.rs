@@ -72,7 +72,7 @@ impl Diff {
         self.shown = Some(difference.request.clone());
     }
 
-    /// Makes this version the base of comparisons, or no longer; true if it is the base now.
+    /// Makes this version the base of comparisons, or removes it as the base; true if it is the base now.
     pub fn set_base(&mut self, plugin: &str, version: u32) -> bool {
         let base = Some((plugin.to_owned(), version));
         self.base = if self.base == base { None } else { base };

@@ -221,8 +221,8 @@ impl Plugins {
             position.or_else(|| rows.iter().position(of_plugin))
         });
         // Without a choice, the first plugin that has functions.
-        let is_telling = |row: &PluginRow<'_>| row.is_first && !row.plugin.functions.is_empty();
-        let first = || rows.iter().position(is_telling).or((!rows.is_empty()).then_some(0));
+        let has_functions = |row: &PluginRow<'_>| row.is_first && !row.plugin.functions.is_empty();
+        let first = || rows.iter().position(has_functions).or((!rows.is_empty()).then_some(0));
         chosen.or_else(first)
     }
 

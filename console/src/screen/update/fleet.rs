@@ -126,7 +126,7 @@ fn ask_about_rollout(state: &mut State, order: Order) {
     let (question, then) = match order {
         Order::Promote => (
             format!("Promote {release}?"),
-            format!("All hosts run it from now on, whatever is known of it, instead of {base}."),
+            format!("All hosts run it from now on instead of {base}, whatever the evidence."),
         ),
         Order::Abort => {
             (format!("Abort the rollout of {release}?"), format!("All hosts go back to {base}."))

@@ -11,8 +11,8 @@ pub(super) fn open(state: &mut State, kind: LeadKind) -> Vec<Effect> {
     let leads = leads::leads(state, kind);
     if leads.is_empty() {
         state.notify_info(match kind {
-            LeadKind::Changed => "no reload since this console came has changed anything",
-            LeadKind::Slow => "no call was timed yet, and none runs for a second",
+            LeadKind::Changed => "no reload has changed anything since this console started",
+            LeadKind::Slow => "no call was timed yet, and none has run for a second",
         });
         return Vec::new();
     }

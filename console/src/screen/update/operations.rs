@@ -65,7 +65,7 @@ pub(super) fn ask_to_prune(state: &mut State) {
         vec!["Each plugin without an artifact in the plugin directory is unloaded.".to_owned()];
     let dir = state.host.plugin_dir.as_ref().map(|dir| format!("  {}", dir.display()));
     lines.extend(dir);
-    lines.push("What such a plugin holds is dropped with it.".to_owned());
+    lines.push("The values and objects of such a plugin are dropped with it.".to_owned());
     let question = "Unload what has no artifact?".into();
     let order = Order::Operate(Operation::prune());
     state.overlay = Some(Overlay::Confirm { question, lines, order, cancels: false });
@@ -127,7 +127,7 @@ pub(super) fn restart(state: &mut State) -> Vec<Effect> {
     if matches!(state.host.phase, Phase::Ended | Phase::Preparing) {
         return vec![Effect::Order(Order::Restart)];
     }
-    let lines = vec![format!("{} ends, is built and starts anew.", state.host.name)];
+    let lines = vec![format!("{} ends, is built, and starts again.", state.host.name)];
     let question = "Restart the host?".into();
     state.overlay =
         Some(Overlay::Confirm { question, lines, order: Order::Restart, cancels: false });

@@ -57,7 +57,7 @@ pub(super) fn refresh(state: &mut State) -> Option<Effect> {
     Diff::ask(state).map(|request| Effect::Order(Order::Compare(request)))
 }
 
-/// Makes the selected version the base of comparisons, or no longer.
+/// Makes the selected version the base of comparisons, or removes it as the base.
 pub(super) fn choose_base(state: &mut State) {
     let Some(row) = state.plugins.selected() else {
         return state.notify_failure("no version is selected");

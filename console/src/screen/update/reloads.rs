@@ -9,7 +9,7 @@ use crate::screen::model::State;
 use crate::screen::model::timeline::{self, Reload};
 
 /// The number of phases that fit into a marker in the log, which has one line.
-const PHASES_TOLD: usize = 4;
+const PHASES_IN_MARKER: usize = 4;
 
 pub(super) fn handle(state: &mut State, event: Event) {
     match event {
@@ -116,11 +116,11 @@ fn marker(reload: &Reload) -> String {
     // The longest phases, in their order.
     let mut longest: Vec<u64> = phases.iter().map(|(_, elapsed_us)| *elapsed_us).collect();
     longest.sort_unstable_by(|a, b| b.cmp(a));
-    let least = longest.get(PHASES_TOLD - 1).copied().unwrap_or(0);
+    let least = longest.get(PHASES_IN_MARKER - 1).copied().unwrap_or(0);
     let named: Vec<String> = phases
         .iter()
         .filter(|(_, elapsed_us)| *elapsed_us >= least)
-        .take(PHASES_TOLD)
+        .take(PHASES_IN_MARKER)
         .map(|(part, elapsed_us)| {
             format!("{} {}", part.as_str(), format::microseconds(*elapsed_us))
         })

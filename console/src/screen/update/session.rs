@@ -80,8 +80,8 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             warn(state, format!("{} stopped the host: it does nothing", signal_name(signal)))
         }
         SessionEvent::HostContinued => {
-            marker(state, "the host goes on".into());
-            state.notify_done("the host goes on");
+            marker(state, "the host continues".into());
+            state.notify_done("the host continues");
         }
         SessionEvent::HostTerminated { reason } => marker(state, format!("{reason}: SIGTERM")),
         SessionEvent::HostKilled { reason } => warn(state, format!("{reason}: SIGKILL")),
@@ -321,7 +321,7 @@ fn reload_waits(state: &mut State, plugins: &[String]) {
     let [preview, reload] =
         [Action::Preview, Action::Operate(Operation::Reload)].map(|action| state.key_of(&action));
     let text = format!(
-        "{} would break what uses it, and waits: {preview} shows what, {reload} reloads",
+        "{} would break code that uses it, so the reload waits: {preview} shows what breaks, {reload} reloads",
         plugins.join(", ")
     );
     warn(state, text);
@@ -338,7 +338,7 @@ fn patching(state: &mut State, on: bool) {
         false => state.notify_info("patches off: each build is loaded as a whole"),
         true if was_whole => {
             state.notify_info(
-                "patches on: a version goes on where only bodies of functions changed",
+                "patches on: a version is patched if only bodies of functions changed",
             );
         }
         true => {}

@@ -27,7 +27,7 @@ pub fn draw_picker(frame: &mut Frame<'_>, picker: &Picker, now_ms: u64, theme: &
     });
     let mut lines: Vec<Line<'_>> = rows.collect();
     if lines.is_empty() {
-        lines.push(Line::raw("No host runs any more. What starts is shown here."));
+        lines.push(Line::raw("No host runs any more. Hosts that start are shown here."));
     }
     let top = picker.selected_index().saturating_sub(usize::from(frame.area().height / 2));
     let hint = "↑ ↓ choose   Enter attaches   q quits";

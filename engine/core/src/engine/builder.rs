@@ -24,7 +24,7 @@ use crate::{
     reclaim::reaper::{self, WakeThreads},
     serve::extension::{self, ExtensionFactory},
     slots, sync,
-    vault::Store,
+    vault::VaultContents,
     version::{expectations::Expectations, registration::Registration, tasks::Runtime, threads},
 };
 
@@ -140,7 +140,7 @@ impl EngineBuilder {
         self
     }
 
-    /// How long a replaced version is kept at least, even if nothing uses it; 0 by default.
+    /// The minimum time for which a replaced version is kept, even if nothing uses it; 0 by default.
     pub fn free_delay(mut self, delay: Duration) -> Self {
         self.free_delay = delay;
         self
@@ -220,13 +220,13 @@ impl EngineBuilder {
         self
     }
 
-    /// Takes a version back if its calls fail too often while it serves: the version before it is loaded
-    /// again, as by [`Engine::rollback`], and the failed build is kept back until there is another build. Off
-    /// by default.
+    /// Rolls a plugin back if the calls of its version fail too often while it serves: the version before is
+    /// loaded again, as by [`Engine::rollback`], and the failed build is kept back until there is another build.
+    /// Off by default.
     ///
-    /// All calls of functions count: by name, by type, live and `async`. The log reports it, and so does the
-    /// event [`GuardTripped`](hotswap_protocol::Event::GuardTripped). A plugin is taken back at most once
-    /// between two builds: if the version before it fails too, it stays.
+    /// All calls of functions count: by name, by type, live and `async`. The log reports the rollback,
+    /// and so does the event [`GuardTripped`](hotswap_protocol::Event::GuardTripped). The guard rolls a plugin
+    /// back at most once between two builds: if the earlier version fails too, it keeps serving.
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guard = Some(guard);
         self
@@ -264,10 +264,10 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets a callback that the agent of a fleet calls before this host has to load another release, which was
-    /// fetched and tried by then. It answers now, later (the release is offered again every few seconds), or not
-    /// at all. It is not called when the fleet replaces a release from which it goes back. Without a callback,
-    /// the answer is "now".
+    /// Sets a callback that the agent of a fleet calls before this host has to load another release, after the
+    /// release was fetched and tried. The answer is now, later (the release is offered again every few seconds),
+    /// or no. The callback is not called when the fleet rolls a release back. Without a callback, the answer is
+    /// "now".
     ///
     /// It is called on a thread of the console, and must not wait for anything.
     ///
@@ -291,7 +291,7 @@ impl EngineBuilder {
     }
 
     /// Sets a callback that reports the health of this host, which `hotswap fleet hosts` shows. A rollout is
-    /// taken back if a host was healthy before it and is unhealthy with the release.
+    /// rolled back if a host was healthy before it and is unhealthy with the release.
     ///
     /// It is called on a thread of the console, several times a second, and must not wait for anything.
     pub fn health(mut self, ask: impl Fn() -> HostHealth + Send + Sync + 'static) -> Self {
@@ -362,8 +362,8 @@ impl EngineBuilder {
         slots::prepare(console.is_some());
         let staging = Staging::new(stage_in);
         let expectations = Arc::<Expectations>::default();
-        let store = Arc::new(Store::new(expectations.clone()));
-        let started = reaper::start(store.clone(), free_delay, wake);
+        let vault_contents = Arc::new(VaultContents::new(expectations.clone()));
+        let started = reaper::start(vault_contents.clone(), free_delay, wake);
         let cannot_start = |whose: &str, error| EngineError::Setup {
             what: format!("cannot start {whose} thread for"),
             path: plugin_dir.clone(),
@@ -388,7 +388,7 @@ impl EngineBuilder {
         let parts = Parts {
             host,
             settings,
-            store,
+            vault_contents,
             staging,
             reaper,
             reaper_thread,

@@ -20,7 +20,7 @@ pub(super) fn activate(guard: Guard) -> (Arc<ActiveGuard>, Receiver<Trip>) {
     (Arc::new(ActiveGuard::new(guard, sender)), trips)
 }
 
-/// Starts the thread that takes versions back. It ends when the engine and its versions have ended.
+/// Starts the thread that rolls plugins back. It ends when the engine and its versions have ended.
 pub(super) fn start_thread(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()> {
     let inner = Arc::downgrade(inner);
     let watch = move || {

@@ -29,7 +29,7 @@ use crate::{
     serve::{current::Current, generation::GenerationNumber, live::LiveTable},
     server::{Listener, Pins, Served},
     slots,
-    vault::{PREVIEW_BOUNDS, Store, View, cut_to_wire},
+    vault::{PREVIEW_BOUNDS, VaultContents, View, cut_to_wire},
     version::{
         Services, Version,
         expectations::Expectations,
@@ -70,7 +70,7 @@ pub(crate) struct Inner {
     /// The thread that loads, so that it does not wait for itself.
     loading_thread: Mutex<Option<ThreadId>>,
     versions: VersionList,
-    store: Arc<Store>,
+    vault_contents: Arc<VaultContents>,
     staging: Staging,
     events: Arc<EventHub>,
     reaper: ReaperHandle,
@@ -89,7 +89,7 @@ pub(crate) struct Inner {
 pub(super) struct Parts {
     pub host: HostInfo,
     pub settings: Settings,
-    pub store: Arc<Store>,
+    pub vault_contents: Arc<VaultContents>,
     pub staging: Staging,
     pub reaper: ReaperHandle,
     pub reaper_thread: JoinHandle<()>,
@@ -109,7 +109,7 @@ impl Inner {
             Vec::new(),
             Arc::default(),
             extension,
-            View::for_host(&parts.store),
+            View::for_host(&parts.vault_contents),
         );
         Self {
             host: Mutex::new(parts.host),
@@ -125,7 +125,7 @@ impl Inner {
             rolled_back: Mutex::default(),
             loading_thread: Mutex::default(),
             versions: VersionList::default(),
-            store: parts.store,
+            vault_contents: parts.vault_contents,
             staging: parts.staging,
             events: Arc::default(),
             reaper: parts.reaper,
@@ -173,8 +173,8 @@ impl Inner {
         self.lock_host().plugin_dir = os::absolute(dir);
     }
 
-    pub fn store(&self) -> &Arc<Store> {
-        &self.store
+    pub fn vault_contents(&self) -> &Arc<VaultContents> {
+        &self.vault_contents
     }
 
     pub fn events(&self) -> &Arc<EventHub> {
@@ -187,7 +187,7 @@ impl Inner {
             settings: &self.settings,
             plugin_dir: self.lock_host().plugin_dir.clone(),
             staging: &self.staging,
-            store: &self.store,
+            vault_contents: &self.vault_contents,
             current: &self.current,
             versions: &self.versions,
             reaper: &self.reaper,
@@ -463,7 +463,7 @@ impl Inner {
             host: self.host(),
             generation: current.generation(),
             plugins,
-            vault_changes: self.store.changes(),
+            vault_changes: self.vault_contents.changes(),
         }
     }
 
@@ -474,9 +474,9 @@ impl Inner {
             (current.generation(), current.extension.clone())
         };
         // This comes first, so that whatever changes meanwhile is read again.
-        let changes = self.store.changes();
-        let (data_bag, data_bag_len) = self.store.data_bag_infos();
-        let (slots, slots_len) = self.store.registration_infos();
+        let changes = self.vault_contents.changes();
+        let (data_bag, data_bag_len) = self.vault_contents.data_bag_infos();
+        let (slots, slots_len) = self.vault_contents.registration_infos();
         let (json, cuts) = extension.preview(PREVIEW_BOUNDS);
         VaultSnapshot {
             generation,
@@ -554,7 +554,7 @@ impl Inner {
 
     fn lock_loads_until(&self, deadline: Instant) -> Option<Loads<'_>> {
         /// How often to check whether the load has ended; there is no event for it.
-        const LOOK: Duration = Duration::from_millis(5);
+        const POLL_INTERVAL: Duration = Duration::from_millis(5);
         loop {
             match self.load_state.try_lock() {
                 Ok(state) => return Some(self.mark_loading(state)),
@@ -562,7 +562,7 @@ impl Inner {
                     return Some(self.mark_loading(state.into_inner()));
                 }
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
-                Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) => thread::sleep(POLL_INTERVAL),
             }
         }
     }
@@ -574,13 +574,13 @@ impl Inner {
         }
         let (extension, live) = (current.extension.clone(), Arc::<LiveTable>::default());
         let number = current.number.next();
-        let view = View::for_host(&self.store);
+        let view = View::for_host(&self.vault_contents);
         let empty = Generation::new(number, Vec::new(), live.clone(), extension, view);
         drop(current);
-        self.store.set_live(live);
+        self.vault_contents.set_live(live);
         let old = self.current.publish(Arc::new(empty));
         let versions: Vec<_> = old.versions.iter().map(|lease| lease.version().clone()).collect();
-        versions.iter().rev().for_each(|version| self.store.retire(version));
+        versions.iter().rev().for_each(|version| self.vault_contents.retire(version));
         retire_together(&versions);
     }
 

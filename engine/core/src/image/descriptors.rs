@@ -204,9 +204,9 @@ fn is_host() -> bool {
 /// descriptor while its thread holds the lock.
 fn change(change: impl FnOnce(&mut HashMap<c_int, Opened>)) {
     /// How often to check whether the lock is free.
-    const LOOKS: usize = 10_000;
+    const ATTEMPTS: usize = 10_000;
 
-    for _ in 0..LOOKS {
+    for _ in 0..ATTEMPTS {
         if let Ok(mut all) = OPENED.try_lock() {
             return change(all.get_or_insert_default());
         }

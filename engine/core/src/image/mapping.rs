@@ -99,12 +99,12 @@ pub(super) fn handled_signal(mapping: &Range<usize>) -> Option<c_int> {
     })
 }
 
-/// The number of bytes of a mapped range that are in memory, among its first [`MOST_LOOKED_AT`] bytes.
+/// The number of bytes of a mapped range that are in memory, among its first [`MAX_CHECKED_BYTES`] bytes.
 pub(super) fn resident(range: &Range<usize>) -> usize {
     /// How many bytes to ask for at a time.
     const STEP: usize = 64 << 20;
     let page = page_size();
-    let end = range.end.min(range.start.saturating_add(MOST_LOOKED_AT));
+    let end = range.end.min(range.start.saturating_add(MAX_CHECKED_BYTES));
     let mut pages = vec![0_u8; STEP / page];
     let mut bytes = 0;
     for start in (range.start..end).step_by(STEP) {
@@ -127,4 +127,4 @@ pub(super) fn page_size() -> usize {
 }
 
 /// The largest number of bytes of a range that [`resident`] checks. Some programs reserve a terabyte.
-const MOST_LOOKED_AT: usize = 16 << 30;
+const MAX_CHECKED_BYTES: usize = 16 << 30;

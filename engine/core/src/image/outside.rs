@@ -400,7 +400,7 @@ impl Outside {
         mapped
     }
 
-    /// Notes that the image has mapped a range, in place of what it had there.
+    /// Notes that the image has mapped a range, which replaces its earlier mappings there.
     fn note_mapped(&self, range: Range<usize>, is_own: bool) {
         self.note_unmapped(&range);
         if is_own { self.own_mapped.add(range) } else { self.left_mapped.add(range) }

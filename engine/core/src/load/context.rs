@@ -23,7 +23,7 @@ use crate::{
         extension::{ExtensionFactory, ExtensionObject},
         generation::Generation,
     },
-    vault::Store,
+    vault::VaultContents,
     version::{Services, list::VersionList, registration::Registration},
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct LoadContext<'a> {
     pub settings: &'a Settings,
     pub plugin_dir: PathBuf,
     pub staging: &'a Staging,
-    pub store: &'a Arc<Store>,
+    pub vault_contents: &'a Arc<VaultContents>,
     pub current: &'a Arc<Current>,
     pub versions: &'a VersionList,
     pub reaper: &'a ReaperHandle,

@@ -185,7 +185,7 @@ fn take_back_later(old: &Lease, steps: &StepThread) {
     let version = old.version().clone();
     let begun = steps.begin(old, Step::TakeBack, move |image| {
         let taken = image.take_back();
-        let taken = EngineError::of_outcome(version.name(), Step::TakeBack, taken);
+        let taken = EngineError::of_answer(version.name(), Step::TakeBack, taken);
         if let Err(error) = taken {
             log_lost(&version, &error);
         }

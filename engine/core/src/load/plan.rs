@@ -484,7 +484,7 @@ impl Plan {
         missing.map(|planned| &planned.name)
     }
 
-    /// The plugin that a rollback took back, and the build from which it went back; `None` if this is not a
+    /// The plugin that this load rolls back, and the build from which it rolls back; `None` if this is not a
     /// rollback.
     pub fn rolled_back_from(&self) -> Option<(&PluginName, BuildId)> {
         let is_it = |planned: &&Planned| planned.new_artifact().is_some();

@@ -100,7 +100,7 @@ impl<'steps> Load<'steps> {
         // This comes before every `on_init`, which may call live functions of plugins whose own `on_init`
         // runs later.
         self.each(phases, Step::OnInit, |lease| {
-            let vault = View::for_version(context.store, lease.version(), &self.overlay);
+            let vault = View::for_version(context.vault_contents, lease.version(), &self.overlay);
             let context = steps.run(lease, Step::OnInit, move |image| image.prepare(vault))?;
             lease.version().set_context(context);
             Ok(())
@@ -122,8 +122,10 @@ impl<'steps> Load<'steps> {
         let current = context.current.load();
         let serving: Vec<_> =
             current.versions.iter().map(|lease| lease.version().clone()).collect();
-        let (now, then) =
-            (View::for_host(context.store), View::for_callbacks(context.store, &self.overlay));
+        let (now, then) = (
+            View::for_host(context.vault_contents),
+            View::for_callbacks(context.vault_contents, &self.overlay),
+        );
         let none = |_: &str| Vec::new();
         let (registered_now, registered_then) = (
             |interface: &str| now.registrations(interface),
@@ -295,7 +297,7 @@ impl<'steps> Load<'steps> {
         let extension =
             context.make_extension(current).map_err(|error| self.record_failure(error))?;
         let versions = self.all_versions(plan, current, &ending);
-        let view = View::for_callbacks(context.store, &self.overlay);
+        let view = View::for_callbacks(context.vault_contents, &self.overlay);
         let new = Generation::new(number, versions, self.live.clone(), extension, view);
         // A callback may take as long as it likes, and may wait for a caller that is held up.
         let until = Instant::now().checked_add(self.steps.timeout());
@@ -311,7 +313,7 @@ impl<'steps> Load<'steps> {
         let (overlay, steps) = (self.overlay.clone(), self.steps);
         let serve = || {
             self.published = true;
-            context.store.set_live(self.live.clone());
+            context.vault_contents.set_live(self.live.clone());
             let old = context.current.publish(Arc::new(new));
             let linked =
                 if context.settings.linked.is_some() { "linked into this program" } else { "" };
@@ -324,7 +326,7 @@ impl<'steps> Load<'steps> {
             retire_together(&ending);
             move || old.is_read()
         };
-        let published = context.store.publish(&overlay, &loaded, &ending, steps, serve);
+        let published = context.vault_contents.publish(&overlay, &loaded, &ending, steps, serve);
         let mut published = published.map_err(|error| self.record_failure(error))?;
         let waits = self.handed_over.drain(..).map(HandOver::pass).collect();
         let values = std::mem::take(&mut published.values);

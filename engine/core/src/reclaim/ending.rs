@@ -24,7 +24,7 @@ use crate::{
         Closed,
         heap::{HeapUse, MEANS_NOTHING},
     },
-    vault::Store,
+    vault::VaultContents,
     version::{Version, life::Stage, threads::checkpoint},
 };
 
@@ -61,7 +61,7 @@ pub(crate) struct Done {
 
 /// The current ender, and the jobs that wait for it.
 pub(crate) struct Enders {
-    store: Arc<Store>,
+    vault_contents: Arc<VaultContents>,
     waiting: VecDeque<Work>,
     current: Option<Ender>,
     /// The number of the last ender that was started.
@@ -76,8 +76,8 @@ struct Ender {
 }
 
 impl Enders {
-    pub fn new(store: Arc<Store>) -> Self {
-        Self { store, waiting: VecDeque::new(), current: None, last: 0 }
+    pub fn new(vault_contents: Arc<VaultContents>) -> Self {
+        Self { vault_contents, waiting: VecDeque::new(), current: None, last: 0 }
     }
 
     /// Adds a job after all earlier ones. It is done earlier if one of them takes too long.
@@ -131,12 +131,13 @@ impl Enders {
     fn start(&mut self, reaper: &ReaperHandle) -> Option<Ender> {
         self.last += 1;
         let (work, received) = channel();
-        let (number, store, reaper) = (self.last, self.store.clone(), reaper.downgrade());
+        let (number, vault_contents, reaper) =
+            (self.last, self.vault_contents.clone(), reaper.downgrade());
         let thread = thread::Builder::new().name("hotswap-ender".into());
         let started = thread.spawn(move || {
             reaper.mark_thread();
             while let Ok(work) = received.recv() {
-                let version = run(work, &store, &reaper);
+                let version = run(work, &vault_contents, &reaper);
                 if !reaper.report(Done { by: number, version }) {
                     return;
                 }
@@ -153,12 +154,16 @@ impl Enders {
 }
 
 /// Does a job. Returns the version that it was about, and how that version continues.
-fn run(work: Work, store: &Store, reaper: &WeakReaper) -> Option<(Arc<Version>, Next)> {
+fn run(
+    work: Work,
+    vault_contents: &VaultContents,
+    reaper: &WeakReaper,
+) -> Option<(Arc<Version>, Next)> {
     match work {
         Work::Advance(version) => {
             // Code of the host may run in here: the subscriber of its log, and its callback that wakes
             // threads.
-            let next = end_panic(|| advance(&version, store, reaper));
+            let next = end_panic(|| advance(&version, vault_contents, reaper));
             let next = next.unwrap_or_else(|_| {
                 version.pass_step();
                 Next::Again
@@ -180,7 +185,7 @@ fn run(work: Work, store: &Store, reaper: &WeakReaper) -> Option<(Arc<Version>, 
 ///
 /// Each step may run the plugin's code, which may start threads and leave thread-locals. Then this function
 /// is called again when they have ended.
-fn advance(version: &Arc<Version>, store: &Store, reaper: &WeakReaper) -> Next {
+fn advance(version: &Arc<Version>, vault_contents: &VaultContents, reaper: &WeakReaper) -> Next {
     if !version.stage().is_ending() {
         version.advance(Stage::OnFree);
         version.cancel_tasks();
@@ -197,7 +202,7 @@ fn advance(version: &Arc<Version>, store: &Store, reaper: &WeakReaper) -> Next {
     if version.stage() == Stage::AfterOnFree {
         version.advance(Stage::Dropping);
         let noted = version.note(Activity::DropValue);
-        store.end(version);
+        vault_contents.end(version);
         version.export().into_iter().for_each(|export| export.destroy());
         drop(noted);
         version.advance(Stage::Draining);

@@ -24,7 +24,7 @@ use crate::{
         self,
         waiters::{self, Waiter},
     },
-    vault::Store,
+    vault::VaultContents,
     version::{Version, reclaimer::Reclaimer},
 };
 
@@ -162,7 +162,7 @@ thread_local! {
 
 /// Starts the reaper's thread.
 pub(crate) fn start(
-    store: Arc<Store>,
+    vault_contents: Arc<VaultContents>,
     free_delay: Duration,
     wake: Vec<WakeThreads>,
 ) -> std::io::Result<(ReaperHandle, JoinHandle<()>)> {
@@ -173,7 +173,7 @@ pub(crate) fn start(
     let thread = thread.spawn(move || {
         WeakReaper(own.clone()).mark_thread();
         let reaper = Reaper {
-            enders: Enders::new(store),
+            enders: Enders::new(vault_contents),
             ending: Vec::new(),
             answers: Vec::new(),
             free_delay,

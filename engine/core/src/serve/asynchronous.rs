@@ -80,11 +80,11 @@ impl<T> Future for AsyncCall<T> {
         checkpoint();
         let Self { future, lease, place, .. } = &mut *self;
         let noted = lease.version().note_call(lease.face(), *place);
-        let Progress::Ready(outcome) = future.poll(context) else { return Poll::Pending };
+        let Progress::Ready(answer) = future.poll(context) else { return Poll::Pending };
         drop(noted);
         let called = self.lease.faced();
         called.version.end_counted(called.face, self.place, self.begun);
-        Poll::Ready(match outcome {
+        Poll::Ready(match answer {
             Answer::Ok(value) => Ok(value),
             Answer::Err(error) => Err(CallError::failed(called, &self.function, error)),
             Answer::Panic(report) => Err(CallError::panicked(called, &self.function, &report)),

@@ -30,7 +30,7 @@ const MAX_CONNECTIONS: usize = 64;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How often to check whether the socket still exists.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The socket at which an engine listens for consoles.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -254,7 +254,7 @@ impl Accept {
     fn run(self) {
         while !self.stop.load(Ordering::Acquire) {
             let listener = self.bound.socket();
-            if !os::wait_to_read(listener.as_fd(), LOOK) {
+            if !os::wait_to_read(listener.as_fd(), POLL_INTERVAL) {
                 self.bound.renew();
                 continue;
             }

@@ -11,7 +11,7 @@ use std::{
 use hotswap_plugin::{__private::CarryTable, Error, abi::Answer};
 
 use super::{
-    Store,
+    VaultContents,
     cell::{Cell, LockedCell, RETRY, Value},
     migration::Seen,
 };
@@ -79,7 +79,7 @@ const LAST_CALLS: Duration = Duration::from_millis(50);
 /// were assigned.
 pub(super) struct Handover<'a> {
     values: Vec<Passing<'a>>,
-    store: &'a Store,
+    published: &'a VaultContents,
     steps: &'a StepThread,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Handover<'a> {
     ///
     /// A thread may use one value while it uses another. So no lock is held while this waits for another one.
     pub fn prepare(
-        store: &'a Store,
+        published: &'a VaultContents,
         carries: &'a BTreeMap<String, Carry>,
         steps: &'a StepThread,
     ) -> Result<Self, EngineError> {
@@ -120,10 +120,10 @@ impl<'a> Handover<'a> {
                 Err(_) => thread::sleep(RETRY),
             }
         };
-        let mut handover = Self { values, store, steps };
+        let mut handover = Self { values, published, steps };
         let shared = handover.values.iter_mut().filter(|value| value.carry.migrated.is_none());
         for value in shared {
-            value.rehome(store, steps)?;
+            value.rehome(published, steps)?;
         }
         Ok(handover)
     }
@@ -156,7 +156,7 @@ impl<'a> Handover<'a> {
         // Each value is released as soon as it is ready, and none waits for code of another one.
         for mut value in mem::take(&mut self.values) {
             let steps = self.steps.another();
-            if let Err(error) = steps.and_then(|steps| value.catch_up(self.store, &steps)) {
+            if let Err(error) = steps.and_then(|steps| value.catch_up(self.published, &steps)) {
                 let key = &value.carry.old.key;
                 tracing::error!(
                     "`{key}` lacks the changes that were made last, while it was taken over: {error}"
@@ -185,10 +185,10 @@ impl Drop for Handover<'_> {
             // The thread of the load, or the thread of another value, may be stuck.
             let steps = self.steps.another();
             let given_back =
-                steps.and_then(|steps| value.rehome_to_old_version(self.store, &steps));
+                steps.and_then(|steps| value.rehome_to_old_version(self.published, &steps));
             if let Err(error) = given_back {
                 tracing::error!("a failed load could not give a value back: {error}");
-                value.abandon(self.store);
+                value.abandon(self.published);
             }
         }
     }
@@ -226,17 +226,21 @@ impl<'a> Passing<'a> {
     }
 
     /// Rehomes a value of the same type wholly to the new version.
-    fn rehome(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
+    fn rehome(&mut self, published: &VaultContents, steps: &StepThread) -> Result<(), EngineError> {
         let table = self.carry.table;
         let new_version = lease(&self.carry.old, &self.carry.new_owner)?;
         self.is_rehomed = true;
         // SAFETY: the step leases the new owner, whose type has the same schema.
         let rehome = |value: &Value| flatten(unsafe { value.rehome_to(table) });
-        self.lend(store, steps, &new_version, rehome)
+        self.lend(published, steps, &new_version, rehome)
     }
 
     /// Brings the last changes into a value with another type. Afterwards the old value is superseded.
-    fn catch_up(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
+    fn catch_up(
+        &mut self,
+        published: &VaultContents,
+        steps: &StepThread,
+    ) -> Result<(), EngineError> {
         let Carry { old, new_owner, table, migrated } = self.carry.clone();
         let Some(Migrated { cell, seen }) = migrated else { return Ok(()) };
         let new_version = lease(&old, &new_owner)?;
@@ -253,7 +257,7 @@ impl<'a> Passing<'a> {
         let (new, done) = caught_up.inspect_err(|_| {
             // The new version's code has not returned, and still has the value. So the value is lost, and the key
             // can be set again.
-            store.forget(&cell);
+            published.forget(&cell);
         })?;
         self.locked.put_back(new);
         step_result(&new_version, done)
@@ -262,19 +266,19 @@ impl<'a> Passing<'a> {
     /// Rehomes a value wholly to the old version again.
     fn rehome_to_old_version(
         &mut self,
-        store: &Store,
+        published: &VaultContents,
         steps: &StepThread,
     ) -> Result<(), EngineError> {
         let old_version = lease(&self.carry.old, &self.carry.old.owner())?;
         // SAFETY: the step leases the owner.
         let rehome = |value: &Value| flatten(unsafe { value.rehome() });
-        self.lend(store, steps, &old_version, rehome)
+        self.lend(published, steps, &old_version, rehome)
     }
 
     /// Runs code of a version with the value. If the code does not return, the value is lost.
     fn lend<T: Send + 'static>(
         &mut self,
-        store: &Store,
+        published: &VaultContents,
         steps: &StepThread,
         version: &Lease,
         f: impl FnOnce(&Value) -> hotswap_plugin::Result<T> + Send + 'static,
@@ -289,7 +293,7 @@ impl<'a> Passing<'a> {
             Answer::Ok((value, answer))
         });
         let (value, answer) = lent.map_err(|error| {
-            self.abandon(store);
+            self.abandon(published);
             error.about(format_args!("`{}` is lost", cell.key))
         })?;
         self.locked.put_back(value);
@@ -304,18 +308,18 @@ impl<'a> Passing<'a> {
     }
 
     /// Abandons a value that must not be used any more, as if it had never been set.
-    fn abandon(&mut self, store: &Store) {
+    fn abandon(&mut self, published: &VaultContents) {
         self.is_rehomed = false;
         // Dropping it logs that it was left behind.
         drop(self.locked.take());
-        store.forget(&self.carry.old);
+        published.forget(&self.carry.old);
     }
 }
 
 /// The answer of a version whose code ran during the publish, as the result of this step.
 fn step_result<T>(version: &Lease, answer: hotswap_plugin::Result<T>) -> Result<T, EngineError> {
-    let outcome = Answer::from_result(answer);
-    EngineError::of_outcome(version.version().name(), Step::Publish, outcome)
+    let answer = Answer::from_result(answer);
+    EngineError::of_answer(version.version().name(), Step::Publish, answer)
 }
 
 /// A lease of the version that owns a value, or is about to own it.

@@ -44,7 +44,7 @@ pub(super) struct Cell {
     /// The version that has a copy with another type; once set, this value is not changed any more.
     superseded_by: OnceLock<String>,
     /// Whether a copy with another type is published, and waits for the last changes of this value.
-    is_passing: AtomicBool,
+    is_migrating: AtomicBool,
     /// How often the value was changed.
     changes: AtomicU64,
     is_left: AtomicBool,
@@ -103,7 +103,7 @@ impl Cell {
             schema,
             content: RwLock::new(Content { value: Some(value) }),
             superseded_by: OnceLock::new(),
-            is_passing: AtomicBool::new(false),
+            is_migrating: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             is_left: AtomicBool::new(false),
             left_by: Mutex::default(),
@@ -250,11 +250,11 @@ impl Cell {
     /// Notes that a copy of this value with another type is published, and will get its last changes. From now on,
     /// this value may be changed in place, but not displaced or removed.
     pub fn mark_migrating(&self) {
-        self.is_passing.store(true, Ordering::Release);
+        self.is_migrating.store(true, Ordering::Release);
     }
 
     pub fn is_migrating(&self) -> bool {
-        self.is_passing.load(Ordering::Acquire)
+        self.is_migrating.load(Ordering::Acquire)
     }
 
     /// From now on the old version can read the value, but not change it.

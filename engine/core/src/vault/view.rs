@@ -8,7 +8,7 @@ use hotswap_plugin::{
 };
 
 use super::{
-    CHANGES, Contents, Displaced, LoadEnd, Overlay, Sight, Store,
+    CHANGES, Contents, Displaced, LoadEnd, Overlay, Sight, VaultContents,
     carry::{Carry, Migrated},
     cell::{Cell, same_owner},
     live::{LiveCalls, newest},
@@ -21,7 +21,7 @@ use crate::{
 
 /// The Vault as one owner sees it. A [`Vault`] refers to one.
 pub(crate) struct View {
-    store: Arc<Store>,
+    published: Arc<VaultContents>,
     owner: Owner,
     /// The load whose callbacks this view is for. After the load, they see what everybody sees.
     load: Option<Arc<Overlay>>,
@@ -29,25 +29,29 @@ pub(crate) struct View {
 
 impl View {
     /// The view of the host.
-    pub fn for_host(store: &Arc<Store>) -> Arc<Self> {
-        Arc::new(Self { store: store.clone(), owner: Owner::Host, load: None })
+    pub fn for_host(published: &Arc<VaultContents>) -> Arc<Self> {
+        Arc::new(Self { published: published.clone(), owner: Owner::Host, load: None })
     }
 
     /// The view of the host in the callbacks of a load. Changes through it belong to the load.
-    pub fn for_callbacks(store: &Arc<Store>, load: &Arc<Overlay>) -> Arc<Self> {
-        Arc::new(Self { store: store.clone(), owner: Owner::Host, load: Some(load.clone()) })
+    pub fn for_callbacks(published: &Arc<VaultContents>, load: &Arc<Overlay>) -> Arc<Self> {
+        Arc::new(Self {
+            published: published.clone(),
+            owner: Owner::Host,
+            load: Some(load.clone()),
+        })
     }
 
     /// The view of a version that is being loaded. It writes into the overlay of its load until the load is
     /// published.
     pub fn for_version(
-        store: &Arc<Store>,
+        published: &Arc<VaultContents>,
         version: &Arc<Version>,
         overlay: &Arc<Overlay>,
     ) -> Vault {
-        store.admit(version, overlay);
+        published.admit(version, overlay);
         let owner = Owner::Version(Arc::downgrade(version));
-        Arc::new(Self { store: store.clone(), owner, load: None }).vault()
+        Arc::new(Self { published: published.clone(), owner, load: None }).vault()
     }
 
     /// A handle to this view for plugins and hosts.
@@ -57,7 +61,7 @@ impl View {
 
     /// The expectations of the host for registrations.
     pub fn expectations(&self) -> &Expectations {
-        &self.store.expectations
+        &self.published.expectations
     }
 
     /// What this owner sees of the Vault.
@@ -72,12 +76,12 @@ impl View {
                 None => Sight::Published,
             },
             Owner::Version(version) => {
-                version.upgrade().map_or(Sight::Ended, |version| self.store.sight(&version))
+                version.upgrade().map_or(Sight::Ended, |version| self.published.sight(&version))
             }
         }
     }
 
-    /// The overlay that this owner sees besides the store; `None` if it sees none.
+    /// The overlay that this owner sees besides the published contents; `None` if it sees none.
     fn overlay(&self) -> Option<Arc<Overlay>> {
         match self.sight() {
             Sight::Loading(overlay) | Sight::Retired(overlay) => Some(overlay),
@@ -87,7 +91,7 @@ impl View {
 
     /// Finds the entry that this owner sees.
     fn find(&self, key: &str) -> Option<Arc<Cell>> {
-        let contents = self.store.contents();
+        let contents = self.published.contents();
         let overlay = self.overlay();
         let own = overlay.as_ref().and_then(|own| {
             let written = own.contents().entries.get(key).cloned();
@@ -134,7 +138,7 @@ impl View {
             }
             old.expect_unlocked()?;
         }
-        let mut contents = self.store.contents();
+        let mut contents = self.published.contents();
         let own = match self.sight() {
             Sight::Published => None,
             Sight::Loading(own) => Some(own),
@@ -185,7 +189,7 @@ impl View {
                 "`{key}` was set or carried by this load already"
             )));
         }
-        let Some(old) = self.store.contents().entries.get(key).cloned() else {
+        let Some(old) = self.published.contents().entries.get(key).cloned() else {
             return Ok(Carried::New);
         };
         if !own.hides(&old.owner()) {
@@ -212,7 +216,7 @@ impl View {
         }
         cell.expect_unlocked()?;
         let removed = {
-            let mut contents = self.store.contents();
+            let mut contents = self.published.contents();
             match self.sight() {
                 Sight::Published => contents.remove(key),
                 Sight::Loading(own) => {
@@ -261,14 +265,14 @@ impl View {
             let undone = || Err(Error::msg("the load was undone"));
             return ask(live.as_ref()).unwrap_or_else(undone);
         }
-        newest(|| match self.store.live() {
+        newest(|| match self.published.live() {
             Some(live) => ask(live.as_ref()),
             None => Some(Err(Error::new(ErrorKind::UnknownFunction, no_live(name)))),
         })
     }
 
     pub fn keys(&self) -> Vec<String> {
-        let contents = self.store.contents();
+        let contents = self.published.contents();
         let overlay = self.overlay();
         let hidden = |cell: &Cell| overlay.as_ref().is_some_and(|own| own.hides(&cell.owner()));
         let seen = contents.entries.iter().filter(|(_, cell)| !hidden(cell));
@@ -301,7 +305,7 @@ impl View {
     pub fn unregister(&self, interface: &str, name: &str) -> Result<bool> {
         self.expect_host()?;
         let removed = {
-            let mut contents = self.store.contents();
+            let mut contents = self.published.contents();
             match self.overlay() {
                 None => contents.take_of_host(interface, name),
                 Some(own) => own.contents().take_of_host(interface, name),
@@ -331,7 +335,7 @@ impl View {
 
     /// The registrations of an interface that this owner sees, sorted by name.
     pub fn registrations(&self, interface: &str) -> Vec<Arc<Registration>> {
-        let contents = self.store.contents();
+        let contents = self.published.contents();
         let own = self.overlay();
         let hidden =
             |object: &Registration| own.as_ref().is_some_and(|own| own.hides(&object.owner));
@@ -385,7 +389,7 @@ impl View {
         if replace {
             self.expect_host()?;
         }
-        let mut contents = self.store.contents();
+        let mut contents = self.published.contents();
         let sight = self.sight();
         let own = match &sight {
             Sight::Loading(own) | Sight::Retired(own) => Some(own),

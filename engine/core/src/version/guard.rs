@@ -1,4 +1,4 @@
-//! The guard: a version whose calls fail too often while it serves is taken back.
+//! The guard rolls a plugin back if the calls of the version that serves fail too often.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use hotswap_protocol::PluginName;
 use super::face::FaceNumber;
 use crate::{artifact::BuildId, lock::Lock as _};
 
-/// Sets when a version that serves is taken back automatically; see
+/// Sets when a plugin is rolled back automatically; see
 /// [`EngineBuilder::guard`](crate::EngineBuilder::guard).
 ///
 /// ```
@@ -51,7 +51,7 @@ impl Guard {
     }
 }
 
-/// A guard, and the channel for versions that it takes back.
+/// A guard, and the channel through which it reports the versions to roll back.
 pub(crate) struct ActiveGuard {
     pub guard: Guard,
     trips: Sender<Trip>,

@@ -19,7 +19,7 @@ use crate::slots::{self, CallSeen};
 
 /// The largest number of named holders of one kind that are listed, beginning with the first. The others are only
 /// counted, because a plugin may have any number of tasks, and its users any number of its objects.
-const MAX_TOLD: usize = 100;
+const MAX_NAMED: usize = 100;
 
 /// The calls that were seen in a version's slots, and since when.
 ///
@@ -78,7 +78,7 @@ impl Version {
     pub fn holders(&self) -> Vec<Holder> {
         let calls = self.seen_calls.update(self).into_iter();
         let mut holders: Vec<Holder> = calls.map(|call| self.call_holder(call)).collect();
-        let named = self.leases().named(MAX_TOLD);
+        let named = self.leases().named(MAX_NAMED);
         for kind in LeaseKind::ALL {
             let of_kind = named.iter().filter(|lease| lease.kind == kind);
             let of_kind: Vec<Holder> = of_kind.map(lease_holder).collect();

@@ -99,7 +99,7 @@ impl StepThread {
         let plugin = version.version().name();
         let answered = self.begin(version, step, f)?;
         match poll(&answered).or_else(|_| answered.recv_timeout(self.timeout())) {
-            Ok(outcome) => EngineError::of_outcome(plugin, step, outcome),
+            Ok(answer) => EngineError::of_answer(plugin, step, answer),
             Err(RecvTimeoutError::Disconnected) => Err(gone(plugin, step)),
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = self.timeout().as_secs_f64();

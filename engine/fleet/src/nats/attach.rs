@@ -228,7 +228,8 @@ pub(super) fn open(nats: &Nats, host: &Id, stream: StdStream) -> Result<(), Flee
         let answer = timeout(ANSWER, incoming.next()).await.ok().flatten();
         let Some(answer) = answer.filter(|answer| answer.status.is_none()) else {
             return Err(wrong(
-                "nobody answers: its agent is not there, or was started without `--attach`, or this user has no permission",
+                "no agent answers: the agent of the host does not run, or was started without `--attach`, or this user has no \
+                 permission",
             ));
         };
         match Frame::of(&answer.payload) {

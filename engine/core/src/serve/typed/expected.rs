@@ -89,12 +89,12 @@ impl<F: Signature> Expected<F> {
         let mut out = MaybeUninit::<Answer<F::Result>>::uninit();
         // SAFETY: the caller's promise: the image is mapped, and the function takes over the arguments and
         // fills the place for the result.
-        let outcome = unsafe {
+        let answer = unsafe {
             let args = (&raw mut args).cast();
             (target.call)(&*target.context, args, out.as_mut_ptr().cast());
             out.assume_init()
         };
-        match outcome {
+        match answer {
             Answer::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(called.faced(), name, value),
             Answer::Ok(value) => Ok(value),
             // The name is read only here, because a call that was done does not need it.
@@ -116,20 +116,20 @@ impl<F: Signature> Expected<F> {
         let mut args = ManuallyDrop::new(args);
         let mut out = MaybeUninit::<Answer<RawFuture<F::Result>>>::uninit();
         // SAFETY: as in `run`.
-        let outcome = unsafe {
+        let answer = unsafe {
             let args = (&raw mut args).cast();
             (target.call)(&*target.context, args, out.as_mut_ptr().cast());
             out.assume_init()
         };
-        match outcome {
+        match answer {
             Answer::Ok(future) => Ok(future),
             other => Err(Self::not_done(called, name, other)),
         }
     }
 
     #[cold]
-    fn not_done<T>(called: Faced<'_>, name: &str, outcome: Answer<T>) -> CallError {
-        match outcome {
+    fn not_done<T>(called: Faced<'_>, name: &str, answer: Answer<T>) -> CallError {
+        match answer {
             Answer::Ok(_) => unreachable!("a call that has a value is done"),
             Answer::Err(error) => CallError::failed(called, name, error),
             Answer::Panic(report) => CallError::panicked(called, name, &report),
