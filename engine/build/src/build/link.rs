@@ -351,6 +351,7 @@ impl<'a> Linking<'a> {
             workspace_root: &plugin.workspace_root,
             target_dir: &plugin.cargo_target_dir(),
             package_count: plugin.package_count,
+            api_path: plugin.api_path.as_deref(),
         };
         self.warnings = 0;
         let mut wrong = Vec::new();

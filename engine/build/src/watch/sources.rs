@@ -299,6 +299,7 @@ mod tests {
             included: IncludedFiles::default(),
             configurations: Vec::new(),
             package_count: 1,
+            api_path: None,
         }
     }
 }

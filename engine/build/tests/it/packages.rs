@@ -107,7 +107,8 @@ fn a_file_is_no_package() {
 
 #[test]
 fn a_directory_without_a_manifest_is_no_package() {
-    assert_refused(&Workspace::new(), "hotswap-plugin/src", &["src", "no Cargo.toml"]);
+    let around = "the nearest one around it is in ";
+    assert_refused(&Workspace::new(), "hotswap-plugin/src", &["src", "no Cargo.toml", around]);
 }
 
 #[test]
@@ -226,6 +227,9 @@ fn a_plugin_needs_a_library() {
     std::fs::rename(workspace.path("world/src/lib.rs"), workspace.path("world/src/main.rs"))
         .unwrap();
     assert_plugin_refused(&workspace, "world", &["`world`", "no library", "src/lib.rs"]);
+    workspace.host("sample", "plugins = [\"world\"]");
+    let parts = ["`sample` is a host and no plugin", "`world`", "directory of one of them"];
+    assert_plugin_refused(&workspace, "sample", &parts);
 }
 
 #[test]

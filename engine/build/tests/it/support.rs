@@ -133,6 +133,7 @@ pub fn watched(name: &str, root: &Path, source_dirs: &[&str]) -> PluginPackage {
         source_dirs,
         included: IncludedFiles::default(),
         configurations: Vec::new(),
+        api_path: None,
         package_count: 1,
     }
 }
