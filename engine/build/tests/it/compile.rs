@@ -276,7 +276,10 @@ fn a_plugin_may_be_named_like_another_crate() {
     let other = format!("other = {{ package = \"itoa\", path = {other:?} }}\n");
     workspace.write("größe (1)/Cargo.toml", &manifest("1.0.0", &format!("{api}{other}")));
     workspace.write("größe (1)/src/lib.rs", "");
-    let error = build(&workspace.open_plugin("größe (1)")).0.unwrap_err();
+    let plugin = workspace.open_plugin("größe (1)");
+    // In a setting, cargo would take the text in braces for a variable.
+    let plugin = PluginPackage { target_dir: workspace.path("target/{x}"), ..plugin };
+    let error = build(&plugin).0.unwrap_err();
     assert_eq!(error.kind(), BuildErrorKind::Artifact, "{error}");
 }
 

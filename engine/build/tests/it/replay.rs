@@ -6,7 +6,7 @@ use std::thread;
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildErrorKind, BuildMessage, BuildOptions, Built, Cancel, Diagnostic,
-    IncludedFiles, PluginPackage, build_plugin,
+    IncludedFiles, PluginPackage, build_plugin, build_plugins,
 };
 
 use crate::support::{REAL_PLUGIN, Workspace, diagnostics};
@@ -374,6 +374,31 @@ fn builds_that_no_record_can_describe_make_cargo_run_each_time() {
         let reason = reason(&made);
         assert!(reason.ends_with("/.cargo/config.toml sets `build.rustc-wrapper`"), "{reason}");
     }
+    // A nearer file turns the wrapper off.
+    let of_workspace = "[build]\nrustc-wrapper = \"/usr/bin/env\"\n";
+    fixture.workspace.write(".cargo/config.toml", of_workspace);
+    fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"\"\n");
+    fixture.build();
+    fixture.write_own("own-2");
+    let made = fixture.build();
+    assert_eq!(made.maker(), Maker::Replay, "{}", output(&made.messages));
+    assert!(made.says("own-2"));
+}
+
+#[test]
+fn a_save_just_after_a_build_by_cargo_is_compared_with_that_build() {
+    let fixture = Fixture::new("saved-at-once");
+    let mut first = None;
+    let plugins = [(&fixture.plugin, &BuildOptions::default())];
+    build_plugins(&plugins, &Cancel::default(), &mut |_, _| (), &mut |_, built| {
+        fixture.write_own("own-2");
+        first = Some(built.expect("a build").build_id);
+    });
+    let options = BuildOptions { patch_base: first, ..BuildOptions::default() };
+    let made = fixture.build_with(&options);
+    assert_eq!(made.maker(), Maker::Replay, "{}", output(&made.messages));
+    assert!(made.built.changes.is_some(), "{:?}", made.built);
+    assert!(matches!(made.built.patch, Some(Ok(_))), "{:?}", made.built.patch);
 }
 
 #[test]
