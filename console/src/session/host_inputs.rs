@@ -72,9 +72,20 @@ struct Started {
     inputs: HostInputs,
 }
 
-/// The tables of a manifest that do not change the code of a program.
-const WITHOUT_EFFECT: [&str; 6] =
-    ["workspace", "dev-dependencies", "test", "bench", "example", "lints"];
+/// The tables of a manifest or of cargo's configuration that do not change the code of a program.
+const WITHOUT_EFFECT: [&str; 11] = [
+    "workspace",
+    "dev-dependencies",
+    "test",
+    "bench",
+    "example",
+    "lints",
+    "alias",
+    "term",
+    "net",
+    "http",
+    "cargo-new",
+];
 
 /// The file with the host's sources, in a plugin directory.
 const FILE: &str = ".hotswap-host-inputs.json";
@@ -110,7 +121,7 @@ fn profile_of(executable: &Path) -> String {
 
 /// A hash of what a manifest, a lock file or a settings file says about the code of a program. The list of plugins, the
 /// members of a workspace, dependencies of tests, locked packages that the program does not need, and profiles that it
-/// is not built with do not count.
+/// is not built with do not count. `None` if there is no file, or if it says nothing.
 fn setting(file: &Path, package: &str, profile: &str) -> Option<u64> {
     let content = fs::read_to_string(file).ok()?;
     let mut hasher = DefaultHasher::new();
@@ -132,6 +143,10 @@ fn setting(file: &Path, package: &str, profile: &str) -> Option<u64> {
                 if profiles.is_empty() {
                     table.remove("profile");
                 }
+            }
+            // Such a configuration is the same as none.
+            if table.is_empty() {
+                return None;
             }
             table.to_string().hash(&mut hasher);
         }

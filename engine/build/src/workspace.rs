@@ -36,6 +36,12 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
         ))
         .because(error)
     })?;
+    if dir.to_str().is_none() {
+        return Err(BuildError::setup(format!(
+            "the path {} is not UTF-8, and cargo describes no package with such a path: rename its directories",
+            dir.display()
+        )));
+    }
     let manifest_path = dir.join("Cargo.toml");
     if !manifest_path.is_file() {
         let around = dir.ancestors().skip(1).find(|dir| dir.join("Cargo.toml").is_file());

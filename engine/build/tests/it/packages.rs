@@ -106,6 +106,19 @@ fn a_file_is_no_package() {
 }
 
 #[test]
+fn a_path_that_is_no_text_is_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let workspace = Workspace::new();
+    workspace.host("sample", "plugins = [\"world\"]");
+    let dir = workspace.path("").join(OsStr::from_bytes(b"sample-\xff"));
+    std::fs::rename(workspace.path("sample"), &dir).unwrap();
+    let error = HostPackage::open(&dir).unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    assert_says(&error.to_string(), &["sample-", "is not UTF-8", "rename its directories"]);
+}
+
+#[test]
 fn a_directory_without_a_manifest_is_no_package() {
     let around = "the nearest one around it is in ";
     assert_refused(&Workspace::new(), "hotswap-plugin/src", &["src", "no Cargo.toml", around]);
