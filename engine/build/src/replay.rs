@@ -42,7 +42,7 @@ pub(crate) use crate::replay::guard::BuildScript;
 pub use crate::replay::guard::toolchain_files;
 pub(crate) use crate::replay::guard::{configuration_files, is_downloaded};
 use crate::replay::input::Stat;
-pub(crate) use crate::replay::input::{Input, Moment};
+pub(crate) use crate::replay::input::{Input, Moment, is_of_editor};
 pub(crate) use crate::replay::invocation::Notes;
 use crate::replay::invocation::{Invocation, Noted};
 use crate::replay::outlines::Outlines;

@@ -408,12 +408,15 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
         "leaf/build.rs",
         "fn main() {\n\
              println!(\"cargo::rerun-if-changed=text\");\n\
+             println!(\"cargo::rerun-if-changed=texts\");\n\
              let text = std::fs::read_to_string(\"text\").unwrap();\n\
+             let text = text + &std::fs::read_to_string(\"texts/.more\").unwrap_or_default();\n\
              let out = std::env::var(\"OUT_DIR\").unwrap();\n\
              std::fs::write(out + \"/text.rs\", format!(\"{text:?}\")).unwrap();\n\
          }\n",
     );
     fixture.write("leaf/text", "generated-1");
+    fixture.write("leaf/texts/other", "");
     let source = |more: &str| {
         format!(
             "pub fn text() -> String {{ include_str!(concat!(env!(\"OUT_DIR\"), \"/text.rs\")).into() }}\n{more}"
@@ -429,6 +432,11 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
     let generated = fixture.build();
     assert_eq!(generated.maker(), Maker::Cargo, "{}", output(&generated.messages));
     assert!(generated.says("generated-2"));
+    // A hidden file counts, and a file that an editor makes beside it does not.
+    fixture.write("leaf/texts/.#other", "me@here");
+    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    fixture.write("leaf/texts/.more", " hidden-1");
+    assert!(fixture.build().says("hidden-1"));
     let script = fs::read_to_string(fixture.plugin.dir.join("leaf/build.rs")).unwrap();
     fixture.write("leaf/build.rs", &script.replace("{text:?}", "scripted-{text:?}"));
     let scripted = fixture.build();
