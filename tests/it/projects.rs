@@ -455,6 +455,12 @@ fn a_host_is_outdated_once_its_manifest_says_something_else_about_its_code() {
     let config = project.root().join(".cargo/config.toml");
     fs::create_dir_all(config.parent().unwrap()).unwrap();
     let of_config = fs::read_to_string(&config).unwrap_or_default();
+    fs::write(
+        &config,
+        format!("{of_config}\n[profile.hotswap]\ndebug = 1\n[alias]\nb = \"build\"\n"),
+    )
+    .unwrap();
+    assert!(!is_outdated(), "plugins have this profile");
     fs::write(&config, format!("{of_config}\n[profile.dev]\ndebug-assertions = false\n")).unwrap();
     run.wait_for_event("host_outdated", |_| true);
     assert!(is_outdated());

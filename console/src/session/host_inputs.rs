@@ -2,6 +2,7 @@
 //! beside the artifacts, so that every command can use it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ pub(crate) struct HostInputs {
     /// The name of the host's package.
     #[serde(default)]
     package: String,
+    /// The profile that it was built with.
+    #[serde(default)]
+    profile: String,
     files: BTreeMap<PathBuf, Option<u64>>,
     /// The manifests and settings: the content of each, and what it says about the code.
     #[serde(default)]
@@ -34,12 +38,13 @@ impl HostInputs {
             let content = content(&file).filter(|_| is_known);
             (file, content)
         });
+        let profile = profile_of(executable);
         let settings = package.setting_files().into_iter().map(|file| {
-            let hashes = (content(&file), setting(&file, &package.name));
+            let hashes = (content(&file), setting(&file, &package.name, &profile));
             (file, hashes)
         });
         let (files, settings) = (files.collect(), settings.collect());
-        Self { package: package.name.clone(), files, settings }
+        Self { package: package.name.clone(), profile, files, settings }
     }
 
     /// Whether the content of a file has changed; `true` if there is no list.
@@ -54,7 +59,8 @@ impl HostInputs {
     pub fn settings_have_changed(&self) -> bool {
         let mut settings = self.settings.iter();
         settings.any(|(file, (content_then, setting_then))| {
-            content(file) != *content_then && setting(file, &self.package) != *setting_then
+            content(file) != *content_then
+                && setting(file, &self.package, &self.profile) != *setting_then
         })
     }
 }
@@ -66,9 +72,20 @@ struct Started {
     inputs: HostInputs,
 }
 
-/// The tables of a manifest that do not change the code of a program.
-const WITHOUT_EFFECT: [&str; 6] =
-    ["workspace", "dev-dependencies", "test", "bench", "example", "lints"];
+/// The tables of a manifest or of cargo's configuration that do not change the code of a program.
+const WITHOUT_EFFECT: [&str; 11] = [
+    "workspace",
+    "dev-dependencies",
+    "test",
+    "bench",
+    "example",
+    "lints",
+    "alias",
+    "term",
+    "net",
+    "http",
+    "cargo-new",
+];
 
 /// The file with the host's sources, in a plugin directory.
 const FILE: &str = ".hotswap-host-inputs.json";
@@ -94,9 +111,18 @@ fn content(file: &Path) -> Option<u64> {
     Some(hasher.finish())
 }
 
+/// The profile of a program, which cargo puts into a directory with the name of the profile, or `debug`.
+fn profile_of(executable: &Path) -> String {
+    match executable.parent().and_then(Path::file_name).and_then(OsStr::to_str) {
+        Some("debug") | None => "dev".to_owned(),
+        Some(name) => name.to_owned(),
+    }
+}
+
 /// A hash of what a manifest, a lock file or a settings file says about the code of a program. The list of plugins, the
-/// members of a workspace, dependencies of tests, and locked packages that the program does not need do not count.
-fn setting(file: &Path, package: &str) -> Option<u64> {
+/// members of a workspace, dependencies of tests, locked packages that the program does not need, and profiles that it
+/// is not built with do not count. `None` if there is no file, or if it says nothing.
+fn setting(file: &Path, package: &str, profile: &str) -> Option<u64> {
     let content = fs::read_to_string(file).ok()?;
     let mut hasher = DefaultHasher::new();
     match content.parse::<toml::Table>() {
@@ -108,6 +134,19 @@ fn setting(file: &Path, package: &str) -> Option<u64> {
             {
                 let flags = metadata.get("hotswap").and_then(|its| its.get("cargo-flags"));
                 flags.map(ToString::to_string).hash(&mut hasher);
+            }
+            // Any other profile inherits settings, perhaps from a profile in another file.
+            if let Some(toml::Value::Table(profiles)) = table.get_mut("profile")
+                && ["dev", "release"].contains(&profile)
+            {
+                profiles.retain(|name, _| name == profile);
+                if profiles.is_empty() {
+                    table.remove("profile");
+                }
+            }
+            // Such a configuration is the same as none.
+            if table.is_empty() {
+                return None;
             }
             table.to_string().hash(&mut hasher);
         }
@@ -169,7 +208,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("Cargo.lock");
             fs::write(&file, format!("version = 4\n{}", entries.concat())).unwrap();
-            setting(&file, "host").unwrap()
+            setting(&file, "host", "dev").unwrap()
         };
         assert_eq!(lock("1.0.1", "0.2.1"), lock("1.0.1", "0.2.2"), "the plugin alone needs it");
         assert_ne!(lock("1.0.1", "0.2.1"), lock("1.0.2", "0.2.1"), "the host needs it");

@@ -275,6 +275,7 @@ pub fn build_host(
         workspace_root: &host.workspace_root,
         target_dir: &target_dir,
         package_count: host.package_count,
+        api_path: None,
     };
     // Held until the owners of the compiled files are noted. Otherwise these notes would take files that another
     // build compiles in the meantime for files of another workspace.

@@ -12,7 +12,8 @@ use crate::included::IncludedFiles;
 use crate::replay::{configuration_files, toolchain_files};
 use crate::store::Store;
 use crate::workspace::{
-    Workspace, compiles, depends_on_plugin_api, find_manifest, list, reaches_plugin_api,
+    Workspace, compiles, depends_on_plugin_api, find_manifest, list, other_api_path,
+    reaches_plugin_api,
 };
 use crate::{BuildError, cargo};
 
@@ -86,6 +87,8 @@ pub struct PluginPackage {
     pub configurations: Vec<PathBuf>,
     /// The largest number of packages that a build of it compiles, itself included.
     pub package_count: usize,
+    /// The path by which its code reaches the crate `hotswap_plugin`, if its macros do not find the crate by that name.
+    pub api_path: Option<String>,
 }
 
 impl HostPackage {
@@ -159,6 +162,7 @@ impl HostPackage {
             included: IncludedFiles::default(),
             configurations: self.configurations.clone(),
             package_count: self.package_count,
+            api_path: None,
         }
     }
 
@@ -261,14 +265,26 @@ impl PluginPackage {
         package: &Package,
         cargo_flags: &[String],
     ) -> Result<Self, BuildError> {
-        if !package.targets.iter().any(|target| target.kind.iter().any(is_library)) {
+        let has_library = package.targets.iter().any(|target| target.kind.iter().any(is_library));
+        let has_api = reaches_plugin_api(workspace, package);
+        if !(has_library && has_api)
+            && let Ok(Some(HostMetadata { plugins, .. })) = HostMetadata::of(package)
+            && !plugins.is_empty()
+        {
+            return Err(BuildError::setup(format!(
+                "`{}` is a host and no plugin; its plugins are {}: give the directory of one of them",
+                package.name,
+                list(plugins.iter().map(String::as_str))
+            )));
+        }
+        if !has_library {
             return Err(BuildError::setup(format!(
                 "`{}` cannot be a plugin, since it has no library: add a src/lib.rs to {}",
                 package.name,
                 dir_of(package).display()
             )));
         }
-        if !reaches_plugin_api(workspace, package) {
+        if !has_api {
             return Err(BuildError::setup(format!(
                 "`{}` is not a plugin, since it does not depend on `hotswap-plugin`: add that to \
                  [dependencies] in {}",
@@ -288,6 +304,7 @@ impl PluginPackage {
             included: IncludedFiles::of(package)?,
             configurations: cargo::given_files(cargo_flags),
             package_count: 1 + workspace.dependencies(package).len(),
+            api_path: other_api_path(package),
         })
     }
 }

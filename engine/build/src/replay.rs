@@ -42,7 +42,7 @@ pub(crate) use crate::replay::guard::BuildScript;
 pub use crate::replay::guard::toolchain_files;
 pub(crate) use crate::replay::guard::{configuration_files, is_downloaded};
 use crate::replay::input::Stat;
-pub(crate) use crate::replay::input::{Input, Moment};
+pub(crate) use crate::replay::input::{Input, Moment, is_of_editor};
 pub(crate) use crate::replay::invocation::Notes;
 use crate::replay::invocation::{Invocation, Noted};
 use crate::replay::outlines::Outlines;
@@ -362,6 +362,7 @@ impl Replay {
         let read = own.chain(deciding.iter().filter(is_watched)).cloned().collect();
         files.extend(deciding);
         let guards = files.iter().map(|path| before_run.read(path)).collect();
+        let of_cargo = of_cargo(&results.units, member.plugin, run);
         let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
         let env = env.map(|(value, name)| (name, value)).collect();
         let (library, build_id) = before.map(|it| (it.library, it.build_id)).unwrap_or_default();
@@ -370,6 +371,7 @@ impl Replay {
             units: results.units,
             cargo_library,
             guards,
+            of_cargo,
             read,
             env,
             always,
@@ -696,15 +698,27 @@ impl Replay {
         self.outlines.get_or_init(|| Outlines::load(&self.dir))
     }
 
+    /// The sources from which units were compiled, by the hash.
+    fn sources(&self) -> BTreeMap<&str, &Path> {
+        let inputs = self.record.units.values().flat_map(|unit| &unit.compiled.inputs);
+        inputs.filter_map(|it| Some((it.hash()?, it.path.as_path()))).collect()
+    }
+
+    /// Reads the sources from which cargo has compiled units: they can be saved again as soon as the build is reported,
+    /// before there are outlines of all.
+    pub(crate) fn read_sources(&mut self) {
+        let mut outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
+        self.sources().into_iter().for_each(|(hash, path)| outlines.read(path, hash));
+        self.outlines = OnceLock::from(outlines);
+    }
+
     /// Saves outlines of the sources from which the units were compiled, so that the next build can report what
     /// changed.
     pub(crate) fn save_outlines(&mut self) -> io::Result<()> {
         let mut outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
-        let inputs = self.record.units.values().flat_map(|unit| &unit.compiled.inputs);
-        let files: BTreeMap<_, _> = inputs.filter_map(|it| Some((it.hash()?, &it.path))).collect();
-        for (hash, path) in &files {
-            outlines.add(path, hash);
-        }
+        let files = self.sources();
+        files.iter().for_each(|(hash, path)| outlines.read(path, hash));
+        outlines.finish();
         let of_bases = self.hashes_of_bases();
         outlines.retain(&files.into_keys().chain(of_bases.iter().map(String::as_str)).collect());
         let saved = outlines.save(&self.dir);
@@ -881,6 +895,25 @@ impl Replay {
         self.record.units.insert(id.clone(), unit);
         Some(id)
     }
+}
+
+/// Everything that only cargo makes for `plugin`, as a run has left it: the files of all artifacts that are not among
+/// the `units`, and the output of build scripts, which cargo writes each time a script runs.
+fn of_cargo(units: &[UnitId], plugin: &PluginPackage, run: &Run) -> Vec<Output> {
+    let is_unit =
+        |path: &Path| unit_id_of(path).is_some_and(|id| units.iter().any(|unit| unit == id));
+    let others = run.artifacts.iter().filter(|artifact| {
+        !(is_library(artifact) && artifact.manifest_path == plugin.manifest_path)
+    });
+    let files = others.flat_map(|artifact| &artifact.filenames).map(|path| path.as_std_path());
+    let files: BTreeSet<PathBuf> =
+        files.filter(|path| !is_unit(path)).map(Path::to_owned).collect();
+    let printed = run.scripts.iter().filter_map(output_of);
+    files
+        .into_iter()
+        .chain(printed.collect::<BTreeSet<_>>())
+        .map(|path| Output::of(&path))
+        .collect()
 }
 
 /// The output of the build scripts of a run, including those that did not have to run.

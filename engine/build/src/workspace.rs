@@ -36,10 +36,20 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
         ))
         .because(error)
     })?;
+    if dir.to_str().is_none() {
+        return Err(BuildError::setup(format!(
+            "the path {} is not UTF-8, and cargo describes no package with such a path: rename its directories",
+            dir.display()
+        )));
+    }
     let manifest_path = dir.join("Cargo.toml");
     if !manifest_path.is_file() {
+        let around = dir.ancestors().skip(1).find(|dir| dir.join("Cargo.toml").is_file());
+        let advice =
+            around.map(|dir| format!("; the nearest one around it is in {}", dir.display()));
         return Err(BuildError::setup(format!(
-            "{shown} is not a cargo package: there is no Cargo.toml in it"
+            "{shown} is not a cargo package: there is no Cargo.toml in it{}",
+            advice.unwrap_or_default()
         )));
     }
     Ok(manifest_path)
@@ -243,6 +253,16 @@ pub(crate) fn depends_on_plugin_api(package: &Package) -> bool {
 pub(crate) fn reaches_plugin_api(workspace: &Workspace, package: &Package) -> bool {
     let is_api = |package: &&Package| package.name.as_str() == PLUGIN_API;
     depends_on_plugin_api(package) || workspace.dependencies(package).iter().any(is_api)
+}
+
+/// The path by which the code of `package` reaches `hotswap-plugin`, if it is not `hotswap_plugin`: the name that the
+/// package gives it, or a path that is not known, because another crate re-exports it.
+pub(crate) fn other_api_path(package: &Package) -> Option<String> {
+    let mut dependencies = package.dependencies.iter();
+    match dependencies.find(|it| it.name == PLUGIN_API && it.kind == DependencyKind::Normal) {
+        Some(dependency) => dependency.rename.as_ref().map(|name| name.replace('-', "_")),
+        None => Some("path::to::hotswap_plugin".to_owned()),
+    }
 }
 
 /// Runs `cargo metadata` as [`MetadataCommand::exec`] does, in a [session of its own](process::in_session).

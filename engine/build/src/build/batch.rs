@@ -254,6 +254,11 @@ impl<'a> Batch<'a> {
         {
             self.broken.insert(failed, name.to_owned());
         }
+        if linking.has_run_cargo()
+            && let Some(record) = &mut record
+        {
+            record.read_sources();
+        }
         Ok((linked?, record.and_then(|record| record.new_build(&linking.member))))
     }
 

@@ -16,6 +16,9 @@ use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo
 /// How many of cargo's last lines an error repeats if there were no diagnostics.
 const REPEATED_LINES: usize = 20;
 
+/// The compiler's code for a path that leads to nothing.
+const UNRESOLVED: &str = "E0433";
+
 /// The package that is compiled.
 #[derive(Clone, Copy)]
 pub(super) struct Package<'a> {
@@ -24,6 +27,8 @@ pub(super) struct Package<'a> {
     pub workspace_root: &'a Path,
     pub target_dir: &'a Path,
     pub package_count: usize,
+    /// The path of `hotswap_plugin` for a plugin whose macros need it.
+    pub api_path: Option<&'a str>,
 }
 
 /// The result of a run.
@@ -289,8 +294,26 @@ impl<'a> Translator<'a> {
                 let output = lines.join("\n");
                 BuildError::setup(format!("`{name}` cannot be built ({status}):\n{output}"))
             }
-            1 => BuildError::compile(format!("`{name}` does not compile: 1 error")),
-            errors => BuildError::compile(format!("`{name}` does not compile: {errors} errors")),
+            1 => {
+                BuildError::compile(format!("`{name}` does not compile: 1 error{}", self.advice()))
+            }
+            errors => BuildError::compile(format!(
+                "`{name}` does not compile: {errors} errors{}",
+                self.advice()
+            )),
+        }
+    }
+
+    /// What to do if the compiler may not have found the crate for which macros look.
+    fn advice(&self) -> String {
+        let is_unresolved =
+            |(_, _, it): &(_, _, Diagnostic)| it.code.as_deref() == Some(UNRESOLVED);
+        match self.package.api_path {
+            Some(path) if self.run.diagnostics.iter().any(is_unresolved) => format!(
+                "; its code does not reach `hotswap-plugin` by that name, so its macros need the path: \
+                 `#[plugin(crate = {path})]`, and in the same way `#[invoke]` and all others"
+            ),
+            _ => String::new(),
         }
     }
 }

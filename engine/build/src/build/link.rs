@@ -155,6 +155,11 @@ impl<'a> Linking<'a> {
         })
     }
 
+    /// Whether cargo has run for it.
+    pub(super) fn has_run_cargo(&self) -> bool {
+        self.cargo_runs > 0 || self.run.is_some()
+    }
+
     /// Whether it may be compiled without cargo.
     pub(super) fn may_replay(&self) -> bool {
         !self.options.no_replay && self.failed.is_none()
@@ -352,6 +357,7 @@ impl<'a> Linking<'a> {
             workspace_root: &plugin.workspace_root,
             target_dir: &plugin.cargo_target_dir(),
             package_count: plugin.package_count,
+            api_path: plugin.api_path.as_deref(),
         };
         self.warnings = 0;
         let mut wrong = Vec::new();
@@ -417,8 +423,11 @@ impl<'a> Linking<'a> {
         command.args(["rustc", "--package", &plugin.package_id, "--lib", "--crate-type", "cdylib"]);
         let target_dir = plugin.cargo_target_dir();
         command.arg("--target-dir").arg(&target_dir);
-        // The user's setting would make builds of the workspace share their output with this one.
-        command.env("CARGO_BUILD_BUILD_DIR", target_dir);
+        // The user's setting would make builds of the workspace share their output with this one. In the value of this
+        // variable, cargo takes text in braces for the name of something else.
+        if !target_dir.as_os_str().as_encoded_bytes().iter().any(|byte| b"{}".contains(byte)) {
+            command.env("CARGO_BUILD_BUILD_DIR", target_dir);
+        }
         add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, self.options);
         command.args(&self.profile);
         command.args(["--", "--cfg", "hotswap_cdylib"]);

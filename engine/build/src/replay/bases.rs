@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use super::outlines::Outlines;
-use super::record::{Compiled, ScriptOutputs, Unit, UnitId};
+use super::record::{Compiled, Output, Plugin, ScriptOutputs, Unit, UnitId};
 use super::{Invocation, Member, Replay};
 use crate::atomic_file;
 use crate::outline::{Bound, ChangedFunction, SourceChanges};
@@ -23,6 +23,8 @@ use crate::patch::{self, Build, Edited, FileId, Linked, NotPatched};
 struct Base {
     units: BTreeMap<UnitId, Made>,
     guards: Vec<Input>,
+    #[serde(default)]
+    of_cargo: Vec<Output>,
     env: BTreeMap<String, Option<String>>,
 }
 
@@ -143,7 +145,8 @@ impl Replay {
             Some((id.clone(), Made { invocation, script_outputs, compiled: compiled.clone() }))
         };
         let units = plugin.units.iter().map(made).collect::<Option<_>>()?;
-        Some(Base { units, guards: plugin.guards.clone(), env: plugin.env.clone() })
+        let Plugin { guards, of_cargo, env, .. } = plugin.clone();
+        Some(Base { units, guards, of_cargo, env })
     }
 
     /// The object files of all units of the plugin, and archives of them. Those of the plugin itself are in
@@ -293,7 +296,14 @@ fn is_compiled_alike(base: &Base, now: &Base) -> bool {
     };
     let are_guards_same = base.guards.len() == now.guards.len()
         && base.guards.iter().zip(&now.guards).all(|(one, other)| one.has_same_content(other));
-    ids(base) == ids(now) && now.units.iter().all(is_same) && are_guards_same && base.env == now.env
+    // If cargo has made nothing again, guards have changed in a way that does not matter, such as a comment in a manifest.
+    let is_rest_same = !now.of_cargo.is_empty()
+        && base.of_cargo.len() == now.of_cargo.len()
+        && base.of_cargo.iter().zip(&now.of_cargo).all(|(one, other)| one.is_same(other));
+    ids(base) == ids(now)
+        && now.units.iter().all(is_same)
+        && (are_guards_same || is_rest_same)
+        && base.env == now.env
 }
 
 /// The newest finished directory of the compiler's cache for a call.

@@ -28,12 +28,11 @@ const MEANINGLESS: [&str; 9] = [
 /// The files that become targets of a package because they exist.
 const FOUND_BY_NAME: [&str; 3] = ["build.rs", "src/lib.rs", "src/main.rs"];
 
-/// The variables that name a compiler wrapper. To note compiler calls, Hotswap itself has to be the wrapper.
-const WRAPPER_VARIABLES: [&str; 4] = [
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "CARGO_BUILD_RUSTC_WRAPPER",
-    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+/// The settings of cargo that name a compiler wrapper: the key in the table `build`, the variable that comes before all
+/// settings, and the variable of the setting. To note compiler calls, Hotswap itself has to be the wrapper.
+const WRAPPERS: [(&str, &str, &str); 2] = [
+    ("rustc-wrapper", "RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"),
+    ("rustc-workspace-wrapper", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"),
 ];
 
 /// The environment variables that can affect any run of cargo or the compiler.
@@ -49,33 +48,30 @@ pub(super) fn cargo_variables() -> BTreeMap<String, String> {
 
 /// Why builds of `plugin` with the command `cargo` cannot be recorded; `None` if they can.
 pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<String> {
-    let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    if let Some(name) = WRAPPER_VARIABLES.into_iter().find(is_set) {
-        return Some(format!("{name} is set"));
-    }
-    let in_file = |path: PathBuf| {
-        let key = wrapper_key(&fs::read_to_string(&path).ok()?)?;
-        Some(format!("{} sets `{key}`", path.display()))
-    };
     let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
-    let mut given = given_configurations(&args).filter_map(wrapper_key);
     let files = configuration_files(&plugin.dir, &plugin.configurations);
-    files
-        .into_iter()
-        .find_map(in_file)
-        .or_else(|| given.next().map(|key| format!("`--config` sets `{key}`")))
+    WRAPPERS.into_iter().find_map(|(key, first, last)| {
+        let in_variable = |name: &str| Some((env::var_os(name)?, format!("{name} is set")));
+        let in_text = |text: &str, place: &str| {
+            Some((wrapper_in(text, key)?.into(), format!("{place} sets `build.{key}`")))
+        };
+        let in_flags = given_configurations(&args).filter_map(|text| in_text(text, "`--config`"));
+        let in_files = files.iter().filter_map(|path| {
+            in_text(&fs::read_to_string(path).ok()?, &path.display().to_string())
+        });
+        let variables = [first, last].map(in_variable);
+        let [first, last] = variables.map(Option::into_iter);
+        // The first place that names a wrapper counts. An empty name turns the wrapper of later places off.
+        let (wrapper, reason) = first.chain(in_flags).chain(last).chain(in_files).next()?;
+        (!wrapper.is_empty()).then_some(reason)
+    })
 }
 
-/// The setting of a compiler wrapper in a cargo configuration. `None` also for a text that is not TOML, which cargo
-/// reports.
-fn wrapper_key(config: &str) -> Option<&'static str> {
+/// The compiler wrapper that a cargo configuration names with this key. `None` also for a text that is not TOML, which
+/// cargo reports.
+fn wrapper_in(config: &str, key: &str) -> Option<String> {
     let config: toml::Table = config.parse().ok()?;
-    let build = |name| config.get("build").is_some_and(|build| build.get(name).is_some());
-    if build("rustc-wrapper") {
-        Some("build.rustc-wrapper")
-    } else {
-        build("rustc-workspace-wrapper").then_some("build.rustc-workspace-wrapper")
-    }
+    Some(config.get("build")?.get(key)?.as_str()?.to_owned())
 }
 
 /// The files that decide what cargo does with the packages in `dirs`, including files that do not exist.
@@ -288,17 +284,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_compiler_wrapper_keeps_a_build_from_being_recorded() {
-        for (config, key) in [
+    fn a_compiler_wrapper_is_found_in_a_configuration() {
+        for (config, wrapper) in [
             ("# include = [\"more.toml\"]\n[env]\nTEXT = \"rustc-wrapper include\"\n", None),
             ("[source.include]\ndirectory = \"include\"\n", None),
-            ("include = [\"more.toml\"]\n", None),
-            ("[build]\nrustc-wrapper = \"sccache\"\n", Some("build.rustc-wrapper")),
-            ("build = { rustc-wrapper = \"sccache\" }\n", Some("build.rustc-wrapper")),
-            ("build.rustc-workspace-wrapper = \"w\"\n", Some("build.rustc-workspace-wrapper")),
+            ("[build]\nrustc-wrapper = \"sccache\"\n", Some("sccache")),
+            ("build = { rustc-wrapper = \"sccache\" }\n", Some("sccache")),
+            ("build.rustc-wrapper = \"\"\n", Some("")),
+            ("build.rustc-workspace-wrapper = \"w\"\n", None),
             ("include = [\n", None),
         ] {
-            assert_eq!(wrapper_key(config), key, "{config}");
+            assert_eq!(wrapper_in(config, "rustc-wrapper").as_deref(), wrapper, "{config}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! Remembers the content of files as a compiler read it.
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -176,8 +178,8 @@ impl Input {
     }
 }
 
-/// A hash of the names, sizes and times of all files below `dir`, without hidden ones and without directories
-/// that cargo made. `None` if there are too many, or if one cannot be read.
+/// A hash of the names, sizes and times of all files below `dir`, without those of editors, and without hidden
+/// directories and those that cargo made. `None` if there are too many, or if one cannot be read.
 fn tree_hash(dir: &Path) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
     let entries = WalkDir::new(dir).min_depth(1).sort_by_file_name().into_iter();
@@ -196,8 +198,21 @@ fn tree_hash(dir: &Path) -> Option<String> {
 
 fn is_compared(entry: &DirEntry) -> bool {
     let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-    let is_cargos = || entry.file_type().is_dir() && entry.path().join("CACHEDIR.TAG").exists();
-    !is_hidden && !is_cargos()
+    if entry.file_type().is_dir() {
+        return !is_hidden && !entry.path().join("CACHEDIR.TAG").exists();
+    }
+    !is_of_editor(entry.file_name())
+}
+
+/// Whether a file with this name is one that editors keep beside the file that they edit: `.#a`, `.a.swp`.
+pub(crate) fn is_of_editor(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let is_swap = || {
+        Path::new(OsStr::from_bytes(name)).extension().is_some_and(|it| {
+            matches!(it.as_encoded_bytes(), [b's', b'w', _] | [b's', b'w', _, b'x'])
+        })
+    };
+    name.ends_with(b"~") || name.starts_with(b".#") || (name.starts_with(b".") && is_swap())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Keeps outlines of the sources from which units were compiled, so that the next build can tell what
 //! changed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -24,9 +25,27 @@ const MOST_BYTES: u64 = 2 << 20;
 pub(super) struct Outlines {
     form: u32,
     files: BTreeMap<String, Option<Outline>>,
+    /// Files that were read, and whose outlines are not made yet, by the hash.
+    #[serde(skip)]
+    sources: BTreeMap<String, Source>,
     /// Whether they differ from those in the file.
     #[serde(skip)]
     is_changed: bool,
+}
+
+/// A file that was read.
+#[derive(Debug)]
+struct Source {
+    is_rust: bool,
+    bytes: Vec<u8>,
+}
+
+impl Source {
+    /// `None` for a file that is not Rust.
+    fn outline(&self) -> Option<Outline> {
+        let text = std::str::from_utf8(&self.bytes).ok().filter(|_| self.is_rust);
+        text.and_then(Outline::of)
+    }
 }
 
 impl Outlines {
@@ -50,16 +69,35 @@ impl Outlines {
 
     /// Adds the file at `path`, if it still has the content with this `hash`.
     pub(super) fn add(&mut self, path: &Path, hash: &str) {
-        if self.files.contains_key(hash) {
+        self.read(path, hash);
+        self.finish();
+    }
+
+    /// Reads the file at `path`, if it still has the content with this `hash`. Its outline is made when it is needed.
+    pub(super) fn read(&mut self, path: &Path, hash: &str) {
+        if self.files.contains_key(hash) || self.sources.contains_key(hash) {
             return;
         }
         let is_small = fs::metadata(path).is_ok_and(|it| it.len() <= MOST_BYTES);
         let Some(bytes) = fs::read(path).ok().filter(|_| is_small) else { return };
         if blake3::hash(&bytes).to_string() == hash {
-            let text = std::str::from_utf8(&bytes).ok().filter(|_| is_rust(path));
-            self.files.insert(hash.to_owned(), text.and_then(Outline::of));
+            self.sources.insert(hash.to_owned(), Source { is_rust: is_rust(path), bytes });
+        }
+    }
+
+    /// Makes the outlines of all files that were read.
+    pub(super) fn finish(&mut self) {
+        for (hash, source) in std::mem::take(&mut self.sources) {
+            self.files.insert(hash, source.outline());
             self.is_changed = true;
         }
+    }
+
+    /// The outline of the file with this `hash`, which is `None` for a file that is not Rust; `None` if the file is not
+    /// known.
+    fn get(&self, hash: &str) -> Option<Cow<'_, Option<Outline>>> {
+        let made = self.files.get(hash).map(Cow::Borrowed);
+        made.or_else(|| self.sources.get(hash).map(|source| Cow::Owned(source.outline())))
     }
 
     /// Removes all outlines except those with these hashes.
@@ -78,13 +116,14 @@ impl Outlines {
         for path in paths {
             let change = match (then.get(path), files.get(path)) {
                 (Some(then), Some(now)) if then == now => continue,
-                (Some(then), Some(now)) => match (self.files.get(*then)?, self.files.get(*now)?) {
-                    (Some(then), Some(now)) => {
+                (Some(then), Some(now)) => {
+                    let (then, now) = (self.get(then)?, self.get(now)?);
+                    if let (Some(then), Some(now)) = (&*then, &*now) {
                         changes.add(then.changes_to(now, path));
                         continue;
                     }
-                    _ => ItemChange::Changed,
-                },
+                    ItemChange::Changed
+                }
                 (None, _) => ItemChange::Added,
                 (_, None) => ItemChange::Removed,
             };

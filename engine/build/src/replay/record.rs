@@ -37,6 +37,9 @@ pub(super) struct Plugin {
     pub cargo_library: Option<Stat>,
     /// The files other than sources that decide what cargo does.
     pub guards: Vec<Input>,
+    /// Everything that only cargo makes, as cargo has left it; empty if that is not known.
+    #[serde(default)]
+    pub of_cargo: Vec<Output>,
     /// Those guards that the plugin's author can change, including directories. Watchers watch these.
     #[serde(default)]
     pub read: BTreeSet<PathBuf>,

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::replay::is_of_editor;
 use crate::{IncludedFiles, PluginPackage, reads};
 
 /// The names of the plugins to which something belongs.
@@ -120,11 +121,20 @@ impl Sources {
     /// The plugins for which a build has read all files of a directory that contains `path`.
     pub(super) fn owners_of_read_dir(&self, path: &Path) -> Owners {
         let is_inside = |target: &PathBuf| path.starts_with(target);
-        if is_temporary(path) || self.target_dirs.iter().any(is_inside) {
+        let name = path.file_name().unwrap_or_default();
+        if is_of_editor(name) || name == "4913" || self.target_dirs.iter().any(is_inside) {
             return Owners::new();
         }
-        let dirs = path.ancestors().skip(1).filter_map(|dir| self.read.get(dir));
-        dirs.flatten().cloned().collect()
+        // A hidden directory does not belong to the directory that it is in, unless it is read itself.
+        let mut owners = Owners::new();
+        for dir in path.ancestors().skip(1) {
+            let read = self.read.get(dir);
+            owners.extend(read.into_iter().flatten().cloned());
+            if read.is_none() && is_hidden(dir) {
+                break;
+            }
+        }
+        owners
     }
 
     pub(super) fn packages(&self) -> impl Iterator<Item = &Path> {
@@ -184,6 +194,10 @@ impl Sources {
         let is_nested_package = dir.join("Cargo.toml").exists();
         !(is_hidden || is_target || is_nested_package)
     }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 /// Whether a file is a Rust source or a manifest. Temporary files of editors are neither, even if their names
@@ -299,6 +313,7 @@ mod tests {
             included: IncludedFiles::default(),
             configurations: Vec::new(),
             package_count: 1,
+            api_path: None,
         }
     }
 }

@@ -86,6 +86,17 @@ fn compiler_errors_are_returned_as_data() {
 }
 
 #[test]
+fn a_plugin_that_renames_the_crate_of_the_macros_learns_how_to_tell_them() {
+    let workspace = Workspace::new();
+    let renamed = "h-p = { package = \"hotswap-plugin\", path = \"../hotswap-plugin\" }";
+    workspace.package("world", renamed, "");
+    workspace.write("world/src/lib.rs", "pub fn expanded() {\n    ::hotswap_plugin::entry()\n}\n");
+    let error = build(&workspace.open_plugin("world")).0.unwrap_err().to_string();
+    assert!(error.contains("1 error; its code does not reach `hotswap-plugin`"), "{error}");
+    assert!(error.contains("`#[plugin(crate = h_p)]`"), "{error}");
+}
+
+#[test]
 fn an_error_of_cargo_is_passed_on() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
@@ -265,7 +276,10 @@ fn a_plugin_may_be_named_like_another_crate() {
     let other = format!("other = {{ package = \"itoa\", path = {other:?} }}\n");
     workspace.write("größe (1)/Cargo.toml", &manifest("1.0.0", &format!("{api}{other}")));
     workspace.write("größe (1)/src/lib.rs", "");
-    let error = build(&workspace.open_plugin("größe (1)")).0.unwrap_err();
+    let plugin = workspace.open_plugin("größe (1)");
+    // In a setting, cargo would take the text in braces for a variable.
+    let plugin = PluginPackage { target_dir: workspace.path("target/{x}"), ..plugin };
+    let error = build(&plugin).0.unwrap_err();
     assert_eq!(error.kind(), BuildErrorKind::Artifact, "{error}");
 }
 

@@ -106,8 +106,22 @@ fn a_file_is_no_package() {
 }
 
 #[test]
+fn a_path_that_is_no_text_is_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let workspace = Workspace::new();
+    workspace.host("sample", "plugins = [\"world\"]");
+    let dir = workspace.path("").join(OsStr::from_bytes(b"sample-\xff"));
+    std::fs::rename(workspace.path("sample"), &dir).unwrap();
+    let error = HostPackage::open(&dir).unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    assert_says(&error.to_string(), &["sample-", "is not UTF-8", "rename its directories"]);
+}
+
+#[test]
 fn a_directory_without_a_manifest_is_no_package() {
-    assert_refused(&Workspace::new(), "hotswap-plugin/src", &["src", "no Cargo.toml"]);
+    let around = "the nearest one around it is in ";
+    assert_refused(&Workspace::new(), "hotswap-plugin/src", &["src", "no Cargo.toml", around]);
 }
 
 #[test]
@@ -226,6 +240,9 @@ fn a_plugin_needs_a_library() {
     std::fs::rename(workspace.path("world/src/lib.rs"), workspace.path("world/src/main.rs"))
         .unwrap();
     assert_plugin_refused(&workspace, "world", &["`world`", "no library", "src/lib.rs"]);
+    workspace.host("sample", "plugins = [\"world\"]");
+    let parts = ["`sample` is a host and no plugin", "`world`", "directory of one of them"];
+    assert_plugin_refused(&workspace, "sample", &parts);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The kinds of edits, one by one: which can be loaded as a patch, and which cannot.
 
+use std::fs;
+
 use hotswap_build::{Bound, BuildOptions, NotPatched, Unpatchable};
 
 use crate::patches::Running;
@@ -304,6 +306,10 @@ fn edits_of_other_inputs_are_loaded_as_a_whole() {
     });
     // The C code is that of the base.
     running.with("of_c() +", "of_c() + 1 +").expect("a patch");
+    // Cargo runs, and makes nothing again but the plugin.
+    let manifest = fs::read_to_string(running.workspace.path("with_c/Cargo.toml")).unwrap();
+    running.workspace.write("with_c/Cargo.toml", &format!("# The plugin.\n{manifest}"));
+    running.with("of_c() +", "of_c() + 4 +").expect("a patch");
     running.workspace.write("with_c/src/text", "another text");
     match running.with("of_c() +", "of_c() + 2 +") {
         Err(NotPatched::Sources(changes)) => {

@@ -66,6 +66,7 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
         ("kept/linked.txt", "link-2"),
         ("texts/two/deep.txt", "deep-2"),
         ("texts/two/new.txt", "new"),
+        ("texts/two/.hidden", "hidden"),
         ("elsewhere/Cargo.toml", "[workspace]\nmembers = [\"../apart\"]\n# more\n"),
         ("reads-much/.cargo/config.toml", "[env]\nMOOD = \"good\"\n"),
         ("reads-much/leaf/Cargo.toml", "[package]\nname = \"leaf\"\nedition = \"2021\"\n"),

@@ -6,7 +6,7 @@ use std::thread;
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildErrorKind, BuildMessage, BuildOptions, Built, Cancel, Diagnostic,
-    IncludedFiles, PluginPackage, build_plugin,
+    IncludedFiles, PluginPackage, build_plugin, build_plugins,
 };
 
 use crate::support::{REAL_PLUGIN, Workspace, diagnostics};
@@ -388,6 +388,31 @@ fn builds_that_no_record_can_describe_make_cargo_run_each_time() {
         let reason = reason(&made);
         assert!(reason.ends_with("/.cargo/config.toml sets `build.rustc-wrapper`"), "{reason}");
     }
+    // A nearer file turns the wrapper off.
+    let of_workspace = "[build]\nrustc-wrapper = \"/usr/bin/env\"\n";
+    fixture.workspace.write(".cargo/config.toml", of_workspace);
+    fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"\"\n");
+    fixture.build();
+    fixture.write_plugin("own-2");
+    let made = fixture.build();
+    assert_eq!(made.made_by(), Maker::Replay, "{}", output(&made.messages));
+    assert!(made.artifact_contains("own-2"));
+}
+
+#[test]
+fn a_save_just_after_a_build_by_cargo_is_compared_with_that_build() {
+    let fixture = Fixture::new("saved-at-once");
+    let mut first = None;
+    let plugins = [(&fixture.plugin, &BuildOptions::default())];
+    build_plugins(&plugins, &Cancel::default(), &mut |_, _| (), &mut |_, built| {
+        fixture.write_plugin("own-2");
+        first = Some(built.expect("a build").build_id);
+    });
+    let options = BuildOptions { patch_base: first, ..BuildOptions::default() };
+    let made = fixture.build_with(&options);
+    assert_eq!(made.made_by(), Maker::Replay, "{}", output(&made.messages));
+    assert!(made.built.changes.is_some(), "{:?}", made.built);
+    assert!(matches!(made.built.patch, Some(Ok(_))), "{:?}", made.built.patch);
 }
 
 #[test]
@@ -397,12 +422,15 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
         "leaf/build.rs",
         "fn main() {\n\
              println!(\"cargo::rerun-if-changed=text\");\n\
+             println!(\"cargo::rerun-if-changed=texts\");\n\
              let text = std::fs::read_to_string(\"text\").unwrap();\n\
+             let text = text + &std::fs::read_to_string(\"texts/.more\").unwrap_or_default();\n\
              let out = std::env::var(\"OUT_DIR\").unwrap();\n\
              std::fs::write(out + \"/text.rs\", format!(\"{text:?}\")).unwrap();\n\
          }\n",
     );
     fixture.write("leaf/text", "generated-1");
+    fixture.write("leaf/texts/other", "");
     let source = |more: &str| {
         format!(
             "pub fn text() -> String {{ include_str!(concat!(env!(\"OUT_DIR\"), \"/text.rs\")).into() }}\n{more}"
@@ -418,6 +446,11 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
     let generated = fixture.build();
     assert_eq!(generated.made_by(), Maker::Cargo, "{}", output(&generated.messages));
     assert!(generated.artifact_contains("generated-2"));
+    // A hidden file counts, and a file that an editor makes beside it does not.
+    fixture.write("leaf/texts/.#other", "me@here");
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
+    fixture.write("leaf/texts/.more", " hidden-1");
+    assert!(fixture.build().artifact_contains("hidden-1"));
     let script = fs::read_to_string(fixture.plugin.dir.join("leaf/build.rs")).unwrap();
     fixture.write("leaf/build.rs", &script.replace("{text:?}", "scripted-{text:?}"));
     let scripted = fixture.build();

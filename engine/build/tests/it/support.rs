@@ -133,6 +133,7 @@ pub fn package_without_cargo(name: &str, root: &Path, source_dirs: &[&str]) -> P
         source_dirs,
         included: IncludedFiles::default(),
         configurations: Vec::new(),
+        api_path: None,
         package_count: 1,
     }
 }
