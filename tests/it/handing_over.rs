@@ -524,19 +524,30 @@ fn a_callback_may_wait_for_a_caller_whose_call_is_held_up() {
             })
         });
         host.reload();
-        host.plugins.install("has-database", 2);
-        let (engine, held) = (&host.engine, state.lock().unwrap());
-        thread::scope(|scope| {
-            let reload = scope.spawn(|| engine.reload().map(|report| report.to_string()));
-            has_begun.recv().unwrap();
-            println!("{}", engine.invoke::<u32>("has-database", "add", args![1]).unwrap_err());
-            drop(held);
-            println!("{}", reload.join().unwrap().unwrap());
-        });
-        assert_eq!(add(&host, 2), 2);
+        let engine = &host.engine;
+        let now = engine.async_func::<fn() -> u32>("has-database", "answer_now").unwrap();
+        let calls: [&dyn Fn() -> Result<u32, CallError>; 3] = [
+            &|| engine.invoke("has-database", "add", args![1]),
+            &|| block_on(engine.plugin("has-database").unwrap().invoke_async("answer_now", &[])),
+            &|| block_on(now.call()),
+        ];
+        for (call, next) in calls.into_iter().zip(2..) {
+            host.plugins.install("has-database", next);
+            let held = state.lock().unwrap();
+            thread::scope(|scope| {
+                let reload = scope.spawn(|| engine.reload().map(|report| report.to_string()));
+                has_begun.recv().unwrap();
+                println!("{}", call().unwrap_err());
+                drop(held);
+                println!("{}", reload.join().unwrap().unwrap());
+            });
+            call().unwrap();
+        }
         println!("done");
     });
     assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
-    let refused = "has-database v1: add: the plugin hands over, and a callback of the host";
-    assert!(end.output.contains(refused), "{}", end.output);
+    for call in ["v1: add", "v2: answer_now", "v3: answer_now"] {
+        let refused = format!("has-database {call}: the plugin hands over, and a callback of");
+        assert!(end.output.contains(&refused), "{}", end.output);
+    }
 }

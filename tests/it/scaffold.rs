@@ -263,7 +263,7 @@ fn what_is_to_be_done_names_the_program_that_there_is() {
     project.write("app/src/bin/second.rs", "fn main() {}\n");
     let init = ["init", "app", "--path", &checkout()];
     let written = Process::start(project.hotswap_in(".", &init)).finish().stdout;
-    assert!(written.contains("take over into app/src/bin/first.rs what"), "{written}");
+    assert!(written.contains("\nadd these lines to app/src/bin/first.rs"), "{written}");
     assert!(written.ends_with("\nnext: hotswap-console ./app --bin first\n"), "{written}");
     let nowhere = tempfile::tempdir().unwrap();
     let reported = Process::start(project.hotswap_in(nowhere.path().to_str().unwrap(), &["init"]))

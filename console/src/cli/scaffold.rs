@@ -65,7 +65,7 @@ pub(super) fn init(arguments: InitArguments) -> Result<(), Failure> {
     project.depend(&mut draft, &host, "hotswap-engine", &origin)?;
     project.depend(&mut draft, &host, "tracing-subscriber", &Origin::Version("0.3".into()))?;
     let (main, lines) = (project.shown(&host.main).display(), template::host_lines(name));
-    let advice = format!("add to {main} those of these lines that it lacks:\n\n{lines}");
+    let advice = format!("add these lines to {main}, except for those that it has:\n\n{lines}");
     let next = vec![console_line(&host)];
     let outlook = NextSteps { advice: Some(advice), next };
     finish(&draft, &outlook, &arguments.options)

@@ -2,7 +2,10 @@
 //! takes it, and no call runs in between.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -80,6 +83,37 @@ pub(super) fn hold_calls_up(
     Ok(all)
 }
 
+/// Runs the callbacks of the host. They may take as long as they like, and may wait for a caller whose call is held up.
+/// So after `patience`, calls are refused instead of held up, until the callbacks have returned.
+pub(super) fn call_back<R>(
+    handed_over: &[HandOver],
+    patience: Duration,
+    callbacks: impl FnOnce() -> R,
+) -> R {
+    if handed_over.is_empty() {
+        return callbacks();
+    }
+    let refuse = |refuses| {
+        handed_over.iter().for_each(|it| it.old.version().turnstile.refuse(refuses));
+    };
+    let returned = thread::scope(|scope| {
+        let (is_over, over) = mpsc::channel::<()>();
+        // If there is no thread for this, calls are held up as long as the callbacks take.
+        let _ =
+            thread::Builder::new().name("hotswap-patience".to_owned()).spawn_scoped(scope, || {
+                let over = over;
+                if over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                    refuse(true);
+                }
+            });
+        let returned = callbacks();
+        drop(is_over);
+        returned
+    });
+    refuse(false);
+    returned
+}
+
 /// A version whose calls are held up, and that has handed over or is about to. If this is dropped, the calls run in
 /// that version again.
 pub(super) struct HandOver {
@@ -106,11 +140,6 @@ impl HandOver {
     /// The plugin.
     pub fn plugin(&self) -> &PluginName {
         self.old.version().name()
-    }
-
-    /// Limits how long calls are held up.
-    pub fn hold_calls_up_until(&self, until: Option<Instant>) {
-        self.old.version().turnstile.wait_until(until);
     }
 
     fn is_called(&self) -> bool {

@@ -1,9 +1,6 @@
 //! The new versions of a running load, from opening to publishing.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use hotswap_plugin::{__private::DescribedFunction, Data, LiveTypeDescription, abi::Answer};
 use hotswap_protocol::{CauseKind, Failure, PhaseKind, ValueOutcome};
@@ -299,12 +296,9 @@ impl<'steps> Load<'steps> {
         let versions = self.all_versions(plan, current, &ending);
         let view = View::for_callbacks(context.vault_contents, &self.overlay);
         let new = Generation::new(number, versions, self.live.clone(), extension, view);
-        // A callback may take as long as it likes, and may wait for a caller that is held up.
-        let until = Instant::now().checked_add(self.steps.timeout());
-        self.handed_over.iter().for_each(|it| it.hold_calls_up_until(until));
-        let called_back = context.call_back(&new, current, callback);
-        self.handed_over.iter().for_each(|it| it.hold_calls_up_until(None));
-        called_back.map_err(|error| self.record_failure(error))?;
+        let call_back = || context.call_back(&new, current, callback);
+        hand_over::call_back(&self.handed_over, self.steps.timeout(), call_back)
+            .map_err(|error| self.record_failure(error))?;
         // A callback may have taken so long that a shutdown has given up waiting, or it may itself have shut
         // the engine down.
         if context.is_shut_down() {

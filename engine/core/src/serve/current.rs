@@ -104,11 +104,22 @@ impl Current {
             match self.try_enter(name, &find)? {
                 Entry::In(version, found) => return Ok((version, found)),
                 Entry::HeldUp(turnstile) if matches!(turnstile.wait(), Through::Refused) => {
-                    let (version, _) = self.enter_at_once(&find)?;
-                    return Err(CallError::held_up(version.faced(), name));
+                    return Err(self.refusal(name, &find));
                 }
                 Entry::HeldUp(_) => {}
             }
+        }
+    }
+
+    /// The error of a call that was held up for too long.
+    pub fn refusal<T>(
+        &self,
+        name: &str,
+        find: impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
+    ) -> CallError {
+        match self.enter_at_once(&find) {
+            Ok((version, _)) => CallError::held_up(version.faced(), name),
+            Err(error) => error,
         }
     }
 

@@ -9,7 +9,6 @@ use std::{
     },
     task::{Context, Poll, Waker},
     thread::{self, ThreadId},
-    time::Instant,
 };
 
 use hotswap_plugin::__private::end_panic;
@@ -54,8 +53,8 @@ struct Load {
     awaited: Arc<AwaitedCalls>,
     /// Whether the version is handing over, or has done so. Before that, another version may call it to hand over.
     has_begun: bool,
-    /// How long calls wait; `None` as long as each step of the load has a bound of its own.
-    until: Option<Instant>,
+    /// Whether calls are refused instead of held up, because a callback of the host has taken too long.
+    refuses: bool,
     /// Those of the `async` calls that wait.
     wakers: Vec<Waker>,
 }
@@ -180,16 +179,9 @@ impl Turnstile {
             match &*way {
                 Way::Here => return Through::Again,
                 Way::On(serving) => break serving.clone(),
-                Way::Held(Load { until: None, .. }) => {
+                Way::Held(load) if load.refuses => return Through::Refused,
+                Way::Held(_) => {
                     way = self.changed.wait(way).unwrap_or_else(PoisonError::into_inner);
-                }
-                Way::Held(Load { until: Some(until), .. }) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Through::Refused;
-                    }
-                    let waited = self.changed.wait_timeout(way, left);
-                    way = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
         };
@@ -208,6 +200,7 @@ impl Turnstile {
         let serving = match &mut *self.way.locked() {
             Way::Here => return Poll::Ready(Through::Again),
             Way::On(serving) => serving.clone(),
+            Way::Held(load) if load.refuses => return Poll::Ready(Through::Refused),
             Way::Held(load) => {
                 if !load.wakers.iter().any(|known| known.will_wake(context.waker())) {
                     load.wakers.extend(waker.take());
@@ -221,8 +214,9 @@ impl Turnstile {
     /// Holds up calls from now on, for a load of an engine on this thread.
     pub fn shut(&self, engine: EngineId, awaited: &Arc<AwaitedCalls>) {
         let (thread, awaited) = (thread::current().id(), awaited.clone());
-        let (has_begun, until, wakers) = (false, None, Vec::new());
-        *self.way.locked() = Way::Held(Load { engine, thread, awaited, has_begun, until, wakers });
+        let (has_begun, refuses, wakers) = (false, false, Vec::new());
+        let load = Load { engine, thread, awaited, has_begun, refuses, wakers };
+        *self.way.locked() = Way::Held(load);
         self.is_shut.store(true, Ordering::SeqCst);
     }
 
@@ -233,12 +227,14 @@ impl Turnstile {
         }
     }
 
-    /// Limits how long calls wait.
-    pub fn wait_until(&self, until: Option<Instant>) {
+    /// Refuses calls instead of holding them up, those that wait included, or holds them up again.
+    pub fn refuse(&self, refuses: bool) {
+        let mut wakers = Vec::new();
         if let Way::Held(load) = &mut *self.way.locked() {
-            load.until = until;
+            load.refuses = refuses;
+            wakers = mem::take(&mut load.wakers);
         }
-        self.changed.notify_all();
+        self.notify(wakers);
     }
 
     /// Admits calls again.
@@ -254,11 +250,17 @@ impl Turnstile {
     fn change(&self, to: Way, then: impl FnOnce()) {
         let before = mem::replace(&mut *self.way.locked(), to);
         then();
+        self.notify(match before {
+            Way::Held(load) => load.wakers,
+            _ => Vec::new(),
+        });
+    }
+
+    /// Lets calls that wait look at their way again.
+    fn notify(&self, wakers: Vec<Waker>) {
         self.changed.notify_all();
-        if let Way::Held(load) = before {
-            for waker in load.wakers {
-                let _ = end_panic(|| waker.wake());
-            }
+        for waker in wakers {
+            let _ = end_panic(|| waker.wake());
         }
     }
 }

@@ -19,10 +19,12 @@ use crate::{
     serve::{
         asynchronous::AsyncCall,
         current::{Current, Entry},
+        generation::Generation,
     },
     version::{
-        lease::{LeaseKind, LeaseName},
-        turnstile::Turnstile,
+        TypedTarget,
+        lease::{Lease, LeaseKind, LeaseName},
+        turnstile::{Through, Turnstile},
     },
 };
 
@@ -91,7 +93,9 @@ impl<F: Signature> Function<F> {
         mut args: F::Args,
     ) -> Result<AsyncCall<F::Result>, CallError> {
         loop {
-            turnstile.wait_async().await;
+            if matches!(turnstile.wait_async().await, Through::Refused) {
+                return Err(self.current.refusal(&self.name, |serving| self.find(serving)));
+            }
             match self.begin(args)? {
                 Begun::Running(call) => return Ok(call),
                 Begun::HeldUp(at, with) => (turnstile, args) = (at, with),
@@ -99,11 +103,17 @@ impl<F: Signature> Function<F> {
         }
     }
 
+    /// The function in the generation that serves.
+    fn find<'a>(
+        &self,
+        serving: &'a Generation,
+    ) -> Result<(&'a Lease, usize, (usize, TypedTarget)), CallError> {
+        let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
+        Ok((found.lease, found.place, (found.place, found.target)))
+    }
+
     fn begin(&self, args: F::Args) -> Result<Begun<F>, CallError> {
-        let entry = self.current.try_enter(&self.name, |serving| {
-            let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
-            Ok((found.lease, found.place, (found.place, found.target)))
-        })?;
+        let entry = self.current.try_enter(&self.name, |serving| self.find(serving))?;
         let (version, (place, target)) = match entry {
             Entry::In(version, found) => (version, found),
             Entry::HeldUp(turnstile) => return Ok(Begun::HeldUp(turnstile, args)),
