@@ -53,7 +53,11 @@ pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<
 
 /// The place of a function, or the place for calls of functions that the version does not have.
 fn place_of(version: &Version, name: &str) -> usize {
-    version.function(name).map_or_else(|| version.unplaced(), |(place, _)| place)
+    place_in(version, version.function(name))
+}
+
+fn place_in(version: &Version, found: Option<(usize, &FunctionDescription)>) -> usize {
+    found.map_or_else(|| version.unplaced(), |(place, _)| place)
 }
 
 /// A call that has begun.
@@ -99,9 +103,10 @@ pub(crate) async fn begin_async(lease: &Lease, name: &str, args: &[Value]) -> Be
 
 /// Begins a call; `None` if it is held up.
 fn try_begin(lease: &Lease, name: &str, args: &[Value]) -> Option<Begun> {
-    let in_use = InUse::of(lease, place_of(lease.version(), name));
+    let found = lease.version().function(name);
+    let in_use = InUse::of(lease, place_in(lease.version(), found));
     match in_use.admission() {
-        Admission::Run => Some(run(&in_use, name, lease.version().function(name), args)),
+        Admission::Run => Some(run(&in_use, name, found, args)),
         Admission::Refuse => Some(Begun::Ended(Err(CallError::inside_load(in_use.faced(), name)))),
         Admission::Wait => None,
     }
@@ -109,8 +114,9 @@ fn try_begin(lease: &Lease, name: &str, args: &[Value]) -> Option<Begun> {
 
 /// Begins a call without asking whether it is held up.
 fn begin_here(lease: &Lease, name: &str, args: &[Value]) -> Begun {
-    let in_use = InUse::of(lease, place_of(lease.version(), name));
-    run(&in_use, name, lease.version().function(name), args)
+    let found = lease.version().function(name);
+    let in_use = InUse::of(lease, place_in(lease.version(), found));
+    run(&in_use, name, found, args)
 }
 
 /// Calls a function of the version that serves. If it is `async`, this thread waits for its result.
@@ -149,7 +155,7 @@ fn run(
     found: Option<(usize, &FunctionDescription)>,
     args: &[Value],
 ) -> Begun {
-    let place = found.map_or_else(|| version.unplaced(), |(place, _)| place);
+    let place = place_in(version, found);
     let begun = version.begin_call(place);
     let found = found.and_then(|(_, described)| Some((described, version.function_ref(place)?)));
     let outcome = match found {

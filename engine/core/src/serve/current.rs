@@ -112,6 +112,7 @@ impl Current {
     }
 
     /// The error of a call that was held up for too long.
+    #[cold]
     pub fn refusal<T>(
         &self,
         name: &str,
@@ -124,6 +125,7 @@ impl Current {
     }
 
     /// Like [`enter`](Self::enter), without waiting.
+    #[inline]
     pub fn try_enter<T>(
         &self,
         name: &str,
@@ -137,6 +139,7 @@ impl Current {
         }
     }
 
+    #[inline]
     fn enter_at_once<T>(
         &self,
         find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
