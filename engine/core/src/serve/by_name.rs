@@ -71,8 +71,15 @@ pub(crate) enum Begun {
 
 /// Begins a call of a function of a leased version.
 fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
-    if let Some(begun) = try_begin(lease, name, args) {
-        return begun;
+    // Like `try_begin`, which takes some 10 ns more.
+    let found = lease.version().function(name);
+    let in_use = InUse::of(lease, place_in(lease.version(), found));
+    match in_use.admission() {
+        Admission::Run => return run(&in_use, name, found, args),
+        Admission::Refuse => {
+            return Begun::Ended(Err(CallError::inside_load(in_use.faced(), name)));
+        }
+        Admission::Wait => drop(in_use),
     }
     match lease.version().turnstile.wait() {
         Through::Again => begin(lease, name, args),

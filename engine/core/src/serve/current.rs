@@ -101,12 +101,16 @@ impl Current {
         find: impl Fn(&Generation) -> Result<(&Lease, usize, T), CallError>,
     ) -> Result<(InUse, T), CallError> {
         loop {
-            match self.try_enter(name, &find)? {
-                Entry::In(version, found) => return Ok((version, found)),
-                Entry::HeldUp(turnstile) if matches!(turnstile.wait(), Through::Refused) => {
-                    return Err(self.refusal(name, &find));
-                }
-                Entry::HeldUp(_) => {}
+            // This is the way of each call by name, so it does without `try_enter`, which takes some 10 ns more.
+            let (version, found) = self.enter_at_once(&find)?;
+            let turnstile = match version.admission() {
+                Admission::Run => return Ok((version, found)),
+                Admission::Refuse => return Err(CallError::inside_load(version.faced(), name)),
+                Admission::Wait => version.turnstile.clone(),
+            };
+            drop(version);
+            if matches!(turnstile.wait(), Through::Refused) {
+                return Err(self.refusal(name, &find));
             }
         }
     }
@@ -125,7 +129,6 @@ impl Current {
     }
 
     /// Like [`enter`](Self::enter), without waiting.
-    #[inline]
     pub fn try_enter<T>(
         &self,
         name: &str,
