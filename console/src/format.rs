@@ -400,6 +400,9 @@ pub(crate) fn silent_file_system(kind: &str) -> String {
     format!("they are on {kind}, which may not report all changes: --poll 1 scans them each second")
 }
 
+/// The message that the host is not older than its sources any more.
+pub const HOST_CURRENT: &str = "the host's sources are again those from which it was built";
+
 /// The message that a host goes back from early code, because the build of the plugin failed.
 pub fn early_dropped(plugin: &str) -> String {
     format!(

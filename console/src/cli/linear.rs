@@ -276,9 +276,7 @@ impl Lines {
                      this and run it again"
                 )
             }
-            SessionEvent::HostCurrent => {
-                "== the host's sources are again those from which it was built".to_owned()
-            }
+            SessionEvent::HostCurrent => format!("== {}", format::HOST_CURRENT),
             SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
                 format!("!! {}", format::disagreement(plugin, missed))
             }

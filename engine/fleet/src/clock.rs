@@ -14,6 +14,8 @@ pub struct Time {
     /// The time to which the clock was set last, forward or back, as far as this program has seen it. Spans that
     /// begin before that are not known.
     pub clock_set_at_ms: Option<u64>,
+    /// Whether the store may have lost reports that hosts have not sent again yet.
+    pub may_have_lost: bool,
 }
 
 impl Time {
@@ -37,8 +39,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Notes that the clock says `now_ms` at this instant.
-    pub(crate) fn note(&mut self, now_ms: u64, instant: Instant) -> Time {
+    /// Notes that the clock says `now_ms` at this instant, and returns when it was set.
+    pub(crate) fn note(&mut self, now_ms: u64, instant: Instant) -> Option<u64> {
         if let Some((seen_ms, seen)) = self.seen {
             let passed = instant.saturating_duration_since(seen).as_millis();
             let expected_ms = seen_ms.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX));
@@ -47,7 +49,7 @@ impl Watch {
             }
         }
         self.seen = Some((now_ms, instant));
-        Time { now_ms, clock_set_at_ms: self.set_at_ms }
+        self.set_at_ms
     }
 }
 
@@ -64,21 +66,20 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut watch = Watch::default();
-        let at = |now_ms, clock_set_at_ms| Time { now_ms, clock_set_at_ms };
         let begin = 10 * HOUR_MS;
-        assert_eq!(watch.note(begin, start), at(begin, None));
-        assert_eq!(watch.note(begin + 5_000, after(1)), at(begin + 5_000, None), "a slow answer");
-        assert_eq!(watch.note(begin + 60_000, after(60)), at(begin + 60_000, None));
+        assert_eq!(watch.note(begin, start), None);
+        assert_eq!(watch.note(begin + 5_000, after(1)), None, "a slow answer");
+        assert_eq!(watch.note(begin + 60_000, after(60)), None);
         let forward = begin + HOUR_MS;
-        assert_eq!(watch.note(forward, after(61)), at(forward, Some(forward)));
+        assert_eq!(watch.note(forward, after(61)), Some(forward));
         let later = forward + 1000;
-        assert_eq!(watch.note(later, after(62)), at(later, Some(forward)));
-        assert_eq!(watch.note(begin, after(63)), at(begin, Some(begin)), "set back");
+        assert_eq!(watch.note(later, after(62)), Some(forward));
+        assert_eq!(watch.note(begin, after(63)), Some(begin), "set back");
     }
 
     #[test]
     fn what_was_noted_before_the_clock_was_set_is_as_young_as_that() {
-        let time = |clock_set_at_ms| Time { now_ms: 1000, clock_set_at_ms };
+        let time = |clock_set_at_ms| Time { now_ms: 1000, clock_set_at_ms, may_have_lost: false };
         assert_eq!(time(None).latest(400), 400);
         assert_eq!(time(None).latest(2000), 1000, "another machine's clock");
         assert_eq!(time(Some(700)).latest(400), 700, "set forward");

@@ -373,8 +373,6 @@ pub struct Input<'a> {
     pub channel: &'a Channel,
     /// The result of the release's verification for these hosts; `None` if nobody has verified it in this step.
     pub sound: Option<Result<(), Reason>>,
-    /// Whether the store may have lost reports that hosts have not sent again yet.
-    pub may_have_lost: bool,
     /// An order, and who gave it.
     pub order: Option<(Order, &'a str)>,
 }
@@ -551,7 +549,7 @@ impl Rollout {
         let known = std::mem::take(&mut self.memory.known);
         let is_reported = |id: &Id| input.hosts.iter().any(|host| host.id == *id);
         let is_unknown = |id: &Id| {
-            input.may_have_lost && !is_reported(id) && !input.channel.pins.contains_key(id)
+            input.time.may_have_lost && !is_reported(id) && !input.channel.pins.contains_key(id)
         };
         self.memory.known = known.into_iter().filter(|(id, _)| is_unknown(id)).collect();
         let there = there.iter().map(|host| (host.id.clone(), host.stratum.clone()));
@@ -697,7 +695,8 @@ impl Rollout {
                 && !input.channel.pins.contains_key(&host.id)
                 && !self.forgiven.contains(&host.id)
         });
-        let is_silent = |host: &HostReport| !input.may_have_lost && self.is_silent(host, input);
+        let is_silent =
+            |host: &HostReport| !input.time.may_have_lost && self.is_silent(host, input);
         let (died, rest): (Vec<_>, Vec<_>) = ran.partition(|host| host.state == HostState::Died);
         let silent = rest.into_iter().filter(|host| host.state.is_there() && is_silent(host));
         let silent: Vec<Id> = silent.map(|host| host.id.clone()).collect();

@@ -17,7 +17,9 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Artifact, AuditEntry, Channel, Declaration, Digest, Distrust, Fleet, FleetError, HostReport,
     Id, Keys, Mark, Release, Rollout, SecretKey, Time,
-    backend::{Attachable, Backend, Content, Document, Glance, OnChange, Report, parse, to_json},
+    backend::{
+        Attachable, Backend, Clock, Content, Document, Glance, OnChange, Report, parse, to_json,
+    },
     clock::Watch,
     directory::{Directory, make_beside},
     signature::Signature,
@@ -700,22 +702,16 @@ impl Store {
         Ok(self.time()?.now_ms)
     }
 
-    /// The time as in [`Store::now_ms`], and whether this store has seen that somebody set the clock.
+    /// The time as in [`Store::now_ms`], whether this store has seen that somebody set the clock, and whether
+    /// reports may be lost.
     ///
     /// # Errors
     /// If the server does not answer.
     pub fn time(&self) -> Result<Time, FleetError> {
-        let now_ms = self.backend.clock()?.now_ms;
+        let Clock { now_ms, may_have_lost } = self.backend.clock()?;
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(watch.note(now_ms, Instant::now()))
-    }
-
-    /// Whether a server may have lost reports that hosts have not sent again yet.
-    ///
-    /// # Errors
-    /// If the server does not answer.
-    pub fn may_have_lost_reports(&self) -> Result<bool, FleetError> {
-        Ok(self.backend.clock()?.may_have_lost)
+        let clock_set_at_ms = watch.note(now_ms, Instant::now());
+        Ok(Time { now_ms, clock_set_at_ms, may_have_lost })
     }
 
     /// The reports of the hosts of a channel, sorted by name, with times as in [`Store::now_ms`]; and an error for

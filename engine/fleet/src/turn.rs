@@ -39,7 +39,6 @@ pub fn turn(
             hosts: &hosts,
             channel: &declared,
             sound: None,
-            may_have_lost: store.may_have_lost_reports()?,
             order: order.map(|order| (order, by)),
         };
         if rollout.phase == Phase::Checking && order.is_none() {

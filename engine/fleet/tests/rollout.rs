@@ -266,11 +266,14 @@ impl World {
         let kept = self.hosts.iter().filter(|host| host.is_kept);
         let hosts: Vec<HostReport> = kept.map(|host| host.report.clone()).collect();
         let input = Input {
-            time: Time { now_ms: self.now_ms, clock_set_at_ms: self.clock_set_at_ms },
+            time: Time {
+                now_ms: self.now_ms,
+                clock_set_at_ms: self.clock_set_at_ms,
+                may_have_lost: self.has_lost,
+            },
             hosts: &hosts,
             channel: &self.channel,
             sound: Some(Ok(())),
-            may_have_lost: self.has_lost,
             order: order.map(|order| (order, "test")),
         };
         let (next, effects) = self.rollout.clone().step(&input);
@@ -573,11 +576,10 @@ fn an_unsound_release_goes_to_no_host() {
     rollout.base = None;
     for phase in [Phase::RollingBack, Phase::RolledBack] {
         let input = Input {
-            time: Time { now_ms: 0, clock_set_at_ms: None },
+            time: Time { now_ms: 0, clock_set_at_ms: None, may_have_lost: false },
             hosts: &[],
             channel: &channel,
             sound: Some(Err(Reason::Unsound { message: "altered".to_owned() })),
-            may_have_lost: false,
             order: None,
         };
         let (next, effects) = rollout.step(&input);

@@ -82,7 +82,7 @@ impl Status {
         // A lost report says nothing about the host.
         let known = rollout.iter().flat_map(|rollout| rollout.memory.known.keys());
         let is_unknown = |id: &&Id| !hosts.iter().any(|host| host.id == **id);
-        let unknown: Vec<HostLine> = match store.may_have_lost_reports()? {
+        let unknown: Vec<HostLine> = match store.time()?.may_have_lost {
             true => known.filter(is_unknown).map(HostLine::unknown).collect(),
             false => Vec::new(),
         };

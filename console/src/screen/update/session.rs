@@ -99,9 +99,8 @@ pub(super) fn handle(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         }
         SessionEvent::HostCurrent => {
             state.host.is_outdated = false;
-            let text = "the host's sources are again those from which it was built";
-            marker(state, text.into());
-            state.notify_done(text);
+            marker(state, format::HOST_CURRENT.into());
+            state.notify_done(format::HOST_CURRENT);
         }
         SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
             warn(state, format::disagreement(&plugin, &missed))

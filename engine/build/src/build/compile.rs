@@ -294,13 +294,10 @@ impl<'a> Translator<'a> {
                 let output = lines.join("\n");
                 BuildError::setup(format!("`{name}` cannot be built ({status}):\n{output}"))
             }
-            1 => {
-                BuildError::compile(format!("`{name}` does not compile: 1 error{}", self.advice()))
+            errors => {
+                let (noun, advice) = (if errors == 1 { "error" } else { "errors" }, self.advice());
+                BuildError::compile(format!("`{name}` does not compile: {errors} {noun}{advice}"))
             }
-            errors => BuildError::compile(format!(
-                "`{name}` does not compile: {errors} errors{}",
-                self.advice()
-            )),
         }
     }
 
