@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-/// A clock that differs by more milliseconds from what was expected was set; by less, the answer was slow, or the
-/// clock is being corrected.
+/// If the clock differs from the expected time by more milliseconds, somebody has set it. A smaller difference comes from
+/// a slow answer, or from a clock that is being corrected.
 const TOLERANCE_MS: u64 = 5000;
 
 /// The time of a fleet, in milliseconds since the Unix epoch.

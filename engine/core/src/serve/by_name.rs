@@ -71,7 +71,7 @@ pub(crate) enum Begun {
 
 /// Begins a call of a function of a leased version.
 fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
-    // Like `try_begin`, which takes some 10 ns more.
+    // Like `try_begin`, with which the benchmark `calls` takes some 4 ns more.
     let found = lease.version().function(name);
     let in_use = InUse::of(lease, place_in(lease.version(), found));
     match in_use.admission() {
