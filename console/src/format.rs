@@ -14,7 +14,8 @@ use hotswap_protocol::{
 use time::{OffsetDateTime, UtcOffset};
 
 pub use columns::{
-    RowBreaks, cut, cut_front, in_one_line, pad, pad_left, row_starts, width, wrap, wrap_words,
+    RowBreaks, cut, cut_front, in_one_line, pad, pad_left, pad_name, row_starts, width, wrap,
+    wrap_words,
 };
 
 /// Whether to show colours: on a terminal, or if `CLICOLOR_FORCE` asks for them; never if `NO_COLOR` is set.

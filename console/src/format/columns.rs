@@ -95,18 +95,7 @@ pub fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
-    let mut left = width.saturating_sub(1);
-    let kept: String = text
-        .chars()
-        .take_while(|c| match left.checked_sub(c.width().unwrap_or(0)) {
-            Some(rest) => {
-                left = rest;
-                true
-            }
-            None => false,
-        })
-        .collect();
-    if width == 0 { String::new() } else { kept + "…" }
+    if width == 0 { String::new() } else { beginning(text.chars(), width - 1) + "…" }
 }
 
 /// The end of the text in at most `width` columns, with `…` at its beginning if it was cut.
@@ -114,13 +103,50 @@ pub fn cut_front(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
-    let reversed: String = text.chars().rev().collect();
-    cut(&reversed, width).chars().rev().collect()
+    if width == 0 { String::new() } else { format!("…{}", end(text, width - 1)) }
+}
+
+/// The beginning and the end of a name in at most `width` columns, with `…` between them if it was cut. Names that
+/// are listed together often begin with the same words.
+fn cut_name(name: &str, width: usize) -> String {
+    if name.width() <= width {
+        return name.to_owned();
+    }
+    let Some(kept) = width.checked_sub(1) else { return String::new() };
+    let last = kept / 2;
+    format!("{}…{}", beginning(name.chars(), kept - last), end(name, last))
+}
+
+/// As many of the characters as have room in `width` columns.
+fn beginning(chars: impl Iterator<Item = char>, width: usize) -> String {
+    let mut left = width;
+    chars
+        .take_while(|c| match left.checked_sub(c.width().unwrap_or(0)) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        })
+        .collect()
+}
+
+/// As much of the end of the text as has room in `width` columns.
+fn end(text: &str, width: usize) -> String {
+    beginning(text.chars().rev(), width).chars().rev().collect()
 }
 
 /// The text in exactly `width` columns, aligned to the left.
 pub fn pad(text: &str, width: usize) -> String {
-    let text = cut(text, width);
+    filled(cut(text, width), width)
+}
+
+/// The name in exactly `width` columns, aligned to the left, with `…` in its middle if it was cut.
+pub fn pad_name(name: &str, width: usize) -> String {
+    filled(cut_name(name, width), width)
+}
+
+fn filled(text: String, width: usize) -> String {
     let missing = width.saturating_sub(text.width());
     text + &" ".repeat(missing)
 }
@@ -143,6 +169,16 @@ mod tests {
         assert_eq!(cut("日本語", 6), "日本語");
         assert_eq!(cut("abc", 0), "");
         assert_eq!(cut_front("engine::reload", 8), "…:reload");
+        assert_eq!(cut_front("日本語", 4), "…語");
+    }
+
+    #[test]
+    fn a_name_keeps_its_beginning_and_its_end() {
+        assert_eq!(cut_name("subsystem-of-audio-14", 12), "subsys…io-14");
+        assert_eq!(cut_name("日本語の名前", 8), "日本…前");
+        assert_eq!(cut_name("world", 5), "world");
+        assert_eq!([0, 1, 2].map(|width| cut_name("world", width)), ["", "…", "w…"]);
+        assert_eq!(pad_name("日本語の名前", 6), "日…前 ");
     }
 
     #[test]

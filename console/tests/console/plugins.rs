@@ -7,8 +7,8 @@ use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, Order, SessionEvent};
 use hotswap_protocol::{
-    DataBagEntry, ErrorKind, Event, Holder, HolderKind, HostAgent, LatencyBucket, Outcome,
-    PluginInfo, Snapshot, ValueChange, VersionState, WireError,
+    DataBagEntry, ErrorKind, Event, FunctionInfo, Holder, HolderKind, HostAgent, LatencyBucket,
+    Outcome, PluginInfo, Snapshot, ValueChange, VersionState, WireError,
 };
 
 use crate::support::console::Console;
@@ -19,6 +19,39 @@ fn with_calls(calls: u64) -> Snapshot {
     snapshot.plugins[0].versions[0].calls = calls;
     snapshot.plugins[0].functions[0].calls = calls;
     snapshot
+}
+
+/// The sample host with plugins and functions whose long names differ at the end only.
+fn with_long_names(of_plugin: &str, of_function: &str) -> Snapshot {
+    let mut snapshot = samples::snapshot(4121);
+    let mut plugin = snapshot.plugins[0].clone();
+    let function = plugin.functions[0].clone();
+    plugin.functions = ["sum", "max"]
+        .map(|end| FunctionInfo { name: format!("{of_function}_{end}"), ..function.clone() })
+        .to_vec();
+    snapshot.plugins = ["east", "west"]
+        .map(|end| PluginInfo {
+            name: format!("{of_plugin}-{end}").parse().unwrap(),
+            ..plugin.clone()
+        })
+        .to_vec();
+    snapshot
+}
+
+#[test]
+fn long_names_that_begin_alike_can_be_told_apart() {
+    for (width, height) in [(120, 36), (80, 24)] {
+        let mut console = Console::connected(width, height);
+        let long = |word: &str| [word; 8].join("-");
+        send_snapshot(
+            &mut console,
+            with_long_names(&long("region"), &long("compute").replace('-', "_")),
+        );
+        let screen = console.screen();
+        for end in ["-east", "-west", "_sum", "_max"] {
+            assert!(screen.contains(end), "{end} in:\n{screen}");
+        }
+    }
 }
 
 /// Sends a snapshot of the host a second after the last event. Returns whether the screen is drawn.

@@ -7,7 +7,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, pad, pad_left, wrap_words};
+use super::text::{cut, pad, pad_left, pad_name, wrap_words};
 use super::theme::Theme;
 use super::{draw_empty, draw_rule};
 use crate::format;
@@ -149,8 +149,8 @@ fn evidence(sides: &[Side<'_>], width: usize, theme: &Theme) -> Vec<Line<'static
             let hosts = format::counted(side.hosts as u64, "host", "hosts");
             let text = format!(
                 "   {} {} {}{}{}{}",
-                pad(if side.is_tried { side.plugin } else { "" }, 12),
-                pad(name_of(side.release), 12),
+                pad_name(if side.is_tried { side.plugin } else { "" }, 12),
+                pad_name(name_of(side.release), 12),
                 pad_left(&hosts, 10),
                 pad_left(&format!("{} calls", format::count(calls)), 13),
                 pad_left(&format!("{} errors", rate(errors, calls)), 14),
@@ -187,9 +187,9 @@ fn builds(state: &State, width: usize, height: usize, theme: &Theme) -> Vec<Line
         let releases = if releases.is_empty() { "own".to_owned() } else { releases.join(", ") };
         let text = format!(
             "   {} {}  {} {} ",
-            pad(plugin, 12),
+            pad_name(plugin, 12),
             format::short_build_id(build.build_id),
-            pad(&releases, 12),
+            pad_name(&releases, 12),
             pad_left(&format::count(build.hosts), 5),
         );
         let room = width.saturating_sub(format::width(&text) + 1).min(BAR_WIDTH);
@@ -236,9 +236,9 @@ impl Columns {
     fn line(&self, [name, state, release]: [&str; 3], numbers: [&str; 3], problem: &str) -> String {
         let mut line = format!(
             "{} {} {}",
-            pad(name, self.name),
+            pad_name(name, self.name),
             pad(state, STATE_WIDTH),
-            pad(release, self.release)
+            pad_name(release, self.release)
         );
         if self.has_numbers {
             line.extend(numbers.map(|number| format!(" {}", pad_left(number, NUMBER_WIDTH))));
@@ -315,7 +315,7 @@ pub(super) fn releases_in_box(choice: &ReleaseChoice, theme: &Theme) -> Vec<Line
     }
     let line = |(position, release): (usize, &hotswap_fleet::Id)| {
         let style = if position == choice.selected { theme.selected } else { theme.plain };
-        Line::styled(pad(release.as_str(), WIDEST_NAME), style)
+        Line::styled(pad_name(release.as_str(), WIDEST_NAME), style)
     };
     choice.releases.iter().enumerate().map(line).collect()
 }

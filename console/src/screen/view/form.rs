@@ -8,7 +8,7 @@ use tui_input::Input;
 
 use super::draw_rule;
 use super::plugins::row_of;
-use super::text::{cut, pad, wrap};
+use super::text::{cut, pad, pad_name, wrap};
 use super::theme::Theme;
 use crate::format;
 use crate::screen::layout;
@@ -91,7 +91,7 @@ fn draw_json(
         let style = if is_focused { theme.title } else { theme.plain };
         let mut line = Line::from(vec![
             Span::styled(if is_focused { "▸ " } else { "  " }, style),
-            Span::styled(pad(&row.node.name, name_width), style),
+            Span::styled(pad_name(&row.node.name, name_width), style),
         ]);
         push_note(&mut line, row, is_focused, usize::from(area.width), theme);
         frame.render_widget(line, row_of(area, offset));
@@ -136,7 +136,7 @@ fn draw_row(
     let name = format!("{}{}", "  ".repeat(row.depth), row.node.name);
     let mut line = Line::from(vec![
         Span::styled(if is_focused { "▸ " } else { "  " }, style),
-        Span::styled(pad(&name, name_width), style),
+        Span::styled(pad_name(&name, name_width), style),
     ]);
     let cursor = match row.node.look() {
         Look::Text(input) => {

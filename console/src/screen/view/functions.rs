@@ -7,7 +7,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::{emphasised, row_of};
-use super::text::{cut, pad, pad_left};
+use super::text::{cut, pad, pad_left, pad_name};
 use super::theme::Theme;
 use super::{draw_empty, draw_rule, form, pins, results, signature};
 use crate::format;
@@ -203,7 +203,7 @@ fn function_line(
         FunctionChange::Changed | FunctionChange::Body => ('~', theme.warning),
         FunctionChange::Same => (' ', theme.plain),
     };
-    let name = pad(&function.name, columns.name);
+    let name = pad_name(&function.name, columns.name);
     let lead = format!(" {mark} {name} {}", pad(&signature, columns.signature));
     let (failed, failed_style) = failures(&failures_of(function, before), theme);
     let p50 = match before {
@@ -303,8 +303,8 @@ fn draw_in_flight(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Them
         let thread = call.holder.thread.as_deref().unwrap_or_default();
         let text = format!(
             "{}  {}  {}  {thread}",
-            pad(&target, 12),
-            pad(call.name(), 16),
+            pad_name(&target, 12),
+            pad_name(call.name(), 16),
             pad_left(&age, 9)
         );
         let mut line = Line::from(Span::styled(" ◌ ", theme.warning));

@@ -9,7 +9,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::functions::failures;
-use super::text::{cut, pad, pad_left};
+use super::text::{cut, pad, pad_left, pad_name};
 use super::theme::Theme;
 use super::{draw_empty, panel, push_filter};
 use crate::format;
@@ -145,7 +145,7 @@ fn draw_tree(
             (disk, _) => disk_text(&disk, theme),
         };
         let runs = pad("–", columns.runs);
-        Line::styled(format!("  {} {runs}{text}", pad(package, columns.name)), style)
+        Line::styled(format!("  {} {runs}{text}", pad_name(package, columns.name)), style)
     });
     let height = usize::from(area.height);
     let rows = places.into_iter().flat_map(|place| (0..height).map(move |row| row_of(place, row)));
@@ -250,7 +250,7 @@ fn first_line(
         _ => "–".to_owned(),
     };
     let (disk, disk_style) = disk(row, state, theme);
-    let name = pad(&row.plugin.name, columns.name);
+    let name = pad_name(&row.plugin.name, columns.name);
     let lead = format!("{mark} {name} {}", pad(&runs, columns.runs));
     let mut line = Line::from(Span::styled(lead, style));
     if !serves {

@@ -4,7 +4,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::format::{RowBreaks, row_starts};
-pub(super) use crate::format::{cut, cut_front, pad, pad_left, wrap, wrap_words};
+pub(super) use crate::format::{cut, cut_front, pad, pad_left, pad_name, wrap, wrap_words};
 
 /// Cuts spans to at most `width` columns. A cut text ends in `…`.
 pub(super) fn cut_spans(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'static>> {

@@ -7,7 +7,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, pad, pad_left, wrap};
+use super::text::{cut, pad, pad_left, pad_name, wrap};
 use super::theme::Theme;
 use super::{draw_empty, draw_rule};
 use crate::format;
@@ -261,7 +261,7 @@ fn bars(bars: &[Bar], width: usize, style: Style, theme: &Theme) -> Vec<Line<'st
     let line = |bar: &Bar| {
         let drawn = if bar.is_drawn { blocks(bar, whole_us, bar_width) } else { String::new() };
         Line::from(vec![
-            Span::styled(format!(" {} ", pad(&bar.name, TITLE_WIDTH)), theme.dim),
+            Span::styled(format!(" {} ", pad_name(&bar.name, TITLE_WIDTH)), theme.dim),
             Span::styled(pad(&drawn, bar_width), style),
             Span::raw(format!(" {}", pad_left(&bar.text, ELAPSED_WIDTH))),
         ])
@@ -293,7 +293,7 @@ fn draw_lives(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let bar_width = width / 2;
     let began_ms = lives.iter().map(|life| life.began_ms()).min().unwrap_or(0);
     for (offset, life) in lives.into_iter().enumerate() {
-        let mut line = Line::raw(format!(" {} ", pad(&name(life), name_width)));
+        let mut line = Line::raw(format!(" {} ", pad_name(&name(life), name_width)));
         line.push_span(Span::styled(
             life_bar(life, (began_ms, state.now_ms), bar_width),
             theme.bar,

@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, pad};
+use super::text::{cut, pad, pad_name};
 use super::theme::Theme;
 use crate::format;
 use crate::screen::layout;
@@ -90,7 +90,13 @@ fn name_cell(row: &TreeRow) -> String {
 
 fn joined(cells: &[String], columns: &[usize]) -> String {
     let shown = cells.iter().zip(columns).filter(|(_, width)| **width > 0);
-    let cells: Vec<String> = shown.map(|(cell, width)| pad(cell, *width)).collect();
+    let cells: Vec<String> = shown
+        .enumerate()
+        .map(|(place, (cell, width))| match place {
+            0 => pad_name(cell, *width),
+            _ => pad(cell, *width),
+        })
+        .collect();
     cells.join("  ")
 }
 
