@@ -53,6 +53,11 @@ impl Carry {
         self.migrated.as_ref().map_or(&self.old, |migrated| &migrated.cell)
     }
 
+    /// Drops the new value of another type, if there is one. Its owner's code runs, or the owner is ending.
+    pub fn drop_migrated(&self) {
+        self.migrated.iter().for_each(|migrated| migrated.cell.destroy());
+    }
+
     /// Why it cannot be taken over any more.
     pub fn is_outdated(&self) -> EngineError {
         EngineError::publish(&Error::msg(format_args!(
