@@ -1,7 +1,10 @@
 //! Values that a new version takes over from the one that it replaces.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -11,6 +14,10 @@ use hotswap_engine::{
 };
 use insta::assert_snapshot;
 use serde_json::json;
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt as _},
+};
 
 use crate::support::{Host, PluginDir, renamed, with_revision};
 
@@ -158,14 +165,30 @@ fn a_migration_by_hand_may_return_an_error() {
     assert_eq!(score(&host), 14);
 }
 
+/// Counts the errors in the log.
+#[derive(Clone, Default)]
+struct Errors(Arc<AtomicU64>);
+
+impl<S: tracing::Subscriber> Layer<S> for Errors {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let is_error = *event.metadata().level() == tracing::Level::ERROR;
+        self.0.fetch_add(is_error.into(), Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_value_that_is_replaced_during_the_load_undoes_it() {
     let host = host_with_score();
     host.plugins.install("carries", 2);
-    let error = host.engine.reload_with((), |_, old| {
-        // The old version serves until the publish.
-        old.plugin("carries").unwrap().invoke::<()>("reset", args![])
+    let errors = Errors::default();
+    let log = tracing_subscriber::registry().with(errors.clone());
+    let error = tracing::subscriber::with_default(log, || {
+        host.engine.reload_with((), |_, old| {
+            // The old version serves until the publish.
+            old.plugin("carries").unwrap().invoke::<()>("reset", args![])
+        })
     });
+    assert_eq!(errors.0.load(Ordering::Relaxed), 1, "only the load itself is logged as failed");
     assert_snapshot!(error.unwrap_err(), @"publish: `score` was replaced or removed while the load that takes it over was running; reload again");
     host.reload();
     assert_eq!(score(&host), 1);

@@ -107,12 +107,19 @@ fn a_pinned_call_that_does_not_return_blocks_no_other() {
     gate.arrival().release();
     assert_eq!(client.receive().unwrap()["result"]["now"]["value"], 1);
     pin(&mut client, 3, "revision", json!([]));
+    host.host.plugins.install("shares", 1);
+    host.host.reload();
+    client.ask(6, "pin", json!({"plugin": "shares", "function": "count"}));
     watching.ask(2, "subscribe", json!({"events": true}));
 
     host.host.plugins.install("echo", 2);
+    host.host.plugins.install("shares", 2);
     client.ask(4, "reload", json!(null));
     let held = gate.arrival();
-    // The first of them blocks its thread, and the next reload uses another thread.
+    // The calls of each plugin have a thread of their own.
+    let called = next_pin_call(&mut watching);
+    assert_eq!((&called["function"], &called["now"]["version"]), (&json!("count"), &json!(2)));
+    // The first call of a plugin blocks its thread, and the next reload uses another thread.
     host.host.plugins.install("echo", 3);
     client.ask(5, "reload", json!(null));
     let called = next_pin_call(&mut watching);

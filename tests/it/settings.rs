@@ -3,16 +3,20 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use hotswap_engine::{Generation, args, plugin::Error, protocol::VersionState};
+use hotswap_engine::{
+    Engine, Generation, args,
+    plugin::Error,
+    protocol::{HostHealth, VersionState},
+};
 use insta::assert_snapshot;
 
-use crate::support::{Host, PATIENCE, PluginDir};
+use crate::support::{Host, PATIENCE, PluginDir, in_own_process};
 
 /// A callback's error.
 fn refuse(_: &Generation, _: &Generation) -> Result<(), &'static str> {
@@ -39,6 +43,31 @@ fn a_version_may_be_kept_for_a_while_and_freed_on_request() {
     assert_eq!(kept.invoke::<u32>("revision", args![]).unwrap(), 2);
     drop(kept);
     assert_eq!(host.engine.shutdown(hour).held, []);
+}
+
+#[test]
+fn the_health_of_a_host_may_follow_from_the_state_of_its_plugins() {
+    let end = in_own_process(|| {
+        let engine = Arc::new(OnceLock::<Engine>::new());
+        let asked = engine.clone();
+        let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+            builder.health(move || {
+                let snapshot = asked.get().map(Engine::snapshot);
+                assert_eq!(snapshot.as_ref().and_then(|it| it.host.health.clone()), None);
+                match snapshot.is_some_and(|it| it.plugins.is_empty()) {
+                    true => HostHealth::unwell("no plugins"),
+                    false => HostHealth::well(),
+                }
+            })
+        });
+        assert!(engine.set(host.engine.clone()).is_ok());
+        let health = || host.engine.snapshot().host.health;
+        assert_eq!(health(), Some(HostHealth::unwell("no plugins")));
+        host.reload();
+        assert_eq!(health(), Some(HostHealth::well()));
+        println!("the host continues");
+    });
+    assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);
 }
 
 #[test]

@@ -240,6 +240,7 @@ pub(crate) fn make(
         return Ok(Err(reason));
     }
     let to = new.map(|new| new.id);
-    let made = write::Made { from, to, functions: edited.functions };
+    let functions: Vec<String> = edited.functions.iter().map(|it| it.name.clone()).collect();
+    let made = write::Made { from, to, functions: &functions };
     write::write(library, pair, &difference, libraries, made)
 }

@@ -26,6 +26,7 @@ use std::{
     },
 };
 
+use hotswap_plugin::Error;
 use hotswap_protocol::{DataBagEntry, ExtensionSlot, MAX_LISTED, ValueChange, ValueOutcome};
 use rustc_hash::FxHashMap;
 
@@ -77,14 +78,22 @@ struct Contents {
 #[derive(Default)]
 pub(crate) struct Overlay {
     contents: Mutex<Contents>,
-    /// The values that this load takes over, by key.
-    carries: Mutex<BTreeMap<String, Carry>>,
+    /// The values that this load takes over.
+    carries: Mutex<Carries>,
     /// The versions that this load replaces. Their entries are hidden from it.
     replaced: HashSet<VersionAddress>,
     /// The live functions and types of the generation that is being loaded, once they are known.
     live: OnceLock<Arc<dyn LiveCalls>>,
     /// How the load ended; `None` while it is running.
     end: Mutex<Option<LoadEnd>>,
+}
+
+/// The values that a load takes over.
+#[derive(Default)]
+struct Carries {
+    by_key: BTreeMap<String, Carry>,
+    /// Whether the publish has begun, or the load was undone. No further values are taken over.
+    is_closed: bool,
 }
 
 /// How the load of an overlay ended.
@@ -129,6 +138,7 @@ impl Overlay {
 
     /// Notes that the load was undone: holders of the overlay cannot leave anything in it any more.
     pub fn undo(&self) {
+        self.carries().is_closed = true;
         self.set_end(LoadEnd::Undone);
     }
 
@@ -145,16 +155,58 @@ impl Overlay {
         self.contents.locked()
     }
 
-    fn carries(&self) -> MutexGuard<'_, BTreeMap<String, Carry>> {
+    fn carries(&self) -> MutexGuard<'_, Carries> {
         self.carries.locked()
+    }
+
+    /// Refuses to change a value that this load is about to take over.
+    fn expect_not_carried(&self, key: &str) -> hotswap_plugin::Result<()> {
+        self.carries().by_key.get(key).map_or(Ok(()), |carry| Err(carry.read_only()))
+    }
+
+    /// Refuses to take over a value that this load has set or taken over already.
+    fn expect_not_written(&self, key: &str) -> hotswap_plugin::Result<()> {
+        let contents = self.contents();
+        match contents.entries.contains_key(key) || self.carries().by_key.contains_key(key) {
+            true => Err(written_already(key)),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes a value over when the load is published, or returns why not. Code of the plugin has run since `carry`
+    /// was called, so other threads may have used the key, and the publish may have begun.
+    fn add_carry(&self, carry: Carry) -> Result<(), (Error, Carry)> {
+        let contents = self.contents();
+        let mut carries = self.carries();
+        let key = &carry.old.key;
+        if carries.is_closed {
+            let why = format_args!(
+                "`{key}` cannot be taken over any more: the load is being published, or has ended; call `carry` in \
+                 `on_init`, and let `on_init` wait for it"
+            );
+            return Err((Error::msg(why), carry));
+        }
+        if contents.entries.contains_key(key) || carries.by_key.contains_key(key) {
+            return Err((written_already(key), carry));
+        }
+        carries.by_key.insert(key.clone(), carry);
+        Ok(())
+    }
+
+    /// The values to take over. From now on, no more are accepted.
+    fn close_carries(&self) -> BTreeMap<String, Carry> {
+        let mut carries = self.carries();
+        carries.is_closed = true;
+        carries.by_key.clone()
     }
 
     /// Takes out the values that one version was about to take over.
     fn take_carries_of(&self, version: &Version) -> Vec<Carry> {
         let mut carries = self.carries();
-        let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            mem::take(&mut *carries).into_iter().partition(|(_, it)| it.new_owner.is(version));
-        *carries = others;
+        let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) = mem::take(&mut carries.by_key)
+            .into_iter()
+            .partition(|(_, it)| it.new_owner.is(version));
+        carries.by_key = others;
         own.into_values().collect()
     }
 
@@ -167,6 +219,10 @@ impl Overlay {
             }
         }
     }
+}
+
+fn written_already(key: &str) -> Error {
+    Error::msg(format_args!("`{key}` was set or carried by this load already"))
 }
 
 impl Contents {
@@ -272,7 +328,7 @@ impl VaultContents {
         steps: &StepThread,
         serve: impl FnOnce() -> G,
     ) -> Result<Published, EngineError> {
-        let carries = overlay.carries().clone();
+        let carries = overlay.close_carries();
         let mut handover = Handover::prepare(self, &carries, steps)?;
         let published = self.merge(overlay, loaded, replaced, (&carries, &mut handover))?;
         let is_read = serve();
@@ -295,7 +351,7 @@ impl VaultContents {
             }
         }
         let before: Vec<String> = contents.entries.keys().cloned().collect();
-        overlay.carries().clear();
+        overlay.carries().by_key.clear();
         let migrated = handover.assign();
         for version in replaced {
             self.retire_locked(&mut contents, version);
@@ -337,7 +393,7 @@ impl VaultContents {
         };
         // The versions of a failed load share its overlay. Each drops its own entries.
         let own = ended.take_carries_of(version);
-        own.iter().filter_map(|carry| carry.migrated.as_ref()).for_each(|new| new.cell.destroy());
+        own.iter().for_each(Carry::drop_migrated);
         let mine = ended.contents().take_owned_by(version);
         mine.entries.values().for_each(|cell| cell.destroy());
         mine.registrations.iter().for_each(|object| object.destroy());

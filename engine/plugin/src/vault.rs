@@ -164,7 +164,8 @@ unsafe impl Sync for Vault {}
 /// # Locks
 /// Each value has a lock of its own. [`read`](Self::read) lets several threads in at a time,
 /// [`update`](Self::update) and [`modify`](Self::modify) only one. A closure that runs with a value may use
-/// other values; if it uses its own through the DataBag, it gets an error instead of a deadlock.
+/// other values; if it uses its own through the DataBag, it gets an error instead of a deadlock. As with any locks, two
+/// closures that use the same two values in opposite order may wait for each other for ever.
 pub struct DataBag<'a> {
     vault: &'a Vault,
 }

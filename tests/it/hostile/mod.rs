@@ -2,6 +2,7 @@
 
 mod bombs;
 mod broken_artifacts;
+mod carries_at_once;
 mod clock_set_back;
 mod console_path;
 mod constructors;

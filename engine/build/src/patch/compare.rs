@@ -12,6 +12,7 @@ use object::elf;
 
 use super::Unpatchable;
 use super::object_file::{Atom, Frame, Kind, ObjectFile, Reference, To, index};
+use crate::outline::ChangedFunction;
 
 /// The objects of one build that were read.
 #[derive(Debug, Default)]
@@ -311,7 +312,7 @@ fn with_file_ids(paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, FileId)>> {
 #[derive(Clone, Copy)]
 pub(crate) struct Edited<'a> {
     /// The functions whose bodies changed.
-    pub functions: &'a [String],
+    pub functions: &'a [ChangedFunction],
     /// The files from which the build was compiled.
     pub sources: &'a [PathBuf],
 }
@@ -387,25 +388,92 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
 }
 
 /// Whether a symbol belongs to a function whose body changed, as far as its name shows.
-fn is_edited(symbol: &str, functions: &[String]) -> bool {
+fn is_edited(symbol: &str, functions: &[ChangedFunction]) -> bool {
     let readable = readable(symbol);
-    let words: Vec<&str> = readable.split(|it: char| !it.is_alphanumeric() && it != '_').collect();
-    let mut last = functions.iter().filter_map(|function| function.rsplit("::").next());
-    last.any(|name| words.contains(&name))
+    let words: HashSet<&str> = words(&readable).collect();
+    functions.iter().any(|function| words.contains(last_of(&function.name)))
 }
 
 /// Whether all these functions have code of their own. A function has none if it was inlined everywhere.
-fn have_code(objects: &Objects, functions: &[String]) -> bool {
+fn have_code(objects: &Objects, functions: &[ChangedFunction]) -> bool {
     let code = objects.all().map(|id| objects.atom(id)).filter(|atom| atom.kind == Kind::Code);
-    let names: HashSet<String> = code.filter_map(|atom| own_name(atom.name.as_ref()?)).collect();
-    let mut last = functions.iter().filter_map(|function| function.rsplit("::").next());
-    last.all(|name| names.contains(name))
+    let mut paths: HashMap<String, Vec<Vec<String>>> = HashMap::new();
+    for path in code.filter_map(|atom| own_path(atom.name.as_ref()?)) {
+        let name = path.last().cloned().unwrap_or_default();
+        paths.entry(name).or_default().push(path);
+    }
+    functions.iter().all(|function| {
+        let named = paths.get(last_of(&function.name));
+        named.is_some_and(|paths| paths.iter().any(|path| is_path_of(path, function)))
+    })
 }
 
-/// The name of a function, without its path and its type parameters. A closure has that of its function.
-fn own_name(symbol: &str) -> Option<String> {
+/// Whether this may be the path of a function in the sources. A function in a module is found by its whole path. The
+/// path of a method names its type and its trait in different forms, so only the names in it count.
+fn is_path_of(path: &[String], function: &ChangedFunction) -> bool {
+    if is_name(&function.name) {
+        let modules = modules_of(&function.file).into_iter();
+        return path.iter().skip(1).eq(modules.chain([&*function.name]));
+    }
+    let there: HashSet<&str> = path.iter().flat_map(|part| words(part)).collect();
+    let is_there = |word: &str| KEYWORDS.contains(&word) || there.contains(word);
+    words(&without_arguments(&function.name)).all(is_there)
+}
+
+/// The words in the name of a method that are not names.
+const KEYWORDS: [&str; 5] = ["for", "dyn", "mut", "const", "impl"];
+
+/// The name of a method without the arguments of generic types in it.
+fn without_arguments(method: &str) -> String {
+    // `<Display for Score>::fmt`
+    let all = method.strip_prefix('<').unwrap_or(method);
+    let mut depth = 0;
+    let mut is_outside = |letter: &char| {
+        match letter {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            _ => {}
+        }
+        depth <= 0
+    };
+    all.chars().filter(|letter| is_outside(letter)).collect()
+}
+
+/// The modules that a file usually contains, from the root of its crate.
+fn modules_of(file: &Path) -> Vec<&str> {
+    let parts: Vec<&str> = file.iter().filter_map(|part| part.to_str()).collect();
+    let from = parts
+        .iter()
+        .rposition(|part| *part == "src")
+        .map_or(parts.len().saturating_sub(1), |at| at + 1);
+    let modules = parts.get(from..).unwrap_or_default().iter();
+    let modules = modules.map(|part| part.strip_suffix(".rs").unwrap_or(part));
+    modules.filter(|module| !["lib", "main", "mod"].contains(module)).collect()
+}
+
+/// The path of a function, without its type parameters. A closure has that of its function.
+fn own_path(symbol: &str) -> Option<Vec<String>> {
     let path = path_of(symbol);
-    path.rsplit("::").find(|part| !part.starts_with('{')).map(ToOwned::to_owned)
+    let parts = path.split("::").filter(|part| !part.starts_with('{'));
+    let parts: Vec<String> = parts.map(ToOwned::to_owned).collect();
+    (!parts.is_empty()).then_some(parts)
+}
+
+/// The last part of the name of a function in the sources.
+fn last_of(function: &str) -> &str {
+    function.rsplit("::").next().unwrap_or(function)
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|it: char| !is_of_name(it)).filter(|word| !word.is_empty())
+}
+
+fn is_name(text: &str) -> bool {
+    text.chars().all(is_of_name)
+}
+
+fn is_of_name(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
 }
 
 /// Items without names that the linker collects must exist in the base, too.
@@ -732,6 +800,29 @@ pub(super) fn readable(symbol: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_function_is_found_by_its_path() {
+        let is_it = |symbol: &str, file: &str, name: &str| {
+            let function = ChangedFunction { name: name.into(), file: file.into(), bound: None };
+            is_path_of(&own_path(symbol).unwrap(), &function)
+        };
+        let (top, deep) =
+            ("_ZN5world5place17h0123456789abcdefE", "_ZN5world1a5place17h0123456789abcdefE");
+        assert!(is_it(top, "world/src/lib.rs", "place"));
+        assert!(is_it(deep, "world/src/lib.rs", "a::place"));
+        assert!(is_it(deep, "world/src/a.rs", "place") && is_it(deep, "src/a/mod.rs", "place"));
+        assert!(!is_it(deep, "world/src/lib.rs", "place") && !is_it(top, "src/a.rs", "place"));
+        assert!(!is_it(top, "world/src/lib.rs", "a::place"));
+        let method =
+            "_ZN51_$LT$world..Score$u20$as$u20$core..fmt..Display$GT$3fmt17h0123456789abcdefE";
+        assert!(is_it(method, "src/a.rs", "<fmt::Display for Score>::fmt"));
+        assert!(!is_it(method, "src/a.rs", "<fmt::Debug for Score>::fmt"));
+        let generic = "_ZN5world13List$LT$T$GT$3len17h0123456789abcdefE";
+        assert!(is_it(generic, "src/lib.rs", "List<T>::len"));
+        assert!(is_it(generic, "src/lib.rs", "List<Item>::len"));
+        assert!(!is_it(generic, "src/lib.rs", "Text::len"));
+    }
 
     #[test]
     fn both_forms_of_a_symbol_have_the_same_path() {

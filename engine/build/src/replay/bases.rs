@@ -233,12 +233,10 @@ fn patch_to(
     if !changes.items.is_empty() || !changes.functions.iter().all(is_exchangeable) {
         return Ok(Err(NotPatched::Sources(Box::new(changes))));
     }
-    let functions = changes.functions.into_iter().map(|function| function.name);
-    let functions: Vec<_> = functions.collect();
     let libraries = now.units.get(root).map_or(&[][..], |root| &root.compiled.libraries);
     let inputs = now.units.values().flat_map(|made| &made.compiled.inputs);
     let sources: Vec<_> = inputs.map(|input| input.path.clone()).collect();
-    let edited = Edited { functions: &functions, sources: &sources };
+    let edited = Edited { functions: &changes.functions, sources: &sources };
     let made = patch::make((*from, linked), new, libraries, edited)?;
     Ok(made.map_err(NotPatched::Objects))
 }

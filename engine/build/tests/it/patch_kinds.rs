@@ -127,9 +127,20 @@ fn place() -> &'static (&'static str, u32, u32) {
     &("src/lib.rs", 19, 20)
 }
 
+mod elsewhere {
+    pub fn place() -> u32 {
+        21
+    }
+}
+
 #[invoke]
 fn line() -> u32 {
     place().1
+}
+
+#[invoke]
+fn line_elsewhere() -> u32 {
+    elsewhere::place()
 }
 
 fn pick<T: fmt::Debug>(value: T) -> usize {
@@ -186,7 +197,8 @@ fn bodies_of_many_kinds_are_patched() {
     assert_eq!(patched("pick(n) +", value), ["picked"]);
     // A constant with the size of another one, the function's name.
     assert_eq!(patched("four", "five"), ["word"]);
-    // A constant that looks like a source location, in a function that has no code of its own.
+    // A constant that looks like a source location, in a function that has no code of its own. Another function of
+    // the same name has.
     let patch = running.with("19, 20", "29, 20").unwrap();
     assert_eq!((&*patch.header.changed, patch.header.functions.len()), (&["place".into()][..], 1));
     // The patch has symbol names for backtraces.

@@ -295,6 +295,7 @@ fn a_change_of_bodies_makes_a_patch_of_the_changed_functions_and_their_callers()
     let body = format!("{map}\n    format!(\"{{map:?}} Hello");
     let patch = running.with("format!(\"Hello", &body).expect("a patch");
     assert_eq!(patch.header.changed, ["decorate"]);
+    assert_eq!(patch.header.functions.len(), 1, "functions that the edit moved stay as they are");
 
     // Code whose lines only moved is not changed.
     let patch = running.with("fn decorate", "\n\n\nfn decorate").expect("a patch");

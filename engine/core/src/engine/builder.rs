@@ -293,7 +293,8 @@ impl EngineBuilder {
     /// Sets a callback that reports the health of this host, which `hotswap fleet hosts` shows. A rollout is
     /// rolled back if a host was healthy before it and is unhealthy with the release.
     ///
-    /// It is called on a thread of the console, several times a second, and must not wait for anything.
+    /// It is called on a thread of the console, several times a second, and must not wait for anything. It may ask
+    /// the engine for its state: in the [snapshot](crate::Engine::snapshot) that it gets, the health is missing.
     pub fn health(mut self, ask: impl Fn() -> HostHealth + Send + Sync + 'static) -> Self {
         self.hooks.health = Some(Box::new(ask));
         self

@@ -2,6 +2,7 @@
 //! the version before.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, MutexGuard, Weak},
     thread,
@@ -143,21 +144,26 @@ impl Pins {
         })
     }
 
-    /// Makes the calls for whose plugin another version serves now. This happens on another thread, since a
+    /// Makes the calls for whose plugin another version serves now. The calls of each plugin have a thread, since a
     /// call may never return.
     fn call_anew(self: &Arc<Self>, engine: &Weak<dyn Served>) {
-        let (pins, engine) = (self.clone(), engine.clone());
-        let call = move || {
-            let ids: Vec<u64> = pins.lock().pins.iter().map(|pin| pin.call.id).collect();
-            for id in ids {
-                let Some(engine) = engine.upgrade() else { return };
-                pins.call_one(&*engine, id);
+        let mut by_plugin: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for pin in &self.lock().pins {
+            by_plugin.entry(pin.call.plugin.clone()).or_default().push(pin.call.id);
+        }
+        for ids in by_plugin.into_values() {
+            let (pins, engine) = (self.clone(), engine.clone());
+            let call = move || {
+                for id in ids {
+                    let Some(engine) = engine.upgrade() else { return };
+                    pins.call_one(&*engine, id);
+                }
+            };
+            if let Err(error) = thread::Builder::new().name("hotswap pins".into()).spawn(call) {
+                tracing::warn!(
+                    "the pinned calls were not made again, since no thread could be started: {error}"
+                );
             }
-        };
-        if let Err(error) = thread::Builder::new().name("hotswap pins".into()).spawn(call) {
-            tracing::warn!(
-                "the pinned calls were not made again, since no thread could be started: {error}"
-            );
         }
     }
 

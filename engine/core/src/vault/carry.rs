@@ -53,6 +53,11 @@ impl Carry {
         self.migrated.as_ref().map_or(&self.old, |migrated| &migrated.cell)
     }
 
+    /// Drops the new value of another type, if there is one. Its owner's code runs, or the owner is ending.
+    pub fn drop_migrated(&self) {
+        self.migrated.iter().for_each(|migrated| migrated.cell.destroy());
+    }
+
     /// Why it cannot be taken over any more.
     pub fn is_outdated(&self) -> EngineError {
         EngineError::publish(&Error::msg(format_args!(
@@ -229,7 +234,8 @@ impl<'a> Passing<'a> {
     fn rehome(&mut self, published: &VaultContents, steps: &StepThread) -> Result<(), EngineError> {
         let table = self.carry.table;
         let new_version = lease(&self.carry.old, &self.carry.new_owner)?;
-        self.is_rehomed = true;
+        // A value that was removed meanwhile need not be given back.
+        self.is_rehomed = self.locked.has_value();
         // SAFETY: the step leases the new owner, whose type has the same schema.
         let rehome = |value: &Value| flatten(unsafe { value.rehome_to(table) });
         self.lend(published, steps, &new_version, rehome)

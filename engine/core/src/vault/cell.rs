@@ -577,6 +577,11 @@ impl Drop for LockedCell<'_> {
 }
 
 impl LockedCell<'_> {
+    /// Whether the value is still there.
+    pub fn has_value(&self) -> bool {
+        self.content.value.is_some()
+    }
+
     /// Takes the value out, to put it back later; `None` if it was dropped meanwhile.
     pub fn take(&mut self) -> Option<Value> {
         self.content.value.take()

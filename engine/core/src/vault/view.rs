@@ -95,7 +95,7 @@ impl View {
         let overlay = self.overlay();
         let own = overlay.as_ref().and_then(|own| {
             let written = own.contents().entries.get(key).cloned();
-            written.or_else(|| Some(own.carries().get(key)?.visible().clone()))
+            written.or_else(|| Some(own.carries().by_key.get(key)?.visible().clone()))
         });
         own.or_else(|| {
             let cell = contents.entries.get(key).cloned()?;
@@ -107,7 +107,7 @@ impl View {
     /// Refuses to change a value that this owner is about to take over.
     fn expect_writable(&self, key: &str) -> Result<()> {
         let Some(own) = self.overlay() else { return Ok(()) };
-        own.carries().get(key).map_or(Ok(()), |carry| Err(carry.read_only()))
+        own.expect_not_carried(key)
     }
 
     pub fn set(&self, key: &str, value: RawValue, replace: bool) -> Result<bool> {
@@ -146,6 +146,8 @@ impl View {
             Sight::Ended => return Err(has_ended()),
         };
         let mut overlay = own.as_ref().map(|own| own.contents());
+        // Another thread may have taken the value over meanwhile.
+        own.as_ref().map_or(Ok(()), |own| own.expect_not_carried(key))?;
         let contents = overlay.as_deref_mut().unwrap_or(&mut contents);
         if !replace && contents.entries.contains_key(key) {
             return Ok(Put::Taken);
@@ -184,11 +186,7 @@ impl View {
                 "`carry` can only be called in `on_init`: no version is being replaced now",
             ));
         };
-        if own.contents().entries.contains_key(key) || own.carries().contains_key(key) {
-            return Err(Error::msg(format_args!(
-                "`{key}` was set or carried by this load already"
-            )));
-        }
+        own.expect_not_written(key)?;
         let Some(old) = self.published.contents().entries.get(key).cloned() else {
             return Ok(Carried::New);
         };
@@ -204,8 +202,13 @@ impl View {
         };
         let carried = if migrated.is_some() { Carried::Migrated } else { Carried::Shared };
         let carry = Carry { old, new_owner: self.owner.clone(), table, migrated };
-        own.carries().insert(key.to_owned(), carry);
-        Ok(carried)
+        match own.add_carry(carry) {
+            Ok(()) => Ok(carried),
+            Err((refused, carry)) => {
+                carry.drop_migrated();
+                Err(refused)
+            }
+        }
     }
 
     pub fn remove(&self, key: &str) -> Result<bool> {
@@ -279,7 +282,7 @@ impl View {
         let mut keys: Vec<String> = seen.map(|(key, _)| key.clone()).collect();
         if let Some(own) = &overlay {
             keys.extend(own.contents().entries.keys().cloned());
-            keys.extend(own.carries().keys().cloned());
+            keys.extend(own.carries().by_key.keys().cloned());
         }
         keys.sort();
         keys.dedup();
