@@ -346,7 +346,7 @@ impl Replay {
         let compiler = compiler.unwrap_or_default();
         let mut files = results.files;
         let deciding = guard::files(member.plugin, &results.dirs, &compiler, cargo);
-        let mut variables = BTreeSet::new();
+        let mut variables = guard::configured_variables(member.plugin, cargo);
         for script in scripts {
             files.extend(script.paths);
             variables.extend(script.variables);
@@ -1107,6 +1107,10 @@ fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     for (name, value) in guard::cargo_variables() {
         add(name.as_ref());
         add(value.as_ref());
+    }
+    for (name, value) in cargo.get_envs() {
+        add(name);
+        add(value.unwrap_or_default());
     }
     hasher.finalize().to_hex()[..WAY_DIGITS].to_owned()
 }
