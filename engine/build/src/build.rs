@@ -299,7 +299,9 @@ pub fn build_host(
 /// Adds the files in which a build found errors, with their content, to the list of files that it has read. A watcher
 /// then notices when they are mended.
 fn record_files_with_errors(package: &PluginPackage, files: Vec<PathBuf>, began: Moment) {
-    let wrong = files.into_iter().map(|file| {
+    // In a target directory, they are those that the build itself wrote.
+    let wrong = files.into_iter().filter(|file| !file.starts_with(&package.target_dir));
+    let wrong = wrong.map(|file| {
         let content = replay::read_since(&file, began);
         (file, Some(content))
     });

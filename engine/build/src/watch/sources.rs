@@ -70,9 +70,6 @@ impl Sources {
                 // Both a link and its target count.
                 let places =
                     places.entry(path).or_insert_with_key(|path| [resolved(path), real(path)]);
-                if self.target_dirs.iter().any(|dir| places[1].starts_with(dir)) {
-                    continue;
-                }
                 let links = links_of_dirs.entry(dir).or_insert_with_key(|dir| links_on(dir));
                 for link in links.iter() {
                     self.links.entry(link.clone()).or_default().insert(plugin.clone());

@@ -37,9 +37,15 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
     fixture.workspace.write("texts/two/deep.txt", "deep-1");
     symlink(fixture.workspace.path("kept/linked.txt"), fixture.plugin.dir.join("link.txt"))
         .unwrap();
-    let include = "\npub static NOTE: &str =\n    \
-                   concat!(include_str!(\"../../texts/one.txt\"), include_str!(\"../link.txt\"));\n\
-                   #[invoke]\nfn note() -> Result<String> { Ok(NOTE.into()) }\n";
+    // Another program may write a file into the target directory.
+    let among_builds = fixture.plugin.target_dir.join("reads-much.txt");
+    fs::write(&among_builds, "tool-1").unwrap();
+    let include = format!(
+        "\npub static NOTE: &str =\n    \
+         concat!(include_str!(\"../../texts/one.txt\"), include_str!(\"../link.txt\"), \
+         include_str!({among_builds:?}));\n\
+         #[invoke]\nfn note() -> Result<String> {{ Ok(NOTE.into()) }}\n"
+    );
     exclude(&fixture, "apart");
     let (_watcher, changes) = watch(&fixture);
     fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{include}"));
@@ -72,9 +78,11 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
         ("reads-much/leaf/Cargo.toml", "[package]\nname = \"leaf\"\nedition = \"2021\"\n"),
     ] {
         fixture.workspace.write(path, text);
-        assert_eq!(changes.recv().unwrap(), name, "{path}");
+        assert_eq!(changes.recv_timeout(PATIENCE).expect(path), name);
     }
-    assert!(fixture.build().artifact_contains("text-2link-2"));
+    fs::write(&among_builds, "tool-2").unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("the tool's file"), name);
+    assert!(fixture.build().artifact_contains("text-2link-2tool-2"));
     // Files that the build wrote do not cause another build.
     fixture.workspace.write("texts/one.txt", "text-3");
     assert_eq!(changes.recv().unwrap(), name);
