@@ -178,7 +178,7 @@ impl Built {
         self.install_patch(out_dir).map_err(|error| {
             let dir = out_dir.display();
             BuildError::artifact(format!(
-                "the patch of `{}` cannot be put into {dir}: {error}",
+                "the patch of `{}` cannot be put into or removed from {dir}: {error}",
                 self.plugin
             ))
         })?;
@@ -197,7 +197,8 @@ impl Built {
                 atomic_file::write(&path, &patch.to_bytes().map_err(io::Error::other)?)
             }
             _ => match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                Err(error) if path.exists() => Err(error),
+                // If the directory cannot be written, the artifact reports it.
                 _ => Ok(()),
             },
         }

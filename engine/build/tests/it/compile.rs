@@ -121,6 +121,18 @@ fn a_directory_that_is_gone_is_not_taken_for_a_missing_cargo() {
 }
 
 #[test]
+fn a_target_directory_that_cannot_be_written_is_reported_with_advice() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    let plugin = workspace.open_plugin("world");
+    workspace.write("target/hotswap", "no directory");
+    let error = build(&plugin).0.unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    let text = error.to_string();
+    assert!(text.contains("cannot lock") && text.contains("`CARGO_TARGET_DIR`"), "{text}");
+}
+
+#[test]
 fn a_host_is_built_as_a_program() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
