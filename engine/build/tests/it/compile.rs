@@ -1,7 +1,9 @@
 //! Real runs of cargo, for packages that need only the standard library.
 
+use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -162,6 +164,34 @@ fn several_consoles_build_a_host_at_once_in_a_target_directory_of_many_workspace
             assert_eq!(Command::new(program).output().unwrap().stdout, b"up\n");
         }
     });
+}
+
+#[test]
+fn a_link_in_a_checkout_may_lead_to_the_target_directory_of_another() {
+    let hosts = ["of one", "of two"].map(|text| {
+        let workspace = Workspace::new();
+        workspace.plugin("world", "");
+        workspace.host("sample", "plugins = [\"world\"]\n[dependencies]\nleaf.path = \"../leaf\"");
+        let manifest = fs::read_to_string(workspace.path("sample/Cargo.toml")).unwrap();
+        let (manifest, _) = manifest.rsplit_once("[dependencies]").unwrap();
+        workspace.write("sample/Cargo.toml", manifest);
+        workspace.write("sample/src/main.rs", "fn main() { print!(\"{}\", leaf::TEXT); }");
+        workspace.package("leaf", "", "");
+        workspace.write("leaf/src/lib.rs", &format!("pub const TEXT: &str = {text:?};"));
+        let host = HostPackage::open(&workspace.path("sample")).unwrap();
+        let host = HostPackage { target_dir: workspace.path("target"), ..host };
+        (workspace, host, text)
+    });
+    fs::create_dir(&hosts[0].1.target_dir).unwrap();
+    symlink(&hosts[0].1.target_dir, &hosts[1].1.target_dir).unwrap();
+    // What cargo compiles for one checkout is newer than the sources of the other.
+    for at in [0, 1, 0] {
+        let (_workspace, host, text) = &hosts[at];
+        let program =
+            build_host(host, &BuildOptions::default(), &Cancel::default(), &mut |_| ()).unwrap();
+        let output = Command::new(program).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), *text);
+    }
 }
 
 #[test]
