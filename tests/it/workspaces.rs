@@ -56,7 +56,7 @@ fn names_with_spaces_and_letters_of_any_language_and_links_to_them() {
     let link = project.root().with_file_name("link");
     symlink(project.root(), &link).unwrap();
     let mut command = project.command("hotswap");
-    command.args(["run", "--json", "./app", "--offline"]).current_dir(&link);
+    command.args(["run", "--json", "./app", "--offline", "--jobs", "2"]).current_dir(&link);
     let mut run = run_to_first_answer(&project, command);
     project.write("texts/a b ß.txt", "another text");
     run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 2);
