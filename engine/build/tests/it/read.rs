@@ -35,8 +35,13 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
     fixture.workspace.write("texts/one.txt", "text-1");
     fixture.workspace.write("kept/linked.txt", "link-1");
     fixture.workspace.write("texts/two/deep.txt", "deep-1");
-    symlink(fixture.workspace.path("kept/linked.txt"), fixture.plugin.dir.join("link.txt"))
-        .unwrap();
+    fixture.workspace.write("kept/more/deeper.txt", "deeper-1");
+    for (target, link) in [
+        ("kept/linked.txt", fixture.plugin.dir.join("link.txt")),
+        ("kept/more", fixture.workspace.path("texts/two/more")),
+    ] {
+        symlink(fixture.workspace.path(target), link).unwrap();
+    }
     // Another program may write a file into the target directory.
     let among_builds = fixture.plugin.target_dir.join("reads-much.txt");
     fs::write(&among_builds, "tool-1").unwrap();
@@ -73,6 +78,8 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
         ("texts/two/deep.txt", "deep-2"),
         ("texts/two/new.txt", "new"),
         ("texts/two/.hidden", "hidden"),
+        ("kept/more/deeper.txt", "deeper-2"),
+        ("kept/more/new.txt", "new"),
         ("elsewhere/Cargo.toml", "[workspace]\nmembers = [\"../apart\"]\n# more\n"),
         ("reads-much/.cargo/config.toml", "[env]\nMOOD = \"good\"\n"),
         ("reads-much/leaf/Cargo.toml", "[package]\nname = \"leaf\"\nedition = \"2021\"\n"),
