@@ -125,7 +125,7 @@ fn a_command_for_the_wrong_place_or_with_a_taken_name_says_what_to_do() {
         let root = fs::canonicalize(project.root()).unwrap();
         answer.stderr.replace(&root.display().to_string(), "ROOT")
     };
-    assert_snapshot!(refused("demo", &["new", "--plugin", "Greeter"]), @"hotswap: the workspace has a package `greeter` already, in ROOT/demo/plugins/greeter/Cargo.toml");
+    assert_snapshot!(refused("demo", &["new", "--plugin", "Greeter"]), @"hotswap: the workspace has a package `greeter` already, in ROOT/demo/plugins/greeter/Cargo.toml: give the plugin another name with `--plugin`");
     assert_snapshot!(refused("demo", &["new", "--plugin", "serde"]), @"hotswap: a package cannot be named `serde`: the name is reserved");
     assert_snapshot!(refused("demo", &["init"]), @"hotswap: here is a host already, `demo`: `hotswap new --plugin NAME` adds a plugin");
     assert_snapshot!(refused("demo", &["init", "nowhere"]), @"hotswap: there is no directory nowhere; `hotswap new DIR` makes a project of its own");

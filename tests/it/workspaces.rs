@@ -1,8 +1,12 @@
 //! Projects in unusual places: the project decides where sources, builds and tools are.
 
 use std::{
+    ffi::OsStr,
     fs,
-    os::unix::fs::symlink,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     path::{Component, Path, PathBuf},
     process::Command,
 };
@@ -52,7 +56,7 @@ fn names_with_spaces_and_letters_of_any_language_and_links_to_them() {
     let link = project.root().with_file_name("link");
     symlink(project.root(), &link).unwrap();
     let mut command = project.command("hotswap");
-    command.args(["run", "--json", "./app", "--offline"]).current_dir(&link);
+    command.args(["run", "--json", "./app", "--offline", "--jobs", "2"]).current_dir(&link);
     let mut run = run_to_first_answer(&project, command);
     project.write("texts/a b ß.txt", "another text");
     run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 2);
@@ -134,6 +138,49 @@ fn a_build_directory_elsewhere_and_a_program_that_requires_features() {
     change(&mut run, &project, "1", "10");
     project.edit("app/src/main.rs", "no more to read", "nothing to read");
     run.wait_for_event("host_outdated", |_| true);
+}
+
+#[test]
+fn each_command_builds_as_cargo_does_with_the_variables_of_its_shell() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write(".cargo/config.toml", "[env]\nWORD = \"of the configuration\"\n");
+    let body =
+        "    std::hint::black_box(option_env!(\"WORD\").unwrap_or(\"of nobody\")).len() as u32\n";
+    project.edit("one/src/lib.rs", "    1\n", body);
+    let build = |variables: &[(&str, &[u8])]| {
+        let mut command = project.command("hotswap");
+        command.args(["build", "one", "out", "--", "--offline"]).current_dir(project.root());
+        command.envs(variables.iter().map(|(name, value)| (name, OsStr::from_bytes(value))));
+        let answer = Process::start(command).finish();
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        answer.stderr
+    };
+    let has = |text: &str| {
+        let artifact = fs::read(project.root().join("out/one.so")).unwrap();
+        artifact.windows(text.len()).any(|part| part == text.as_bytes())
+    };
+    let not_text: &[(&str, &[u8])] = &[("LATIN", b"gr\xfc\xdfe")];
+    build(not_text);
+    assert!(has("of the configuration"));
+    project.edit("one/src/lib.rs", "of nobody", "of nobody at all");
+    let output = build(not_text);
+    assert!(!output.contains("running cargo"), "{output}");
+
+    // Cargo's configuration does not replace a variable that is set.
+    for (variables, word) in [
+        (&[("WORD", b"of the shell".as_slice())][..], "of the shell"),
+        (&[], "of the configuration"),
+        (&[("WORD", b"of another shell")], "of another shell"),
+    ] {
+        build(variables);
+        assert!(has(word), "{word}");
+    }
+
+    let wrapper = project.root().join("tools/wrapper");
+    project.write("tools/wrapper", "#!/bin/sh\nexec \"$@\"\n");
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = build(&[("RUSTC_WRAPPER", b"tools/wrapper")]);
+    assert!(output.contains("RUSTC_WRAPPER is set"), "{output}");
 }
 
 /// Such a host has Rust's standard library as a shared library, which allocates by itself.

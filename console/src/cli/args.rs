@@ -311,6 +311,15 @@ pub struct CargoArguments {
     /// Do not use the network.
     #[arg(long)]
     offline: bool,
+    /// The same as `--locked` and `--offline`.
+    #[arg(long)]
+    frozen: bool,
+    /// Run at most this many compilers at a time.
+    #[arg(long, short, value_name = "N", allow_hyphen_values = true)]
+    jobs: Option<String>,
+    /// Build for this platform.
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
     /// Build in this directory.
     #[arg(long, value_name = "DIR")]
     target_dir: Option<String>,
@@ -334,12 +343,15 @@ impl CargoArguments {
             ("--no-default-features", self.no_default_features),
             ("--locked", self.locked),
             ("--offline", self.offline),
+            ("--frozen", self.frozen),
         ];
         let switches = switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned());
         let value = |name: &str, value: &String| [name.to_owned(), value.clone()];
         let values = [
             ("--profile", &self.profile),
             ("--bin", &self.bin),
+            ("--jobs", &self.jobs),
+            ("--target", &self.target),
             ("--target-dir", &self.target_dir),
         ];
         let values = values.into_iter().filter_map(|(name, it)| Some(value(name, it.as_ref()?)));
@@ -772,5 +784,27 @@ fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::CargoArguments;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        cargo: CargoArguments,
+    }
+
+    #[test]
+    fn flags_are_passed_to_cargo() {
+        let line = "-r --frozen --bin tool -j -1 --target=x86_64-unknown-linux-gnu -F a --config net.offline=true";
+        let line = Line::parse_from(["run"].into_iter().chain(line.split(' ')));
+        let expected = "--release --frozen --bin tool --jobs -1 --target x86_64-unknown-linux-gnu --features a \
+                        --config net.offline=true";
+        assert_eq!(line.cargo.flags().join(" "), expected);
     }
 }

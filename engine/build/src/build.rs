@@ -178,7 +178,7 @@ impl Built {
         self.install_patch(out_dir).map_err(|error| {
             let dir = out_dir.display();
             BuildError::artifact(format!(
-                "the patch of `{}` cannot be put into {dir}: {error}",
+                "the patch of `{}` cannot be put into or removed from {dir}: {error}",
                 self.plugin
             ))
         })?;
@@ -197,7 +197,8 @@ impl Built {
                 atomic_file::write(&path, &patch.to_bytes().map_err(io::Error::other)?)
             }
             _ => match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                Err(error) if path.exists() => Err(error),
+                // If the directory cannot be written, the artifact reports it.
                 _ => Ok(()),
             },
         }
@@ -299,7 +300,9 @@ pub fn build_host(
 /// Adds the files in which a build found errors, with their content, to the list of files that it has read. A watcher
 /// then notices when they are mended.
 fn record_files_with_errors(package: &PluginPackage, files: Vec<PathBuf>, began: Moment) {
-    let wrong = files.into_iter().map(|file| {
+    // In a target directory, they are those that the build itself wrote.
+    let wrong = files.into_iter().filter(|file| !file.starts_with(&package.target_dir));
+    let wrong = wrong.map(|file| {
         let content = replay::read_since(&file, began);
         (file, Some(content))
     });

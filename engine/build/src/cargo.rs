@@ -17,6 +17,16 @@ use crate::process::{self, Running};
 const DIRECTORIES: [&str; 4] =
     ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR", "CARGO_HOME"];
 
+/// The environment variables that name a program that cargo runs. A name without a `/` is looked up on the `PATH`.
+const PROGRAMS: [&str; 6] = [
+    "RUSTC",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_RUSTC",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+];
+
 /// How many lines of output are queued for a busy caller before cargo has to wait.
 const QUEUED_LINES: usize = 256;
 
@@ -25,17 +35,19 @@ const QUEUED_LINES: usize = 256;
 pub(crate) fn command() -> Command {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = process::command(cargo);
-    command.envs(absolute_dirs());
+    command.envs(absolute_paths());
     command
 }
 
-/// The variables that name a directory relative to that of this process, with the absolute path. Cargo runs
-/// in another directory.
-pub(crate) fn absolute_dirs() -> impl Iterator<Item = (&'static str, PathBuf)> {
-    let given = DIRECTORIES.into_iter().filter_map(|name| {
-        Some((name, PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?)))
-    });
-    given.filter(|(_, dir)| dir.is_relative()).map(|(name, dir)| (name, absolute(&dir)))
+/// The variables that name a directory or a program relative to the directory of this process, with the absolute path.
+/// Cargo runs in another directory.
+pub(crate) fn absolute_paths() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let given =
+        |name| Some((name, PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?)));
+    let has_dir = |(_, program): &(_, PathBuf)| program.components().count() > 1;
+    let programs = PROGRAMS.into_iter().filter_map(given).filter(has_dir);
+    let given = DIRECTORIES.into_iter().filter_map(given).chain(programs);
+    given.filter(|(_, path)| path.is_relative()).map(|(name, path)| (name, absolute(&path)))
 }
 
 /// The absolute path of `path`, which is relative to the directory in which this process was started.

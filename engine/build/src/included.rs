@@ -114,8 +114,9 @@ impl IncludedFiles {
 
     /// The included files, sorted, with paths relative to the package.
     pub(crate) fn files(&self, package_dir: &Path) -> Vec<PathBuf> {
-        // Links to directories are not followed, since they may form a circle.
-        let entries = WalkDir::new(package_dir).into_iter().filter_entry(is_entered).flatten();
+        // A link to a directory around it is an error, which is skipped.
+        let entries = WalkDir::new(package_dir).follow_links(true).into_iter();
+        let entries = entries.filter_entry(is_entered).flatten();
         let files = entries.filter(|entry| entry.path().is_file());
         let files =
             files.filter_map(|entry| Some(entry.path().strip_prefix(package_dir).ok()?.to_owned()));

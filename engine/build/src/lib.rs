@@ -61,6 +61,7 @@ mod jobs;
 mod message;
 mod outline;
 mod process;
+mod real_path;
 mod replay;
 mod source_diff;
 mod static_link;

@@ -346,7 +346,7 @@ impl Replay {
         let compiler = compiler.unwrap_or_default();
         let mut files = results.files;
         let deciding = guard::files(member.plugin, &results.dirs, &compiler, cargo);
-        let mut variables = BTreeSet::new();
+        let mut variables = guard::configured_variables(member.plugin, cargo);
         for script in scripts {
             files.extend(script.paths);
             variables.extend(script.variables);
@@ -750,16 +750,20 @@ impl Replay {
         outputs.iter().find(|output| is_shared_library(&output.path))
     }
 
-    /// The files from which the plugin was built last, and the files that decide how it is built.
+    /// The files from which the plugin was built last, and the files that decide how it is built, without those that
+    /// build scripts wrote.
     pub(crate) fn read_files(&self, member: &Member<'_>) -> Reads {
         let Some(plugin) = self.record.plugins.get(&member.plugin.name) else {
             return Reads::new();
         };
         let guards = plugin.guards.iter().filter(|guard| plugin.read.contains(&guard.path));
-        let units = plugin.units.iter().filter_map(|id| self.record.units.get(id));
-        let inputs = units.flat_map(|unit| &unit.compiled.inputs);
+        let units = || plugin.units.iter().filter_map(|id| self.record.units.get(id));
+        let inputs = units().flat_map(|unit| &unit.compiled.inputs);
+        let of_scripts: BTreeSet<&PathBuf> =
+            units().flat_map(|unit| unit.script_outputs.keys()).collect();
+        let is_own = |input: &&Input| !of_scripts.iter().any(|dir| input.path.starts_with(dir));
         let read = |input: &Input| (input.path.clone(), Some(hash_in_list(input)));
-        guards.chain(inputs).map(read).collect()
+        guards.chain(inputs).filter(is_own).map(read).collect()
     }
 
     /// Whether cargo has to run for every build.
@@ -1020,7 +1024,8 @@ fn hash_in_list(input: &Input) -> String {
     absent.or_else(|| input.hash().map(str::to_owned)).unwrap_or_else(other)
 }
 
-/// The files that a run of cargo read for the packages that the author can edit, and cargo's configuration.
+/// The files that a run of cargo read for the packages that the author can edit, and cargo's configuration, without
+/// files that build scripts wrote into the directory that cargo gives them.
 /// Files that watchers cannot know before the run, which began at `began`, have the hash of what it read: all but Rust
 /// sources, which a build script may also have written.
 pub(crate) fn read_by(plugin: &PluginPackage, run: &Run, began: Moment) -> Reads {
@@ -1031,7 +1036,10 @@ pub(crate) fn read_by(plugin: &PluginPackage, run: &Run, began: Moment) -> Reads
     let is_worth_watching = guard::worth_watching(plugin);
     let deciding = deciding.filter(|path| is_worth_watching(path));
     let sources = sources.filter(|path| !guard::is_downloaded(path));
+    let of_scripts: Vec<&Path> =
+        run.scripts.iter().map(|script| script.out_dir.as_std_path()).collect();
     let files = sources.chain(asked_by_scripts(run));
+    let files = files.filter(|path| !of_scripts.iter().any(|dir| path.starts_with(dir)));
     let is_source = |path: &Path| path.extension().is_some_and(|it| it == "rs");
     let with_hash = |path: PathBuf| {
         let hash = (!is_source(&path)).then(|| read_since(&path, began));
@@ -1107,6 +1115,10 @@ fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     for (name, value) in guard::cargo_variables() {
         add(name.as_ref());
         add(value.as_ref());
+    }
+    for (name, value) in cargo.get_envs() {
+        add(name);
+        add(value.unwrap_or_default());
     }
     hasher.finalize().to_hex()[..WAY_DIGITS].to_owned()
 }

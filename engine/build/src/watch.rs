@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::watch::sources::Sources;
 use crate::watch::tree::{Rewatch, Touched, Tree};
-use crate::{BuildError, PluginPackage, reads};
+use crate::{BuildError, PluginPackage, reads, real_path};
 
 mod silent;
 mod sources;
@@ -142,7 +142,7 @@ impl Watcher {
     pub fn silent_file_system(plugins: &[PluginPackage]) -> Option<String> {
         let mounts = fs::read("/proc/self/mountinfo").ok()?;
         let mut dirs = plugins.iter().flat_map(|plugin| &plugin.source_dirs);
-        dirs.find_map(|dir| silent::silent_file_system(&sources::real(dir), &mounts))
+        dirs.find_map(|dir| silent::silent_file_system(&real_path::real(dir), &mounts))
     }
 
     /// Watches the sources of `plugins` from now on, instead of those of the plugins before. No change is missed

@@ -80,8 +80,8 @@ impl Workspace {
         command.manifest_path(manifest_path);
         let options = metadata_options(args);
         command.other_options(options.clone());
-        for (name, dir) in cargo::absolute_dirs() {
-            command.env(name, dir);
+        for (name, path) in cargo::absolute_paths() {
+            command.env(name, path);
         }
         if let Some(dir) = manifest_path.parent() {
             command.current_dir(dir);

@@ -151,7 +151,7 @@ impl Project {
         let is_same = |package: &&Package| folded(&package.name) == folded(name);
         match self.metadata.packages.iter().find(is_same) {
             Some(package) => Err(refuse(format!(
-                "the workspace has a package `{}` already, in {}",
+                "the workspace has a package `{}` already, in {}: give the plugin another name with `--plugin`",
                 package.name, package.manifest_path
             ))),
             None => Ok(()),

@@ -191,7 +191,7 @@ impl<'a> Linking<'a> {
         let Some(replay) = replay.as_deref_mut().filter(|_| !self.options.no_replay) else {
             let is_first = self.run.is_none();
             if is_first {
-                self.run = Some(self.run_cargo(replay, false)?);
+                self.run = Some(self.run_cargo(replay, false, false)?);
             }
             return Ok(is_first);
         };
@@ -209,7 +209,8 @@ impl<'a> Linking<'a> {
             self.cargo_runs += 1;
             let hold =
                 self.may_hold && self.cargo_runs == 1 && !replay.always_runs_cargo(&self.member);
-            self.run = Some(self.run_cargo(Some(replay), hold)?);
+            let again = self.cargo_runs < MOST_CARGO_RUNS;
+            self.run = Some(self.run_cargo(Some(replay), hold, again)?);
             has_run = true;
             seen.clear();
             self.next = None;
@@ -263,7 +264,7 @@ impl<'a> Linking<'a> {
         let plugin = self.member.plugin;
         self.stop_where_cancelled()?;
         if self.failed.is_some() {
-            self.run = Some(self.run_cargo(replay.as_deref_mut(), false)?);
+            self.run = Some(self.run_cargo(replay.as_deref_mut(), false, false)?);
             self.send_output(format!(
                 "`{}` could not be compiled without cargo, which has compiled it now",
                 plugin.name
@@ -302,7 +303,7 @@ impl<'a> Linking<'a> {
                 plugin.name
             ));
             replay::remove_output(&path);
-            self.run = Some(self.run_cargo(Some(replay), false)?);
+            self.run = Some(self.run_cargo(Some(replay), false, false)?);
             path = self.library_of(Some(replay))?;
             library = self.read(&path)?;
             replay.is_library(&self.member, &library);
@@ -337,7 +338,14 @@ impl<'a> Linking<'a> {
         })
     }
 
-    fn run_cargo(&mut self, replay: Option<&mut Replay>, hold: bool) -> Result<Run, BuildError> {
+    /// Runs cargo, and records the run. With `again`, the library may be removed, so that cargo makes it once more:
+    /// then cargo has to run again.
+    fn run_cargo(
+        &mut self,
+        replay: Option<&mut Replay>,
+        hold: bool,
+        again: bool,
+    ) -> Result<Run, BuildError> {
         let began = Instant::now();
         let seen = replay.as_ref().map(|replay| replay.read_inputs(&self.member));
         let began_at = Moment::now();
@@ -390,7 +398,6 @@ impl<'a> Linking<'a> {
             ));
         }
         if let Some((notes, replay)) = notes.zip(replay) {
-            let again = !self.options.no_replay;
             let before_run = InputsBefore { seen: seen.unwrap_or_default(), began: began_at };
             let recorded = replay.record_run(
                 &self.member,

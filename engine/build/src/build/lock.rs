@@ -31,8 +31,12 @@ impl BuildLock {
         mark(target_dir);
         let path = target_dir.join("build.lock");
         let failed = |error: io::Error| {
-            BuildError::setup(format!("`{plugin}`: cannot lock {}: {error}", path.display()))
-                .because(error)
+            BuildError::setup(format!(
+                "`{plugin}`: cannot lock {}: {error}; make the target directory writable, or set another one with \
+                 `CARGO_TARGET_DIR`",
+                path.display()
+            ))
+            .because(error)
         };
         let file = open(&path).map_err(failed)?;
         let mut waiting = false;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::Run;
 use crate::atomic_file;
+use crate::real_path::{real, resolved};
 use crate::replay::{self, Input, Moment, Output, Seen, is_local};
 
 /// The file of the origins, in the target directory.
@@ -25,7 +26,7 @@ pub(super) struct Origins<'a> {
     workspace_root: &'a Path,
     /// Whether other workspaces may use the target directory, because it is not inside this one.
     is_shared: bool,
-    /// By the path of the file.
+    /// By the path of the file without links: a link in each of several workspaces may lead to the directory.
     known: BTreeMap<PathBuf, Origin>,
     /// The content of the known sources before cargo runs.
     seen: Seen,
@@ -57,7 +58,7 @@ impl<'a> Origins<'a> {
         let file = target_dir.join(ORIGINS);
         let known = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let known: BTreeMap<PathBuf, Origin> = known.unwrap_or_default();
-        let is_shared = !target_dir.starts_with(workspace_root);
+        let is_shared = !real(target_dir).starts_with(real(workspace_root));
         let mut seen = Seen::new();
         let own = known.values().filter(|origin| origin.root == workspace_root);
         for input in own.flat_map(|origin| &origin.inputs) {
@@ -70,23 +71,25 @@ impl<'a> Origins<'a> {
     pub fn settle(&mut self, run: &Run, began: Moment) -> io::Result<Mistaken> {
         let mut mistaken = Mistaken::default();
         for artifact in run.artifacts.iter().filter(|artifact| is_local(artifact)) {
-            let files = artifact.filenames.iter().map(|path| path.as_std_path());
+            let files: Vec<PathBuf> =
+                artifact.filenames.iter().map(|path| resolved(path.as_std_path())).collect();
             let is_inside = artifact.manifest_path.starts_with(self.workspace_root);
-            if artifact.fresh && is_inside && !files.clone().all(|path| self.is_own(path)) {
+            if artifact.fresh && is_inside && !files.iter().all(|path| self.is_own(path)) {
                 mistaken.of_others.insert(artifact.target.name.clone());
                 mistaken.artifacts.push(artifact.clone());
                 continue;
             }
-            if artifact.fresh && files.clone().any(|path| self.has_changed(path)) {
+            if artifact.fresh && files.iter().any(|path| self.has_changed(path)) {
                 mistaken.changed.insert(artifact.target.name.clone());
                 mistaken.artifacts.push(artifact.clone());
                 continue;
             }
             let sources = replay::sources_of(self.workspace_root, artifact);
             let inputs = self.inputs(sources.iter().filter(|path| !path.is_dir()), began);
-            files.for_each(|path| self.note(path, inputs.clone()));
+            files.iter().for_each(|path| self.note(path, inputs.clone()));
         }
-        for script in replay::asking_scripts(run) {
+        for mut script in replay::asking_scripts(run) {
+            script.output = resolved(&script.output);
             if self.has_changed(&script.output) {
                 mistaken.changed.insert(script.package);
                 mistaken.scripts.push(script.output);
@@ -114,9 +117,8 @@ impl<'a> Origins<'a> {
 
     /// Whether a file may have been compiled for this workspace.
     fn is_own(&self, path: &Path) -> bool {
-        let known = self.known.get(path);
-        !self.is_shared
-            || known.is_some_and(|it| it.root == self.workspace_root && it.output.is_whole())
+        let known = self.known.get(path).filter(|origin| origin.output.is_whole());
+        known.map_or(!self.is_shared, |origin| origin.root == self.workspace_root)
     }
 
     /// Whether the sources of a file have another content than when it was compiled. `false` if another program has

@@ -74,6 +74,19 @@ fn wrapper_in(config: &str, key: &str) -> Option<String> {
     Some(config.get("build")?.get(key)?.as_str()?.to_owned())
 }
 
+/// The variables that `[env]` in cargo's configuration sets for compilers. Whether cargo sets them also depends on the
+/// values that they have in this process.
+pub(super) fn configured_variables(plugin: &PluginPackage, cargo: &Command) -> BTreeSet<String> {
+    let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
+    let files = configuration_files(&plugin.dir, &plugin.configurations);
+    let of_files = files.iter().filter_map(|path| fs::read_to_string(path).ok());
+    let texts = of_files.chain(given_configurations(&args).map(str::to_owned));
+    // Cargo reports a text that is not TOML.
+    let tables = texts.filter_map(|text| text.parse::<toml::Table>().ok());
+    let variables = tables.filter_map(|table| table.get("env")?.as_table().cloned());
+    variables.flat_map(|variables| variables.into_iter().map(|(name, _)| name)).collect()
+}
+
 /// The files that decide what cargo does with the packages in `dirs`, including files that do not exist.
 pub(super) fn files(
     plugin: &PluginPackage,

@@ -178,14 +178,19 @@ impl Input {
     }
 }
 
-/// A hash of the names, sizes and times of all files below `dir`, without those of editors, and without hidden
+/// A hash of the names, sizes and times of all files below `dir`, also behind links, without those of editors, and without hidden
 /// directories and those that cargo made. `None` if there are too many, or if one cannot be read.
 fn tree_hash(dir: &Path) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
-    let entries = WalkDir::new(dir).min_depth(1).sort_by_file_name().into_iter();
-    for (count, entry) in entries.filter_entry(is_compared).enumerate() {
-        let path = entry.as_ref().map(DirEntry::path);
-        let path = path.ok().filter(|_| count < MOST_ENTRIES)?;
+    let entries = WalkDir::new(dir).min_depth(1).follow_links(true).sort_by_file_name();
+    for (count, entry) in entries.into_iter().filter_entry(is_compared).enumerate() {
+        let entry = match entry {
+            _ if count == MOST_ENTRIES => return None,
+            Ok(entry) => entry,
+            Err(error) if leads_nowhere(&error) => continue,
+            Err(_) => return None,
+        };
+        let path = entry.path();
         let Ok(metadata) = fs::metadata(path) else { continue };
         if !metadata.is_dir() {
             let Stat { modified_ns, size_bytes, inode, .. } = Stat::from(&metadata);
@@ -194,6 +199,11 @@ fn tree_hash(dir: &Path) -> Option<String> {
         }
     }
     Some(hasher.finalize().to_string())
+}
+
+/// Whether an entry of a directory is a link to nothing, or to a directory around it. Cargo does not count such a link.
+fn leads_nowhere(error: &walkdir::Error) -> bool {
+    error.loop_ancestor().is_some() || error.path().is_some_and(Path::is_symlink)
 }
 
 fn is_compared(entry: &DirEntry) -> bool {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,9 +109,7 @@ fn noted(path: &Path) -> Option<Noted> {
     let program = PathBuf::from(args.next()?);
     let dir = fs::read(path.with_extension("dir")).ok()?;
     let dir = OsString::from_vec(dir.strip_suffix(b"\n")?.to_vec());
-    let env = texts(&fs::read(path.with_extension("env")).ok()?)?;
-    let env = env.iter().filter_map(|variable| variable.split_once('='));
-    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let env = variables(&fs::read(path.with_extension("env")).ok()?)?;
     let invocation =
         Invocation { program, args: args.collect(), dir: dir.into(), env: changes(env) };
     let is_held = path.with_extension("held").exists();
@@ -123,6 +121,25 @@ pub(super) fn texts(bytes: &[u8]) -> Option<Vec<String>> {
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
     let texts = bytes.split(|byte| *byte == 0);
     texts.map(|text| String::from_utf8(text.to_vec()).ok()).collect()
+}
+
+/// The variables in `bytes`, each of which ends with a zero byte, without those that are not UTF-8 and that this process
+/// passes on as they are. `None` if another one is not UTF-8.
+fn variables(bytes: &[u8]) -> Option<BTreeMap<String, String>> {
+    let mut texts = BTreeMap::new();
+    for variable in bytes.split(|byte| *byte == 0) {
+        if let Ok(text) = str::from_utf8(variable) {
+            let variable = text.split_once('=');
+            texts.extend(variable.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            continue;
+        }
+        let at = variable.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (OsStr::from_bytes(&variable[..at]), &variable[at + 1..]);
+        if env::var_os(name)?.as_bytes() != value {
+            return None;
+        }
+    }
+    Some(texts)
 }
 
 /// The changes that turn this process's environment into `theirs`, the environment of the compiler.

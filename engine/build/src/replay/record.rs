@@ -43,7 +43,8 @@ pub(super) struct Plugin {
     /// Those guards that the plugin's author can change, including directories. Watchers watch these.
     #[serde(default)]
     pub read: BTreeSet<PathBuf>,
-    /// The variables for which build scripts ask to be run again when they change.
+    /// The values that variables had in this process for which build scripts ask to be run again when they change, and
+    /// those that cargo's configuration sets.
     pub env: BTreeMap<String, Option<String>>,
     /// Why every build of it has to run cargo; `None` if only changes need that.
     #[serde(default)]

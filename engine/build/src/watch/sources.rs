@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::real_path::{real, resolved};
 use crate::replay::is_of_editor;
 use crate::{IncludedFiles, PluginPackage, reads};
 
@@ -70,9 +71,6 @@ impl Sources {
                 // Both a link and its target count.
                 let places =
                     places.entry(path).or_insert_with_key(|path| [resolved(path), real(path)]);
-                if self.target_dirs.iter().any(|dir| places[1].starts_with(dir)) {
-                    continue;
-                }
                 let links = links_of_dirs.entry(dir).or_insert_with_key(|dir| links_on(dir));
                 for link in links.iter() {
                     self.links.entry(link.clone()).or_default().insert(plugin.clone());
@@ -211,19 +209,6 @@ fn is_source_file(path: &Path) -> bool {
 fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     name.starts_with(['.', '#', '~']) || name.ends_with('~') || name == "4913"
-}
-
-/// The path without links; `path` itself if nothing exists there.
-pub(super) fn real(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The path without links in its directory. The file itself may be a link, or missing.
-pub(super) fn resolved(path: &Path) -> PathBuf {
-    match (path.parent(), path.file_name()) {
-        (Some(dir), Some(name)) => real(dir).join(name),
-        _ => path.to_owned(),
-    }
 }
 
 /// The links on the way to a directory, itself included. A link whose target leads through other links counts with these.

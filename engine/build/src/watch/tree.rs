@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use notify::{RecursiveMode, Watcher};
 
 use crate::reads;
-use crate::watch::sources::{Sources, resolved};
+use crate::real_path::resolved;
+use crate::watch::sources::Sources;
 
 /// One watch for each directory. A recursive watch would include target directories, which have
 /// thousands of subdirectories, and would miss files that are written into a new directory before it

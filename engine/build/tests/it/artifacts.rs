@@ -131,6 +131,9 @@ fn installing_replaces_the_file_as_a_whole() {
     built.install(&plugin_dir).unwrap();
     assert_ne!(inode(), before, "a file that differs is replaced, not written over");
     assert_eq!(fs::read(out_dir.path().join("mapped")).unwrap(), b"damaged");
+
+    let error = built.install(&path).unwrap_err().to_string();
+    assert!(error.contains("could not be installed as"), "{error}");
 }
 
 #[test]

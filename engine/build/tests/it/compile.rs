@@ -1,7 +1,9 @@
 //! Real runs of cargo, for packages that need only the standard library.
 
+use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -121,6 +123,18 @@ fn a_directory_that_is_gone_is_not_taken_for_a_missing_cargo() {
 }
 
 #[test]
+fn a_target_directory_that_cannot_be_written_is_reported_with_advice() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    let plugin = workspace.open_plugin("world");
+    workspace.write("target/hotswap", "no directory");
+    let error = build(&plugin).0.unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    let text = error.to_string();
+    assert!(text.contains("cannot lock") && text.contains("`CARGO_TARGET_DIR`"), "{text}");
+}
+
+#[test]
 fn a_host_is_built_as_a_program() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
@@ -150,6 +164,34 @@ fn several_consoles_build_a_host_at_once_in_a_target_directory_of_many_workspace
             assert_eq!(Command::new(program).output().unwrap().stdout, b"up\n");
         }
     });
+}
+
+#[test]
+fn a_link_in_a_checkout_may_lead_to_the_target_directory_of_another() {
+    let hosts = ["of one", "of two"].map(|text| {
+        let workspace = Workspace::new();
+        workspace.plugin("world", "");
+        workspace.host("sample", "plugins = [\"world\"]\n[dependencies]\nleaf.path = \"../leaf\"");
+        let manifest = fs::read_to_string(workspace.path("sample/Cargo.toml")).unwrap();
+        let (manifest, _) = manifest.rsplit_once("[dependencies]").unwrap();
+        workspace.write("sample/Cargo.toml", manifest);
+        workspace.write("sample/src/main.rs", "fn main() { print!(\"{}\", leaf::TEXT); }");
+        workspace.package("leaf", "", "");
+        workspace.write("leaf/src/lib.rs", &format!("pub const TEXT: &str = {text:?};"));
+        let host = HostPackage::open(&workspace.path("sample")).unwrap();
+        let host = HostPackage { target_dir: workspace.path("target"), ..host };
+        (workspace, host, text)
+    });
+    fs::create_dir(&hosts[0].1.target_dir).unwrap();
+    symlink(&hosts[0].1.target_dir, &hosts[1].1.target_dir).unwrap();
+    // What cargo compiles for one checkout is newer than the sources of the other.
+    for at in [0, 1, 0] {
+        let (_workspace, host, text) = &hosts[at];
+        let program =
+            build_host(host, &BuildOptions::default(), &Cancel::default(), &mut |_| ()).unwrap();
+        let output = Command::new(program).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), *text);
+    }
 }
 
 #[test]

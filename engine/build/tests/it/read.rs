@@ -35,11 +35,22 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
     fixture.workspace.write("texts/one.txt", "text-1");
     fixture.workspace.write("kept/linked.txt", "link-1");
     fixture.workspace.write("texts/two/deep.txt", "deep-1");
-    symlink(fixture.workspace.path("kept/linked.txt"), fixture.plugin.dir.join("link.txt"))
-        .unwrap();
-    let include = "\npub static NOTE: &str =\n    \
-                   concat!(include_str!(\"../../texts/one.txt\"), include_str!(\"../link.txt\"));\n\
-                   #[invoke]\nfn note() -> Result<String> { Ok(NOTE.into()) }\n";
+    fixture.workspace.write("kept/more/deeper.txt", "deeper-1");
+    for (target, link) in [
+        ("kept/linked.txt", fixture.plugin.dir.join("link.txt")),
+        ("kept/more", fixture.workspace.path("texts/two/more")),
+    ] {
+        symlink(fixture.workspace.path(target), link).unwrap();
+    }
+    // Another program may write a file into the target directory.
+    let among_builds = fixture.plugin.target_dir.join("reads-much.txt");
+    fs::write(&among_builds, "tool-1").unwrap();
+    let include = format!(
+        "\npub static NOTE: &str =\n    \
+         concat!(include_str!(\"../../texts/one.txt\"), include_str!(\"../link.txt\"), \
+         include_str!({among_builds:?}));\n\
+         #[invoke]\nfn note() -> Result<String> {{ Ok(NOTE.into()) }}\n"
+    );
     exclude(&fixture, "apart");
     let (_watcher, changes) = watch(&fixture);
     fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{include}"));
@@ -67,14 +78,18 @@ fn files_that_the_compiler_and_build_scripts_read_are_watched() {
         ("texts/two/deep.txt", "deep-2"),
         ("texts/two/new.txt", "new"),
         ("texts/two/.hidden", "hidden"),
+        ("kept/more/deeper.txt", "deeper-2"),
+        ("kept/more/new.txt", "new"),
         ("elsewhere/Cargo.toml", "[workspace]\nmembers = [\"../apart\"]\n# more\n"),
         ("reads-much/.cargo/config.toml", "[env]\nMOOD = \"good\"\n"),
         ("reads-much/leaf/Cargo.toml", "[package]\nname = \"leaf\"\nedition = \"2021\"\n"),
     ] {
         fixture.workspace.write(path, text);
-        assert_eq!(changes.recv().unwrap(), name, "{path}");
+        assert_eq!(changes.recv_timeout(PATIENCE).expect(path), name);
     }
-    assert!(fixture.build().artifact_contains("text-2link-2"));
+    fs::write(&among_builds, "tool-2").unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE).expect("the tool's file"), name);
+    assert!(fixture.build().artifact_contains("text-2link-2tool-2"));
     // Files that the build wrote do not cause another build.
     fixture.workspace.write("texts/one.txt", "text-3");
     assert_eq!(changes.recv().unwrap(), name);

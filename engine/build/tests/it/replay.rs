@@ -1,6 +1,7 @@
 //! Builds without cargo must always have the same result as builds with cargo.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -451,7 +452,20 @@ fn a_change_of_a_build_scripts_inputs_makes_cargo_run() {
     assert_eq!(fixture.build().made_by(), Maker::Nobody);
     fixture.write("leaf/texts/.more", " hidden-1");
     assert!(fixture.build().artifact_contains("hidden-1"));
+    // So do files behind links, and links that lead around or to nothing do no harm.
+    let texts = fixture.plugin.dir.join("leaf/texts");
+    fs::rename(&texts, fixture.plugin.dir.join("leaf/kept")).unwrap();
+    fs::create_dir(&texts).unwrap();
+    for (target, link) in [("../kept", "linked"), (".", "around"), ("nothing", "broken")] {
+        symlink(target, texts.join(link)).unwrap();
+    }
     let script = fs::read_to_string(fixture.plugin.dir.join("leaf/build.rs")).unwrap();
+    let script = script.replace("texts/.more", "texts/linked/.more");
+    fixture.write("leaf/build.rs", &script);
+    assert!(fixture.build().artifact_contains("hidden-1"));
+    fixture.write("leaf/kept/.more", " hidden-2");
+    assert!(fixture.build().artifact_contains("hidden-2"));
+    assert_eq!(fixture.build().made_by(), Maker::Nobody);
     fixture.write("leaf/build.rs", &script.replace("{text:?}", "scripted-{text:?}"));
     let scripted = fixture.build();
     assert_eq!(scripted.made_by(), Maker::Cargo, "{}", output(&scripted.messages));
@@ -645,6 +659,8 @@ fn included_files_are_inputs_of_a_build() {
     let mut fixture = Fixture::new("includes");
     let plain = fixture.build();
     fixture.plugin.included = IncludedFiles::new(&["^assets/".to_owned()], &[]).unwrap();
+    fs::create_dir(fixture.plugin.dir.join("elsewhere")).unwrap();
+    symlink("elsewhere", fixture.plugin.dir.join("assets")).unwrap();
     fixture.write("assets/text", "one");
     let one = fixture.build();
     assert_ne!(one.built.build_id, plain.built.build_id);
@@ -656,7 +672,7 @@ fn included_files_are_inputs_of_a_build() {
     assert_eq!((two.made_by(), two.built.effect), (Maker::Cargo, BuildEffect::NewCode));
     fixture.write("assets/text", "one");
     assert_eq!(fixture.build().built.build_id, one.built.build_id);
-    fixture.write("elsewhere", "");
+    fixture.write("other", "");
     assert_eq!(fixture.build().made_by(), Maker::Nobody);
     fixture.plugin.included = IncludedFiles::default();
     assert_eq!(fixture.build().built.build_id, plain.built.build_id);
