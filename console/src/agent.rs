@@ -340,11 +340,7 @@ pub async fn turn_now(
 impl Shared {
     /// The name of a host in the fleet.
     fn id_of(&self, host: &HostInfo) -> Id {
-        let HostInfo { name, pid, .. } = host;
-        match &self.machine {
-            Some(machine) => Id::made_of(&format!("{name:.20}-{machine:.30}-{pid}")),
-            None => Id::made_of(&format!("{name}-{pid}")),
-        }
+        Id::of_host(&host.name, self.machine.as_deref(), host.pid)
     }
 
     /// Notes the result of a task, and announces it if it is news.

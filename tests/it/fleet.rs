@@ -509,6 +509,32 @@ fn a_fleet_is_made_in_the_directory_that_follows_init() {
 }
 
 #[test]
+fn a_rollout_whose_beginning_could_not_be_audited_is_in_the_audit_log_later() {
+    let fleet = Keyed::new();
+    fleet.json(&["init"]);
+    fleet.push("r1", &[]);
+    let audit = fleet.fleet.0.path().join("audit.jsonl");
+    let before = fs::read(&audit).unwrap();
+    fs::remove_file(&audit).unwrap();
+    fs::create_dir(&audit).unwrap();
+    assert!(fleet.refused(&["rollout", "r1"]).contains("the audit log does not have it"));
+    fs::remove_dir(&audit).unwrap();
+    fs::write(&audit, before).unwrap();
+    // Some seconds later, the program that began it counts as killed.
+    let path = fleet.fleet.0.path().join("rollouts/main.json");
+    let mut rollout: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for entry in rollout["memory"]["unsaid"].as_array_mut().unwrap() {
+        entry["at_ms"] = json!(entry["at_ms"].as_u64().unwrap() - 10_000);
+    }
+    fs::write(&path, rollout.to_string()).unwrap();
+    fleet.json(&["promote"]);
+    let entries = fleet.json(&["audit"]);
+    let whats: Vec<&str> =
+        entries.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    assert_eq!(whats, ["init", "push", "rollout", "promoting", "done"]);
+}
+
+#[test]
 fn a_fleet_with_keys_takes_only_signed_releases() {
     let fleet = Keyed::new();
     let (one, two) = (fleet.key("one.key"), fleet.key("two.key"));

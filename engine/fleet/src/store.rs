@@ -113,14 +113,20 @@ impl Store {
     ) -> Result<Self, FleetError> {
         let backend = location.reach()?;
         backend.prepare()?;
-        let fleet = Fleet { format: FORMAT, id: fleet.clone(), made_at_ms: now_ms };
         let at = backend.at(Document::Fleet);
-        if !backend.create(Document::Fleet, &Content::unsigned(to_json(&at, &fleet)?))? {
-            return Err(FleetError::at(at, "a fleet exists here already; name another place"));
+        let exists = || FleetError::at(&at, "a fleet exists here already; name another place");
+        if backend.read(Document::Fleet)?.is_some() {
+            return Err(exists());
         }
+        let fleet = Fleet { format: FORMAT, id: fleet.clone(), made_at_ms: now_ms };
+        let identity = Content::unsigned(to_json(&at, &fleet)?);
         let store = Self::of(backend, fleet);
+        // The fleet exists once its identity is written, so everything else comes before.
         store.write(Document::Channel(channel), &Channel::new(channel.clone(), now_ms))?;
-        Ok(store)
+        match store.backend.create(Document::Fleet, &identity)? {
+            true => Ok(store),
+            false => Err(exists()),
+        }
     }
 
     /// Opens the fleet at a place.

@@ -1065,6 +1065,16 @@ fn a_missing_server_is_an_error_that_says_so() {
 }
 
 #[test]
+fn a_fleet_that_was_made_only_in_part_can_be_made_again() {
+    let place = InDirectory::new();
+    fs::create_dir_all(place.path("channels/main.json")).unwrap();
+    let made = || Store::create(&place.location(), &id("games"), &id("main"), 7);
+    assert_has(&error_text(&place, made()), "PLACE/channels/main.json: cannot write it");
+    fs::remove_dir(place.path("channels/main.json")).unwrap();
+    assert_eq!(made().unwrap().channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
+}
+
+#[test]
 fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let place = InDirectory::new();
     let fleet = fleet(&place);
@@ -1144,6 +1154,24 @@ fn names_are_no_paths() {
     }
     assert_eq!(Digest::of(b"").as_str().get(..8), Some("e3b0c442"));
     assert_eq!(Location::Directory(Path::new("/srv/games").to_owned()).name(), id("games"));
+}
+
+#[test]
+fn hosts_with_long_names_have_different_names_in_a_fleet() {
+    let long = "game-server-of-region-europe-west-with-some-more-words-in-its-name";
+    assert_ne!(Id::of_host(long, None, 1000), Id::of_host(long, None, 1001));
+    // Names of machines, as of pods, may differ only at their ends. In containers, process ids are alike.
+    let machines = [
+        "deployment-of-game-servers-7d9f8b6c5-x2x4z",
+        "deployment-of-game-servers-7d9f8b6c5-q8k2m",
+    ];
+    let [one, two] = machines.map(|machine| Id::of_host(long, Some(machine), 4_194_304));
+    assert_ne!(one, two);
+    for name in [one, two] {
+        assert!(name.as_str().ends_with("-4194304"), "{name}");
+        assert_eq!(name.as_str().parse::<Id>().unwrap(), name);
+    }
+    assert_eq!(Id::of_host("game", Some("box-1"), 7), id("game-box-1-7"));
 }
 
 #[cfg(feature = "nats")]
