@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -158,6 +158,35 @@ fn a_host_reports_whether_it_accepts_a_release_and_its_health() {
     assert_eq!(reported["health"], json!({"is_well": false, "reason": "no players"}));
     plays.store(true, Ordering::Relaxed);
     assert_eq!(host.engine.snapshot().host.health, Some(HostHealth::well()));
+    // A callback that waits for a lock, which code of a plugin may have, keeps nobody from the host.
+    let lock = Arc::new(Mutex::new(()));
+    let (for_offer, for_health) = (lock.clone(), lock.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let socket = ConsoleSocket::at(dir.path().join("socket"));
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+        builder
+            .console(Some(socket))
+            .on_offer(move |_| {
+                drop(for_offer.lock());
+                OfferAnswer::Now
+            })
+            .health(move || {
+                drop(for_health.lock());
+                HostHealth::well()
+            })
+    });
+    let mut client = Client::greeted(&host.engine.snapshot().host.socket);
+    let mut offered = || client.ask(2, "offer", json!({"release": "r2"}))["result"].clone();
+    let held = lock.lock().unwrap();
+    let later = json!({"answer": "later", "reason": "the host's `on_offer` does not return"});
+    thread::scope(|scope| {
+        let health = scope.spawn(|| host.engine.snapshot().host.health);
+        assert_eq!([offered(), offered()], [later.clone(), later.clone()]);
+        assert_eq!(health.join().unwrap(), Some(HostHealth::well()), "the last answer counts");
+    });
+    drop(held);
+    while offered() == later {}
+    assert_eq!(offered(), json!({"answer": "now"}));
     // A host without a callback accepts every release.
     let (_host, mut client, _dir) = host_with_client(&["echo"]);
     let answer = client.ask(2, "offer", json!({"release": "r2"}));
