@@ -360,6 +360,19 @@ fn a_release_goes_from_one_host_to_all_and_back() {
     let names = format!("echo of release r4: {}: the artifact was altered", blob.display());
     assert!(message.starts_with(&names), "{message}");
 
+    // A release that only adds a plugin.
+    let artifacts = TempFiles::new();
+    artifacts.put("echo.so", &revision("echo", 2));
+    artifacts.put("by-hand.so", &artifact("by-hand"));
+    hosts.json(&["push", artifacts.0.path().to_str().unwrap(), "--id", "r5"]);
+    hosts.json(&["rollback", "r5"]);
+    hosts.wait_for("r5 with both plugins", |status| {
+        let hosts = hosts_with_release(status, "r5");
+        hosts.iter().filter(|host| host["builds"]["by-hand"].is_string()).count() == 3
+    });
+    hosts.json(&["rollback"]);
+    hosts.wait_for("r2", |status| hosts_with_release(status, "r2").len() == 3);
+
     // Back to the builds in each host's own directory.
     hosts.json(&["rollback"]);
     hosts.wait_for("no release", |status| hosts_with_release(status, "r2").is_empty());
