@@ -589,7 +589,7 @@ fn a_fleet_with_keys_takes_only_signed_releases() {
     assert!(
         fleet
             .refused(&["verify", "r1"])
-            .contains("it is not signed, and this fleet requires a signature")
+            .ends_with("requires a signature; `hotswap fleet sign r1 --sign SECRET-KEY` adds one")
     );
     let artifact = fleet.artifact.to_str().unwrap();
     assert!(fleet.refused(&["push", artifact, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
@@ -648,11 +648,16 @@ fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
     let signed = fs::read_to_string(&path).unwrap();
     fs::write(&path, signed.replace("\"host\":\"r1\"", "\"host\":\"r0\"")).unwrap();
     assert!(fleet.refused(&["status"]).contains("it was altered"));
+    fs::write(&path, signed.lines().next().unwrap()).unwrap();
+    let advice = "requires a signature; `hotswap fleet sign --sign SECRET-KEY` signs it as it is";
+    assert!(fleet.refused(&["status"]).ends_with(advice));
     fs::write(&path, signed).unwrap();
     // The director who signed the declaration was retired. So one of the remaining keys signs it again.
     let director_key = keys["directors"][0].as_str().unwrap();
     let retire = ["keys", "--remove", director_key];
-    assert!(fleet.refused(&[&retire[..], &["--sign", one]].concat()).contains(too_few));
+    let refused = fleet.refused(&[&retire[..], &["--sign", one]].concat());
+    let advice = "give `--sign SECRET-KEY` for each of the present keys that sign the change";
+    assert!(refused.ends_with(&format!("{too_few}; {advice}")), "{refused}");
     let now = fleet.json(&[&retire[..], &["--sign", one, "--sign", three]].concat());
     assert_eq!(now["retired"], json!([director_key]));
     assert_eq!(fleet.json(&["status"])["pins"]["host"], "r1");

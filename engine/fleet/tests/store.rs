@@ -1083,10 +1083,12 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     assert_eq!(channel(), "PLACE/channels/main.json: it has more than 1048576 bytes");
     fs::remove_file(place.path("channels/main.json")).unwrap();
     fs::create_dir(place.path("channels/main.json")).unwrap();
-    assert_eq!(channel(), "PLACE/channels/main.json: it is not a regular file");
+    let not_regular =
+        "PLACE/channels/main.json: it is not a regular file; put the file itself there";
+    assert_eq!(channel(), not_regular);
     fs::remove_dir(place.path("channels/main.json")).unwrap();
     symlink("nowhere", place.path("channels/main.json")).unwrap();
-    assert_eq!(channel(), "PLACE/channels/main.json: it is not a regular file");
+    assert_eq!(channel(), not_regular);
 
     let release = release(&fleet, "r1", b"what was built");
     fleet.push_release(&release).unwrap();
@@ -1120,7 +1122,7 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     fs::remove_file(place.path("audit.jsonl")).unwrap();
     symlink("/dev/null", place.path("audit.jsonl")).unwrap();
     let refused = error_text(&place, fleet.audit(&entry));
-    assert_eq!(refused, "PLACE/audit.jsonl: it is not a regular file");
+    assert_eq!(refused, "PLACE/audit.jsonl: it is not a regular file; put the file itself there");
     // An artifact replaces a pipe, which nobody reads or writes.
     let pipe = place.path(&format!("blobs/{}.so", Digest::of(b"small")));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
