@@ -493,7 +493,7 @@ impl Link {
             RequestErrorKind::TimedOut => FleetError::unreachable(
                 at(),
                 format_args!(
-                    "the server has not answered within {} s; the stream is missing, or this user has no permission",
+                    "the server has not answered within {} s: it is stopped or busy, the stream is missing, or this user has no permission",
                     PATIENCE.as_secs()
                 ),
             ),
