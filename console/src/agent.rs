@@ -340,11 +340,7 @@ pub async fn turn_now(
 impl Shared {
     /// The name of a host in the fleet.
     fn id_of(&self, host: &HostInfo) -> Id {
-        let HostInfo { name, pid, .. } = host;
-        match &self.machine {
-            Some(machine) => Id::made_of(&format!("{name:.20}-{machine:.30}-{pid}")),
-            None => Id::made_of(&format!("{name}-{pid}")),
-        }
+        Id::of_host(&host.name, self.machine.as_deref(), host.pid)
     }
 
     /// Notes the result of a task, and announces it if it is news.
@@ -582,7 +578,10 @@ impl Shared {
             if self.store.is_of_many_machines() && !mine.contains(&host.id) {
                 continue;
             }
-            if !host.state.is_there() || socket::process_lives(host.pid) {
+            let has_socket = host.socket.as_ref().is_some_and(|socket| socket.exists());
+            // After a restart of the machine, another process may have the process id, but there is no socket.
+            let lives = has_socket && socket::process_lives(host.pid);
+            if !host.state.is_there() || lives {
                 continue;
             }
             let note = self.ledger.lock().await.note(&host.id);
@@ -592,8 +591,7 @@ impl Shared {
                     let forgotten = self.ledger.lock().await.forget(&host.id);
                     self.note_stored(forgotten).await;
                     // A host that ends in good order removes its socket.
-                    let is_left = host.socket.as_ref().is_some_and(|socket| socket.exists());
-                    match is_left && host.release.is_some() {
+                    match has_socket && host.release.is_some() {
                         true => self.died(host).await,
                         false => self.forget(&host.id).await?,
                     }

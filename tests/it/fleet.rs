@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -158,6 +158,35 @@ fn a_host_reports_whether_it_accepts_a_release_and_its_health() {
     assert_eq!(reported["health"], json!({"is_well": false, "reason": "no players"}));
     plays.store(true, Ordering::Relaxed);
     assert_eq!(host.engine.snapshot().host.health, Some(HostHealth::well()));
+    // A callback that waits for a lock, which code of a plugin may have, keeps nobody from the host.
+    let lock = Arc::new(Mutex::new(()));
+    let (for_offer, for_health) = (lock.clone(), lock.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let socket = ConsoleSocket::at(dir.path().join("socket"));
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+        builder
+            .console(Some(socket))
+            .on_offer(move |_| {
+                drop(for_offer.lock());
+                OfferAnswer::Now
+            })
+            .health(move || {
+                drop(for_health.lock());
+                HostHealth::well()
+            })
+    });
+    let mut client = Client::greeted(&host.engine.snapshot().host.socket);
+    let mut offered = || client.ask(2, "offer", json!({"release": "r2"}))["result"].clone();
+    let held = lock.lock().unwrap();
+    let later = json!({"answer": "later", "reason": "the host's `on_offer` does not return"});
+    thread::scope(|scope| {
+        let health = scope.spawn(|| host.engine.snapshot().host.health);
+        assert_eq!([offered(), offered()], [later.clone(), later.clone()]);
+        assert_eq!(health.join().unwrap(), Some(HostHealth::well()), "the last answer counts");
+    });
+    drop(held);
+    while offered() == later {}
+    assert_eq!(offered(), json!({"answer": "now"}));
     // A host without a callback accepts every release.
     let (_host, mut client, _dir) = host_with_client(&["echo"]);
     let answer = client.ask(2, "offer", json!({"release": "r2"}));
@@ -330,6 +359,19 @@ fn a_release_goes_from_one_host_to_all_and_back() {
     let message = error["message"].as_str().unwrap();
     let names = format!("echo of release r4: {}: the artifact was altered", blob.display());
     assert!(message.starts_with(&names), "{message}");
+
+    // A release that only adds a plugin.
+    let artifacts = TempFiles::new();
+    artifacts.put("echo.so", &revision("echo", 2));
+    artifacts.put("by-hand.so", &artifact("by-hand"));
+    hosts.json(&["push", artifacts.0.path().to_str().unwrap(), "--id", "r5"]);
+    hosts.json(&["rollback", "r5"]);
+    hosts.wait_for("r5 with both plugins", |status| {
+        let hosts = hosts_with_release(status, "r5");
+        hosts.iter().filter(|host| host["builds"]["by-hand"].is_string()).count() == 3
+    });
+    hosts.json(&["rollback"]);
+    hosts.wait_for("r2", |status| hosts_with_release(status, "r2").len() == 3);
 
     // Back to the builds in each host's own directory.
     hosts.json(&["rollback"]);
@@ -509,6 +551,32 @@ fn a_fleet_is_made_in_the_directory_that_follows_init() {
 }
 
 #[test]
+fn a_rollout_whose_beginning_could_not_be_audited_is_in_the_audit_log_later() {
+    let fleet = Keyed::new();
+    fleet.json(&["init"]);
+    fleet.push("r1", &[]);
+    let audit = fleet.fleet.0.path().join("audit.jsonl");
+    let before = fs::read(&audit).unwrap();
+    fs::remove_file(&audit).unwrap();
+    fs::create_dir(&audit).unwrap();
+    assert!(fleet.refused(&["rollout", "r1"]).contains("the audit log does not have it"));
+    fs::remove_dir(&audit).unwrap();
+    fs::write(&audit, before).unwrap();
+    // Some seconds later, the program that began it counts as killed.
+    let path = fleet.fleet.0.path().join("rollouts/main.json");
+    let mut rollout: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for entry in rollout["memory"]["unsaid"].as_array_mut().unwrap() {
+        entry["at_ms"] = json!(entry["at_ms"].as_u64().unwrap() - 10_000);
+    }
+    fs::write(&path, rollout.to_string()).unwrap();
+    fleet.json(&["promote"]);
+    let entries = fleet.json(&["audit"]);
+    let whats: Vec<&str> =
+        entries.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    assert_eq!(whats, ["init", "push", "rollout", "promoting", "done"]);
+}
+
+#[test]
 fn a_fleet_with_keys_takes_only_signed_releases() {
     let fleet = Keyed::new();
     let (one, two) = (fleet.key("one.key"), fleet.key("two.key"));
@@ -521,7 +589,7 @@ fn a_fleet_with_keys_takes_only_signed_releases() {
     assert!(
         fleet
             .refused(&["verify", "r1"])
-            .contains("it is not signed, and this fleet requires a signature")
+            .ends_with("requires a signature; `hotswap fleet sign r1 --sign SECRET-KEY` adds one")
     );
     let artifact = fleet.artifact.to_str().unwrap();
     assert!(fleet.refused(&["push", artifact, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
@@ -580,11 +648,16 @@ fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
     let signed = fs::read_to_string(&path).unwrap();
     fs::write(&path, signed.replace("\"host\":\"r1\"", "\"host\":\"r0\"")).unwrap();
     assert!(fleet.refused(&["status"]).contains("it was altered"));
+    fs::write(&path, signed.lines().next().unwrap()).unwrap();
+    let advice = "requires a signature; `hotswap fleet sign --sign SECRET-KEY` signs it as it is";
+    assert!(fleet.refused(&["status"]).ends_with(advice));
     fs::write(&path, signed).unwrap();
     // The director who signed the declaration was retired. So one of the remaining keys signs it again.
     let director_key = keys["directors"][0].as_str().unwrap();
     let retire = ["keys", "--remove", director_key];
-    assert!(fleet.refused(&[&retire[..], &["--sign", one]].concat()).contains(too_few));
+    let refused = fleet.refused(&[&retire[..], &["--sign", one]].concat());
+    let advice = "give `--sign SECRET-KEY` for each of the present keys that sign the change";
+    assert!(refused.ends_with(&format!("{too_few}; {advice}")), "{refused}");
     let now = fleet.json(&[&retire[..], &["--sign", one, "--sign", three]].concat());
     assert_eq!(now["retired"], json!([director_key]));
     assert_eq!(fleet.json(&["status"])["pins"]["host"], "r1");

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -49,11 +49,12 @@ fn a_version_may_be_kept_for_a_while_and_freed_on_request() {
 fn the_health_of_a_host_may_follow_from_the_state_of_its_plugins() {
     let end = in_own_process(|| {
         let engine = Arc::new(OnceLock::<Engine>::new());
-        let asked = engine.clone();
+        let before = Arc::new(Mutex::new(None));
+        let (asked, seen) = (engine.clone(), before.clone());
         let host = Host::new(PluginDir::of(&["echo"]), |builder| {
             builder.health(move || {
                 let snapshot = asked.get().map(Engine::snapshot);
-                assert_eq!(snapshot.as_ref().and_then(|it| it.host.health.clone()), None);
+                *seen.lock().unwrap() = snapshot.as_ref().and_then(|it| it.host.health.clone());
                 match snapshot.is_some_and(|it| it.plugins.is_empty()) {
                     true => HostHealth::unwell("no plugins"),
                     false => HostHealth::well(),
@@ -62,9 +63,10 @@ fn the_health_of_a_host_may_follow_from_the_state_of_its_plugins() {
         });
         assert!(engine.set(host.engine.clone()).is_ok());
         let health = || host.engine.snapshot().host.health;
-        assert_eq!(health(), Some(HostHealth::unwell("no plugins")));
+        let unwell = Some(HostHealth::unwell("no plugins"));
+        assert_eq!((health(), before.lock().unwrap().take()), (unwell.clone(), None));
         host.reload();
-        assert_eq!(health(), Some(HostHealth::well()));
+        assert_eq!((health(), before.lock().unwrap().take()), (Some(HostHealth::well()), unwell));
         println!("the host continues");
     });
     assert!(end.output.contains("the host continues"), "{:?} {}", end.status, end.output);

@@ -441,6 +441,11 @@ impl Host {
         !builds.is_empty() && builds.iter().all(is_of_release)
     }
 
+    /// Whether it runs a release with all its plugins.
+    fn runs_all_of(&self, release: &Release) -> bool {
+        self.runs(release) && self.builds().len() == release.plugins.len()
+    }
+
     /// Fetches and verifies a release. Returns the paths of its artifacts, and its build ids by plugin.
     async fn fetch(
         &mut self,
@@ -537,7 +542,8 @@ impl Host {
 
     /// Loads a release.
     async fn apply(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
-        if !self.runs(&*self.release(id, declared).await?) {
+        // If a plugin is missing, only the host knows whether it ought to have that plugin.
+        if !self.runs_all_of(&*self.release(id, declared).await?) {
             let (artifacts, builds) = self.fetch(id, declared).await?;
             let serving = self.builds();
             let is_new = |(plugin, build): &(String, String)| serving.get(plugin) != Some(build);

@@ -37,7 +37,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a follower waits for a server that does not answer, or for a directory that is gone.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// How many times a pin is tried if other programs change the declaration.
+/// How many times a change of the declaration is tried if other programs change it, too.
 const ATTEMPTS: usize = 20;
 
 /// The exit code if a rollout is paused, or cannot be judged.
@@ -363,7 +363,11 @@ impl Fleet {
         release: Option<&Id>,
         host: Option<&Id>,
     ) -> Result<(), FleetError> {
-        let audited = self.store.audit(&AuditEntry {
+        self.append_to_audit(&self.audit_entry(what, release, host))
+    }
+
+    fn audit_entry(&self, what: &str, release: Option<&Id>, host: Option<&Id>) -> AuditEntry {
+        AuditEntry {
             at_ms: now_ms(),
             by: user(),
             what: what.to_owned(),
@@ -371,8 +375,11 @@ impl Fleet {
             release: release.cloned(),
             host: host.cloned(),
             reason: None,
-        });
-        audited.map_err(|error| {
+        }
+    }
+
+    fn append_to_audit(&self, entry: &AuditEntry) -> Result<(), FleetError> {
+        self.store.audit(entry).map_err(|error| {
             FleetError::new(format!("this was done, but the audit log does not have it: {error}"))
         })
     }
@@ -646,7 +653,12 @@ impl Fleet {
         }
         let Mark { epoch, seq } = declared.mark;
         let now_ms = self.store.now_ms()?;
-        let known = last.as_ref().map(|last| last.memory.known.clone()).unwrap_or_default();
+        let Memory { known, mut unsaid, .. } =
+            last.as_ref().map(|last| last.memory.clone()).unwrap_or_default();
+        // If this program is killed before it writes the audit log, another one does.
+        let entry =
+            AuditEntry { at_ms: now_ms, ..self.audit_entry("rollout", Some(&release.id), None) };
+        unsaid.push(entry.clone());
         let new = Rollout {
             channel: self.channel.clone(),
             release: release.id.clone(),
@@ -666,20 +678,28 @@ impl Fleet {
             base_arms: BTreeMap::new(),
             calls_before: 0,
             forgiven: Default::default(),
-            memory: Memory { known, ..Memory::default() },
+            memory: Memory { known, unsaid, ..Memory::default() },
             writes: 0,
         };
         match self.store.write_rollout(last.as_ref(), &new) {
             Err(error) if error.is_changed() => return Ok(false),
             written => written?,
         }
-        self.write_audit("rollout", Some(&release.id), None)?;
+        self.append_to_audit(&entry)?;
         Ok(true)
     }
 
     /// The declaration of the channel, and the plugins of a release that differ from those of its base.
     fn difference(&self, release: &Release) -> Result<(Channel, Vec<String>), FleetError> {
         let declared = self.store.channel(&self.channel)?;
+        let (hosts, _) = self.store.hosts(&self.channel)?;
+        if declared.is_older_copy(&hosts) && self.store.channel(&self.channel)? == declared {
+            return Err(FleetError::new(format!(
+                "channel {}: hosts follow a newer declaration than the stored one, because an older copy of the fleet \
+                 was restored; first declare what they run now: `hotswap fleet rollback RELEASE`",
+                self.channel
+            )));
+        }
         if declared.base.as_ref() == Some(&release.id) {
             let message =
                 format!("{} is what channel {} declares already", release.id, self.channel);
@@ -801,8 +821,16 @@ impl Fleet {
                 return Ok(());
             }
         }
-        let mut to = None;
+        let (mut to, mut from) = (None, None);
         self.declare(|channel| {
+            // Two users who go back at the same time mean the same release, and not two steps.
+            if *from.get_or_insert_with(|| channel.base.clone()) != channel.base {
+                let message = format!(
+                    "somebody else has changed channel {} meanwhile: see `hotswap fleet status`, and try again",
+                    channel.name
+                );
+                return Err(FleetError::new(message));
+            }
             let base = match &release {
                 Some(release) => Some(release.clone()),
                 None => channel.earlier.pop().ok_or_else(|| {
@@ -813,7 +841,7 @@ impl Fleet {
                 })?,
             };
             to.clone_from(&base);
-            match release {
+            match &release {
                 Some(_) => channel.set_base(base),
                 // The bad release must not become something to go back to.
                 None => channel.base = base,
@@ -863,29 +891,28 @@ impl Fleet {
                 }
             }
         };
-        // A rollout changes the declaration, too, but no pins.
-        let mut declared = self.declare(change);
-        for _ in 1..ATTEMPTS {
-            if !declared.as_ref().is_err_and(FleetError::is_changed) {
-                break;
-            }
-            declared = self.declare(change);
-        }
-        declared?;
+        self.declare(change)?;
         let what = if release.is_some() { "pin" } else { "unpin" };
         self.write_audit(what, release.as_ref(), Some(host))
     }
 
-    /// Changes the declaration of the channel.
+    /// Changes the declaration of the channel. If another program changes it in the meantime, such as the controller
+    /// of a rollout, the change is made again.
     fn declare(
         &self,
-        change: impl FnOnce(&mut Channel) -> Result<(), FleetError>,
+        mut change: impl FnMut(&mut Channel) -> Result<(), FleetError>,
     ) -> Result<(), FleetError> {
-        let read = self.store.channel(&self.channel)?;
-        let mut new = read.clone();
-        change(&mut new)?;
-        new.raise_mark(&self.store.hosts(&self.channel)?.0);
-        self.store.write_channel(&read, &new)
+        let mut attempts = 1..ATTEMPTS;
+        loop {
+            let read = self.store.channel(&self.channel)?;
+            let mut new = read.clone();
+            change(&mut new)?;
+            new.raise_mark(&self.store.hosts(&self.channel)?.0);
+            match self.store.write_channel(&read, &new) {
+                Err(error) if error.is_changed() && attempts.next().is_some() => {}
+                written => return written,
+            }
+        }
     }
 
     fn hosts(&self) -> Result<(), Failure> {

@@ -20,6 +20,18 @@ impl Id {
         &self.0
     }
 
+    /// The name of a host in a fleet: made of its own name, of the name of its machine if the fleet has hosts of many
+    /// machines, and of its process id.
+    pub fn of_host(name: &str, machine: Option<&str>, pid: u32) -> Self {
+        match machine {
+            Some(machine) => {
+                let machine = shortened(machine, 30);
+                Self::made_of(&format!("{name:.20}-{machine}-{pid}"))
+            }
+            None => Self::made_of(&format!("{name:.50}-{pid}")),
+        }
+    }
+
     /// Makes a name from a text: each character that a name may not have becomes `-`.
     pub fn made_of(text: &str) -> Self {
         let allowed = |c: char| if is_part(c) { c } else { '-' };
@@ -27,6 +39,17 @@ impl Id {
         let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
         Self(if name.is_empty() { "x".to_owned() } else { name.to_owned() })
     }
+}
+
+/// A text of at most `longest` characters. A longer text is cut and ends with a hash of the whole, because names of
+/// machines often differ only at their ends.
+fn shortened(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    let hash = &Digest::of(text.as_bytes()).0[..8];
+    let kept: String = text.chars().take(longest - hash.len() - 1).collect();
+    format!("{kept}-{hash}")
 }
 
 fn is_part(c: char) -> bool {
@@ -331,6 +354,14 @@ impl Channel {
             }
             _ => self.base.as_ref(),
         }
+    }
+
+    /// Whether hosts follow a newer declaration than this one: the store was restored from an older copy. The reports
+    /// of the hosts have to be read before the declaration, which may change in between.
+    pub fn is_older_copy(&self, hosts: &[HostReport]) -> bool {
+        let is_newer =
+            |host: &HostReport| host.seen.epoch == self.mark.epoch && host.seen.seq > self.mark.seq;
+        hosts.iter().any(is_newer)
     }
 
     /// Gives this declaration a mark above its own and above the mark of every host: the store may have been

@@ -72,7 +72,10 @@ impl FleetError {
 
     /// A link, a directory or a special file is in the place of a file.
     pub(crate) fn not_regular(place: impl fmt::Display) -> Self {
-        Self { kind: Kind::NotRegular, ..Self::at(place, "it is not a regular file") }
+        Self {
+            kind: Kind::NotRegular,
+            ..Self::at(place, "it is not a regular file; put the file itself there")
+        }
     }
 
     /// Another fleet is at the place now, or none.

@@ -31,8 +31,8 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap, Message, RequestErrorKind, ServerAddr,
-    connection::State,
+    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, RequestErrorKind,
+    ServerAddr, connection::State,
 };
 use futures::StreamExt;
 use serde::Deserialize;
@@ -287,9 +287,13 @@ impl Nats {
             .ok_or_else(|| wrong(&"the runtime has ended"))?
             .map_err(|error| {
                 let causes = causes(&error);
-                wrong(&format_args!(
-                    "cannot connect: {error}{causes}; start the server, or name another with `--store`"
-                ))
+                let advice = match error.kind() {
+                    ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                        "give the credentials of a user of this server with `--creds FILE`"
+                    }
+                    _ => "start the server, or name another with `--store`",
+                };
+                wrong(&format_args!("cannot connect: {error}{causes}; {advice}"))
             })?;
         let info = client.server_info();
         let version = version(&info.version);
@@ -489,7 +493,7 @@ impl Link {
             RequestErrorKind::TimedOut => FleetError::unreachable(
                 at(),
                 format_args!(
-                    "the server has not answered within {} s; the stream is missing, or this user has no permission",
+                    "the server has not answered within {} s: it is stopped or busy, the stream is missing, or this user has no permission",
                     PATIENCE.as_secs()
                 ),
             ),

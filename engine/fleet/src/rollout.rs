@@ -156,6 +156,8 @@ pub enum Reason {
     NotActive { hosts: Vec<Id> },
     /// These hosts still run it.
     NotBack { hosts: Vec<Id> },
+    /// Hosts follow a newer declaration than the stored one: an older copy of the fleet was restored.
+    OlderCopy { channel: Id },
     /// The changed plugins were not called often enough for a judgement.
     TooLittleEvidence { calls: u64, needed: u64 },
     /// A host cannot stage or load the release, or rolled it back.
@@ -207,6 +209,12 @@ impl fmt::Display for Reason {
             Self::NotStaged { hosts } => write!(f, "not staged by {}", list(hosts)),
             Self::NotActive { hosts } => write!(f, "not running on {}", list(hosts)),
             Self::NotBack { hosts } => write!(f, "still running on {}", list(hosts)),
+            Self::OlderCopy { channel } => write!(
+                f,
+                "hosts follow a newer declaration of channel {channel} than the stored one: an older copy of the fleet \
+                 was restored; `hotswap fleet rollback RELEASE` declares what hosts run from now on, `hotswap fleet \
+                 resume` continues this rollout"
+            ),
             Self::TooLittleEvidence { calls, needed } => {
                 write!(
                     f,
@@ -396,20 +404,40 @@ impl Rollout {
     /// first, on the condition that nobody has changed it in the meantime, and then does the actions.
     #[must_use]
     pub fn step(mut self, input: &Input<'_>) -> (Self, Vec<Effect>) {
-        let mut effects = Vec::new();
-        if self.phase.is_over() {
-            return (self, effects);
-        }
+        let is_old = input.channel.is_older_copy(input.hosts);
         let phase = self.phase;
-        self.advance(input);
+        let desired = match input.order {
+            _ if phase.is_over() => self.left_behind(input.channel).filter(|_| !is_old),
+            None | Some((Order::Pause, _)) if is_old => {
+                // A declaration that follows from an older copy would take hosts back. Somebody has to ask for it.
+                if phase != Phase::Paused {
+                    let reason = Reason::OlderCopy { channel: self.channel.clone() };
+                    self.pause(reason, input.time.now_ms);
+                }
+                None
+            }
+            _ => {
+                self.advance(input);
+                // Hosts ignore an older copy, so it is declared again even if it is what it should be.
+                let desired = self.desired();
+                desired.filter(|desired| is_old || !desired.is_declared(input.channel))
+            }
+        };
+        let mut effects = Vec::new();
         if self.phase != phase {
             effects.push(Effect::Audit { phase: self.phase, reason: self.reason.clone() });
         }
-        let desired = self.desired();
-        effects.extend(
-            desired.filter(|desired| !desired.is_declared(input.channel)).map(Effect::Declare),
-        );
+        effects.extend(desired.map(Effect::Declare));
         (self, effects)
+    }
+
+    /// What a channel should declare instead of the candidate that this rollout has left there: the program that
+    /// superseded it may have been killed before it declared something else.
+    fn left_behind(&self, channel: &Channel) -> Option<Desired> {
+        let is_left = self.phase == Phase::Superseded
+            && channel.candidate.as_ref() == Some(&self.release)
+            && channel.salt == self.salt;
+        is_left.then(|| self.without_candidate(self.base.as_ref()))
     }
 
     /// The hosts of the rollout for whose toolchain the release has no artifact, for the first such toolchain.
@@ -437,19 +465,11 @@ impl Rollout {
 
     /// What the channel should declare; `None` if the rollout does not decide that any more.
     fn desired(&self) -> Option<Desired> {
-        let none = |base: Option<&Id>, salt| Desired {
-            base: base.cloned(),
-            candidate: None,
-            salt,
-            thresholds: BTreeMap::new(),
-            spread: false,
-        };
-        // This changes the channel before the rollout ends. A controller that is late, and wants to declare
-        // something else, then sees that the channel has changed since it read it.
-        let end = || Some(format!("{}-{}", self.salt, self.since_ms));
         match self.current_phase() {
-            Phase::Checking => Some(none(self.base.as_ref(), None)),
-            Phase::RollingBack => Some(none(self.base.as_ref(), end())),
+            Phase::Checking => {
+                Some(Desired { salt: None, ..self.without_candidate(self.base.as_ref()) })
+            }
+            Phase::RollingBack => Some(self.without_candidate(self.base.as_ref())),
             Phase::Staging | Phase::Activating | Phase::Baking => Some(Desired {
                 base: self.base.clone(),
                 candidate: Some(self.release.clone()),
@@ -457,8 +477,20 @@ impl Rollout {
                 thresholds: self.thresholds.clone(),
                 spread: self.pace.spread,
             }),
-            Phase::Promoting => Some(none(Some(&self.release), end())),
+            Phase::Promoting => Some(self.without_candidate(Some(&self.release))),
             Phase::Paused | Phase::Done | Phase::RolledBack | Phase::Superseded => None,
+        }
+    }
+
+    /// A base and no candidate. The new salt changes the channel before the rollout ends. A controller that is late,
+    /// and wants to declare something else, then sees that the channel has changed since it read it.
+    fn without_candidate(&self, base: Option<&Id>) -> Desired {
+        Desired {
+            base: base.cloned(),
+            candidate: None,
+            salt: Some(format!("{}-{}", self.salt, self.since_ms)),
+            thresholds: BTreeMap::new(),
+            spread: false,
         }
     }
 

@@ -113,14 +113,20 @@ impl Store {
     ) -> Result<Self, FleetError> {
         let backend = location.reach()?;
         backend.prepare()?;
-        let fleet = Fleet { format: FORMAT, id: fleet.clone(), made_at_ms: now_ms };
         let at = backend.at(Document::Fleet);
-        if !backend.create(Document::Fleet, &Content::unsigned(to_json(&at, &fleet)?))? {
-            return Err(FleetError::at(at, "a fleet exists here already; name another place"));
+        let exists = || FleetError::at(&at, "a fleet exists here already; name another place");
+        if backend.read(Document::Fleet)?.is_some() {
+            return Err(exists());
         }
+        let fleet = Fleet { format: FORMAT, id: fleet.clone(), made_at_ms: now_ms };
+        let identity = Content::unsigned(to_json(&at, &fleet)?);
         let store = Self::of(backend, fleet);
+        // The fleet exists once its identity is written, so everything else comes before.
         store.write(Document::Channel(channel), &Channel::new(channel.clone(), now_ms))?;
-        Ok(store)
+        match store.backend.create(Document::Fleet, &identity)? {
+            true => Ok(store),
+            false => Err(exists()),
+        }
     }
 
     /// Opens the fleet at a place.
@@ -446,6 +452,27 @@ impl Store {
         Ok(Some(value))
     }
 
+    /// A document that is not trusted, with what to do if signatures are missing.
+    fn distrusted(&self, document: Document<'_>, distrust: Distrust) -> FleetError {
+        let lacks = matches!(distrust, Distrust::Unsigned | Distrust::TooFew { .. });
+        let error = FleetError::distrusted(self.backend.at(document), distrust);
+        let advice = match document {
+            _ if !lacks => return error,
+            Document::Release(id) => {
+                format!("`hotswap fleet sign {id} --sign SECRET-KEY` adds one")
+            }
+            Document::Keys | Document::EarlierKeys(_) => {
+                "give `--sign SECRET-KEY` for each of the present keys that sign the change"
+                    .to_owned()
+            }
+            Document::Channel(_) | Document::Rollout(_) => {
+                "`hotswap fleet sign --sign SECRET-KEY` signs it as it is".to_owned()
+            }
+            Document::Fleet | Document::Host(_) => return error,
+        };
+        error.advising(&advice)
+    }
+
     /// Refuses a declaration without the required signatures, or older than one that was trusted before.
     fn believe_declared(
         &self,
@@ -459,7 +486,7 @@ impl Store {
         let known = believed.declared.get(&at);
         if known.is_none_or(|(known, _)| *known != content) {
             let signed = keys.verify(Signed::Declaration, &self.purpose(document), &content);
-            signed.map_err(|distrust| FleetError::distrusted(&at, distrust))?;
+            signed.map_err(|distrust| self.distrusted(document, distrust))?;
             match known {
                 Some((known, from)) if known.json != content.json && to <= *from => {
                     return Err(FleetError::distrusted(at, Distrust::WentBack { from: *from, to }));
@@ -606,8 +633,7 @@ impl Store {
         if let Some(keys) = keys {
             let document = Document::Release(id);
             let signed = keys.verify(Signed::Release, &self.purpose(document), &content);
-            signed
-                .map_err(|distrust| FleetError::distrusted(self.backend.at(document), distrust))?;
+            signed.map_err(|distrust| self.distrusted(document, distrust))?;
         }
         Ok(release)
     }
@@ -835,7 +861,7 @@ impl Store {
         content: &Content,
     ) -> Result<(), FleetError> {
         let signed = before.verify(Signed::Release, &self.purpose(document), content);
-        signed.map_err(|distrust| FleetError::distrusted(self.backend.at(document), distrust))
+        signed.map_err(|distrust| self.distrusted(document, distrust))
     }
 
     /// Changes the keys. As many of the present keys as the threshold says have to sign the change, if there are
@@ -882,7 +908,8 @@ impl Store {
 fn read_fleet(backend: &dyn Backend) -> Result<Option<Fleet>, FleetError> {
     let at = backend.at(Document::Fleet);
     let Some(content) = backend.read(Document::Fleet)? else { return Ok(None) };
-    let fleet: Fleet = parse(&at, &content.json)?;
+    let fleet: Fleet = parse(&at, &content.json)
+        .map_err(|error| error.advising("restore the earlier document"))?;
     if fleet.format != FORMAT {
         let found = fleet.format;
         let message = format!(

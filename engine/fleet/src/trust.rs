@@ -79,14 +79,12 @@ pub enum Distrust {
 impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsigned => f.write_str(
-                "it is not signed, and this fleet requires a signature; `hotswap fleet sign` with `--sign SECRET-KEY` adds one",
-            ),
-            Self::TooFew { signed, needed } => write!(
-                f,
-                "{signed} of {needed} required keys have signed it; `hotswap fleet sign` with `--sign \
-                 SECRET-KEY` adds another"
-            ),
+            Self::Unsigned => {
+                f.write_str("it is not signed, and this fleet requires a signature")
+            }
+            Self::TooFew { signed, needed } => {
+                write!(f, "{signed} of {needed} required keys have signed it")
+            }
             Self::Retired { key } => write!(f, "it is signed by {key}, which was retired"),
             Self::ByDirector { key } => write!(
                 f,

@@ -29,11 +29,12 @@ pub fn turn(
         if append_missing_audit_entries(store, &rollout, time.now_ms)? {
             continue;
         }
-        if rollout.phase.is_over() {
+        if rollout.phase.is_over() && rollout.phase != Phase::Superseded {
             return Ok(Some(rollout));
         }
+        let hosts = store.hosts(channel);
         let declared = store.channel(channel)?;
-        let (hosts, _) = store.hosts(channel)?;
+        let (hosts, _) = hosts?;
         let mut input = Input {
             time,
             hosts: &hosts,

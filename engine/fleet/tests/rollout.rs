@@ -633,12 +633,43 @@ fn a_declaration_that_comes_too_late_has_no_effect() {
 #[test]
 fn a_declaration_is_newer_than_all_that_hosts_have_seen() {
     let mut world = World::new(9, 3, Candidate::Good, Faults::default());
-    // An older copy of the store was restored, so hosts have seen newer declarations than it has.
+    world.step_controller(None);
+    assert_eq!(world.rollout.phase, Phase::Staging);
+    // An older copy of the store was restored, so hosts have seen newer declarations than it has. They follow no
+    // rollout of that copy.
+    let copy = world.channel.clone();
     world.hosts[1].report.seen = Mark { epoch: 1, seq: 40 };
     world.hosts[2].report.seen = Mark { epoch: 0, seq: 90 };
-    world.step_controller(None);
+    world.hosts.iter_mut().for_each(|host| host.report.staged = Some(id("new")));
+    for order in [None, Some(Order::Pause), None] {
+        world.step_controller(order);
+        assert_eq!(world.rollout.reason, Some(Reason::OlderCopy { channel: id("main") }));
+        assert_eq!((world.rollout.phase, &world.channel), (Phase::Paused, &copy));
+    }
+    // Until somebody asks for it.
+    world.step_controller(Some(Order::Resume));
     assert_eq!(world.channel.candidate, Some(id("new")));
     assert_eq!(world.channel.mark, Mark { epoch: 1, seq: 41 });
+    world.step_controller(None);
+    assert_eq!(world.rollout.phase, Phase::Activating);
+}
+
+#[test]
+fn a_superseded_rollout_leaves_no_candidate() {
+    let mut world = World::new(3, 3, Candidate::Good, Faults::default());
+    while world.rollout.phase != Phase::Baking {
+        world.tick();
+    }
+    // The program that supersedes it is killed before it declares anything else.
+    world.step_controller(Some(Order::Supersede));
+    assert_eq!(world.rollout.phase, Phase::Superseded);
+    world.step_controller(None);
+    assert_eq!((&world.channel.base, &world.channel.candidate), (&Some(id("old")), &None));
+    // It declares nothing more, whatever others declare.
+    world.channel.candidate = Some(id("new"));
+    let declared = world.channel.clone();
+    world.step_controller(None);
+    assert_eq!(world.channel, declared);
 }
 
 #[test]

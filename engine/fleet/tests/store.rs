@@ -1065,6 +1065,16 @@ fn a_missing_server_is_an_error_that_says_so() {
 }
 
 #[test]
+fn a_fleet_that_was_made_only_in_part_can_be_made_again() {
+    let place = InDirectory::new();
+    fs::create_dir_all(place.path("channels/main.json")).unwrap();
+    let made = || Store::create(&place.location(), &id("games"), &id("main"), 7);
+    assert_has(&error_text(&place, made()), "PLACE/channels/main.json: cannot write it");
+    fs::remove_dir(place.path("channels/main.json")).unwrap();
+    assert_eq!(made().unwrap().channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
+}
+
+#[test]
 fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     let place = InDirectory::new();
     let fleet = fleet(&place);
@@ -1073,10 +1083,12 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     assert_eq!(channel(), "PLACE/channels/main.json: it has more than 1048576 bytes");
     fs::remove_file(place.path("channels/main.json")).unwrap();
     fs::create_dir(place.path("channels/main.json")).unwrap();
-    assert_eq!(channel(), "PLACE/channels/main.json: it is not a regular file");
+    let not_regular =
+        "PLACE/channels/main.json: it is not a regular file; put the file itself there";
+    assert_eq!(channel(), not_regular);
     fs::remove_dir(place.path("channels/main.json")).unwrap();
     symlink("nowhere", place.path("channels/main.json")).unwrap();
-    assert_eq!(channel(), "PLACE/channels/main.json: it is not a regular file");
+    assert_eq!(channel(), not_regular);
 
     let release = release(&fleet, "r1", b"what was built");
     fleet.push_release(&release).unwrap();
@@ -1110,7 +1122,7 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     fs::remove_file(place.path("audit.jsonl")).unwrap();
     symlink("/dev/null", place.path("audit.jsonl")).unwrap();
     let refused = error_text(&place, fleet.audit(&entry));
-    assert_eq!(refused, "PLACE/audit.jsonl: it is not a regular file");
+    assert_eq!(refused, "PLACE/audit.jsonl: it is not a regular file; put the file itself there");
     // An artifact replaces a pipe, which nobody reads or writes.
     let pipe = place.path(&format!("blobs/{}.so", Digest::of(b"small")));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -1144,6 +1156,24 @@ fn names_are_no_paths() {
     }
     assert_eq!(Digest::of(b"").as_str().get(..8), Some("e3b0c442"));
     assert_eq!(Location::Directory(Path::new("/srv/games").to_owned()).name(), id("games"));
+}
+
+#[test]
+fn hosts_with_long_names_have_different_names_in_a_fleet() {
+    let long = "game-server-of-region-europe-west-with-some-more-words-in-its-name";
+    assert_ne!(Id::of_host(long, None, 1000), Id::of_host(long, None, 1001));
+    // Names of machines, as of pods, may differ only at their ends. In containers, process ids are alike.
+    let machines = [
+        "deployment-of-game-servers-7d9f8b6c5-x2x4z",
+        "deployment-of-game-servers-7d9f8b6c5-q8k2m",
+    ];
+    let [one, two] = machines.map(|machine| Id::of_host(long, Some(machine), 4_194_304));
+    assert_ne!(one, two);
+    for name in [one, two] {
+        assert!(name.as_str().ends_with("-4194304"), "{name}");
+        assert_eq!(name.as_str().parse::<Id>().unwrap(), name);
+    }
+    assert_eq!(Id::of_host("game", Some("box-1"), 7), id("game-box-1-7"));
 }
 
 #[cfg(feature = "nats")]

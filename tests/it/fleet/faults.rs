@@ -264,6 +264,13 @@ fn a_host_that_ends_while_no_agent_runs_is_reported_by_the_next_agent() {
     hosts.agent.signal(Signal::KILL);
     hosts.agent.end();
     hosts.host(&tries["pid"]).signal(Signal::KILL);
+    // A host that ran before the machine was restarted: another process has its process id now.
+    let reports = hosts.fleet.0.path().join("hosts");
+    let report = fs::read(reports.join(format!("{id}.json"))).unwrap();
+    let mut report: Value = serde_json::from_slice(&report).unwrap();
+    let socket = reports.join("no-socket");
+    (report["id"], report["pid"], report["socket"]) = (json!("before-1"), json!(1), json!(socket));
+    fs::write(reports.join("before-1.json"), report.to_string()).unwrap();
     hosts.agent = Process::start(agent_command(&hosts.place, &hosts.fleet_args, &[]));
     // The result is the same as if an agent had seen it: another host tries the release.
     let is_replaced = |status: &Value| {
@@ -271,6 +278,7 @@ fn a_host_that_ends_while_no_agent_runs_is_reported_by_the_next_agent() {
             hosts_with_release(status, "r2").into_iter().map(|host| (&host["id"], &host["state"]));
         states.any(|(id, state)| *id == tries["id"] && *state == "died")
             && hosts_with_release(status, "r2").iter().any(|host| host["state"] == "serving")
+            && status["hosts"].as_array().unwrap().iter().all(|host| host["id"] != "before-1")
     };
     hosts.wait_for("another host that tries r2", is_replaced);
 }

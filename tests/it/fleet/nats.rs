@@ -233,7 +233,9 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
     let nobody = dir.put("nobody", b"nobody:nothing\n");
     let fleet_args = ["--store", &url, "--creds", nobody.to_str().unwrap()];
     let error = place.refusal(1, &[&["fleet", "status"], &fleet_args[..]].concat());
-    assert!(error["message"].as_str().unwrap().contains("authorization violation"), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("authorization violation"), "{error}");
+    assert!(message.ends_with("with `--creds FILE`"), "{error}");
     let error = place.refusal(1, &["fleet", "status", "--creds", nobody.to_str().unwrap()]);
     assert!(error["message"].as_str().unwrap().contains("`--store nats://HOST:PORT`"), "{error}");
 }

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use hotswap_fleet::{
-    Arm, Channel, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store,
-};
+use hotswap_fleet::{Arm, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store};
 use hotswap_protocol::{HostHealth, OfferAnswer};
 use serde::Serialize;
 
@@ -73,9 +71,9 @@ impl Status {
     pub fn of(store: &Store, channel: &Id) -> Result<Self, FleetError> {
         let declared = store.channel(channel)?;
         let (hosts, unreadable) = store.hosts(channel)?;
-        let outdated = is_outdated(&declared, &hosts)
+        let outdated = declared.is_older_copy(&hosts)
             // It may have been changed between the two reads.
-            && is_outdated(&store.channel(channel)?, &hosts);
+            && store.channel(channel)?.is_older_copy(&hosts);
         let keys = store.keys()?;
         let now_ms = store.now_ms()?;
         let rollout = store.rollout(channel)?;
@@ -190,14 +188,6 @@ impl Status {
         });
         text::table(["HOST", "STATE", "RELEASE", "BUILDS", "PROBLEM"], rows)
     }
-}
-
-/// Whether a host follows a newer declaration than this one.
-fn is_outdated(declared: &Channel, hosts: &[HostReport]) -> bool {
-    let is_newer = |host: &HostReport| {
-        host.seen.epoch == declared.mark.epoch && host.seen.seq > declared.mark.seq
-    };
-    hosts.iter().any(is_newer)
 }
 
 impl RolloutLine {

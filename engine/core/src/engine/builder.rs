@@ -15,7 +15,12 @@ use hotswap_protocol::{
 };
 use serde::Serialize;
 
-use super::{Engine, Inner, ShutdownOnDrop, guard, hooks::Hooks, inner::Parts, places::Places};
+use super::{
+    Engine, Inner, ShutdownOnDrop, guard,
+    hooks::{Callback, Hooks},
+    inner::Parts,
+    places::Places,
+};
 use crate::{
     ConsoleSocket, EngineError, Generation, Guard,
     artifact::own_toolchain,
@@ -269,7 +274,8 @@ impl EngineBuilder {
     /// or no. The callback is not called when the fleet rolls a release back. Without a callback, the answer is
     /// "now".
     ///
-    /// It is called on a thread of the console, and must not wait for anything.
+    /// It is called on a thread of its own, and must not wait for anything: if it does not return within 3 s, the answer
+    /// is "later".
     ///
     /// ```
     /// # use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
@@ -286,17 +292,18 @@ impl EngineBuilder {
         mut self,
         ask: impl Fn(&OfferParams) -> OfferAnswer + Send + Sync + 'static,
     ) -> Self {
-        self.hooks.on_offer = Some(Box::new(ask));
+        self.hooks.on_offer = Some(Callback::new(ask));
         self
     }
 
     /// Sets a callback that reports the health of this host, which `hotswap fleet hosts` shows. A rollout is
     /// rolled back if a host was healthy before it and is unhealthy with the release.
     ///
-    /// It is called on a thread of the console, several times a second, and must not wait for anything. It may ask
-    /// the engine for its state: in the [snapshot](crate::Engine::snapshot) that it gets, the health is missing.
+    /// It is called on a thread of its own, several times a second, and must not wait for anything: a host whose
+    /// callback does not return for some seconds counts as unhealthy. It may ask the engine for its state: the
+    /// [snapshot](crate::Engine::snapshot) that it gets has the health before, if there is one.
     pub fn health(mut self, ask: impl Fn() -> HostHealth + Send + Sync + 'static) -> Self {
-        self.hooks.health = Some(Box::new(ask));
+        self.hooks.health = Some(Callback::new(move |()| ask()));
         self
     }
 
