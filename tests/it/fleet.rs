@@ -577,6 +577,36 @@ fn a_rollout_whose_beginning_could_not_be_audited_is_in_the_audit_log_later() {
 }
 
 #[test]
+fn a_follower_ends_with_its_own_rollout_even_if_another_one_has_begun() {
+    let fleet = Keyed::new();
+    fleet.json(&["init"]);
+    for release in ["r1", "r2", "r3"] {
+        fleet.push(release, &[]);
+    }
+    let follow = |release: &str| {
+        let mut follow = fleet.place.command("hotswap");
+        follow.args(fleet.args(&["rollout", release, "--follow", "--fast"]));
+        let mut follower = Process::start(follow);
+        follower.wait_for_text(&format!("rollout of {release} is being staged"));
+        // It looks at the fleet again when everything has happened.
+        follower.signal(Signal::STOP);
+        follower
+    };
+    let first = follow("r1");
+    fleet.json(&["promote"]);
+    let second = follow("r2");
+    first.signal(Signal::CONT);
+    assert_eq!(first.finish().code, Some(0));
+    fleet.json(&["rollout", "r3", "--supersede"]);
+    second.signal(Signal::CONT);
+    let answer = second.finish();
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    let superseded = "the rollout of r2 was superseded, and now there is one of r3, which ";
+    assert!(answer.stderr.contains(superseded), "{answer:?}");
+    assert!(!answer.stdout.contains("r3"), "{answer:?}");
+}
+
+#[test]
 fn a_fleet_with_keys_takes_only_signed_releases() {
     let fleet = Keyed::new();
     let (one, two) = (fleet.key("one.key"), fleet.key("two.key"));
