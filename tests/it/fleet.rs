@@ -383,6 +383,20 @@ fn a_release_goes_from_one_host_to_all_and_back() {
     for what in ["init", "push", "rollout", "baking", "done", "rolled_back", "rollback"] {
         assert!(done.contains(&what), "{what}: {done:?}");
     }
+
+    // A host without a plugin directory, which gets all its plugins from the fleet, goes back to none.
+    let mut host = hosts.place.command("sample-host");
+    host.arg("--plugins").arg(hosts.fleet.0.path().join("no/plugins")).env("HOTSWAP_CONSOLE", "1");
+    let host = Process::start(host);
+    let runs = |status: &Value, builds: usize| {
+        let mut all = status["hosts"].as_array().unwrap().iter();
+        let it = all.find(|it| it["pid"] == host.pid());
+        it.is_some_and(|it| it["builds"].as_object().unwrap().len() == builds)
+    };
+    hosts.json(&["rollback", "r2"]);
+    hosts.wait_for("r2 in the new host", |status| runs(status, 1));
+    hosts.json(&["rollback"]);
+    hosts.wait_for("no plugin in the new host", |status| runs(status, 0));
 }
 
 #[test]
