@@ -383,6 +383,20 @@ fn a_release_goes_from_one_host_to_all_and_back() {
     for what in ["init", "push", "rollout", "baking", "done", "rolled_back", "rollback"] {
         assert!(done.contains(&what), "{what}: {done:?}");
     }
+
+    // A host without a plugin directory, which gets all its plugins from the fleet, goes back to none.
+    let mut host = hosts.place.command("sample-host");
+    host.arg("--plugins").arg(hosts.fleet.0.path().join("no/plugins")).env("HOTSWAP_CONSOLE", "1");
+    let host = Process::start(host);
+    let runs = |status: &Value, builds: usize| {
+        let mut all = status["hosts"].as_array().unwrap().iter();
+        let it = all.find(|it| it["pid"] == host.pid());
+        it.is_some_and(|it| it["builds"].as_object().unwrap().len() == builds)
+    };
+    hosts.json(&["rollback", "r2"]);
+    hosts.wait_for("r2 in the new host", |status| runs(status, 1));
+    hosts.json(&["rollback"]);
+    hosts.wait_for("no plugin in the new host", |status| runs(status, 0));
 }
 
 #[test]
@@ -574,6 +588,36 @@ fn a_rollout_whose_beginning_could_not_be_audited_is_in_the_audit_log_later() {
     let whats: Vec<&str> =
         entries.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
     assert_eq!(whats, ["init", "push", "rollout", "promoting", "done"]);
+}
+
+#[test]
+fn a_follower_ends_with_its_own_rollout_even_if_another_one_has_begun() {
+    let fleet = Keyed::new();
+    fleet.json(&["init"]);
+    for release in ["r1", "r2", "r3"] {
+        fleet.push(release, &[]);
+    }
+    let follow = |release: &str| {
+        let mut follow = fleet.place.command("hotswap");
+        follow.args(fleet.args(&["rollout", release, "--follow", "--fast"]));
+        let mut follower = Process::start(follow);
+        follower.wait_for_text(&format!("rollout of {release} is being staged"));
+        // It looks at the fleet again when everything has happened.
+        follower.signal(Signal::STOP);
+        follower
+    };
+    let first = follow("r1");
+    fleet.json(&["promote"]);
+    let second = follow("r2");
+    first.signal(Signal::CONT);
+    assert_eq!(first.finish().code, Some(0));
+    fleet.json(&["rollout", "r3", "--supersede"]);
+    second.signal(Signal::CONT);
+    let answer = second.finish();
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    let superseded = "the rollout of r2 was superseded, and now there is one of r3, which ";
+    assert!(answer.stderr.contains(superseded), "{answer:?}");
+    assert!(!answer.stdout.contains("r3"), "{answer:?}");
 }
 
 #[test]

@@ -96,6 +96,8 @@ struct Host {
     /// The release that was loaded into the host; `None` for the builds of its own plugin directory.
     applied: Option<Id>,
     applying: Option<Id>,
+    /// Whether it ran plugins of its own before it loaded the first release.
+    had_plugins: bool,
     staged: Option<Id>,
     problem: Option<Problem>,
     /// When to try again what was refused.
@@ -171,6 +173,7 @@ impl Host {
         Self {
             last_calls: LastCalls::of(&info),
             built_by: info.built_by.clone(),
+            had_plugins: note.as_ref().is_none_or(|note| note.had_plugins),
             applied: note.and_then(|note| note.release),
             applying: None,
             staged: None,
@@ -542,6 +545,10 @@ impl Host {
 
     /// Loads a release.
     async fn apply(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
+        let note = self.shared.ledger.lock().await.note(&self.id);
+        if self.applied.is_none() && note.is_none_or(|note| note.release.is_none()) {
+            self.had_plugins = !self.builds().is_empty();
+        }
         // If a plugin is missing, only the host knows whether it ought to have that plugin.
         if !self.runs_all_of(&*self.release(id, declared).await?) {
             let (artifacts, builds) = self.fetch(id, declared).await?;
@@ -561,6 +568,11 @@ impl Host {
 
     /// Loads the builds of the host's own plugin directory.
     async fn load_plugin_dir(&mut self, declared: &Declared) -> Result<(), Stop> {
+        if !self.had_plugins {
+            // Without the directory, the host would keep the release: it does not unload plugins because a directory
+            // was lost. If this fails, the host says why it cannot read the directory.
+            let _ = std::fs::create_dir_all(&self.info.plugin_dir);
+        }
         let prune = PruneParams { latest: true, plugins: Vec::new() };
         self.load(Request::Prune(prune), None, declared).await?;
         self.applied = None;
@@ -600,6 +612,7 @@ impl Host {
             release: self.applied.clone(),
             applying,
             builds,
+            had_plugins: self.had_plugins,
         };
         let noted = self.shared.ledger.lock().await.set_note(&self.id, note);
         self.shared.note_stored(noted).await;

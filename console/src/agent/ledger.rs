@@ -51,6 +51,13 @@ pub(super) struct Note {
     pub applying: Option<Id>,
     /// The builds of that release, by plugin.
     pub builds: BTreeMap<String, String>,
+    /// Whether it ran plugins of its own before it loaded the first release.
+    #[serde(default = "unknown_counts_as_own")]
+    pub had_plugins: bool,
+}
+
+fn unknown_counts_as_own() -> bool {
+    true
 }
 
 /// A host that crashed.

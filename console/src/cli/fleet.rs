@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use etcetera::BaseStrategy;
 use hotswap_artifact as artifact;
 use hotswap_fleet::{
-    Artifact, AuditEntry, Channel, Digest, FleetError, Id, Keys, Location, Mark, Memory, Order,
-    Pace, Phase, Pushed, Reason, Release, ReleasePlugin, Rollout, SecretKey, Server, Store,
+    Artifact, AuditEntry, Before, Channel, Digest, FleetError, Id, Keys, Location, Mark, Memory,
+    Order, Pace, Phase, Pushed, Reason, Release, ReleasePlugin, Rollout, SecretKey, Server, Store,
     read_document, write_document,
 };
 use hotswap_protocol::clock::now_ms;
@@ -607,22 +607,23 @@ impl Fleet {
         let RolloutArguments { release, follow, fast, supersede, queue } = arguments;
         self.store.prepare()?;
         let checked = self.store.verify(&release, self.store.keys()?.as_ref())?;
-        let mut is_begun = false;
-        while !is_begun {
+        let begun = loop {
             if queue {
                 self.wait_for_active_rollout().await?;
             }
-            is_begun = self.begin(&checked, fast, supersede).await?;
-        }
-        if follow { self.follow().await } else { self.status() }
+            if let Some(begun) = self.begin(&checked, fast, supersede).await? {
+                break begun;
+            }
+        };
+        if follow { self.follow(&begun).await } else { self.status() }
     }
 
     /// Waits until no rollout is under way. Takes the steps of the present one meanwhile.
     async fn wait_for_active_rollout(&self) -> Result<(), Failure> {
         let mut watched = Watched::default();
         loop {
-            match self.advance(&mut watched).await? {
-                Some(Some(phase)) if !phase.is_over() => {}
+            match self.advance(&mut watched, None).await? {
+                Some(Some(rollout)) if !rollout.phase.is_over() => {}
                 None => {}
                 Some(_) => return Ok(()),
             }
@@ -630,9 +631,14 @@ impl Fleet {
         }
     }
 
-    /// Begins a rollout if none is under way. Returns whether it did: another program may have changed the fleet
-    /// in the meantime, for example by an entry about the last rollout.
-    async fn begin(&self, release: &Release, fast: bool, supersede: bool) -> Result<bool, Failure> {
+    /// Begins a rollout if none is under way. Returns `None` if another program has changed the fleet in the
+    /// meantime, for example by an entry about the last rollout.
+    async fn begin(
+        &self,
+        release: &Release,
+        fast: bool,
+        supersede: bool,
+    ) -> Result<Option<Rollout>, Failure> {
         let mut last = self.store.rollout(&self.channel)?;
         // Everything that can be refused comes before the end of another rollout.
         let (mut declared, mut changed) = self.difference(release)?;
@@ -659,6 +665,8 @@ impl Fleet {
         let entry =
             AuditEntry { at_ms: now_ms, ..self.audit_entry("rollout", Some(&release.id), None) };
         unsaid.push(entry.clone());
+        let before =
+            last.as_ref().map(|last| Before { salt: last.salt.clone(), phase: last.phase });
         let new = Rollout {
             channel: self.channel.clone(),
             release: release.id.clone(),
@@ -678,15 +686,15 @@ impl Fleet {
             base_arms: BTreeMap::new(),
             calls_before: 0,
             forgiven: Default::default(),
-            memory: Memory { known, unsaid, ..Memory::default() },
+            memory: Memory { known, unsaid, before, ..Memory::default() },
             writes: 0,
         };
         match self.store.write_rollout(last.as_ref(), &new) {
-            Err(error) if error.is_changed() => return Ok(false),
+            Err(error) if error.is_changed() => return Ok(None),
             written => written?,
         }
         self.append_to_audit(&entry)?;
-        Ok(true)
+        Ok(Some(new))
     }
 
     /// The declaration of the channel, and the plugins of a release that differ from those of its base.
@@ -716,22 +724,37 @@ impl Fleet {
         Ok((declared, changed))
     }
 
-    /// Shows the progress of the rollout until it is over or paused, and takes its steps.
-    async fn follow(&self) -> Result<(), Failure> {
+    /// Shows the progress of a rollout until it is over or paused, and takes its steps.
+    async fn follow(&self, followed: &Rollout) -> Result<(), Failure> {
         let mut watched = Watched::default();
         loop {
-            if let Some(phase) = self.advance(&mut watched).await? {
+            if let Some(rollout) = self.advance(&mut watched, Some(followed)).await? {
+                let Some(rollout) = rollout else {
+                    let message =
+                        format!("{}: the rollout is not there any more", self.store.place());
+                    return Err(FleetError::new(message).into());
+                };
+                let phase = match rollout.memory.before {
+                    _ if rollout.salt == followed.salt => rollout.phase,
+                    Some(before) if before.salt == followed.salt => before.phase,
+                    _ => Phase::Superseded,
+                };
                 match phase {
-                    Some(Phase::Done) => return Ok(()),
-                    Some(Phase::Paused) => return Err(Failure::Ended(PAUSED)),
-                    Some(Phase::RolledBack) => return Err(Failure::Ended(ROLLED_BACK)),
-                    Some(Phase::Superseded) => return Err(Failure::Reported),
-                    Some(_) => {}
-                    None => {
-                        let message =
-                            format!("{}: the rollout is not there any more", self.store.place());
+                    Phase::Done => return Ok(()),
+                    Phase::Paused => return Err(Failure::Ended(PAUSED)),
+                    Phase::RolledBack => return Err(Failure::Ended(ROLLED_BACK)),
+                    Phase::Superseded if rollout.salt == followed.salt => {
+                        return Err(Failure::Reported);
+                    }
+                    Phase::Superseded => {
+                        let message = format!(
+                            "the rollout of {} was superseded, and now there is one of {}, which {} began; see \
+                             `hotswap fleet audit`",
+                            followed.release, rollout.release, rollout.by
+                        );
                         return Err(FleetError::new(message).into());
                     }
+                    _ => {}
                 }
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -743,23 +766,28 @@ impl Fleet {
         self.store.prepare()?;
         let mut watched = Watched::default();
         loop {
-            self.advance(&mut watched).await?;
+            self.advance(&mut watched, None).await?;
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Takes the steps that the rollout can take now, shows its state, and returns its phase: the inner `None` if
-    /// there is no rollout, the outer `None` if the server does not answer now.
-    async fn advance(&self, watched: &mut Watched) -> Result<Option<Option<Phase>>, Failure> {
+    /// Takes the steps that the rollout can take now, shows its state, and returns it: the inner `None` if there is no
+    /// rollout, the outer `None` if the server does not answer now. If one is `followed`, no other is shown.
+    async fn advance(
+        &self,
+        watched: &mut Watched,
+        followed: Option<&Rollout>,
+    ) -> Result<Option<Option<Rollout>>, Failure> {
         let turned = turn_now(&self.store, &self.channel, None, &user()).await;
         let turned = turned.and_then(|rollout| Ok((rollout, self.status_now()?)));
         let Some((rollout, status)) = watched.tolerate_silence(turned)? else { return Ok(None) };
         let now = status.rollout_line();
-        if watched.shown.as_ref() != Some(&now) {
+        let is_meant = followed.is_none_or(|followed| status.is_about(followed));
+        if is_meant && watched.shown.as_ref() != Some(&now) {
             self.print(&status, || format!("{now}\n"))?;
             watched.shown = Some(now);
         }
-        Ok(Some(rollout.map(|rollout| rollout.phase)))
+        Ok(Some(rollout))
     }
 
     fn status_now(&self) -> Result<Status, FleetError> {

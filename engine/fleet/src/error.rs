@@ -19,13 +19,17 @@ enum Kind {
     Other,
     Changed,
     Unreachable,
+    /// The server answers, but it has lost the stream.
+    Lost,
     Distrusted(Distrust),
     Io(io::ErrorKind),
     Missing,
     Format,
     TooLarge,
     NotRegular,
-    Replaced { by: Option<Fleet> },
+    Replaced {
+        by: Option<Fleet>,
+    },
 }
 
 impl FleetError {
@@ -118,6 +122,18 @@ impl FleetError {
         Self { kind: Kind::Unreachable, ..Self::at(place, message) }
     }
 
+    /// The server answers, and does not have the stream.
+    #[cfg(feature = "nats")]
+    pub(crate) fn lost(place: impl fmt::Display, message: impl fmt::Display) -> Self {
+        Self { kind: Kind::Lost, ..Self::at(place, message) }
+    }
+
+    /// Whether the server does not have the stream.
+    #[cfg(feature = "nats")]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.kind == Kind::Lost
+    }
+
     /// The document or the fleet that it is about; `None` if it is about something else.
     pub fn place(&self) -> Option<&str> {
         self.place.as_deref()
@@ -155,9 +171,10 @@ impl FleetError {
         }
     }
 
-    /// Whether the server does not answer, or is not connected yet. The state of the fleet is then unknown.
+    /// Whether the server does not answer, is not connected yet, or has lost what it had. The state of the fleet is then
+    /// unknown.
     pub fn is_unreachable(&self) -> bool {
-        self.kind == Kind::Unreachable
+        matches!(self.kind, Kind::Unreachable | Kind::Lost)
     }
 }
 

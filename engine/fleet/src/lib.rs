@@ -51,7 +51,7 @@ pub use error::FleetError;
 pub use judgement::{Arm, Histogram, Verdict, is_slower, judge};
 #[cfg(feature = "nats")]
 pub use nats::Server;
-pub use rollout::{Desired, Effect, Input, Memory, Order, Pace, Phase, Reason, Rollout};
+pub use rollout::{Before, Desired, Effect, Input, Memory, Order, Pace, Phase, Reason, Rollout};
 pub use signature::SecretKey;
 pub use store::{Location, Pushed, Store};
 pub use trust::{Distrust, Keys};

@@ -317,6 +317,13 @@ impl Nats {
         work: impl Future<Output = Result<T, FleetError>> + Send + 'static,
     ) -> Result<T, FleetError> {
         let done = self.runtime.wait_for(work);
+        if matches!(&done, Some(Err(error)) if error.is_lost())
+            && self.prepares.load(Ordering::Relaxed)
+        {
+            let link = self.link.clone();
+            // The next read or write reports the error.
+            let _ = self.runtime.wait_for(async move { link.prepare().await });
+        }
         done.unwrap_or_else(|| Err(FleetError::at(&self.link.place, "the client has failed")))
     }
 
@@ -497,7 +504,7 @@ impl Link {
                     PATIENCE.as_secs()
                 ),
             ),
-            RequestErrorKind::NoResponders => FleetError::unreachable(at(), NO_STREAM),
+            RequestErrorKind::NoResponders => FleetError::lost(at(), NO_STREAM),
             RequestErrorKind::MaxPayloadExceeded => FleetError::at(
                 at(),
                 format_args!("it is larger than the server's limit of {} bytes", self.client.max_payload()),
@@ -559,7 +566,10 @@ impl Link {
         };
         match answer.status.map(|status| status.as_u16()) {
             Some(404) => return Ok(None),
-            Some(503) => return Err(wrong(&NO_STREAM)),
+            Some(503) => {
+                let at = format_args!("{}: {what}", self.place);
+                return Err(FleetError::lost(at, NO_STREAM));
+            }
             Some(status) => {
                 let description = answer.description.unwrap_or_default();
                 return Err(wrong(&format_args!("the server answers {status} {description}")));
@@ -802,7 +812,7 @@ impl Backend for Nats {
             let times = info.and_then(|info| Some((at_ms(&info.created)?, at_ms(&info.ts)?)));
             // An answer without times means that the stream does not exist.
             let (created_ms, now_ms) = times.ok_or_else(|| {
-                FleetError::unreachable(format_args!("{}: {what}", link.place), NO_STREAM)
+                FleetError::lost(format_args!("{}: {what}", link.place), NO_STREAM)
             })?;
             let reported_anew_ms = u64::try_from(REPORTED_ANEW.as_millis()).unwrap_or(u64::MAX);
             Ok(Clock {

@@ -321,6 +321,18 @@ pub struct Memory {
     /// them.
     #[serde(default)]
     pub unsaid: Vec<AuditEntry>,
+    /// The rollout before this one: a program that follows it may not have seen its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// The end of the rollout before another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// Its salt, which no other rollout has.
+    pub salt: String,
+    /// The phase in which it ended.
+    pub phase: Phase,
 }
 
 /// What a channel should declare.

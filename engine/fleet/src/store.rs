@@ -29,8 +29,7 @@ use crate::{
 /// The format that this program reads and writes.
 const FORMAT: u32 = 1;
 
-const NO_CHANNEL: &str =
-    "the fleet has no such channel; choose one with `--channel NAME` (the default is main)";
+const NO_CHANNEL: &str = "the fleet has no such channel; choose one with `--channel NAME` (the default is main), or restore it if it was lost";
 
 /// The place that keeps a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1179,6 +1179,24 @@ fn hosts_with_long_names_have_different_names_in_a_fleet() {
 #[cfg(feature = "nats")]
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
+fn a_stream_that_was_deleted_is_made_again_by_programs_that_declare() {
+    let place = OnNats::new();
+    let (operator, viewer) = (fleet(&place), Store::open(&place.location()).unwrap());
+    let delete = "$JS.API.STREAM.DELETE.KV_games_hosts";
+    let answer = request(&place.0.address(), delete, b"");
+    assert_has(&String::from_utf8_lossy(&answer), "\"success\":true");
+    for _ in 0..2 {
+        assert!(viewer.hosts(&id("main")).unwrap_err().is_unreachable());
+    }
+    let error = error_text(&place, operator.hosts(&id("main")));
+    assert_has(&error, "the server has nothing of it");
+    assert_eq!(operator.hosts(&id("main")).unwrap().0, []);
+    assert!(viewer.time().unwrap().may_have_lost);
+}
+
+#[cfg(feature = "nats")]
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
 fn a_nats_server_forwards_all_bytes_between_a_console_and_a_host() {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};

@@ -42,6 +42,8 @@ struct RolloutLine {
     by: String,
     started_at_ms: u64,
     since_ms: u64,
+    #[serde(skip)]
+    salt: String,
 }
 
 /// A host.
@@ -100,6 +102,12 @@ impl Status {
                 .collect(),
             unreadable: unreadable.iter().map(FleetError::to_string).collect(),
         })
+    }
+
+    /// Whether it shows this rollout.
+    pub fn is_about(&self, rollout: &Rollout) -> bool {
+        let line = self.rollout.as_ref();
+        line.is_some_and(|line| line.salt == rollout.salt)
     }
 
     /// The state of the rollout, on one line.
@@ -202,6 +210,7 @@ impl RolloutLine {
             by: rollout.by,
             started_at_ms: rollout.started_at_ms,
             since_ms: rollout.since_ms,
+            salt: rollout.salt,
         }
     }
 }
@@ -262,6 +271,7 @@ mod tests {
             by: "ada".to_owned(),
             started_at_ms: 0,
             since_ms: 0,
+            salt: String::new(),
         };
         let status = Status {
             fleet: id("game"),
