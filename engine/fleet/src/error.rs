@@ -18,8 +18,11 @@ pub struct FleetError {
 enum Kind {
     Other,
     Changed,
+    /// The server does not answer.
+    #[cfg_attr(not(feature = "nats"), expect(dead_code, reason = "only a server is unreachable"))]
     Unreachable,
     /// The server answers, but it has lost the stream.
+    #[cfg_attr(not(feature = "nats"), expect(dead_code, reason = "only a server has streams"))]
     Lost,
     Distrusted(Distrust),
     Io(io::ErrorKind),
