@@ -248,6 +248,28 @@ fn tasks_belong_to_the_plugin_that_started_them() {
 }
 
 #[test]
+fn tasks_of_calls_with_rust_types_belong_to_the_engine_that_was_called() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    let handle = runtime.handle().clone();
+    let host = Linked::new(static_plugins![tasks], |builder| builder.tokio(handle));
+    host.engine.load(()).unwrap();
+    // It is attached last, and has no runtime.
+    let second = Engine::builder_static(static_plugins![tasks]).build().unwrap();
+    second.load(()).unwrap();
+    let say = host.engine.async_func::<fn(String) -> String>("tasks", "sleep_and_say").unwrap();
+    assert_eq!(runtime.block_on(say.call("hello".into())).unwrap(), "hello, slept");
+    let gate = Gate::new();
+    let block = host.engine.func::<fn(String) -> ()>("tasks", "block").unwrap();
+    block.call(gate.path().into()).unwrap();
+    gate.arrival().release();
+    assert_eq!(second.shutdown(PATIENCE).held, []);
+}
+
+#[test]
 fn a_console_sees_which_plugin_wrote_a_log_record() {
     let dir = tempfile::tempdir().unwrap();
     let socket = ConsoleSocket::at(dir.path().join("socket"));

@@ -217,7 +217,7 @@ impl Spare {
 impl LoadContext<'_> {
     /// The thread of this load, which is started when it is first needed.
     fn steps(&self) -> Steps {
-        Steps::new(self.settings.step_timeout, self.services.engine)
+        Steps::new(self.settings.step_timeout, self.services.loads.clone())
     }
 }
 

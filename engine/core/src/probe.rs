@@ -68,7 +68,7 @@ impl Contents {
         let engine = Engine::builder(path).build()?;
         let context = engine.inner().load_context();
         let inspected = context.staging.stage(Found::at(path)?)?.inspect_for_reading()?;
-        let steps = StepThread::start(STEP_TIMEOUT, context.services.engine)?;
+        let steps = StepThread::start(STEP_TIMEOUT, context.services.loads.clone())?;
         let opened = (&steps, &mut Phases::default());
         Self::read(&open_version(&context, &inspected, 1, opened)?, &steps)
     }

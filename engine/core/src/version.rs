@@ -128,6 +128,8 @@ pub(crate) struct Origin {
 pub(crate) struct Services {
     pub reclaimer: Arc<dyn Reclaimer>,
     pub engine: EngineId,
+    /// The engines whose loads wait for the version until it serves.
+    pub loads: Arc<[EngineId]>,
     pub events: Arc<EventHub>,
     pub runtime: Option<Arc<dyn Runtime>>,
     /// The libraries that the host trusts.
@@ -581,6 +583,11 @@ impl Version {
     /// The engine to which it belongs.
     pub fn engine(&self) -> EngineId {
         self.services.engine
+    }
+
+    /// The engines whose loads wait for the version until it serves.
+    pub fn loads(&self) -> &Arc<[EngineId]> {
+        &self.services.loads
     }
 
     /// The live types.

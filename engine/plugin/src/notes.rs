@@ -31,6 +31,15 @@ impl<T> Notes<T> {
         }
     }
 
+    /// All notes, in any order.
+    pub fn all(&self) -> Vec<T>
+    where
+        T: Clone,
+    {
+        let stack = self.0.borrow();
+        stack.first.iter().chain(&stack.more).cloned().collect()
+    }
+
     /// Whether there is such a note.
     pub fn any(&self, is_it: impl FnMut(&T) -> bool) -> bool {
         let stack = self.0.borrow();
@@ -70,6 +79,7 @@ mod tests {
         notes.add(4);
         assert!([2, 3, 4].iter().all(|one| notes.any(|note| note == one)));
         assert!(!notes.any(|note| *note == 1));
+        assert_eq!(notes.all(), [4, 2, 3]);
         assert_eq!(notes.find_last(|note| (*note < 4).then_some(note * 10)), Some(30));
         let mut left: Vec<_> = std::iter::from_fn(|| notes.remove_last(|_| true)).collect();
         left.sort_unstable();

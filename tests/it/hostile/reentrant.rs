@@ -274,6 +274,33 @@ fn a_shutdown_that_is_requested_anywhere_is_answered() {
     expect_end_of_test(&end);
 }
 
+#[test]
+fn a_reload_that_a_load_of_another_engine_requests_is_answered() {
+    let end = in_own_process(|| {
+        static ASKED: Mutex<Option<(&str, Vec<Engine>)>> = Mutex::new(None);
+        let asked = || ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+        let (answer, answers) = channel();
+        // The load of the first engine waits for that of the second one, which asks the first one for a load.
+        call_at_places(move |at| {
+            let next = asked().as_mut().filter(|(place, _)| *place == at).and_then(|it| it.1.pop());
+            if let Some(engine) = next {
+                let _ = answer.send(describe_answer(engine.reload()));
+            }
+        });
+        let (first, second) = (host(), host());
+        for (revision, place) in (1..).zip(["on_init", "thread", "callback"]) {
+            first.plugins.install("acts", revision);
+            second.plugins.install("acts", revision);
+            *asked() = Some((place, vec![first.engine.clone(), second.engine.clone()]));
+            first.reload();
+            let answers: Vec<_> = answers.try_iter().collect();
+            assert_eq!(answers, ["is inside a load", "works"], "{place}");
+        }
+        exit_at_end_of_test();
+    });
+    expect_end_of_test(&end);
+}
+
 /// Stays at `place` for ever. Another plugin is reloaded and freed all the same, and the engine shuts down.
 fn stay_at_place(place: &'static str) {
     let (reached, is_reached) = channel();

@@ -814,6 +814,7 @@ mod tests {
         assert!(is_it(deep, "world/src/a.rs", "place") && is_it(deep, "src/a/mod.rs", "place"));
         assert!(!is_it(deep, "world/src/lib.rs", "place") && !is_it(top, "src/a.rs", "place"));
         assert!(!is_it(top, "world/src/lib.rs", "a::place"));
+        assert!(is_it("_RNvNtCs3n0nSHTitgS_5world1a5place", "world/src/a.rs", "place"));
         let method =
             "_ZN51_$LT$world..Score$u20$as$u20$core..fmt..Display$GT$3fmt17h0123456789abcdefE";
         assert!(is_it(method, "src/a.rs", "<fmt::Display for Score>::fmt"));

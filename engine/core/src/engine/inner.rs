@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::RecvTimeoutError,
     },
-    thread::{self, JoinHandle, ThreadId},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use super::{ShutdownReport, hooks::Hooks};
 use crate::{
     ConsoleSocket, EngineError, Events, Generation, Leftover, LoadedPlugin,
     event::EventHub,
-    image::step_thread::EngineId,
+    image::step_thread::{EngineId, Inside, waiting_for_load_of},
     load::{
         self, Callback, LoadContext, LoadState, Request, Settings,
         earlier::find_earlier,
@@ -67,8 +67,6 @@ pub(crate) struct Inner {
     load_state: Mutex<LoadState>,
     /// The plugins that a rollback keeps at an earlier build, as of the last load.
     rolled_back: Mutex<HashSet<PluginName>>,
-    /// The thread that loads, so that it does not wait for itself.
-    loading_thread: Mutex<Option<ThreadId>>,
     versions: VersionList,
     vault_contents: Arc<VaultContents>,
     staging: Staging,
@@ -123,7 +121,6 @@ impl Inner {
             reloads: Mutex::default(),
             load_state: Mutex::default(),
             rolled_back: Mutex::default(),
-            loading_thread: Mutex::default(),
             versions: VersionList::default(),
             vault_contents: parts.vault_contents,
             staging: parts.staging,
@@ -194,6 +191,7 @@ impl Inner {
             services: Services {
                 reclaimer: Arc::new(self.reaper.clone()),
                 engine: self.id(),
+                loads: waiting_for_load_of(self.id()),
                 events: self.events.clone(),
                 runtime: self.runtime.clone(),
                 trusted: self.trusted.clone(),
@@ -316,11 +314,6 @@ impl Inner {
     /// Whether a load waits for this thread.
     fn is_inside_load(&self) -> bool {
         steps::is_inside_load_of(self.id())
-            || *self.lock_loading_thread() == Some(thread::current().id())
-    }
-
-    fn lock_loading_thread(&self) -> MutexGuard<'_, Option<ThreadId>> {
-        self.loading_thread.locked()
     }
 
     fn load_locked(
@@ -548,8 +541,7 @@ impl Inner {
     }
 
     fn mark_loading<'a>(&'a self, state: MutexGuard<'a, LoadState>) -> Loads<'a> {
-        *self.lock_loading_thread() = Some(thread::current().id());
-        Loads { inner: self, state }
+        Loads { _inside: steps::begin_load(self.id()), state }
     }
 
     fn lock_loads_until(&self, deadline: Instant) -> Option<Loads<'_>> {
@@ -600,7 +592,8 @@ impl Inner {
 
 /// The lock of the loads. The thread that has it is marked as the one that loads.
 struct Loads<'a> {
-    inner: &'a Inner,
+    // Dropped before the lock is released.
+    _inside: Vec<Inside>,
     state: MutexGuard<'a, LoadState>,
 }
 
@@ -615,13 +608,6 @@ impl Deref for Loads<'_> {
 impl DerefMut for Loads<'_> {
     fn deref_mut(&mut self) -> &mut LoadState {
         &mut self.state
-    }
-}
-
-impl Drop for Loads<'_> {
-    /// Removes the mark. The lock is released after this.
-    fn drop(&mut self) {
-        *self.inner.lock_loading_thread() = None;
     }
 }
 

@@ -1,12 +1,17 @@
 //! The thread that opens images and runs the steps of one load. A load can give it up.
 
 use std::{
-    cell::Cell,
+    marker::PhantomData,
     mem::ManuallyDrop,
-    sync::mpsc::{Receiver, Sender, TryRecvError, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, TryRecvError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
+
+use hotswap_plugin::__private::Notes;
 
 use crate::{EngineError, LoadCause, Step};
 
@@ -18,7 +23,8 @@ use crate::{EngineError, LoadCause, Step};
 pub(crate) struct StepThread {
     jobs: Sender<Job>,
     timeout: Duration,
-    engine: EngineId,
+    /// The engines whose loads wait for the thread.
+    engines: Arc<[EngineId]>,
 }
 
 /// The engine to which a thread or a version belongs.
@@ -26,28 +32,36 @@ pub(crate) struct StepThread {
 pub(crate) struct EngineId(pub usize);
 
 thread_local! {
-    /// The engine whose steps this thread runs, or which has left it behind.
-    static RUNS_STEPS_OF: Cell<Option<EngineId>> = const { Cell::new(None) };
+    /// The engines whose loads wait for this thread, or have left it behind.
+    static INSIDE: Notes<EngineId> = const { Notes::new() };
 }
 
-/// Marks this thread, until the result is dropped, as one for which a load of an engine waits, or which holds
-/// the loader's lock.
+/// Marks this thread, until the result is dropped, as one for which a load of an engine waits, which loads itself, or
+/// which holds the loader's lock.
 pub(crate) fn inside(engine: EngineId) -> Inside {
-    Inside(RUNS_STEPS_OF.replace(Some(engine)))
+    INSIDE.with(|engines| engines.add(engine));
+    Inside(engine, PhantomData)
 }
 
-/// Marks a thread that is inside a load.
-pub(crate) struct Inside(Option<EngineId>);
+/// Marks a thread that is inside a load, and is dropped on that thread.
+pub(crate) struct Inside(EngineId, PhantomData<*const ()>);
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        RUNS_STEPS_OF.set(self.0);
+        INSIDE.with(|engines| engines.remove_last(|engine| *engine == self.0));
     }
 }
 
-/// The engine whose steps this thread runs, if it does.
-pub(crate) fn runs_steps_of() -> Option<EngineId> {
-    RUNS_STEPS_OF.get()
+/// Whether a load of the engine waits for this thread, or this thread loads.
+pub(crate) fn is_inside(engine: EngineId) -> bool {
+    INSIDE.with(|engines| engines.any(|inside| *inside == engine))
+}
+
+/// The engines whose loads wait for what a load of `engine` on this thread starts: the engine itself, and those whose
+/// loads wait for this thread.
+pub(crate) fn waiting_for_load_of(engine: EngineId) -> Arc<[EngineId]> {
+    let outer = INSIDE.with(Notes::all).into_iter().filter(|outer| *outer != engine);
+    outer.chain([engine]).collect()
 }
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -57,17 +71,19 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 const POLL: Duration = Duration::from_micros(50);
 
 impl StepThread {
-    pub fn start(timeout: Duration, engine: EngineId) -> Result<Self, EngineError> {
+    /// Starts a thread for which loads of these engines wait.
+    pub fn start(timeout: Duration, engines: Arc<[EngineId]>) -> Result<Self, EngineError> {
+        let own = engines.clone();
         let (jobs, received) = channel::<Job>();
         let thread = thread::Builder::new().name("hotswap-loader".into());
         let started = thread.spawn(move || {
-            let _inside = inside(engine);
+            let _inside: Vec<_> = own.iter().map(|engine| inside(*engine)).collect();
             while let Ok(job) = poll(&received).or_else(|_| received.recv()) {
                 job();
             }
         });
         match started {
-            Ok(_) => Ok(Self { jobs, timeout, engine }),
+            Ok(_) => Ok(Self { jobs, timeout, engines }),
             Err(error) => {
                 let message = format!("cannot start a thread: {error}");
                 Err(EngineError::load_of_all(Step::Open, message).because(LoadCause::Io(error)))
@@ -77,7 +93,7 @@ impl StepThread {
 
     /// Another thread for steps of the same load, in case this one is stuck.
     pub fn another(&self) -> Result<Self, EngineError> {
-        Self::start(self.timeout, self.engine)
+        Self::start(self.timeout, self.engines.clone())
     }
 
     /// The longest time that a step may take.

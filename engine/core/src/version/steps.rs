@@ -21,7 +21,7 @@ use crate::{
     EngineError, LoadCause, Step,
     image::{
         Image,
-        step_thread::{EngineId, StepThread, poll, runs_steps_of},
+        step_thread::{EngineId, Inside, StepThread, inside, is_inside, poll},
     },
     slots::Entered,
 };
@@ -36,12 +36,20 @@ thread_local! {
 /// task of a version that does not serve yet, or never did. A load that is requested here would wait for
 /// itself.
 pub(crate) fn is_inside_load_of(engine: EngineId) -> bool {
-    let is_unpublished = |version: &Weak<Version>| {
-        let version = version.upgrade();
-        version.is_some_and(|version| version.engine() == engine && !version.has_served())
-    };
-    runs_steps_of() == Some(engine)
-        || RUNS.with(|runs| runs.any(|(version, _)| is_unpublished(version)))
+    is_inside(engine) || RUNS.with(|runs| runs.any(|(run, _)| loads_of(run).contains(&engine)))
+}
+
+/// Marks this thread as one on which an engine loads. Whatever waits for the thread also waits for that load.
+pub(crate) fn begin_load(engine: EngineId) -> Vec<Inside> {
+    let runs = RUNS.with(Notes::all);
+    let outer = runs.iter().flat_map(|(run, _)| loads_of(run).to_vec());
+    outer.chain([engine]).map(inside).collect()
+}
+
+/// The engines whose loads wait for the threads and tasks of a version; none if the version has served.
+fn loads_of(version: &Weak<Version>) -> Arc<[EngineId]> {
+    let loading = version.upgrade().filter(|version| !version.has_served());
+    loading.map(|version| version.loads().clone()).unwrap_or_default()
 }
 
 /// Notes, until the result is dropped, that this thread runs a task of a version, or was started by it. `lease` is
@@ -70,19 +78,20 @@ impl Drop for Running {
 /// The thread of one load, which is started when it is first needed.
 pub(crate) struct Steps {
     timeout: Duration,
-    engine: EngineId,
+    /// The engines whose loads wait for the thread.
+    engines: Arc<[EngineId]>,
     thread: Option<StepThread>,
 }
 
 impl Steps {
-    pub fn new(timeout: Duration, engine: EngineId) -> Self {
-        Self { timeout, engine, thread: None }
+    pub fn new(timeout: Duration, engines: Arc<[EngineId]>) -> Self {
+        Self { timeout, engines, thread: None }
     }
 
     pub fn thread(&mut self) -> Result<&StepThread, EngineError> {
         let thread = match self.thread.take() {
             Some(thread) => thread,
-            None => StepThread::start(self.timeout, self.engine)?,
+            None => StepThread::start(self.timeout, self.engines.clone())?,
         };
         Ok(self.thread.insert(thread))
     }

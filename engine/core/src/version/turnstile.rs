@@ -8,14 +8,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    thread::{self, ThreadId},
 };
 
 use hotswap_plugin::__private::end_panic;
 
 use super::{Version, lease::Lease};
 use crate::{
-    image::step_thread::{EngineId, runs_steps_of},
+    image::step_thread::{EngineId, is_inside},
     lock::Lock as _,
     slots,
 };
@@ -48,8 +47,6 @@ enum Way {
 /// A load that holds calls up.
 struct Load {
     engine: EngineId,
-    /// The thread that loads, on which the host's callbacks run.
-    thread: ThreadId,
     awaited: Arc<AwaitedCalls>,
     /// Whether the version is handing over, or has done so. Before that, another version may call it to hand over.
     has_begun: bool,
@@ -62,7 +59,7 @@ struct Load {
 impl Load {
     /// Whether the load waits for this thread.
     fn waits_for_this_thread(&self) -> bool {
-        self.thread == thread::current().id() || runs_steps_of() == Some(self.engine)
+        is_inside(self.engine)
     }
 }
 
@@ -213,9 +210,8 @@ impl Turnstile {
 
     /// Holds up calls from now on, for a load of an engine on this thread.
     pub fn shut(&self, engine: EngineId, awaited: &Arc<AwaitedCalls>) {
-        let (thread, awaited) = (thread::current().id(), awaited.clone());
-        let (has_begun, refuses, wakers) = (false, false, Vec::new());
-        let load = Load { engine, thread, awaited, has_begun, refuses, wakers };
+        let (awaited, wakers) = (awaited.clone(), Vec::new());
+        let load = Load { engine, awaited, has_begun: false, refuses: false, wakers };
         *self.way.locked() = Way::Held(load);
         self.is_shut.store(true, Ordering::SeqCst);
     }

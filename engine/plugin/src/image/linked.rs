@@ -19,7 +19,7 @@ use super::{
     host, panics,
 };
 use crate::{
-    Plugin, Result, Value,
+    Plugin, Value,
     abi::{Answer, HostTable, PluginTable},
     function::{CallFuture, FunctionRef},
 };
@@ -132,15 +132,14 @@ thread_local! {
 
 /// The host of the code that runs.
 ///
-/// For linked plugins, it is the host of the plugin that the thread is in. Calls with Rust types, and threads
-/// that a plugin started, do not note which plugin that is. For these, it is the host of the plugin that was
-/// attached last.
+/// For linked plugins, it is the host of the plugin that the thread is in. Methods of objects, and threads that a
+/// plugin started, do not note which plugin that is. For these, it is the host of the plugin that was attached last.
 pub(crate) fn current_host() -> Option<&'static HostTable> {
     CURRENT.try_with(Cell::get).ok().flatten().or_else(host)
 }
 
 /// Notes that this thread is in a linked plugin, until it is dropped.
-pub(super) struct Inside {
+pub(crate) struct Inside {
     before: Option<&'static HostTable>,
     /// It must be dropped on its own thread.
     _not_send: PhantomData<*const ()>,
@@ -163,21 +162,30 @@ impl Drop for Inside {
 /// image, the future is returned unchanged.
 pub(crate) fn inside(future: CallFuture) -> CallFuture {
     match CURRENT.try_with(Cell::get).ok().flatten() {
-        Some(host) => Box::pin(InsideFuture { host, future }),
+        Some(host) => Box::pin(InsideFuture::new(Some(host), future)),
         None => future,
     }
 }
 
-struct InsideFuture {
-    host: &'static HostTable,
-    future: CallFuture,
+/// A future whose polls note that the thread is in a linked plugin.
+pub(crate) struct InsideFuture<F> {
+    /// `None` in an image, where there is nothing to note.
+    host: Option<&'static HostTable>,
+    future: F,
 }
 
-impl Future for InsideFuture {
-    type Output = Result<Value>;
+impl<F> InsideFuture<F> {
+    pub fn new(host: Option<&'static HostTable>, future: F) -> Self {
+        Self { host, future }
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let _inside = Inside::enter(self.host);
-        self.future.as_mut().poll(context)
+impl<F: Future> Future for InsideFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let _inside = self.host.map(Inside::enter);
+        // SAFETY: the future is moved only together with this value.
+        unsafe { self.map_unchecked_mut(|this| &mut this.future) }.poll(context)
     }
 }
