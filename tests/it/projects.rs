@@ -142,6 +142,33 @@ fn a_host_that_does_not_compile_is_built_again_by_the_next_save() {
 }
 
 #[test]
+fn a_project_is_served_although_build_scripts_write_sources_in_each_build() {
+    let project = Project::new(&["one"], &["one"]);
+    let script = "fn main() {\n    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();\n    \
+                  let text = format!(\"pub const TIME: &str = \\\"{now:?}\\\";\\n\");\n    \
+                  std::fs::write(\"src/stamp.rs\", text).unwrap();\n    \
+                  println!(\"cargo::rerun-if-changed=never\");\n}\n";
+    for package in ["app", "one"] {
+        project.write(&format!("{package}/build.rs"), script);
+        project.write(&format!("{package}/src/stamp.rs"), "");
+    }
+    let stamp = "mod stamp;\n\n#[invoke]\nfn time() -> String {\n    stamp::TIME.into()\n}\n\n#[invoke]\nfn number";
+    project.edit("one/src/lib.rs", "#[invoke]\nfn number", stamp);
+    let main = "mod stamp;\n\nfn main() {\n    println!(\"time={}\", stamp::TIME);";
+    project.edit("app/src/main.rs", "fn main() {", main);
+    let mut run = project.run(&[]);
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("time=");
+    run.wait_for_event("host_outdated", |_| true);
+    project.edit("one/src/lib.rs", "    1\n", "    10\n");
+    let mut reloads = 2..;
+    while number(&project, "one") != 10 {
+        let next = reloads.next();
+        run.wait_for_event("reload_finished", |it| it["report"]["generation"].as_u64() == next);
+    }
+}
+
+#[test]
 fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
     let project = Project::new(&["one"], &["one"]);
     // A runner that stays as a process beside the host.

@@ -27,6 +27,7 @@ use crate::host::socket::{self, HostChoice};
 use early::ServedEarly;
 use installed::{DirContent, Installed};
 use manifests::{Manifests, Reopened};
+use outdated::Restarts;
 use pace::Pace;
 use patches::Patches;
 use review::{Reviewed, Reviews};
@@ -116,6 +117,7 @@ struct Supervisor {
     /// When the last save was noticed that was not built yet, by plugin package.
     saves: HashMap<String, Instant>,
     paces: HashMap<String, Pace>,
+    restarts: Restarts,
     patches: Patches,
     served_early: ServedEarly,
     reviews: Reviews,
@@ -181,6 +183,7 @@ pub(super) async fn supervise(
         running: None,
         saves: HashMap::new(),
         paces: HashMap::new(),
+        restarts: Restarts::default(),
         reviews: Reviews::new(),
         built_since_reload: false,
         process: None,
@@ -512,7 +515,9 @@ impl Supervisor {
             Product::Executable(path, inputs) => {
                 self.executable = Some(path);
                 self.is_built = true;
-                self.host_inputs = inputs;
+                // It is not known which content of a source was compiled that changed meanwhile.
+                self.host_inputs =
+                    if self.restarts.is_changed { HostInputs::default() } else { inputs };
             }
             Product::Artifact(NewBuild { plugin, build_id, not_patched, is_served }) => {
                 self.built_since_reload |= !is_served;
@@ -541,9 +546,12 @@ impl Supervisor {
         let saved_at_ms = unix_ms(saved);
         self.send_event(SessionEvent::SourcesChanged { plugins: plugins.clone(), saved_at_ms })
             .await;
-        self.cancel_outdated_build(&plugins);
+        let is_due = self.cancel_outdated_build(&plugins);
         self.saves.extend(plugins.iter().map(|plugin| (plugin.clone(), noticed)));
         self.queue.retain(|job| *job != Job::ReloadIfBuilt);
+        if is_due && self.watch.reloads() {
+            self.queue.push_front(Job::ReloadIfBuilt);
+        }
         plugins.extend(self.missing_artifacts());
         self.queue_builds(plugins).await;
         self.queue_leave_out();
@@ -603,6 +611,9 @@ impl Supervisor {
                 let summary = format!("pid {}", host.pid);
                 self.send_event(SessionEvent::Connected { host }).await;
                 if self.runs(&Job::StartHost) {
+                    if self.is_outdated {
+                        self.send_event(SessionEvent::HostOutdated { plugins: Vec::new() }).await;
+                    }
                     self.finish(JobOutcome::done(summary)).await;
                 }
             }

@@ -29,7 +29,9 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{DescribedFunction, FunctionRef, RawFuture, RawObject, attach_linked},
+    __private::{
+        DescribedFunction, FunctionRef, InsideLinked, RawFuture, RawObject, attach_linked,
+    },
     BoundObject, Data, ImportRequest, LiveTypeDescription, StaticPlugin, TypeSchema, Value, Vault,
     abi::{
         ATTACH_SYMBOL, Answer, Attach, CallContext, HostTable, PluginTable,
@@ -141,6 +143,18 @@ impl Image {
         let table = table.ok_or_else(|| refuse("it has no functions"))?;
         let outside = owner.outside().clone();
         Ok(Self { table, mapped: None, host, owner: owner.clone(), outside })
+    }
+
+    /// Whether the plugin is linked into this program.
+    pub fn is_linked(&self) -> bool {
+        self.mapped.is_none()
+    }
+
+    /// Notes, until the result is dropped, that this thread is in the plugin, if the plugin is linked into this program.
+    /// Calls by name note this by themselves.
+    pub fn note_linked(&self) -> Option<InsideLinked> {
+        // SAFETY: the table of a plugin that is linked into this program is never freed.
+        self.is_linked().then(|| InsideLinked::enter(unsafe { self.host.as_ref() }))
     }
 
     /// Why the image of a plugin that is linked into this program stays mapped.

@@ -168,7 +168,7 @@ impl Invoke {
             let answer = quote!(#private::RawFuture<#value>);
             let body = quote! {
                 let call = #name(#(#handed_in)* #(#passed),*);
-                ::hotswap_plugin::Result::Ok(__hotswap_context.typed_future(async move {
+                ::hotswap_plugin::Result::Ok(#private::RawFuture::new(async move {
                     let result = call.await;
                     #typed_result
                 }))
@@ -197,10 +197,10 @@ impl Invoke {
                     __hotswap_args: *mut (),
                     __hotswap_out: *mut (),
                 ) {
+                    let _ = __hotswap_context;
                     #probe
                     unsafe {
                         #private::dispatch_typed::<#types, #answer>(
-                            __hotswap_context,
                             __hotswap_args,
                             __hotswap_out,
                             |args| __hotswap_probe.rehome(args),

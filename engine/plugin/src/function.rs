@@ -6,10 +6,8 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, ErrorKind, Plugin, Result, Shared, TypeSchema, Value, Vault,
-    abi::{Answer, HostTable},
-    future::RawFuture,
-    image::{Inside, InsideFuture, catch_in_call},
+    Error, ErrorKind, Plugin, Result, Shared, TypeSchema, Value, Vault, abi::Answer,
+    image::catch_in_call,
 };
 
 /// A function declared by `#[invoke]`.
@@ -150,13 +148,11 @@ impl<A, R> NotShared<A> for Probe<A, R> {}
 #[doc(hidden)]
 #[inline(always)]
 pub unsafe fn dispatch_typed<A, R>(
-    context: &Context<'_>,
     args: *mut (),
     out: *mut (),
     rehome: impl FnOnce(&mut A),
     f: impl FnOnce(A) -> Result<R>,
 ) {
-    let _inside = context.linked_host.map(Inside::enter);
     // SAFETY: the caller's promise.
     let mut args = unsafe { args.cast::<A>().read() };
     let answer = catch_in_call(|| {
@@ -183,20 +179,9 @@ pub type Parameter = (&'static str, &'static str, fn() -> String);
 pub struct Context<'a> {
     pub vault: &'a Vault,
     pub plugin: &'a dyn Plugin,
-    /// The host, if the plugin is linked into it; `None` in an image.
-    pub(crate) linked_host: Option<&'static HostTable>,
 }
 
 impl<'a> Context<'a> {
-    /// The future of a typed call of an `async` function.
-    pub fn typed_future<T, F>(&self, future: F) -> RawFuture<T>
-    where
-        T: 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        RawFuture::new(InsideFuture::new(self.linked_host, future))
-    }
-
     /// The plugin's instance.
     ///
     /// # Errors

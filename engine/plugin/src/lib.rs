@@ -233,7 +233,10 @@ pub mod __private {
         expect_arguments, failure_of, renew, schema,
     };
     pub use crate::future::{ForeignFuture, Progress, RawFuture};
-    pub use crate::image::{HOST_SECTION, HostAllocator, attach, attach_linked, end_panic, hooks};
+    pub use crate::image::{
+        HOST_SECTION, HostAllocator, Inside as InsideLinked, attach, attach_linked, end_panic,
+        hooks,
+    };
     pub use crate::interface::{
         Lent,
         raw::{

@@ -4,6 +4,7 @@ use hotswap_build::{HostPackage, PluginPackage};
 use hotswap_protocol::same_plugin;
 
 use super::Supervisor;
+use super::pace::CANCELLED_IN_A_ROW;
 use crate::session::event::SessionEvent;
 use crate::session::host_inputs;
 use crate::session::job::Job;
@@ -11,6 +12,48 @@ use crate::session::plugin_dir;
 
 /// The name for the host's own sources in reports of the watcher. No package has this name.
 pub(super) const HOST: &str = "(host)";
+
+/// The builds of the host, until it starts, during which its sources changed. Each such change begins the build again; but
+/// a build script may be what writes the sources, and then no build would ever be the last one.
+#[derive(Debug, Default)]
+pub(super) struct Restarts {
+    /// How many there were in a row.
+    count: u32,
+    /// Whether the sources have changed since the last build began.
+    pub is_changed: bool,
+}
+
+/// What to do if the sources of the host change before it has started.
+#[derive(Debug, PartialEq, Eq)]
+enum Restart {
+    /// Cancel the build and begin again.
+    AtOnce,
+    /// Let the build end, and build once more: if a build script has written the sources, cargo finds nothing to do.
+    AtEnd,
+    /// Start the host that is built. It is then reported as older than its sources.
+    Never,
+}
+
+impl Restarts {
+    fn next(&mut self) -> Restart {
+        self.count += 1;
+        self.is_changed = true;
+        match self.count {
+            ..=CANCELLED_IN_A_ROW => Restart::AtOnce,
+            LAST_RESTART => Restart::AtEnd,
+            _ => Restart::Never,
+        }
+    }
+
+    /// Called when a build has ended that was not cancelled.
+    pub(super) fn build_ended(&mut self) {
+        if !self.is_changed {
+            self.count = 0;
+        }
+    }
+}
+
+const LAST_RESTART: u32 = CANCELLED_IN_A_ROW + 1;
 
 /// The plugins of a host, and the host itself, for a watcher.
 pub(super) fn watched(package: &HostPackage) -> Vec<PluginPackage> {
@@ -27,7 +70,12 @@ impl Supervisor {
         if !is_building && self.executable.is_some() && !self.host_inputs.have_changed() {
             return;
         }
-        if is_building {
+        let is_starting = is_building || self.queue.contains(&Job::StartHost);
+        let restart = if is_starting { self.restarts.next() } else { Restart::AtOnce };
+        if restart == Restart::Never {
+            return;
+        }
+        if is_building && restart == Restart::AtOnce {
             self.cancel_running();
         }
         self.build_and_start();

@@ -6,7 +6,7 @@ use super::Supervisor;
 use crate::session::job::{Job, JobOutcome};
 
 /// How many builds in a row may be cancelled, so that a user who saves all the time still sees a result.
-const CANCELLED_IN_A_ROW: u32 = 3;
+pub(super) const CANCELLED_IN_A_ROW: u32 = 3;
 
 /// The builds of one plugin.
 #[derive(Debug, Default)]
@@ -28,15 +28,18 @@ impl Pace {
 
 impl Supervisor {
     /// Cancels the build of a plugin that was saved again, if that saves time. Plugins that are built beside it
-    /// are then built again, too.
-    pub(super) fn cancel_outdated_build(&mut self, plugins: &[String]) {
-        let Some(running) = &self.running else { return };
+    /// are then built again, too. Returns whether the build goes on because as many builds in a row were cancelled as may
+    /// be; then it is to be loaded before the next build.
+    pub(super) fn cancel_outdated_build(&mut self, plugins: &[String]) -> bool {
+        let Some(running) = &self.running else { return false };
         let mut names = running.jobs.iter().filter_map(Job::plugin);
-        let Some(name) = names.find(|name| plugins.contains(name)) else { return };
-        let Some(pace) = self.paces.get_mut(name) else { return };
-        let is_ending = running.cancel.is_cancelled();
-        if is_ending || !pace.should_cancel(running.started.elapsed()) {
-            return;
+        let Some(name) = names.find(|name| plugins.contains(name)) else { return false };
+        let Some(pace) = self.paces.get_mut(name) else { return false };
+        if running.cancel.is_cancelled() {
+            return false;
+        }
+        if !pace.should_cancel(running.started.elapsed()) {
+            return pace.cancelled >= CANCELLED_IN_A_ROW;
         }
         pace.cancelled += 1;
         running.cancel.cancel();
@@ -45,6 +48,7 @@ impl Supervisor {
                 self.queue.push_front(job.clone());
             }
         }
+        false
     }
 
     /// Records how long a build took.

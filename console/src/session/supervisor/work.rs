@@ -104,6 +104,7 @@ impl Supervisor {
             return Err(JobOutcome::failed(ErrorKind::Build, "this host has no package to build"));
         };
         self.is_built = false;
+        self.restarts.is_changed = false;
         let (events, report) = (self.events.clone(), self.report.clone());
         let cargo_flags = self.flags.host.clone();
         tokio::task::spawn_blocking(move || {
@@ -256,7 +257,7 @@ impl Supervisor {
             }
         });
         self.process = Some(process);
-        self.is_outdated = false;
+        self.is_outdated = std::mem::take(&mut self.restarts).is_changed;
         self.running_inputs = self.host_inputs.clone();
         self.save_running_inputs();
         // The start itself loads what is in the plugin directory.
@@ -351,8 +352,14 @@ impl Supervisor {
     async fn job_finished(&mut self, job: Job, outcome: JobOutcome, elapsed: Duration) {
         // Without a program of the host there is nothing to start; an earlier one is enough. A save builds it
         // again.
-        if job == Job::BuildHost && self.executable.is_none() {
+        if job == Job::BuildHost
+            && self.executable.is_none()
+            && !self.queue.contains(&Job::BuildHost)
+        {
             self.queue.retain(|waiting| *waiting != Job::StartHost);
+        }
+        if job == Job::BuildHost && outcome != JobOutcome::Cancelled {
+            self.restarts.build_ended();
         }
         // The host must not start without the requested builds.
         if let (Job::Install(_), JobOutcome::Failed { .. }) = (&job, &outcome) {

@@ -80,6 +80,7 @@ impl<T> Future for AsyncCall<T> {
         checkpoint();
         let Self { future, lease, place, .. } = &mut *self;
         let noted = lease.version().note_call(lease.face(), *place);
+        let _linked = lease.image().note_linked();
         let Progress::Ready(answer) = future.poll(context) else { return Poll::Pending };
         drop(noted);
         let called = self.lease.faced();
@@ -94,6 +95,7 @@ impl<T> Future for AsyncCall<T> {
 
 impl<T> Drop for AsyncCall<T> {
     fn drop(&mut self) {
+        let _linked = self.lease.image().note_linked();
         if let Answer::Panic(report) = self.future.end() {
             let (version, function) = (&self.lease, &self.function);
             let (message, location) = (report.message, report.location);

@@ -108,6 +108,7 @@ impl<F: Signature> Func<F> {
             Ok((found.lease, found.place, (found.place, found.target)))
         })?;
         let begun = version.begin_call(place);
+        let _linked = version.image().note_linked();
         // SAFETY: as in `call_with`.
         let result = unsafe { self.expected.run(&version, &self.name, target, args) };
         version.end_call(place, begun);
@@ -210,6 +211,7 @@ impl<F: Signature> LiveFuncs<F> {
         })?;
         self.announce(name);
         let begun = version.begin_call(place);
+        let _linked = version.image().note_linked();
         // SAFETY: as in `call`.
         let result = unsafe { self.expected.run(&version, &name, target, args) };
         version.end_call(place, begun);

@@ -403,8 +403,7 @@ unsafe extern "C" fn prepare(instance: *const Instance, vault: Vault) -> Answer<
     unsafe {
         enter(instance, |instance| {
             let (vault, plugin) = (instance.vault.fill(vault), instance.plugin()?);
-            let linked_host = instance.linked_host();
-            Ok(CallContext(instance.context.fill(Context { vault, plugin, linked_host })))
+            Ok(CallContext(instance.context.fill(Context { vault, plugin })))
         })
     }
 }

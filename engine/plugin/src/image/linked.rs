@@ -19,7 +19,7 @@ use super::{
     host, panics,
 };
 use crate::{
-    Plugin, Value,
+    Plugin, Result, Value,
     abi::{Answer, HostTable, PluginTable},
     function::{CallFuture, FunctionRef},
 };
@@ -139,13 +139,14 @@ pub(crate) fn current_host() -> Option<&'static HostTable> {
 }
 
 /// Notes that this thread is in a linked plugin, until it is dropped.
-pub(crate) struct Inside {
+pub struct Inside {
     before: Option<&'static HostTable>,
     /// It must be dropped on its own thread.
     _not_send: PhantomData<*const ()>,
 }
 
 impl Inside {
+    /// Notes that this thread is in the plugin with this host.
     pub fn enter(host: &'static HostTable) -> Self {
         let before = CURRENT.try_with(|current| current.replace(Some(host)));
         Self { before: before.ok().flatten(), _not_send: PhantomData }
@@ -162,30 +163,21 @@ impl Drop for Inside {
 /// image, the future is returned unchanged.
 pub(crate) fn inside(future: CallFuture) -> CallFuture {
     match CURRENT.try_with(Cell::get).ok().flatten() {
-        Some(host) => Box::pin(InsideFuture::new(Some(host), future)),
+        Some(host) => Box::pin(InsideFuture { host, future }),
         None => future,
     }
 }
 
-/// A future whose polls note that the thread is in a linked plugin.
-pub(crate) struct InsideFuture<F> {
-    /// `None` in an image, where there is nothing to note.
-    host: Option<&'static HostTable>,
-    future: F,
+struct InsideFuture {
+    host: &'static HostTable,
+    future: CallFuture,
 }
 
-impl<F> InsideFuture<F> {
-    pub fn new(host: Option<&'static HostTable>, future: F) -> Self {
-        Self { host, future }
-    }
-}
+impl Future for InsideFuture {
+    type Output = Result<Value>;
 
-impl<F: Future> Future for InsideFuture<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let _inside = self.host.map(Inside::enter);
-        // SAFETY: the future is moved only together with this value.
-        unsafe { self.map_unchecked_mut(|this| &mut this.future) }.poll(context)
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let _inside = Inside::enter(self.host);
+        self.future.as_mut().poll(context)
     }
 }

@@ -12,8 +12,8 @@ mod panics;
 
 pub use alloc::HostAllocator;
 pub use attach::{Instance, attach};
-pub(crate) use linked::{Inside, InsideFuture, current_host, inside};
-pub use linked::{StaticPlugin, attach_linked};
+pub use linked::{Inside, StaticPlugin, attach_linked};
+pub(crate) use linked::{current_host, inside};
 pub use panics::end_panic;
 pub(crate) use panics::{catch, catch_in_call};
 

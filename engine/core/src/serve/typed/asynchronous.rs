@@ -121,6 +121,7 @@ impl<F: Signature> Function<F> {
         let begun = version.begin_call(place);
         let name = self.name.as_str();
         let lease = version.lease(LeaseKind::Call).named(LeaseName::Function(name.into()));
+        let _linked = version.image().note_linked();
         // SAFETY: until the future is dropped, the lease keeps the version in use, and its function has the
         // types of `F`.
         match unsafe { self.expected.begin(version.faced(), name, target, args) } {

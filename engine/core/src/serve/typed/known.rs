@@ -96,7 +96,8 @@ impl Known {
     }
 
     /// Remembers the place of the function in a generation. Returns whether this function's place is known
-    /// here now, and not that of another function.
+    /// here now, and not that of another function. Functions of linked plugins are not remembered: their calls note which
+    /// plugin the thread is in, for which calls of images have no time.
     pub fn set(
         &self,
         generation: GenerationNumber,
@@ -104,6 +105,9 @@ impl Known {
         place: usize,
         target: TypedTarget,
     ) -> bool {
+        if lease.image().is_linked() {
+            return false;
+        }
         let (version, note) = (lease.version(), lease.face().note(place));
         let Some(counts) = version.counts() else { return false };
         let generation = generation.tag();
