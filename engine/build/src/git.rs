@@ -208,15 +208,14 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
         let start = || query(vec![dir.path().to_owned()]);
-        // A process that opens the pipe for writing meets the reader; a second query would wait for the pipe
-        // as well.
+        // The reader waits until somebody opens the pipe for writing. A second query would wait as well.
         let first = start();
         assert_eq!(first.wait(), [Err("git takes too long".to_owned())]);
         assert_eq!(start().wait(), [Err("git takes too long".to_owned())]);
         let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
         let names = threads.filter_map(|it| fs::read_to_string(it.path().join("comm")).ok());
         assert_eq!(names.filter(|name| name.trim() == "hotswap git").count(), 1);
-        fs::write(&config, &contents).unwrap();
+        drop(fs::File::options().write(true).open(&config).unwrap());
         fs::remove_file(&config).unwrap();
         fs::write(&config, contents).unwrap();
         while STILL_RUNNING.lock().strong_count() > 0 {
