@@ -178,8 +178,8 @@ impl Input {
     }
 }
 
-/// A hash of the names, sizes and times of all files below `dir`, also behind links, without those of editors, and without hidden
-/// directories and those that cargo made. `None` if there are too many, or if one cannot be read.
+/// A hash of the names, sizes and times of all files below `dir`, also behind links, without those of editors, and
+/// without hidden directories and those that cargo made. `None` if there are too many, or if one cannot be read.
 fn tree_hash(dir: &Path) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
     let entries = WalkDir::new(dir).min_depth(1).follow_links(true).sort_by_file_name();
