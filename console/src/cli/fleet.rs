@@ -699,9 +699,9 @@ impl Fleet {
 
     /// The declaration of the channel, and the plugins of a release that differ from those of its base.
     fn difference(&self, release: &Release) -> Result<(Channel, Vec<String>), FleetError> {
-        let declared = self.store.channel(&self.channel)?;
         let (hosts, _) = self.store.hosts(&self.channel)?;
-        if declared.is_older_copy(&hosts) && self.store.channel(&self.channel)? == declared {
+        let declared = self.store.channel(&self.channel)?;
+        if declared.is_older_copy(&hosts) {
             return Err(FleetError::new(format!(
                 "channel {}: hosts follow a newer declaration than the stored one, because an older copy of the fleet \
                  was restored; first declare what they run now: `hotswap fleet rollback RELEASE`",

@@ -17,14 +17,14 @@ use crate::process::{self, Running};
 const DIRECTORIES: [&str; 4] =
     ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR", "CARGO_HOME"];
 
-/// The environment variables that name a program that cargo runs. A name without a `/` is looked up on the `PATH`.
-const PROGRAMS: [&str; 6] = [
-    "RUSTC",
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "CARGO_BUILD_RUSTC",
-    "CARGO_BUILD_RUSTC_WRAPPER",
-    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+/// The environment variables that name a compiler.
+const COMPILERS: [&str; 2] = ["RUSTC", "CARGO_BUILD_RUSTC"];
+
+/// The settings of cargo that name a compiler wrapper: the key in the table `build`, the variable that comes before all
+/// settings, and the variable of the setting.
+pub(crate) const WRAPPERS: [(&str, &str, &str); 2] = [
+    ("rustc-wrapper", "RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"),
+    ("rustc-workspace-wrapper", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"),
 ];
 
 /// How many lines of output are queued for a busy caller before cargo has to wait.
@@ -44,8 +44,10 @@ pub(crate) fn command() -> Command {
 pub(crate) fn absolute_paths() -> impl Iterator<Item = (&'static str, PathBuf)> {
     let given =
         |name| Some((name, PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?)));
+    let wrappers = WRAPPERS.into_iter().flat_map(|(_, first, last)| [first, last]);
+    // A name without a directory is looked up on the `PATH`.
     let has_dir = |(_, program): &(_, PathBuf)| program.components().count() > 1;
-    let programs = PROGRAMS.into_iter().filter_map(given).filter(has_dir);
+    let programs = COMPILERS.into_iter().chain(wrappers).filter_map(given).filter(has_dir);
     let given = DIRECTORIES.into_iter().filter_map(given).chain(programs);
     given.filter(|(_, path)| path.is_relative()).map(|(name, path)| (name, absolute(&path)))
 }

@@ -164,30 +164,38 @@ impl Overlay {
         self.carries().by_key.get(key).map_or(Ok(()), |carry| Err(carry.read_only()))
     }
 
+    /// The values of this load, and those that it takes over; an error if the value with this key is among them already.
+    fn without(
+        &self,
+        key: &str,
+    ) -> hotswap_plugin::Result<(MutexGuard<'_, Contents>, MutexGuard<'_, Carries>)> {
+        let (contents, carries) = (self.contents(), self.carries());
+        if contents.entries.contains_key(key) || carries.by_key.contains_key(key) {
+            let why = format_args!("`{key}` was set or carried by this load already");
+            return Err(Error::msg(why));
+        }
+        Ok((contents, carries))
+    }
+
     /// Refuses to take over a value that this load has set or taken over already.
     fn expect_not_written(&self, key: &str) -> hotswap_plugin::Result<()> {
-        let contents = self.contents();
-        match contents.entries.contains_key(key) || self.carries().by_key.contains_key(key) {
-            true => Err(written_already(key)),
-            false => Ok(()),
-        }
+        self.without(key).map(drop)
     }
 
     /// Takes a value over when the load is published, or returns why not. Code of the plugin has run since `carry`
     /// was called, so other threads may have used the key, and the publish may have begun.
     fn add_carry(&self, carry: Carry) -> Result<(), (Error, Carry)> {
-        let contents = self.contents();
-        let mut carries = self.carries();
         let key = &carry.old.key;
+        let (_contents, mut carries) = match self.without(key) {
+            Ok(both) => both,
+            Err(why) => return Err((why, carry)),
+        };
         if carries.is_closed {
             let why = format_args!(
                 "`{key}` cannot be taken over any more: the load is being published, or has ended; call `carry` in \
                  `on_init`, and let `on_init` wait for it"
             );
             return Err((Error::msg(why), carry));
-        }
-        if contents.entries.contains_key(key) || carries.by_key.contains_key(key) {
-            return Err((written_already(key), carry));
         }
         carries.by_key.insert(key.clone(), carry);
         Ok(())
@@ -219,10 +227,6 @@ impl Overlay {
             }
         }
     }
-}
-
-fn written_already(key: &str) -> Error {
-    Error::msg(format_args!("`{key}` was set or carried by this load already"))
 }
 
 impl Contents {

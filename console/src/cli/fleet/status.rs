@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, io};
 
-use hotswap_fleet::{Arm, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store};
+use hotswap_fleet::{
+    Arm, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store, Time,
+};
 use hotswap_protocol::{HostHealth, OfferAnswer};
 use serde::Serialize;
 
@@ -71,18 +73,16 @@ pub(super) struct HostLine {
 
 impl Status {
     pub fn of(store: &Store, channel: &Id) -> Result<Self, FleetError> {
-        let declared = store.channel(channel)?;
         let (hosts, unreadable) = store.hosts(channel)?;
-        let outdated = declared.is_older_copy(&hosts)
-            // It may have been changed between the two reads.
-            && store.channel(channel)?.is_older_copy(&hosts);
+        let declared = store.channel(channel)?;
+        let outdated = declared.is_older_copy(&hosts);
         let keys = store.keys()?;
-        let now_ms = store.now_ms()?;
+        let Time { now_ms, may_have_lost, .. } = store.time()?;
         let rollout = store.rollout(channel)?;
         // A lost report says nothing about the host.
         let known = rollout.iter().flat_map(|rollout| rollout.memory.known.keys());
         let is_unknown = |id: &&Id| !hosts.iter().any(|host| host.id == **id);
-        let unknown: Vec<HostLine> = match store.time()?.may_have_lost {
+        let unknown: Vec<HostLine> = match may_have_lost {
             true => known.filter(is_unknown).map(HostLine::unknown).collect(),
             false => Vec::new(),
         };

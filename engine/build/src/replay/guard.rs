@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::PluginPackage;
-use crate::cargo::given_configurations;
+use crate::cargo::{WRAPPERS, given_configurations};
 
 /// The prefixes of variables that never change what is built: cargo sets them for the programs that it runs,
 /// or they concern output only.
@@ -28,13 +28,6 @@ const MEANINGLESS: [&str; 9] = [
 /// The files that become targets of a package because they exist.
 const FOUND_BY_NAME: [&str; 3] = ["build.rs", "src/lib.rs", "src/main.rs"];
 
-/// The settings of cargo that name a compiler wrapper: the key in the table `build`, the variable that comes before all
-/// settings, and the variable of the setting. To note compiler calls, Hotswap itself has to be the wrapper.
-const WRAPPERS: [(&str, &str, &str); 2] = [
-    ("rustc-wrapper", "RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"),
-    ("rustc-workspace-wrapper", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"),
-];
-
 /// The environment variables that can affect any run of cargo or the compiler.
 pub(super) fn cargo_variables() -> BTreeMap<String, String> {
     let texts = env::vars_os()
@@ -46,19 +39,19 @@ pub(super) fn cargo_variables() -> BTreeMap<String, String> {
     texts.filter(|(name, _)| concerns(name)).collect()
 }
 
-/// Why builds of `plugin` with the command `cargo` cannot be recorded; `None` if they can.
+/// Why builds of `plugin` with the command `cargo` cannot be recorded; `None` if they can. To note compiler calls,
+/// Hotswap itself has to be the compiler's wrapper.
 pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<String> {
-    let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
-    let files = configuration_files(&plugin.dir, &plugin.configurations);
+    let Configurations { of_flags, of_files } = Configurations::of(plugin, cargo);
     WRAPPERS.into_iter().find_map(|(key, first, last)| {
         let in_variable = |name: &str| Some((env::var_os(name)?, format!("{name} is set")));
-        let in_text = |text: &str, place: &str| {
-            Some((wrapper_in(text, key)?.into(), format!("{place} sets `build.{key}`")))
+        let in_table = |table: &toml::Table, place: &str| {
+            Some((wrapper_in(table, key)?.into(), format!("{place} sets `build.{key}`")))
         };
-        let in_flags = given_configurations(&args).filter_map(|text| in_text(text, "`--config`"));
-        let in_files = files.iter().filter_map(|path| {
-            in_text(&fs::read_to_string(path).ok()?, &path.display().to_string())
-        });
+        let in_flags = of_flags.iter().filter_map(|table| in_table(table, "`--config`"));
+        let in_files = of_files
+            .iter()
+            .filter_map(|(path, table)| in_table(table, &path.display().to_string()));
         let variables = [first, last].map(in_variable);
         let [first, last] = variables.map(Option::into_iter);
         // The first place that names a wrapper counts. An empty name turns the wrapper of later places off.
@@ -67,24 +60,42 @@ pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<St
     })
 }
 
-/// The compiler wrapper that a cargo configuration names with this key. `None` also for a text that is not TOML, which
-/// cargo reports.
-fn wrapper_in(config: &str, key: &str) -> Option<String> {
-    let config: toml::Table = config.parse().ok()?;
-    Some(config.get("build")?.get(key)?.as_str()?.to_owned())
+/// The compiler wrapper that a cargo configuration names with this key.
+fn wrapper_in<'a>(config: &'a toml::Table, key: &str) -> Option<&'a str> {
+    config.get("build")?.get(key)?.as_str()
+}
+
+/// The configurations of cargo for a plugin. A file that takes precedence comes before others.
+struct Configurations {
+    of_flags: Vec<toml::Table>,
+    of_files: Vec<(PathBuf, toml::Table)>,
+}
+
+impl Configurations {
+    fn of(plugin: &PluginPackage, cargo: &Command) -> Self {
+        let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
+        let of_flags = given_configurations(&args).filter_map(parsed).collect();
+        let files = configuration_files(&plugin.dir, &plugin.configurations).into_iter();
+        let of_files = files.filter_map(|path| {
+            let table = parsed(&fs::read_to_string(&path).ok()?)?;
+            Some((path, table))
+        });
+        Self { of_flags, of_files: of_files.collect() }
+    }
+}
+
+/// A configuration of cargo; `None` for a text that is not TOML, which cargo reports.
+fn parsed(config: &str) -> Option<toml::Table> {
+    config.parse().ok()
 }
 
 /// The variables that `[env]` in cargo's configuration sets for compilers. Whether cargo sets them also depends on the
 /// values that they have in this process.
 pub(super) fn configured_variables(plugin: &PluginPackage, cargo: &Command) -> BTreeSet<String> {
-    let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
-    let files = configuration_files(&plugin.dir, &plugin.configurations);
-    let of_files = files.iter().filter_map(|path| fs::read_to_string(path).ok());
-    let texts = of_files.chain(given_configurations(&args).map(str::to_owned));
-    // Cargo reports a text that is not TOML.
-    let tables = texts.filter_map(|text| text.parse::<toml::Table>().ok());
-    let variables = tables.filter_map(|table| table.get("env")?.as_table().cloned());
-    variables.flat_map(|variables| variables.into_iter().map(|(name, _)| name)).collect()
+    let Configurations { of_flags, of_files } = Configurations::of(plugin, cargo);
+    let tables = of_flags.iter().chain(of_files.iter().map(|(_, table)| table));
+    let variables = tables.filter_map(|table| table.get("env")?.as_table());
+    variables.flat_map(toml::Table::keys).cloned().collect()
 }
 
 /// The files that decide what cargo does with the packages in `dirs`, including files that do not exist.
@@ -307,7 +318,8 @@ mod tests {
             ("build.rustc-workspace-wrapper = \"w\"\n", None),
             ("include = [\n", None),
         ] {
-            assert_eq!(wrapper_in(config, "rustc-wrapper").as_deref(), wrapper, "{config}");
+            let table = parsed(config).unwrap_or_default();
+            assert_eq!(wrapper_in(&table, "rustc-wrapper"), wrapper, "{config}");
         }
     }
 

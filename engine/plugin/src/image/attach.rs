@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    HOST, StaticPlugin, alloc, catch, catch_in_call, inside, linked::Inside, log, log_crate, panics,
+    HOST, StaticPlugin, alloc, catch, catch_in_call, linked::Inside, log, log_crate, panics,
 };
 use crate::{
     BoundObject, Data, Error, ImportRequest, ImportTarget, LiveTypeDescription, Plugin, TypeSchema,
@@ -387,9 +387,8 @@ unsafe extern "C" fn start(
         enter(instance, |instance| {
             let context = instance.context()?;
             match function.get().call {
-                Call::Async(start) => {
-                    Ok(RawFuture::new(inside(start(context, arguments(args, count))?)))
-                }
+                // Whoever polls the future notes which linked plugin the thread is in.
+                Call::Async(start) => Ok(RawFuture::new(start(context, arguments(args, count))?)),
                 Call::Sync(_) => {
                     Err(Error::msg("the function is not async, but was called as if it were"))
                 }
