@@ -217,8 +217,8 @@ impl Invoke {
             #item
             #once
 
-            #[#private::linkme::distributed_slice(#private::FUNCTIONS)]
-            #[linkme(crate = #private::linkme)]
+            #[used]
+            #[unsafe(link_section = "hotswap_functions")]
             #[doc(hidden)]
             #[allow(deprecated, non_upper_case_globals)]
             static #static_name: #private::Function = #private::Function {

@@ -222,8 +222,8 @@ fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Res
     Ok(quote! {
         #once
 
-        #[#private::linkme::distributed_slice(#private::LIVE_TYPES)]
-        #[linkme(crate = #private::linkme)]
+        #[used]
+        #[unsafe(link_section = "hotswap_live_types")]
         #[doc(hidden)]
         #[allow(deprecated, non_upper_case_globals)]
         static #static_name: #private::LiveType = #private::LiveType {

@@ -79,12 +79,11 @@ impl SharedType {
 
 /// Adds the type to the list of types of its image, by which two artifacts are compared.
 fn listed(name: &Ident) -> TokenStream {
-    let private = quote!(::hotswap_plugin::__private);
     quote! {
         #[allow(deprecated)]
         const _: () = {
-            #[#private::linkme::distributed_slice(#private::SHARED_TYPES)]
-            #[linkme(crate = #private::linkme)]
+            #[used]
+            #[unsafe(link_section = "hotswap_shared_types")]
             static TYPE: fn() -> ::hotswap_plugin::TypeSchema =
                 ::hotswap_plugin::TypeSchema::of::<#name>;
         };

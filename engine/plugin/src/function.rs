@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Error, ErrorKind, Plugin, Result, Shared, TypeSchema, Value, Vault, abi::Answer,
-    image::catch_in_call,
+    collected::collected, image::catch_in_call,
 };
 
 /// A function declared by `#[invoke]`.
@@ -197,10 +197,12 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The functions of all plugins in this binary. Those of one plugin have its crate's name in `module`.
-#[doc(hidden)]
-#[linkme::distributed_slice]
-pub static FUNCTIONS: [Function];
+collected!(
+    /// The functions of all plugins in this binary. Those of one plugin have its crate's name in `module`.
+    #[doc(hidden)]
+    FUNCTIONS: Function,
+    "hotswap_functions"
+);
 
 /// A function with `#[invoke]` or `#[live]`, as a plugin describes it to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,10 +251,12 @@ pub struct LiveType {
     pub renew: fn(&Value) -> Result<Value>,
 }
 
-/// The live types of all plugins in this binary. Those of one plugin have its crate's name in `module`.
-#[doc(hidden)]
-#[linkme::distributed_slice]
-pub static LIVE_TYPES: [LiveType];
+collected!(
+    /// The live types of all plugins in this binary. Those of one plugin have its crate's name in `module`.
+    #[doc(hidden)]
+    LIVE_TYPES: LiveType,
+    "hotswap_live_types"
+);
 
 /// A type with `#[live]`, as a plugin describes it to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]

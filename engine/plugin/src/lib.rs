@@ -76,6 +76,7 @@ mod hint;
 mod plugin;
 mod value;
 // What plugins and host share: functions, objects, types and values.
+mod collected;
 mod dependency;
 mod function;
 mod interface;
@@ -228,9 +229,9 @@ pub mod __private {
     pub use crate::common::compile_common;
     pub use crate::error::causes_from;
     pub use crate::function::{
-        Call, CallFuture, Context, DescribedFunction, FUNCTIONS, Function, FunctionRef, LIVE_TYPES,
-        LiveType, NotShared, Parameter, Probe, TypedCall, argument, dispatch_typed,
-        expect_arguments, failure_of, renew, schema,
+        Call, CallFuture, Context, DescribedFunction, Function, FunctionRef, LiveType, NotShared,
+        Parameter, Probe, TypedCall, argument, dispatch_typed, expect_arguments, failure_of, renew,
+        schema,
     };
     pub use crate::future::{ForeignFuture, Progress, RawFuture};
     pub use crate::image::{
@@ -247,10 +248,9 @@ pub mod __private {
     pub use crate::notes::Notes;
     pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted, digest_seed};
     pub use crate::preview::{Bounds, Cut, Preview, look};
-    pub use crate::shared::{PointsHome, SHARED_TYPES, discriminant, expect_tag, rehome_field};
+    pub use crate::shared::{PointsHome, discriminant, expect_tag, rehome_field};
     pub use crate::stack::expect_stack;
     pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};
     pub use crate::vault::table::VaultServices;
-    pub use linkme;
     pub use std::marker::PhantomData;
 }

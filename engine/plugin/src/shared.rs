@@ -27,7 +27,7 @@ use std::{
     },
 };
 
-use crate::parts::Patch;
+use crate::{collected::collected, parts::Patch};
 
 /// A type whose values may be used by other images than the one that made them.
 ///
@@ -230,10 +230,12 @@ pub fn expect_tag<T, Tag: Copy + Display>(
 const OTHER_TAG: &str =
     "an attribute below `#[derive(Shared)]` changes the enum; put the attribute above the derive";
 
-/// The types of an image that have `#[derive(Shared)]` and no type parameters.
-#[doc(hidden)]
-#[linkme::distributed_slice]
-pub static SHARED_TYPES: [fn() -> TypeSchema];
+collected!(
+    /// The types of an image that have `#[derive(Shared)]` and no type parameters.
+    #[doc(hidden)]
+    SHARED_TYPES: fn() -> TypeSchema,
+    "hotswap_shared_types"
+);
 
 /// The schema of a type. It is made once, and kept until the image is unmapped.
 pub(crate) fn schema_of<T: Shared>() -> Arc<TypeSchema> {

@@ -118,12 +118,13 @@ fn broken<E>(_: E) -> Problem {
     Problem::Broken
 }
 
-/// The section of the functions that the engine calls, named by `linkme`.
-const FUNCTIONS: &str = "linkme_FUNCTIONS";
+/// The section of the functions that the engine calls.
+const FUNCTIONS: &str = "hotswap_functions";
 /// The section without which there is no debug information.
 const DEBUG_INFORMATION: &str = ".debug_info";
 /// The prefixes of sections that the linker concatenates unchanged.
-const COLLECTED: [&str; 5] = ["linkme_", "linkm2_", ".hotswap", ".init_array", ".fini_array"];
+const COLLECTED: [&str; 6] =
+    ["hotswap_", "linkme_", "linkm2_", ".hotswap", ".init_array", ".fini_array"];
 
 impl ObjectFile {
     /// Reads an object file, or all objects in an archive.
