@@ -125,17 +125,20 @@ fn a_save_is_built_as_the_manifests_say_by_then() {
 }
 
 #[test]
-fn a_host_that_does_not_compile_is_built_again_by_the_next_save() {
+fn an_example_that_is_a_host_is_built_again_by_the_next_save_if_it_does_not_compile() {
     let project = Project::new(&["one"], &["one"]);
-    project.edit("app/src/main.rs", "fn main() {", "fn main() { nothing;");
-    let mut run = project.run(&[]);
+    let app = project.root().join("app");
+    fs::create_dir(app.join("examples")).unwrap();
+    fs::rename(app.join("src/main.rs"), app.join("examples/tour.rs")).unwrap();
+    project.edit("app/examples/tour.rs", "fn main() {", "fn main() { nothing;");
+    let mut run = project.run(&["--example", "tour"]);
     let error = run.wait_for_event("build", |it| it["level"] == "error");
     let rendered = error["rendered"].as_str().unwrap();
     assert!(rendered.contains("nothing;") && !rendered.contains('\u{1b}'), "{rendered:?}");
     let failed = run.wait_for_event("job_finished", |it| it["job"] == "build host");
     assert_eq!(failed["outcome"], "failed");
     run.wait_for_event("job_finished", |it| it["job"] == "build one");
-    project.edit("app/src/main.rs", "fn main() { nothing;", "fn main() {");
+    project.edit("app/examples/tour.rs", "fn main() { nothing;", "fn main() {");
     run.wait_for_event("connected", |_| true);
     run.wait_for_host("child=");
     assert_eq!(number(&project, "one"), 1);

@@ -305,6 +305,9 @@ pub struct CargoArguments {
     /// Run this program of the host's package.
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
+    /// Run this example of the host's package.
+    #[arg(long, value_name = "NAME", conflicts_with = "bin")]
+    example: Option<String>,
     /// Refuse to change `Cargo.lock`.
     #[arg(long)]
     locked: bool,
@@ -350,6 +353,7 @@ impl CargoArguments {
         let values = [
             ("--profile", &self.profile),
             ("--bin", &self.bin),
+            ("--example", &self.example),
             ("--jobs", &self.jobs),
             ("--target", &self.target),
             ("--target-dir", &self.target_dir),

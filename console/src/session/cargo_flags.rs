@@ -32,7 +32,7 @@ impl CargoFlags {
             let mut value = || attached.clone().or_else(|| flags.next());
             match name {
                 // The package was read with it, and names the program.
-                "--bin" => drop(value()),
+                "--bin" | "--example" => drop(value()),
                 "--target-dir" => sorted.target_dir = value().map(Into::into).or(sorted.target_dir),
                 _ if OF_HOST_WITH_VALUE.contains(&name) => {
                     let value = value();
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn flags_that_choose_within_the_hosts_package_are_not_used_for_plugins() {
-        let words = "--release --features a,b -F c --bin=tool --locked --target-dir out \
+        let words = "--release --features a,b -F c --bin=tool --example hello --locked --target-dir out \
                      --config net.offline=true --no-default-features --profile=fast";
         let flags = CargoFlags::of(words.split(' ').map(str::to_owned));
         let host = "--release --features a,b -F c --locked --config net.offline=true \

@@ -44,7 +44,8 @@ pub(super) struct HostProcess {
 pub(super) fn cargo_run(package: &HostPackage, flags: &[String]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--package", &package.package_id, "--bin", &package.bin]);
+    command.args(["run", "--quiet", "--package", &package.package_id]);
+    command.args(package.program.flags());
     command.arg("--manifest-path").arg(&package.manifest_path);
     command.arg("--target-dir").arg(&package.target_dir);
     for config in configurations(&package.dir) {

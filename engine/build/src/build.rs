@@ -266,7 +266,7 @@ pub fn build_host(
 ) -> Result<PathBuf, BuildError> {
     expect_dir(&host.name, &host.dir)?;
     let mut command = cargo::command();
-    command.args(["build", "--package", &host.package_id, "--bin", &host.bin]);
+    command.args(["build", "--package", &host.package_id]).args(host.program.flags());
     let target_dir = target_dir(options).unwrap_or_else(|| host.target_dir.clone());
     command.arg("--target-dir").arg(&target_dir);
     add_common_arguments(&mut command, &host.manifest_path, &host.dir, options);
@@ -289,10 +289,10 @@ pub fn build_host(
     let compiled = compiled.inspect_err(|_| record_files_with_errors(&watched, wrong, began))?;
     // Without the list, the packages' own sources are watched.
     let _ = reads::write(&watched, &replay::read_by(&watched, &compiled, began));
-    compiled.program(&host.bin).ok_or_else(|| {
+    compiled.program(&host.program).ok_or_else(|| {
         BuildError::setup(format!(
-            "cargo did not build the program `{}` of `{}`; do the cargo flags select another target?",
-            host.bin, host.name
+            "cargo did not build the {} of `{}`; do the cargo flags select another target?",
+            host.program, host.name
         ))
     })
 }

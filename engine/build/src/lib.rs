@@ -90,7 +90,7 @@ pub use error::{BuildError, BuildErrorKind};
 pub use included::IncludedFiles;
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
 pub use outline::{Bound, ChangedFunction, ChangedItem, ItemChange, SourceChanges};
-pub use package::{HostPackage, PluginPackage};
+pub use package::{HostPackage, PluginPackage, Program};
 pub use patch::{NotPatched, Unpatchable};
 pub use replay::{program_sources, toolchain_files};
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};

@@ -1,6 +1,7 @@
 //! Hosts and plugins as cargo packages.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -34,9 +35,9 @@ pub struct HostPackage {
     pub name: String,
     /// Cargo's full id of the package. Other packages may have the same name.
     pub package_id: String,
-    /// The name of its program: the manifest's `default-run`, else the package's only program,
-    /// else the program that is named like the package.
-    pub bin: String,
+    /// The program or example that cargo's flags choose; else the manifest's `default-run`, the package's only
+    /// program, or the program that is named like the package.
+    pub program: Program,
     /// The directory of its manifest.
     pub dir: PathBuf,
     /// The path of its `Cargo.toml`.
@@ -61,6 +62,60 @@ pub struct HostPackage {
     pub cargo_flags: Vec<String>,
     /// The largest number of packages that a build of it compiles, itself included.
     pub package_count: usize,
+}
+
+/// What cargo builds and runs as a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A program of the package, by its name.
+    Bin(String),
+    /// An example of the package, by its name.
+    Example(String),
+}
+
+impl Program {
+    /// The name of the program or example.
+    pub fn name(&self) -> &str {
+        let (Self::Bin(name) | Self::Example(name)) = self;
+        name
+    }
+
+    /// The flags with which cargo builds or runs only this target.
+    pub fn flags(&self) -> [&str; 2] {
+        [self.flag(), self.name()]
+    }
+
+    fn flag(&self) -> &'static str {
+        match self {
+            Self::Bin(_) => "--bin",
+            Self::Example(_) => "--example",
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Bin(_) => "program",
+            Self::Example(_) => "example",
+        }
+    }
+
+    fn kind(&self) -> TargetKind {
+        match self {
+            Self::Bin(_) => TargetKind::Bin,
+            Self::Example(_) => TargetKind::Example,
+        }
+    }
+
+    /// Whether this is a target of a package.
+    pub(crate) fn is(&self, target: &Target) -> bool {
+        target.name == self.name() && target.kind.contains(&self.kind())
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.word(), self.name())
+    }
 }
 
 /// A plugin: a package with a library that depends on `hotswap-plugin`.
@@ -128,13 +183,16 @@ impl HostPackage {
         let dir = dir_of(package);
         let target_dir = workspace.target_dir();
         let root = workspace.root();
-        let bin = program(package, &flags)?;
-        let default_plugin_dir = || default_plugin_dir(&target_dir, &root, &bin);
+        let program = program(package, &flags)?;
+        let default_plugin_dir = || default_plugin_dir(&target_dir, &root, program.name());
         let plugin_dir = metadata.plugin_dir.map_or_else(default_plugin_dir, |path| dir.join(path));
+        let compiled = match &program {
+            Program::Bin(_) => workspace.dependencies(package),
+            Program::Example(_) => workspace.dependencies_of_examples(package),
+        };
         Ok(Self {
             name: package.name.to_string(),
             package_id: package.id.repr.clone(),
-            bin,
             configurations: cargo::given_files(&flags),
             cargo_flags: metadata.cargo_flags,
             plugin_dir,
@@ -142,8 +200,9 @@ impl HostPackage {
             manifest_path: package.manifest_path.clone().into(),
             workspace_root: root.clone(),
             plugins,
-            source_dirs: source_dirs(&workspace, package),
-            package_count: 1 + workspace.dependencies(package).len(),
+            source_dirs: source_dirs(package, &compiled),
+            package_count: 1 + compiled.len(),
+            program,
             target_dir,
         })
     }
@@ -191,9 +250,8 @@ fn default_plugin_dir(target_dir: &Path, workspace_root: &Path, program: &str) -
     plugins.join(format!("{program}-{:016x}", hasher.finish()))
 }
 
-/// The directories of a package and of all its path dependencies, sorted.
-fn source_dirs(workspace: &Workspace, package: &Package) -> Vec<PathBuf> {
-    let dependencies = workspace.dependencies(package);
+/// The directories of a package and of those of its `dependencies` that are path dependencies, sorted.
+fn source_dirs(package: &Package, dependencies: &[&Package]) -> Vec<PathBuf> {
     let local = dependencies.iter().filter(|package| package.source.is_none());
     let mut dirs: BTreeSet<_> = local.map(|package| dir_of(package)).collect();
     dirs.insert(dir_of(package));
@@ -293,6 +351,7 @@ impl PluginPackage {
         }
         refuse_plugin_dependency(workspace, package, "a plugin must not depend on another plugin")?;
 
+        let dependencies = workspace.dependencies(package);
         Ok(Self {
             name: package.name.to_string(),
             package_id: package.id.repr.clone(),
@@ -300,10 +359,10 @@ impl PluginPackage {
             manifest_path: package.manifest_path.clone().into(),
             workspace_root: workspace.root(),
             target_dir: workspace.target_dir(),
-            source_dirs: source_dirs(workspace, package),
+            source_dirs: source_dirs(package, &dependencies),
             included: IncludedFiles::of(package)?,
             configurations: cargo::given_files(cargo_flags),
-            package_count: 1 + workspace.dependencies(package).len(),
+            package_count: 1 + dependencies.len(),
             api_path: other_api_path(package),
         })
     }
@@ -333,7 +392,7 @@ fn plugins_named(workspace: &Workspace, package: &Package) -> Result<HostMetadat
     let problem = match HostMetadata::of(package)? {
         Some(metadata) if !metadata.plugins.is_empty() => return Ok(metadata),
         Some(_) => "names no plugins",
-        None if depends_on_plugin_api(package) && programs(package).next().is_none() => {
+        None if depends_on_plugin_api(package) && targets(package, &TargetKind::Bin).is_empty() => {
             let (name, advice) = (&package.name, hosts_of(workspace));
             return Err(BuildError::setup(format!("`{name}` is a plugin and no host; {advice}")));
         }
@@ -416,23 +475,53 @@ fn refuse_plugin_dependency(
 
 /// The program that is the host: the one that cargo's `flags` choose, or else the one that `cargo run` chooses, or the
 /// one with the package's name.
-fn program(package: &Package, flags: &[String]) -> Result<String, BuildError> {
-    let names: Vec<&str> = programs(package).collect();
-    match (chosen_program(flags).or(package.default_run.as_deref()), names.as_slice()) {
-        (Some(name), names) if names.contains(&name) => Ok(name.to_owned()),
-        (Some(name), [_, ..]) => Err(BuildError::setup(format!(
-            "`{}` has no program `{name}`, but {}: choose one of these with `--bin`",
+fn program(package: &Package, flags: &[String]) -> Result<Program, BuildError> {
+    let (bins, examples) =
+        (targets(package, &TargetKind::Bin), targets(package, &TargetKind::Example));
+    let default = package.default_run.as_ref().map(|name| Program::Bin(name.clone()));
+    if let Some(chosen) = chosen_program(flags).or(default) {
+        if package.targets.iter().any(|target| chosen.is(target)) {
+            return Ok(chosen);
+        }
+        let others = match &chosen {
+            Program::Bin(_) => &bins,
+            Program::Example(_) => &examples,
+        };
+        if !others.is_empty() {
+            return Err(BuildError::setup(format!(
+                "`{}` has no {chosen}, but {}: choose one of these with `{}`",
+                package.name,
+                list(others.iter().copied()),
+                chosen.flag()
+            )));
+        }
+        if let Program::Example(name) = &chosen {
+            let dir = dir_of(package);
+            return Err(BuildError::setup(format!(
+                "`{}` has no examples: add an examples/{name}.rs to {}, or leave out `--example`",
+                package.name,
+                dir.display()
+            )));
+        }
+    }
+    match bins.as_slice() {
+        [name] => Ok(Program::Bin((*name).to_owned())),
+        names if names.contains(&package.name.as_str()) => {
+            Ok(Program::Bin(package.name.to_string()))
+        }
+        [] if !examples.is_empty() => Err(BuildError::setup(format!(
+            "`{}` has no program, but examples, {}: choose one with `--example`, or add a \
+             src/main.rs to {}",
             package.name,
-            list(names.iter().copied())
+            list(examples.iter().copied()),
+            dir_of(package).display()
         ))),
-        (None, [name]) => Ok((*name).to_owned()),
-        (None, names) if names.contains(&package.name.as_str()) => Ok(package.name.to_string()),
-        (_, []) => Err(BuildError::setup(format!(
+        [] => Err(BuildError::setup(format!(
             "`{}` cannot be a host, since it has no program: add a src/main.rs to {}",
             package.name,
             dir_of(package).display()
         ))),
-        (None, names) => Err(BuildError::setup(format!(
+        names => Err(BuildError::setup(format!(
             "`{}` has several programs, {}: choose one with `--bin`, or with `default-run` in {}",
             package.name,
             list(names.iter().copied()),
@@ -441,16 +530,27 @@ fn program(package: &Package, flags: &[String]) -> Result<String, BuildError> {
     }
 }
 
-fn programs(package: &Package) -> impl Iterator<Item = &str> {
-    let is_program = |target: &&Target| target.kind.contains(&TargetKind::Bin);
-    package.targets.iter().filter(is_program).map(|target| target.name.as_str())
+/// The names of a package's targets of one kind.
+fn targets<'a>(package: &'a Package, kind: &TargetKind) -> Vec<&'a str> {
+    let targets = package.targets.iter().filter(|target| target.kind.contains(kind));
+    targets.map(|target| target.name.as_str()).collect()
 }
 
-/// The program that cargo's flags choose; if several do, the last one counts.
-fn chosen_program(flags: &[String]) -> Option<&str> {
-    let apart = |at: usize| flags.get(at + 1).filter(|_| flags[at] == "--bin").map(String::as_str);
-    let joined = |at: usize| flags[at].strip_prefix("--bin=");
-    (0..flags.len()).rev().find_map(|at| joined(at).or_else(|| apart(at)))
+/// The program or example that cargo's flags choose; if several do, the last one counts.
+fn chosen_program(flags: &[String]) -> Option<Program> {
+    let kinds = [Program::Bin as fn(String) -> Program, Program::Example];
+    (0..flags.len()).rev().find_map(|at| {
+        kinds.into_iter().find_map(|kind| {
+            let name = kind(String::new()).flag();
+            let value = flags[at].strip_prefix(name)?;
+            let value = match value.strip_prefix('=') {
+                Some(joined) => joined,
+                None if value.is_empty() => flags.get(at + 1)?,
+                None => return None,
+            };
+            Some(kind(value.to_owned()))
+        })
+    })
 }
 
 fn is_library(kind: &TargetKind) -> bool {

@@ -195,6 +195,21 @@ impl Workspace {
     /// All packages that a build of `package` compiles besides itself: the dependencies of its
     /// library, its programs and its build script, but not those of its tests.
     pub(crate) fn dependencies(&self, package: &Package) -> Vec<&Package> {
+        self.reached(package, |_, edge| is_built(edge))
+    }
+
+    /// All packages that a build of an example of `package` compiles besides itself: those of
+    /// [`dependencies`](Self::dependencies), and those that its tests and examples need.
+    pub(crate) fn dependencies_of_examples(&self, package: &Package) -> Vec<&Package> {
+        self.reached(package, |of, edge| *of == package.id || is_built(edge))
+    }
+
+    /// The packages to which edges lead from `package` that `counts` lets pass.
+    fn reached(
+        &self,
+        package: &Package,
+        counts: impl Fn(&PackageId, &NodeDep) -> bool,
+    ) -> Vec<&Package> {
         let nodes = self.metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
         let nodes: HashMap<&PackageId, &Node> = nodes.map(|node| (&node.id, node)).collect();
         let mut found = HashSet::new();
@@ -203,7 +218,7 @@ impl Workspace {
             let edges = nodes.get(id).into_iter().flat_map(|node| &node.deps);
             open.extend(
                 edges
-                    .filter(|edge| is_built(edge))
+                    .filter(|edge| counts(id, edge))
                     .map(|edge| &edge.pkg)
                     .filter(|id| found.insert(*id)),
             );

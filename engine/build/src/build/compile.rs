@@ -11,7 +11,7 @@ use super::origins::Origins;
 use crate::message::wrong_files;
 use crate::replay::{self, BuildScript, Moment, Notes};
 use crate::workspace::list;
-use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
+use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, Program, cargo};
 
 /// How many of cargo's last lines an error repeats if there were no diagnostics.
 const REPEATED_LINES: usize = 20;
@@ -43,8 +43,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(super) fn program(&self, name: &str) -> Option<PathBuf> {
-        let mut programs = self.own_artifacts().filter(|artifact| artifact.target.name == name);
+    pub(super) fn program(&self, program: &Program) -> Option<PathBuf> {
+        let mut programs = self.own_artifacts().filter(|artifact| program.is(&artifact.target));
         programs.find_map(|artifact| artifact.executable.clone()).map(PathBuf::from)
     }
 

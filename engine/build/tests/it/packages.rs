@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hotswap_build::{BuildErrorKind, HostPackage, PluginPackage};
+use hotswap_build::{BuildErrorKind, HostPackage, PluginPackage, Program};
 
 use crate::support::Workspace;
 
@@ -36,7 +36,7 @@ fn a_host_names_its_plugins_by_package_or_path() {
     workspace.plugin("cat", "");
     let host = HostPackage::open(&workspace.path("sample")).unwrap();
     assert_eq!(host.name, "sample");
-    assert_eq!(host.bin, "sample");
+    assert_eq!(host.program, Program::Bin("sample".into()));
     assert_eq!(host.dir, workspace.path("sample"));
     assert_eq!(host.manifest_path, workspace.path("sample/Cargo.toml"));
     assert_eq!(host.workspace_root, workspace.path(""));
@@ -53,7 +53,7 @@ fn the_plugin_dir_is_named_by_the_hosts_program() {
         .host("sample", "plugins = [\"world\"]\n[[bin]]\nname = \"other\"\npath = \"src/main.rs\"");
     workspace.plugin("world", "");
     let host = HostPackage::open(&workspace.path("sample")).unwrap();
-    assert_eq!((host.name.as_str(), host.bin.as_str()), ("sample", "other"));
+    assert_eq!((host.name.as_str(), host.program.name()), ("sample", "other"));
     assert_eq!(host.plugin_dir, host.target_dir.join("hotswap/plugins/other"));
 }
 
@@ -204,7 +204,8 @@ fn a_host_needs_one_program() {
     workspace.package("sample", "", "[package.metadata.hotswap]\nplugins = [\"world\"]");
     assert_refused(&workspace, "sample", &["no program", "src/main.rs"]);
     workspace.write("sample/src/bin/one.rs", "fn main() {}");
-    assert_eq!(HostPackage::open(&workspace.path("sample")).unwrap().bin, "one");
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    assert_eq!(host.program, Program::Bin("one".into()));
     workspace.write("sample/src/bin/two.rs", "fn main() {}");
     assert_refused(&workspace, "sample", &["`one`, `two`", "default-run"]);
 }
@@ -216,21 +217,48 @@ fn a_flag_chooses_the_hosts_program() {
     workspace.host("sample", "plugins = [\"world\"]");
     workspace.write("sample/src/bin/other.rs", "fn main() {}\n");
     workspace.write("sample/src/bin/third.rs", "fn main() {}\n");
+    workspace.write("sample/examples/tour.rs", "fn main() {}\n");
     let open = |flags: &[&str]| {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         HostPackage::open_with(&workspace.path("sample"), &flags)
     };
-    for (flags, name) in [
-        (&[][..], "sample"),
-        (&["--bin", "other"], "other"),
-        (&["--bin=third", "--offline"], "third"),
+    let (bin, example) = (|name: &str| Program::Bin(name.into()), Program::Example("tour".into()));
+    for (flags, program) in [
+        (&[][..], bin("sample")),
+        (&["--bin", "other"], bin("other")),
+        (&["--bin=third", "--offline"], bin("third")),
+        (&["--bin=third", "--example", "tour"], example.clone()),
+        (&["--example=tour", "--locked"], example),
     ] {
         let host = open(flags).unwrap();
-        assert_eq!(host.bin, name);
+        let name = program.name().to_owned();
+        assert_eq!(host.program, program);
         assert!(host.plugin_dir.ends_with(format!("hotswap/plugins/{name}")), "{host:?}");
     }
     let error = open(&["--bin", "fourth"]).unwrap_err().to_string();
     assert!(error.contains("no program `fourth`") && error.contains("`other`"), "{error}");
+    let error = open(&["--example", "other"]).unwrap_err().to_string();
+    assert!(error.contains("no example `other`") && error.contains("`tour`"), "{error}");
+}
+
+#[test]
+fn a_package_without_a_program_may_have_examples() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.package("shared", "", "");
+    workspace.package(
+        "sample",
+        "",
+        "[dev-dependencies]\nshared = { path = \"../shared\" }\n\
+         [package.metadata.hotswap]\nplugins = [\"world\"]\ncargo-flags = [\"--example\", \"tour\"]",
+    );
+    assert_refused(&workspace, "sample", &["has no examples", "examples/tour.rs"]);
+    workspace.write("sample/examples/tour.rs", "fn main() {}\n");
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    assert_eq!(host.program, Program::Example("tour".into()));
+    assert!(host.source_dirs.contains(&workspace.path("shared")), "{host:?}");
+    workspace.package("sample", "", "[package.metadata.hotswap]\nplugins = [\"world\"]");
+    assert_refused(&workspace, "sample", &["`tour`", "`--example`"]);
 }
 
 #[test]
