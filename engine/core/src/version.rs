@@ -473,6 +473,7 @@ impl Version {
     /// the caller is at fault.
     pub fn returned(&self, face: FaceNumber, function: &str, error: &Error) {
         if error.kind() == ErrorKind::Failed {
+            let function = self.with_place(function);
             let first = self.failures.returned(face, function, error.message());
             self.report(face, first, false);
         }
@@ -481,9 +482,14 @@ impl Version {
     /// Counts a panic of a function, or of an object's method. Returns the text that reports it.
     pub fn panicked(&self, face: FaceNumber, function: &str, panic: &PanicReport) -> String {
         let text = format!("panicked at {}: {}", panic.location, panic.message);
-        let first = self.failures.panicked(face, function, &text);
+        let first = self.failures.panicked(face, self.with_place(function), &text);
         self.report(face, first, true);
         text
+    }
+
+    /// The name of a function with its place, if it is one that the version has declared.
+    fn with_place<'a>(&self, function: &'a str) -> (&'a str, Option<usize>) {
+        (function, self.function(function).map(|(place, _)| place))
     }
 
     /// Sends an event if this is the first failure of a face, and tells the guard of every failure of the face
@@ -669,7 +675,7 @@ impl Version {
         let in_us = |per_mille| Some(LatencyBucket::quantile(&buckets, per_mille)? as f64 / 1e3);
         Some(FunctionInfo {
             calls: functions.counts.calls(place),
-            failures: self.failures.of(&function.name),
+            failures: self.failures.of(place),
             latency_us_p50: in_us(500),
             latency_us_p99: in_us(990),
             latency_buckets: buckets,
