@@ -4,7 +4,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Iter, Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
 
@@ -51,6 +51,15 @@ impl Iterator for Events {
     /// Waits for the next event; `None` at the end.
     fn next(&mut self) -> Option<Event> {
         self.receiver.recv().ok()
+    }
+}
+
+impl<'a> IntoIterator for &'a Events {
+    type Item = Event;
+    type IntoIter = Iter<'a, Event>;
+
+    fn into_iter(self) -> Iter<'a, Event> {
+        self.receiver.iter()
     }
 }
 

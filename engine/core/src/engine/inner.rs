@@ -395,8 +395,11 @@ impl Inner {
     }
 
     pub fn free(&self, target: &str) -> Result<FreeResult, EngineError> {
-        let version = self.version(target)?;
         let refuse = |why| EngineError::NotFreeable { target: target.to_owned(), why };
+        if self.versions.all().iter().any(|version| version.name().is(target)) {
+            return Err(refuse("name one of its versions: NAME@VERSION or NAME@BUILD-ID"));
+        }
+        let version = self.version(target)?;
         match version.state() {
             VersionState::Active => {
                 return Err(refuse("it serves; a reload that replaces it retires it"));
