@@ -22,7 +22,10 @@ fn records_of_the_crate_log_are_in_the_hosts_log() {
         let host = Host::with(&["foreign-ways"]);
         let plugin = host.engine.plugin("foreign-ways").unwrap();
         plugin.invoke::<()>("write_logs", args![]).unwrap();
+        plugin.invoke::<()>("log_in_span", args![]).unwrap();
     });
+    // Each field of a span has the value that was recorded last, also through `Span::current`.
+    assert!(end.output.contains(r#"spans="work{number=7 done=99 user=Ada}""#), "{}", end.output);
     let lines: Vec<_> = end.output.lines().filter(|line| line.contains("rustls")).collect();
     assert_snapshot!(
         lines.join("\n").trim(),

@@ -381,6 +381,8 @@ fn an_active_version_is_not_freed() {
     let host = Host::with(&["echo"]);
     let error = host.engine.free("echo@1").unwrap_err();
     insta::assert_snapshot!(error, @"echo@1 cannot be freed: it serves; a reload that replaces it retires it");
+    let error = host.engine.free("echo").unwrap_err();
+    insta::assert_snapshot!(error, @"echo cannot be freed: name one of its versions: NAME@VERSION or NAME@BUILD-ID");
     assert!(host.engine.free("echo@2").is_err());
     assert!(host.engine.free("nonsense").is_err());
 }

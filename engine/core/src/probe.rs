@@ -28,7 +28,8 @@ use hotswap_plugin::{
     FunctionDescription, ImportRequest, InterfaceShape, LiveTypeDescription, TypeSchema,
 };
 use hotswap_protocol::{
-    ArtifactContents, ExpectedItem, ExportInfo, Fingerprint, ImportInfo, LiveTypeInfo, TypeInfo,
+    ArtifactContents, ExpectedItem, ExportInfo, Fingerprint, FunctionInfo, ImportInfo,
+    LiveTypeInfo, TypeInfo,
 };
 
 use crate::{
@@ -98,7 +99,7 @@ impl Contents {
         ArtifactContents {
             plugin: self.plugin.clone(),
             build_id: self.build_id.to_string(),
-            functions: self.functions.iter().map(function_info).collect(),
+            functions: self.functions.iter().map(whole_function_info).collect(),
             live_types: self.live_types.iter().map(|live| self.live_type_info(live)).collect(),
             export: self.export.as_ref().map(export_info),
             imports: self.imports.iter().map(import_info).collect(),
@@ -131,8 +132,14 @@ impl Contents {
             name: live.name.clone(),
             doc: live.doc.clone(),
             schema: serde_json::from_str(&live.schema).unwrap_or_default(),
+            is_cut: false,
         }
     }
+}
+
+fn whole_function_info(function: &FunctionDescription) -> FunctionInfo {
+    let mut left = usize::MAX;
+    function_info(function, &mut left)
 }
 
 fn export_info(shape: &InterfaceShape) -> ExportInfo {

@@ -473,6 +473,7 @@ impl Version {
     /// the caller is at fault.
     pub fn returned(&self, face: FaceNumber, function: &str, error: &Error) {
         if error.kind() == ErrorKind::Failed {
+            let function = self.with_place(function);
             let first = self.failures.returned(face, function, error.message());
             self.report(face, first, false);
         }
@@ -481,9 +482,14 @@ impl Version {
     /// Counts a panic of a function, or of an object's method. Returns the text that reports it.
     pub fn panicked(&self, face: FaceNumber, function: &str, panic: &PanicReport) -> String {
         let text = format!("panicked at {}: {}", panic.location, panic.message);
-        let first = self.failures.panicked(face, function, &text);
+        let first = self.failures.panicked(face, self.with_place(function), &text);
         self.report(face, first, true);
         text
+    }
+
+    /// The name of a function with its place, if it is one that the version has declared.
+    fn with_place<'a>(&self, function: &'a str) -> (&'a str, Option<usize>) {
+        (function, self.function(function).map(|(place, _)| place))
     }
 
     /// Sends an event if this is the first failure of a face, and tells the guard of every failure of the face
@@ -654,24 +660,27 @@ impl Version {
         }
     }
 
-    /// The functions in the form of the console protocol.
-    pub fn function_infos(&self) -> Vec<FunctionInfo> {
-        let Some(Declared { functions, .. }) = self.declared.get() else { return Vec::new() };
-        let counts = &functions.counts;
-        let info = |(place, function): (usize, &FunctionDescription)| {
-            let buckets = counts.buckets(place);
-            let in_us =
-                |per_mille| Some(LatencyBucket::quantile(&buckets, per_mille)? as f64 / 1e3);
-            FunctionInfo {
-                calls: counts.calls(place),
-                failures: self.failures.of(&function.name),
-                latency_us_p50: in_us(500),
-                latency_us_p99: in_us(990),
-                latency_buckets: buckets,
-                ..function_info(function)
-            }
-        };
-        functions.described.iter().enumerate().map(info).collect()
+    /// The functions in the form of the console protocol, in an answer with room for `left` bytes of docs and
+    /// schemas.
+    pub fn function_infos(&self, left: &mut usize) -> Vec<FunctionInfo> {
+        let places = 0..self.described().len();
+        places.filter_map(|place| self.function_info(place, left)).collect()
+    }
+
+    /// One of these functions.
+    pub fn function_info(&self, place: usize, left: &mut usize) -> Option<FunctionInfo> {
+        let Declared { functions, .. } = self.declared.get()?;
+        let function = functions.described.get(place)?;
+        let buckets = functions.counts.buckets(place);
+        let in_us = |per_mille| Some(LatencyBucket::quantile(&buckets, per_mille)? as f64 / 1e3);
+        Some(FunctionInfo {
+            calls: functions.counts.calls(place),
+            failures: self.failures.of(place),
+            latency_us_p50: in_us(500),
+            latency_us_p99: in_us(990),
+            latency_buckets: buckets,
+            ..function_info(function, left)
+        })
     }
 
     pub fn state(&self) -> VersionState {
@@ -859,9 +868,25 @@ impl fmt::Display for Owner {
     }
 }
 
+/// How many bytes of docs and JSON Schemas there are in an answer to a console. A function has the whole schema of each
+/// of its types, so those of a large plugin could be too long for a line.
+pub(crate) const MAX_DESCRIBED: usize = 2 << 20;
+
+/// Takes the room that these texts need from what is left. Returns false if it is not enough.
+pub(crate) fn has_room<'a>(left: &mut usize, texts: impl Iterator<Item = &'a String>) -> bool {
+    let rest = left.checked_sub(texts.map(String::len).sum());
+    *left = rest.unwrap_or(*left);
+    rest.is_some()
+}
+
 /// A function in the form of the console protocol, before it was called.
-pub(crate) fn function_info(function: &FunctionDescription) -> FunctionInfo {
-    let schema = |text: &str| serde_json::from_str(text).unwrap_or(serde_json::Value::Bool(true));
+pub(crate) fn function_info(function: &FunctionDescription, left: &mut usize) -> FunctionInfo {
+    let schemas = function.params.iter().map(|param| &param.schema);
+    let is_cut = !has_room(left, schemas.chain([&function.doc, &function.returns]));
+    let schema = |text: &str| {
+        let schema = (!is_cut).then(|| serde_json::from_str(text).ok()).flatten();
+        schema.unwrap_or(serde_json::Value::Bool(true))
+    };
     let params = function.params.iter().map(|param| ParamInfo {
         name: param.name.clone(),
         type_name: param.type_name.clone(),
@@ -870,9 +895,10 @@ pub(crate) fn function_info(function: &FunctionDescription) -> FunctionInfo {
     FunctionInfo {
         name: function.name.clone(),
         signature: function.signature.clone(),
-        doc: function.doc.clone(),
+        doc: if is_cut { String::new() } else { function.doc.clone() },
         params: params.collect(),
         returns: schema(&function.returns),
+        is_cut,
         is_live: function.is_live,
         is_async: function.is_async,
         has_effects: function.has_effects,

@@ -307,6 +307,10 @@ pub struct FunctionInfo {
     pub params: Vec<ParamInfo>,
     /// The JSON Schema of what it returns.
     pub returns: Value,
+    /// Whether its doc comment and its schemas were left out, because those of all functions are too long for one
+    /// answer. The schemas are `true` then, which describes any value.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
     /// Whether it is live: a host can find it by its name alone, in the newest generation.
     #[serde(default)]
     pub is_live: bool,
@@ -497,4 +501,7 @@ pub struct LiveTypeInfo {
     pub doc: String,
     /// Its JSON Schema.
     pub schema: Value,
+    /// Whether its doc comment and its schema were left out, as for a [`FunctionInfo`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use chat_api::Chat as _;
-use hotswap_engine::protocol::{Cut, DataBagEntry, MAX_LISTED, VersionState};
+use hotswap_engine::protocol::{Cut, DataBagEntry, MAX_LINE_BYTES, MAX_LISTED, VersionState};
+use serde_json::Value;
 
 use crate::support::{Ear, Host, chat};
 
@@ -58,6 +59,27 @@ fn many_values_are_listed_up_to_a_bound() {
     // Values that exceed the bound are listed without their content, with a note.
     let last = vault.data_bag.last().unwrap();
     assert!(last.value.is_none() || !last.cuts.is_empty(), "{last:?}");
+}
+
+#[test]
+fn of_long_schemas_only_those_are_shown_that_fit_into_an_answer() {
+    let host = Host::with(&["own-schemas"]);
+    let snapshot = host.engine.snapshot();
+    let bytes = serde_json::to_string(&snapshot).expect("an answer").len();
+    assert!(bytes < MAX_LINE_BYTES, "{bytes} bytes");
+    let functions = snapshot.plugins[0].functions.iter();
+    let shown: Vec<_> = functions.map(|it| (&*it.name, it.is_cut, it.doc.is_empty())).collect();
+    assert_eq!(
+        shown,
+        [
+            ("a_vast_value", false, false),
+            ("two_vast_values", true, true),
+            ("with_a_number", false, false)
+        ]
+    );
+    let cut = &snapshot.plugins[0].functions[1];
+    assert_eq!(cut.signature, "(_one: Vast, _other: Vast) -> ()");
+    assert!(cut.params.iter().all(|param| param.schema == Value::Bool(true)));
 }
 
 #[test]

@@ -31,7 +31,7 @@ use crate::{
     slots,
     vault::{PREVIEW_BOUNDS, VaultContents, View, cut_to_wire},
     version::{
-        Services, Version,
+        MAX_DESCRIBED, Services, Version,
         expectations::Expectations,
         face::FaceNumber,
         guard::{ActiveGuard, Trip},
@@ -395,8 +395,11 @@ impl Inner {
     }
 
     pub fn free(&self, target: &str) -> Result<FreeResult, EngineError> {
-        let version = self.version(target)?;
         let refuse = |why| EngineError::NotFreeable { target: target.to_owned(), why };
+        if self.versions.all().iter().any(|version| version.name().is(target)) {
+            return Err(refuse("name one of its versions: NAME@VERSION or NAME@BUILD-ID"));
+        }
+        let version = self.version(target)?;
         match version.state() {
             VersionState::Active => {
                 return Err(refuse("it serves; a reload that replaces it retires it"));
@@ -450,8 +453,10 @@ impl Inner {
         });
         let of_one_plugin = versions.chunk_by(|a, b| a.name() == b.name());
         let rolled_back = self.rolled_back.locked().clone();
-        let plugins =
-            of_one_plugin.map(|versions| plugin_info(versions, &current, &rolled_back)).collect();
+        let mut left = MAX_DESCRIBED;
+        let plugins = of_one_plugin
+            .map(|versions| plugin_info(versions, &current, &rolled_back, &mut left))
+            .collect();
         Snapshot {
             host: self.host(),
             generation: current.generation(),
@@ -707,11 +712,13 @@ impl Served for Inner {
     }
 }
 
-/// A plugin as consoles show it. `versions` are its versions, newest first.
+/// A plugin as consoles show it, in an answer with room for `left` bytes of docs and schemas. `versions` are its
+/// versions, newest first.
 fn plugin_info(
     versions: &[Arc<Version>],
     current: &Generation,
     rolled_back: &HashSet<PluginName>,
+    left: &mut usize,
 ) -> PluginInfo {
     let newest = versions.first();
     let active = newest.and_then(|newest| current.lease(newest.name())).map(Lease::version);
@@ -720,7 +727,7 @@ fn plugin_info(
         name: active.or(newest).map(|version| version.name().to_string()).unwrap_or_default(),
         versions: versions.iter().map(|version| version.info()).collect(),
         imports: imports.into_iter().flatten().map(|import| import.plugin.clone()).collect(),
-        functions: active.map(|active| active.function_infos()).unwrap_or_default(),
+        functions: active.map(|active| active.function_infos(left)).unwrap_or_default(),
         is_rolled_back: active.is_some_and(|active| rolled_back.contains(active.name())),
     }
 }

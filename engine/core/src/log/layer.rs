@@ -25,6 +25,10 @@ const BACKLOG: usize = 2000;
 /// The largest number of records that wait for one console. Further records are dropped and counted.
 const QUEUE: usize = 4096;
 
+/// The largest number of bytes in the texts of the earlier records, and of the records that wait for one console. So
+/// records with long texts are dropped sooner.
+const MAX_QUEUED: usize = 16 << 20;
+
 /// The longest message or field that is kept, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
 
@@ -115,14 +119,48 @@ impl Visit for Fields<'_> {
 /// The log records of the process, and the consoles that follow them.
 pub(crate) fn hub() -> &'static LogHub {
     static HUB: LogHub =
-        LogHub(Mutex::new(Records { newest: VecDeque::new(), last_seq: 0, followers: Vec::new() }));
+        LogHub(Mutex::new(Records { newest: Queue::new(), last_seq: 0, followers: Vec::new() }));
     &HUB
+}
+
+/// Records, with the number of bytes in their texts.
+#[derive(Default)]
+struct Queue {
+    records: VecDeque<LogRecord>,
+    bytes: usize,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self { records: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Whether it has room for another record, with `most` records in all.
+    fn has_room(&self, record: &LogRecord, most: usize) -> bool {
+        self.records.len() < most && self.bytes + bytes_of(record) <= MAX_QUEUED
+    }
+
+    fn push(&mut self, record: LogRecord) {
+        self.bytes += bytes_of(&record);
+        self.records.push_back(record);
+    }
+
+    fn drop_first(&mut self) {
+        let first = self.records.pop_front();
+        self.bytes -= first.as_ref().map_or(0, bytes_of);
+    }
+}
+
+/// How many bytes the texts of a record have.
+fn bytes_of(record: &LogRecord) -> usize {
+    let fields = record.fields.iter().map(|(name, text)| name.len() + text.len());
+    record.target.len() + record.message.len() + fields.sum::<usize>()
 }
 
 pub(crate) struct LogHub(Mutex<Records>);
 
 struct Records {
-    newest: VecDeque<LogRecord>,
+    newest: Queue,
     last_seq: u64,
     followers: Vec<Weak<LogQueue>>,
 }
@@ -139,18 +177,19 @@ impl LogHub {
             }
             None => false,
         });
-        if records.newest.len() == BACKLOG {
-            records.newest.pop_front();
+        while !records.newest.records.is_empty() && !records.newest.has_room(&record, BACKLOG) {
+            records.newest.drop_first();
         }
-        records.newest.push_back(record);
+        records.newest.push(record);
     }
 
     /// Follows the log, beginning with up to `backlog` earlier records. Returns their number.
     pub fn follow(&self, backlog: usize) -> (Arc<LogQueue>, usize) {
         let mut records = self.lock();
-        let skip = records.newest.len().saturating_sub(backlog);
-        let waiting: VecDeque<_> = records.newest.iter().skip(skip).cloned().collect();
-        let earlier = waiting.len();
+        let newest = &records.newest.records;
+        let earlier = newest.len().min(backlog);
+        let mut waiting = Queue::new();
+        newest.iter().skip(newest.len() - earlier).for_each(|record| waiting.push(record.clone()));
         let queue = Arc::new(LogQueue::new(waiting));
         records.followers.push(Arc::downgrade(&queue));
         (queue, earlier)
@@ -169,14 +208,14 @@ pub(crate) struct LogQueue {
 }
 
 struct Waiting {
-    records: VecDeque<LogRecord>,
+    queue: Queue,
     closed: bool,
 }
 
 impl LogQueue {
-    fn new(records: VecDeque<LogRecord>) -> Self {
+    fn new(queue: Queue) -> Self {
         Self {
-            waiting: Mutex::new(Waiting { records, closed: false }),
+            waiting: Mutex::new(Waiting { queue, closed: false }),
             changed: Condvar::new(),
             dropped: AtomicU64::new(0),
         }
@@ -185,11 +224,11 @@ impl LogQueue {
     /// Adds a record, or counts it as dropped if there is no room: a slow console never slows the host down.
     fn push(&self, record: LogRecord) {
         let mut waiting = self.lock();
-        if waiting.records.len() >= QUEUE {
+        if !waiting.queue.has_room(&record, QUEUE) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        waiting.records.push_back(record);
+        waiting.queue.push(record);
         self.changed.notify_one();
     }
 
@@ -197,13 +236,13 @@ impl LogQueue {
     /// `None` if the queue was closed.
     pub fn take(&self) -> Option<(VecDeque<LogRecord>, u64)> {
         let mut waiting = self.lock();
-        while waiting.records.is_empty() && !waiting.closed {
+        while waiting.queue.records.is_empty() && !waiting.closed {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         if waiting.closed {
             return None;
         }
-        let records = std::mem::take(&mut waiting.records);
+        let Queue { records, .. } = std::mem::take(&mut waiting.queue);
         Some((records, self.dropped.swap(0, Ordering::Relaxed)))
     }
 
@@ -215,5 +254,45 @@ impl LogQueue {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.locked()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_with_long_texts_are_dropped_sooner() {
+        let hub = LogHub(Mutex::new(Records {
+            newest: Queue::new(),
+            last_seq: 0,
+            followers: Vec::new(),
+        }));
+        let (queue, _) = hub.follow(0);
+        for _ in 0..300 {
+            hub.add(LogRecord {
+                seq: 0,
+                at_ms: 0,
+                level: LogLevel::Info,
+                target: "dump".into(),
+                message: "x".repeat(MAX_TEXT),
+                fields: vec![("more".into(), "y".repeat(MAX_TEXT))],
+                plugin: None,
+                version: None,
+                patch: None,
+                file: None,
+                line: None,
+            });
+        }
+        let bytes = |records: &VecDeque<LogRecord>| records.iter().map(bytes_of).sum::<usize>();
+        // The console has not read: it gets the first records, and the number of the others.
+        let (waiting, dropped) = queue.take().unwrap();
+        assert!(bytes(&waiting) <= MAX_QUEUED && waiting[0].seq == 1);
+        assert!(dropped > 0 && waiting.len() as u64 + dropped == 300);
+        // Another console gets the last records.
+        let (queue, earlier) = hub.follow(BACKLOG);
+        let (backlog, _) = queue.take().unwrap();
+        assert!(bytes(&backlog) <= MAX_QUEUED && earlier < 300);
+        assert_eq!(backlog[earlier - 1].seq, 300);
     }
 }

@@ -14,8 +14,9 @@ use crate::{
     EngineError, Step,
     vault::LiveCalls,
     version::{
-        Version,
+        MAX_DESCRIBED, Version,
         face::FaceNumber,
+        has_room,
         lease::{Lease, LeaseKind, LeaseName},
     },
 };
@@ -79,25 +80,30 @@ impl LiveTable {
 
     /// The table in the form of the console protocol.
     pub fn snapshot(&self, generation: u64) -> LiveSnapshot {
+        let mut left = MAX_DESCRIBED;
         let functions = self.function_names().into_iter().filter_map(|name| {
             let LiveFunction { version, place, .. } = self.functions.get(name)?;
             let version = version.upgrade()?;
-            let function = version.function_infos().into_iter().nth(*place)?;
+            let function = version.function_info(*place, &mut left)?;
             let plugin = version.name().to_string();
             Some(LiveFunctionInfo { plugin, version: version.ordinal, function })
         });
+        let functions = functions.collect();
         let types = self.types.iter().filter_map(|(name, version)| {
             let version = version.upgrade()?;
             let live = version.live_types().iter().find(|live| live.name == *name)?.clone();
+            let is_cut = !has_room(&mut left, [&live.doc, &live.schema].into_iter());
+            let schema = (!is_cut).then(|| serde_json::from_str(&live.schema).unwrap_or_default());
             Some(LiveTypeInfo {
                 plugin: version.name().to_string(),
                 version: version.ordinal,
                 name: live.name,
-                doc: live.doc,
-                schema: serde_json::from_str(&live.schema).unwrap_or_default(),
+                doc: if is_cut { String::new() } else { live.doc },
+                schema: schema.unwrap_or(serde_json::Value::Bool(true)),
+                is_cut,
             })
         });
-        LiveSnapshot { generation, functions: functions.collect(), types: types.collect() }
+        LiveSnapshot { generation, functions, types: types.collect() }
     }
 }
 

@@ -321,8 +321,10 @@ impl Console {
 /// Queues an answer. If it is too long for a line, an error is sent instead.
 fn send_answer(outbox: &Outbox, id: Option<u64>, answer: Result<Json, WireError>) {
     let line = line(&ResponseLine::new(id, answer)).or_else(|bytes| {
-        let message =
-            format!("the answer has {bytes} bytes, but a line can have at most {MAX_LINE_BYTES}");
+        let message = format!(
+            "the answer has {bytes} bytes, but a console can get at most {MAX_LINE_BYTES}; ask for less, or use it in \
+             the host"
+        );
         line(&ResponseLine::new(id, Err(WireError::new(ErrorKind::Internal, message))))
     });
     if let Ok(line) = line {

@@ -6,7 +6,7 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    fmt::{self, Write as _},
+    fmt,
     panic::Location,
     sync::{
         Mutex, PoisonError,
@@ -69,10 +69,32 @@ struct Forwarder {
 
 /// An open span.
 struct OpenSpan {
-    /// `name{field=value}`
-    text: String,
+    metadata: &'static Metadata<'static>,
+    /// Its fields that have a value. A span may live as long as its plugin and get values again and again, so each
+    /// field has only its last one.
+    fields: Vec<(&'static str, String)>,
     /// How many handles to it there are.
     handles: usize,
+}
+
+impl OpenSpan {
+    fn set(&mut self, (name, value): (&'static str, String)) {
+        match self.fields.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.fields.push((name, value)),
+        }
+    }
+}
+
+impl fmt::Display for OpenSpan {
+    /// `name{field=value other=value}`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.metadata.name())?;
+        for (at, (name, value)) in self.fields.iter().enumerate() {
+            write!(f, "{}{name}={value}", if at == 0 { '{' } else { ' ' })?;
+        }
+        f.write_str(if self.fields.is_empty() { "" } else { "}" })
+    }
 }
 
 impl Forwarder {
@@ -86,7 +108,7 @@ impl Forwarder {
         let context = ENTERED.try_with(|entered| {
             let entered = entered.borrow();
             let spans = (!entered.is_empty()).then(|| self.spans())?;
-            let texts = entered.iter().filter_map(|id| Some(spans.get(id)?.text.as_str()));
+            let texts = entered.iter().filter_map(|id| Some(spans.get(id)?.to_string()));
             Some(texts.collect::<Vec<_>>().join(":"))
         });
         context.ok().flatten()
@@ -107,13 +129,10 @@ impl Subscriber for Forwarder {
 
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
         let id = self.next_span.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut text = attributes.metadata().name().to_owned();
         let mut fields = TextFields::default();
         attributes.record(&mut fields);
-        if !fields.0.is_empty() {
-            let _ = write!(text, "{{{}}}", fields.0);
-        }
-        self.spans().insert(id, OpenSpan { text, handles: 1 });
+        let span = OpenSpan { metadata: attributes.metadata(), fields: fields.0, handles: 1 };
+        self.spans().insert(id, span);
         span::Id::from_u64(id)
     }
 
@@ -121,7 +140,7 @@ impl Subscriber for Forwarder {
         let mut fields = TextFields::default();
         values.record(&mut fields);
         if let Some(span) = self.spans().get_mut(&id.into_u64()) {
-            let _ = write!(span.text, "{{{}}}", fields.0);
+            fields.0.into_iter().for_each(|field| span.set(field));
         }
     }
 
@@ -158,6 +177,16 @@ impl Subscriber for Forwarder {
                 entered.remove(at);
             }
         });
+    }
+
+    /// The span that this thread has entered last, for `Span::current`.
+    fn current_span(&self) -> span::Current {
+        let id = ENTERED.try_with(|entered| entered.borrow().last().copied()).ok().flatten();
+        let spans = self.spans();
+        match id.and_then(|id| Some((id, spans.get(&id)?.metadata))) {
+            Some((id, metadata)) => span::Current::new(span::Id::from_u64(id), metadata),
+            None => span::Current::none(),
+        }
     }
 
     fn clone_span(&self, id: &span::Id) -> span::Id {
@@ -233,13 +262,12 @@ impl Visit for ValueFields {
     }
 }
 
-/// Collects a span's fields as `a=1 b=2`.
+/// Collects a span's fields as texts.
 #[derive(Default)]
-struct TextFields(String);
+struct TextFields(Vec<(&'static str, String)>);
 
 impl Visit for TextFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let space = if self.0.is_empty() { "" } else { " " };
-        let _ = write!(self.0, "{space}{}={value:?}", field.name());
+        self.0.push((field.name(), format!("{value:?}")));
     }
 }
