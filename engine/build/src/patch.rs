@@ -62,6 +62,8 @@ pub enum Unpatchable {
     ChangedStatic(String),
     /// A static is new.
     NewStatic(String),
+    /// A static is gone, so the optimiser may have computed with its first value.
+    GoneStatic(String),
     /// The code uses a static without a name.
     UnnamedStatic,
     /// Something that the linker collects changed, such as constructors.
@@ -108,6 +110,10 @@ impl fmt::Display for Unpatchable {
                 write!(f, "`{}` has another value", compare::readable(name))
             }
             Self::NewStatic(name) => write!(f, "`{}` is new", compare::readable(name)),
+            Self::GoneStatic(name) => {
+                let name = compare::readable(name);
+                write!(f, "`{name}` is gone, so the optimised code may not read its value")
+            }
             Self::UnnamedStatic => f.write_str("a static without a name is used"),
             Self::Collected => f.write_str("the code that runs when the library is loaded changed"),
             Self::Missing(name) => {

@@ -65,7 +65,7 @@ impl Base {
             match symbol.kind() {
                 SymbolKind::File => name.clone_into(&mut from),
                 SymbolKind::Section => {}
-                kind if symbol.is_definition() => {
+                kind if symbol.section_index().is_some() => {
                     let entry = Symbol {
                         file: if symbol.is_local() { from.clone() } else { String::new() },
                         address: symbol.address(),

@@ -1,5 +1,6 @@
 //! Finds the functions that changed between two builds, and the functions that must be exchanged with them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -11,15 +12,20 @@ use iced_x86::{
 use object::elf;
 
 use super::Unpatchable;
-use super::object_file::{Atom, Frame, Kind, ObjectFile, Reference, To, index};
+use super::object_file::{
+    Atom, Frame, Kind, ObjectFile, Reference, To, index, is_stable_name, lasting, promoted,
+};
 use crate::outline::ChangedFunction;
 
 /// The objects of one build that were read.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     pub files: Vec<ObjectFile>,
-    /// The definitions of each name. Several objects may have a local function of the same name.
+    /// The definitions of each name. Several objects may have a local function of the same name. Promoted symbols have
+    /// a lasting name, too.
     by_name: HashMap<String, Vec<AtomId>>,
+    /// For the number of each promoted symbol, the name of the object that defines it.
+    promoted_in: HashMap<String, String>,
     /// The atoms that refer to each name, also if no object defines it.
     naming: HashMap<String, Vec<AtomId>>,
     unnamed: HashMap<AtomId, Vec<AtomId>>,
@@ -73,6 +79,11 @@ impl Objects {
         let file = self.files.len();
         for (name, &atom) in &object.by_name {
             self.by_name.entry(name.clone()).or_default().push(AtomId { file, atom });
+            if let Some((plain, number)) = promoted(name) {
+                self.promoted_in.entry(number.to_owned()).or_insert_with(|| object.stem.clone());
+                let lasting = lasting(plain, &object.stem);
+                self.by_name.entry(lasting).or_default().push(AtomId { file, atom });
+            }
         }
         for (number, atom) in object.atoms.iter().enumerate() {
             let by = AtomId { file, atom: number };
@@ -114,9 +125,21 @@ impl Objects {
         }
     }
 
+    /// A name that is the same in each build. That of a promoted symbol stays as it is if no object here defines it:
+    /// then the object that does is the same file in both builds.
+    fn lasting_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let found = promoted(name).and_then(|(plain, number)| {
+            Some(Cow::Owned(lasting(plain, self.promoted_in.get(number)?)))
+        });
+        found.unwrap_or(Cow::Borrowed(name))
+    }
+
     /// The atom of a name in the object named `stem`, or otherwise in any object that has one.
     fn counterpart(&self, stem: &str, name: &str) -> Option<AtomId> {
-        let all = self.by_name.get(name)?;
+        let all = match promoted(name) {
+            Some((plain, _)) => self.by_name.get(&lasting(plain, stem))?,
+            None => self.by_name.get(name)?,
+        };
         let same = all.iter().find(|id| self.files[id.file].stem == stem);
         same.or(all.first()).copied()
     }
@@ -174,14 +197,20 @@ impl<'a> Hashes<'a> {
             hasher.update(&reference.at.to_le_bytes());
             hasher.update(&reference.form.to_le_bytes());
             hasher.update(&reference.addend.to_le_bytes());
-            match &reference.to {
-                To::Named(name) => {
-                    hasher.update(&name.len().to_le_bytes()).update(name.as_bytes());
-                }
-                To::Own(atom) => {
-                    let hash = self.get(AtomId { file, atom: *atom }, locations);
+            let unnamed = match &reference.to {
+                To::Named(name) if is_stable_name(name) => None,
+                to => self.objects.find(file, to),
+            };
+            match (unnamed, &reference.to) {
+                (Some(id), _) => {
+                    let hash = self.get(id, locations);
                     hasher.update(&usize::MAX.to_le_bytes()).update(hash.as_bytes());
                 }
+                (None, To::Named(name)) => {
+                    let name = self.objects.lasting_name(name);
+                    hasher.update(&name.len().to_le_bytes()).update(name.as_bytes());
+                }
+                (None, To::Own(_)) => {}
             }
         }
     }
@@ -233,6 +262,14 @@ impl<'a> Pair<'a> {
             (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
         };
         Ok(Ok(Self { base, new, same }))
+    }
+
+    /// The name in the base of a symbol that the new object named `stem` defines. Only promoted symbols have another
+    /// name there.
+    pub(super) fn name_in_base<'n>(&'n self, stem: &str, name: &'n str) -> &'n str {
+        let is_other = |name: &&str| is_stable_name(name) && promoted(name).is_some();
+        let before = Some(name).filter(is_other).and_then(|name| self.base.counterpart(stem, name));
+        before.and_then(|id| self.base.atom(id).name.as_deref()).unwrap_or(name)
     }
 
     /// Reads the objects that are the same in both builds and have a symbol with this name.
@@ -315,6 +352,8 @@ pub(crate) struct Edited<'a> {
     pub functions: &'a [ChangedFunction],
     /// The files from which the build was compiled.
     pub sources: &'a [PathBuf],
+    /// Whether the compiler optimised.
+    pub is_optimised: bool,
 }
 
 /// Compares a build with its base.
@@ -384,7 +423,25 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
             _ => return Err(Unpatchable::ChangedStatic(name.clone())),
         }
     }
+    if edited.is_optimised {
+        expect_statics(base, new)?;
+    }
     Ok(roots)
+}
+
+/// Refuses a build that lacks a static of its base. If nothing in the new code writes to a static, the optimiser replaces
+/// what reads it by its first value, but the running version may have written another one.
+fn expect_statics(base: &Objects, new: &Objects) -> Result<(), Unpatchable> {
+    for id in base.all() {
+        let Atom { kind: Kind::Variable | Kind::ThreadLocal, name: Some(name), .. } = base.atom(id)
+        else {
+            continue;
+        };
+        if counterpart_in(new, base, id).is_none() {
+            return Err(Unpatchable::GoneStatic(name.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a symbol belongs to a function whose body changed, as far as its name shows.
@@ -514,7 +571,9 @@ fn is_moved_event(
     for (one, other) in references.filter(|(one, _)| one.at != from.at) {
         let are_same = (one.at, one.form, one.addend) == (other.at, other.form, other.addend)
             && match (&one.to, &other.to) {
-                (To::Named(one), To::Named(other)) => one == other,
+                (To::Named(one), To::Named(other)) => {
+                    before.objects.lasting_name(one) == after.objects.lasting_name(other)
+                }
                 (To::Own(one), To::Own(other)) => {
                     let one = AtomId { file: old.file, atom: *one };
                     let other = AtomId { file: new.file, atom: *other };

@@ -367,9 +367,13 @@ impl Cut {
             places.push((start, length, number));
             let first = symbols.partition_point(|(at, ..)| *at < start);
             let names = symbols[first..].iter().take_while(|(at, ..)| *at < start + length.max(1));
-            let lasting = names.filter(|(_, _, name)| is_stable_name(name));
+            let stable = names.filter(|(_, _, name)| is_stable_name(name));
+            // Other objects of the same build refer to a made-up name, too.
+            let shared = symbols[first..].iter().take_while(|(at, ..)| *at == start);
+            let shared = shared.filter(|(.., it)| !is_stable_name(it) && promoted(it).is_some());
+            self.names.extend(shared.map(|(.., symbol)| (symbol.clone(), number)));
             let (mut name, mut aliases) = (None, Vec::new());
-            for (at, _, symbol) in lasting {
+            for (at, _, symbol) in stable {
                 let is_begin = *at == start;
                 if is_begin {
                     self.names.push((symbol.clone(), number));
@@ -497,9 +501,23 @@ fn kind_of(section: &str, flags: u64) -> Kind {
     }
 }
 
-/// Whether a symbol has the same name in each build.
-fn is_stable_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with(".L") && !name.starts_with("GCC_except_table")
+/// Whether a symbol has the same name in each build, apart from the number of a [promoted](promoted) one.
+pub(super) fn is_stable_name(name: &str) -> bool {
+    let made_up = [".L", "anon.", "GCC_except_table"];
+    !name.is_empty() && !made_up.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The name and the number of a symbol that the optimiser promoted: it was local to its object, and others use it
+/// now. The number depends on all that its object contains.
+pub(super) fn promoted(symbol: &str) -> Option<(&str, &str)> {
+    let (name, number) = symbol.rsplit_once(".llvm.")?;
+    let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then_some((name, number))
+}
+
+/// A name for a promoted symbol that is the same in each build, since it has the name of its object.
+pub(super) fn lasting(name: &str, stem: &str) -> String {
+    format!("{name}.llvm.{stem}")
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<usize> {

@@ -29,7 +29,7 @@ pub(super) fn write(
     made: Made<'_>,
 ) -> io::Result<Result<Patch, Unpatchable>> {
     loop {
-        let symbol = match write_with(base, &pair.new, difference, &made) {
+        let symbol = match write_with(base, &pair, difference, &made) {
             Err(Unpatchable::Missing(symbol)) => symbol,
             written => return Ok(written),
         };
@@ -58,27 +58,31 @@ pub(super) struct Made<'a> {
 
 fn write_with(
     base: &Base,
-    objects: &Objects,
+    pair: &Pair<'_>,
     difference: &Difference,
     made: &Made<'_>,
 ) -> Result<Patch, Unpatchable> {
+    let objects = &pair.new;
+    let place_of = |id: &AtomId| {
+        let (file, name) = (&objects.files[id.file].stem, objects.atom(*id).name.as_ref()?);
+        base.find(file, pair.name_in_base(file, name))
+    };
     // Data or code outside these objects may have the address of such a function, if the base has it at all.
     for id in &difference.uncalled {
-        let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
-        if atom.name.as_ref().is_some_and(|name| base.find(file, name).is_some()) {
-            return Err(Unpatchable::CalledFromOutside { function: name_of(atom) });
+        if place_of(id).is_some() {
+            let function = name_of(objects.atom(*id));
+            return Err(Unpatchable::CalledFromOutside { function });
         }
     }
     // The base must have a description of each function, too. Otherwise the objects belong to another library.
     for id in &difference.entries {
-        let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
-        let place = atom.name.as_ref().and_then(|name| base.find(file, name));
-        if !matches!(place, Some(Place::At(_))) {
+        if !matches!(place_of(id), Some(Place::At(_))) {
             return Err(Unpatchable::OtherObjects);
         }
     }
     let mut writer = Writer {
         base,
+        pair,
         objects,
         own: difference.exchanged.union(&difference.entries).copied().collect(),
         placed: HashMap::new(),
@@ -115,6 +119,8 @@ fn write_with(
 
 struct Writer<'a> {
     base: &'a Base,
+    pair: &'a Pair<'a>,
+    /// Those of the new build.
     objects: &'a Objects,
     /// The atoms that the patch contains.
     own: BTreeSet<AtomId>,
@@ -186,7 +192,7 @@ impl Writer<'_> {
             };
         };
         let stem = here.map_or("", |id| &self.objects.files[id.file].stem);
-        if let Some(place) = self.base.find(stem, name) {
+        if let Some(place) = self.base.find(stem, self.pair.name_in_base(stem, name)) {
             return Ok(Found::Place(place));
         }
         let missing = || Unpatchable::Missing(name.clone());

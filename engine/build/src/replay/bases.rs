@@ -236,7 +236,8 @@ fn patch_to(
     let libraries = now.units.get(root).map_or(&[][..], |root| &root.compiled.libraries);
     let inputs = now.units.values().flat_map(|made| &made.compiled.inputs);
     let sources: Vec<_> = inputs.map(|input| input.path.clone()).collect();
-    let edited = Edited { functions: &changes.functions, sources: &sources };
+    let is_optimised = now.units.values().any(|made| made.invocation.is_optimised());
+    let edited = Edited { functions: &changes.functions, sources: &sources, is_optimised };
     let made = patch::make((*from, linked), new, libraries, edited)?;
     Ok(made.map_err(NotPatched::Objects))
 }

@@ -182,6 +182,14 @@ impl Invocation {
         values.filter_map(|value| value.strip_prefix(name)?.strip_prefix('=')).next_back()
     }
 
+    /// Whether the compiler optimises.
+    pub(super) fn is_optimised(&self) -> bool {
+        let levels =
+            self.args.iter().filter_map(|arg| arg.rsplit_once("opt-level=")).map(|it| it.1);
+        let mut levels = levels.chain(self.args.iter().filter(|arg| *arg == "-O").map(|_| "2"));
+        levels.any(|level| level != "0")
+    }
+
     /// The crates that the call names with `--extern`, and the paths of their libraries.
     pub(super) fn externs(&self) -> impl Iterator<Item = (&str, &Path)> {
         let named = self.args.windows(2).filter(|pair| pair[0] == "--extern");

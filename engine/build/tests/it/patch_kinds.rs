@@ -337,19 +337,85 @@ fn edits_of_other_inputs_are_loaded_as_a_whole() {
 
 /// A running build with this setting of its profile.
 fn build_with_profile(name: &str, setting: &str) -> Running {
+    build_source_with_profile(name, KINDS, setting)
+}
+
+fn build_source_with_profile(name: &str, source: &str, setting: &str) -> Running {
     let cargo_flags = vec!["--config".to_owned(), format!("profile.hotswap.{setting}")];
-    Running::of(name, KINDS, BuildOptions { cargo_flags, ..BuildOptions::default() }, |_| ())
+    Running::of(name, source, BuildOptions { cargo_flags, ..BuildOptions::default() }, |_| ())
 }
 
 #[test]
-fn builds_with_merged_functions_or_without_objects_are_loaded_as_a_whole() {
-    let running = build_with_profile("optimised", "package.optimised.opt-level=2");
-    // There, the compiler merges functions with the same code, so a caller of one may call another.
-    let refused = running.with("n + 12", "n + 22");
-    assert!(matches!(refused, Err(NotPatched::Objects(Unpatchable::Alias(_)))), "{refused:?}");
+fn a_build_without_objects_is_loaded_as_a_whole() {
     let running =
         build_with_profile("without_objects", "package.without_objects.incremental=false");
     assert_eq!(running.with("n + 12", "n + 22"), Err(NotPatched::NoObjects));
+}
+
+/// Functions that the optimiser treats in other ways than the rest.
+const OPTIMISED: &str = r#"
+use std::cell::Cell;
+
+thread_local! {
+    static KEPT: Cell<u64> = const { Cell::new(31) };
+}
+
+#[invoke]
+fn keep(n: u64) -> u64 {
+    KEPT.set(KEPT.get() + n);
+    KEPT.get() * 33
+}
+
+#[invoke]
+fn one() -> u64 {
+    35
+}
+
+#[invoke]
+fn another() -> u64 {
+    36
+}
+"#;
+
+#[test]
+fn optimised_builds_are_patched_unless_the_optimiser_merges_or_removes_something() {
+    let source = format!("{KINDS}{OPTIMISED}");
+    for (name, setting) in [
+        ("a_bit_optimised", "package.a_bit_optimised.opt-level=1"),
+        ("optimised", "package.optimised.opt-level=2"),
+    ] {
+        let running = build_source_with_profile(name, &source, setting);
+        for (text, by, changed) in [
+            ("deep(n - 1) + 11", "deep(n - 1) + 21", "deep"),
+            ("n + 12", "n + 22", "quick"),
+            ("four", "number five", "word"),
+            ("pick(n) +", "pick((n, \"text\")) +", "picked"),
+            ("KEPT.get() * 33", "KEPT.get() * 34", "keep"),
+        ] {
+            let made = running.with(text, by).unwrap_or_else(|why| panic!("{name}, {text}: {why}"));
+            assert_eq!(made.header.changed, [changed]);
+        }
+        // Nothing writes to the thread-local any more, so its first value is part of the code.
+        let refused = running.with("KEPT.set(KEPT.get() + n);", "");
+        let is_gone = |why: &Unpatchable| match why {
+            Unpatchable::GoneStatic(name) => name.contains("KEPT"),
+            _ => false,
+        };
+        assert!(
+            matches!(&refused, Err(NotPatched::Objects(why)) if is_gone(why)),
+            "{name}: {refused:?}"
+        );
+    }
+    // With this level, functions with the same code are merged, so a caller of one may call the other.
+    let running = build_source_with_profile("merged", &source, "package.merged.opt-level=2");
+    let refused = running.with("    36\n", "    35\n");
+    assert!(
+        matches!(
+            refused,
+            Err(NotPatched::Objects(Unpatchable::Alias(_) | Unpatchable::ChangedStatic(_)))
+        ),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -218,7 +218,7 @@ pub struct Running {
     pub workspace: Workspace,
     plugin: PluginPackage,
     base: BuildId,
-    source: &'static str,
+    source: String,
     options: BuildOptions,
 }
 
@@ -230,7 +230,7 @@ impl Running {
     /// A plugin with this source, built with these options, after `prepare` has changed its workspace.
     pub fn of(
         name: &str,
-        source: &'static str,
+        source: &str,
         options: BuildOptions,
         prepare: impl FnOnce(&Workspace),
     ) -> Self {
@@ -242,7 +242,7 @@ impl Running {
         workspace.wait_until_files_are_old();
         let base = build_with(&plugin, &options).build_id;
         let options = BuildOptions { patch_base: Some(base), ..options };
-        Self { workspace, plugin, base, source, options }
+        Self { workspace, plugin, base, source: source.to_owned(), options }
     }
 
     /// Builds the source again after `text` was replaced by `by`.
