@@ -29,6 +29,11 @@ use crate::{
 /// The format that this program reads and writes.
 const FORMAT: u32 = 1;
 
+/// The largest number of audit entries that a document keeps while the audit log cannot be written.
+const MOST_UNSAID: usize = 100;
+/// The largest number of lines of the audit log that are remembered.
+const MOST_SAID: usize = 1000;
+
 const NO_CHANNEL: &str = "the fleet has no such channel; choose one with `--channel NAME` (the default is main), or restore it if it was lost";
 
 /// The place that keeps a fleet.
@@ -72,6 +77,8 @@ pub struct Store {
     signers: Vec<SecretKey>,
     believed: Arc<Mutex<Believed>>,
     watch: Arc<Mutex<Watch>>,
+    /// Lines that the audit log has.
+    said: Arc<Mutex<BTreeSet<Vec<u8>>>>,
 }
 
 impl fmt::Debug for Store {
@@ -100,7 +107,7 @@ pub struct Pushed {
 }
 
 impl Store {
-    /// Makes a fleet with a channel.
+    /// Makes a fleet with a channel, whose document has these audit entries.
     ///
     /// # Errors
     /// If there is a fleet already, or it cannot be written.
@@ -109,6 +116,7 @@ impl Store {
         fleet: &Id,
         channel: &Id,
         now_ms: u64,
+        unsaid: Vec<AuditEntry>,
     ) -> Result<Self, FleetError> {
         let backend = location.reach()?;
         backend.prepare()?;
@@ -121,7 +129,8 @@ impl Store {
         let identity = Content::unsigned(to_json(&at, &fleet)?);
         let store = Self::of(backend, fleet);
         // The fleet exists once its identity is written, so everything else comes before.
-        store.write(Document::Channel(channel), &Channel::new(channel.clone(), now_ms))?;
+        let declared = Channel { unsaid, ..Channel::new(channel.clone(), now_ms) };
+        store.write(Document::Channel(channel), &declared)?;
         match store.backend.create(Document::Fleet, &identity)? {
             true => Ok(store),
             false => Err(exists()),
@@ -148,6 +157,7 @@ impl Store {
             signers: Vec::new(),
             believed: Arc::default(),
             watch: Arc::default(),
+            said: Arc::default(),
         }
     }
 
@@ -314,7 +324,9 @@ impl Store {
             let found = self.parse(document, &found.json, |it: &Channel| &it.name, name)?;
             Ok(found == *read)
         };
-        let new = self.declaration(document, new)?;
+        let mut new = new.clone();
+        self.say_earlier(&read.unsaid, &mut new.unsaid);
+        let new = self.declaration(document, &new)?;
         self.backend.replace(document, &is_as_read, &new)
     }
 
@@ -331,17 +343,18 @@ impl Store {
         Ok((channel, self.read(Document::Rollout(name), |it: &Rollout| &it.channel, name)?))
     }
 
-    /// Signs the declaration of a channel and its rollout after a change of the keys, if they are still what the
-    /// caller read.
+    /// Signs the declaration of a channel, with the audit entries of `signed`, and its rollout after a change of the
+    /// keys, if they are still what the caller read.
     ///
     /// # Errors
     /// If somebody else wrote them in the meantime, or they cannot be signed or written.
     pub fn sign_declarations(
         &self,
         read: &Channel,
+        signed: &Channel,
         rollout: Option<&Rollout>,
     ) -> Result<(), FleetError> {
-        let mut new = read.clone();
+        let mut new = signed.clone();
         new.raise_mark(&self.hosts(&read.name)?.0);
         self.write_channel(read, &new)?;
         rollout.map_or(Ok(()), |rollout| self.write_rollout(Some(rollout), rollout))
@@ -370,7 +383,10 @@ impl Store {
             Ok(found.transpose()?.as_ref() == read)
         };
         let writes = read.map_or(0, |read| read.writes).saturating_add(1);
-        let new = self.declaration(document, &Rollout { writes, ..new.clone() })?;
+        let mut new = Rollout { writes, ..new.clone() };
+        let earlier = read.map_or(&[][..], |read| &read.memory.unsaid);
+        self.say_earlier(earlier, &mut new.memory.unsaid);
+        let new = self.declaration(document, &new)?;
         self.backend.replace(document, &is_as_read, &new)
     }
 
@@ -777,12 +793,79 @@ impl Store {
         self.backend.remove(Document::Host(host))
     }
 
-    /// Appends an entry to the audit log.
+    /// Appends an entry to the audit log, unless the log has it.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it cannot be read or written.
     pub fn audit(&self, entry: &AuditEntry) -> Result<(), FleetError> {
-        self.backend.audit(&to_json(&"audit", entry)?)
+        let line = to_json(&"audit", entry)?;
+        if self.said().contains(&line) {
+            return Ok(());
+        }
+        let is_it = |line: &[u8]| {
+            let found = serde_json::from_slice::<AuditEntry>(line);
+            found.is_ok_and(|found| entry.is_about_action_of(&found))
+        };
+        self.backend.audit(&line, entry.at_ms, &is_it)?;
+        let mut said = self.said();
+        if said.len() >= MOST_SAID {
+            said.clear();
+        }
+        said.insert(line);
+        Ok(())
+    }
+
+    fn said(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends those entries of a document to the audit log that the log lacks.
+    ///
+    /// A program can be killed between the write of a document and that of the audit log. So the document that it writes
+    /// has the entries of this write, and whoever reads the document, or replaces it, appends them if they are missing.
+    ///
+    /// # Errors
+    /// If the audit log cannot be read or written. The document keeps the entries until it can.
+    pub fn say(&self, unsaid: &[AuditEntry]) -> Result<(), FleetError> {
+        let said = unsaid.iter().try_for_each(|entry| self.audit(entry));
+        said.map_err(|error| error.about("this was done, but the audit log does not have it yet"))
+    }
+
+    /// Removes the entries of the earlier document from a new one, once the audit log has them.
+    fn say_earlier(&self, earlier: &[AuditEntry], unsaid: &mut Vec<AuditEntry>) {
+        unsaid.retain(|entry| !earlier.contains(entry) || self.audit(entry).is_err());
+        unsaid.drain(..unsaid.len().saturating_sub(MOST_UNSAID));
+    }
+
+    /// Appends what the audit log lacks about the keys, and about a channel and its rollout.
+    ///
+    /// # Errors
+    /// If something cannot be read, or the audit log cannot be written.
+    pub fn say_missing(&self, channel: &Id) -> Result<(), FleetError> {
+        let mut unsaid = self.keys()?.map(|keys| keys.unsaid).unwrap_or_default();
+        unsaid.extend(self.channel(channel)?.unsaid);
+        unsaid.extend(self.rollout(channel)?.into_iter().flat_map(|it| it.memory.unsaid));
+        unsaid.sort_by_key(|entry| entry.at_ms);
+        self.say(&unsaid)
+    }
+
+    /// Appends what the audit log lacks about the releases that are as young as the log.
+    ///
+    /// # Errors
+    /// If something cannot be read, or the audit log cannot be written.
+    pub fn say_missing_pushes(&self, channel: &Id) -> Result<(), FleetError> {
+        let (entries, _) = self.audited()?;
+        let Some(since_ms) = entries.iter().map(|entry| entry.at_ms).min() else { return Ok(()) };
+        for id in self.releases()? {
+            // Whoever uses a release that cannot be read is told so.
+            let Ok((release, _)) = self.read_release(&id) else { continue };
+            let pushed = AuditEntry::of_push(&release, channel);
+            let is_said = || entries.iter().any(|entry| pushed.is_about_action_of(entry));
+            if release.pushed_at_ms >= since_ms && !is_said() {
+                self.audit(&pushed)?;
+            }
+        }
+        Ok(())
     }
 
     /// The last entries of the audit log, the oldest first, and the number of lines that cannot be read.
@@ -882,6 +965,8 @@ impl Store {
         }
         let mut new = believed.clone().unwrap_or_else(|| Keys::none(self.fleet.id.clone()));
         change(&mut new)?;
+        let earlier = believed.as_ref().map_or(&[][..], |believed| &believed.unsaid);
+        self.say_earlier(earlier, &mut new.unsaid);
         new.serial += 1;
         new.check()?;
         let mut content = Content::unsigned(self.to_json(document, &new)?);
