@@ -820,6 +820,8 @@ impl Fleet {
     }
 
     pub(crate) async fn give_order(&self, order: Order) -> Result<(), FleetError> {
+        // A channel that does not exist is the fault, and not that it has no rollout.
+        self.store.channel(&self.channel)?;
         let active = self.store.rollout(&self.channel)?;
         if active.is_none_or(|active| active.phase.is_over()) {
             let message = format!(
@@ -951,7 +953,7 @@ impl Fleet {
     fn audit(&self) -> Result<(), Failure> {
         let said = self.store.say_missing(&self.channel);
         if let Err(error) = said.and_then(|()| self.store.say_missing_pushes(&self.channel)) {
-            writeln!(io::stderr(), "hotswap: entries may be missing in the audit: {error}")?;
+            writeln!(io::stderr(), "hotswap: {error}")?;
         }
         let (entries, unreadable) = self.store.audited()?;
         if unreadable > 0 {

@@ -361,6 +361,11 @@ impl Channel {
         }
     }
 
+    /// Whether this declares the same, whatever audit entries are beside it: earlier versions do not keep these.
+    pub fn declares_like(&self, other: &Self) -> bool {
+        Self { unsaid: Vec::new(), ..self.clone() } == Self { unsaid: Vec::new(), ..other.clone() }
+    }
+
     /// Whether hosts follow a newer declaration than this one: the store was restored from an older copy. The reports
     /// of the hosts have to be read before the declaration, which may change in between.
     pub fn is_older_copy(&self, hosts: &[HostReport]) -> bool {

@@ -869,7 +869,10 @@ impl Backend for Nats {
                     to(&piece.payload)?;
                 }
                 _ if number == 0 => {
-                    return Err(FleetError::at(self.blob_at(digest), "there is no such artifact"));
+                    return Err(FleetError::missing(
+                        self.blob_at(digest),
+                        "there is no such artifact",
+                    ));
                 }
                 _ => break,
             }

@@ -269,6 +269,9 @@ impl Store {
             Document::Host(_) => error,
             Document::Rollout(_) => error
                 .advising("restore the earlier document, or remove this one to end the rollout"),
+            Document::Release(_) => error.advising(
+                "restore the earlier document, or remove this one and push the release again",
+            ),
             _ => error.advising("restore the earlier document"),
         };
         let value = parse(&at, json).map_err(advise)?;
@@ -708,7 +711,9 @@ impl Store {
     ) -> Result<(), FleetError> {
         let at = self.backend.blob_at(&artifact.sha256);
         let of = format!("{plugin} of release {release}");
-        let refuse = |why: String| FleetError::new(format!("{of}: {at}: {why}"));
+        let again =
+            format!("`hotswap fleet push … --id {release}` with the same artifacts restores it");
+        let refuse = |why: String| FleetError::new(format!("{of}: {at}: {why}; {again}"));
         let (mut hasher, mut size) = (Sha256::new(), 0_u64);
         let mut take = |piece: &[u8]| {
             size += piece.len() as u64;
@@ -716,7 +721,10 @@ impl Store {
             to(piece)
         };
         let copied = self.backend.copy_blob(&artifact.sha256, artifact.size_bytes, &mut take);
-        copied.map_err(|error| error.about(&of))?;
+        copied.map_err(|error| match error.is_missing() {
+            true => error.about(&of).advising(&again),
+            false => error.about(&of),
+        })?;
         if size != artifact.size_bytes {
             let than = if size > artifact.size_bytes { "more" } else { "less" };
             return Err(refuse(format!(
@@ -828,7 +836,7 @@ impl Store {
     /// If the audit log cannot be read or written. The document keeps the entries until it can.
     pub fn say(&self, unsaid: &[AuditEntry]) -> Result<(), FleetError> {
         let said = unsaid.iter().try_for_each(|entry| self.audit(entry));
-        said.map_err(|error| error.about("this was done, but the audit log does not have it yet"))
+        said.map_err(|error| error.about("what was done is not in the audit log yet"))
     }
 
     /// Removes the entries of the earlier document from a new one, once the audit log has them.
@@ -901,7 +909,7 @@ impl Store {
         let keys = match (&believed.keys, found) {
             (None, None) => return Ok(None),
             (None, Some((found, _))) => found,
-            (Some(known), Some((found, _))) if found == *known => return Ok(Some(found)),
+            (Some(known), Some((found, _))) if found.are(known) => return Ok(Some(found)),
             (Some(known), Some((found, content))) if found.serial > known.serial => {
                 self.follow(known, found, content)?
             }

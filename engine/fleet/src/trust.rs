@@ -173,6 +173,11 @@ impl Keys {
         self.keys.iter().chain(&self.directors)
     }
 
+    /// Whether these are the same keys, whatever audit entries are beside them: earlier versions do not keep these.
+    pub(crate) fn are(&self, other: &Self) -> bool {
+        Self { unsaid: Vec::new(), ..self.clone() } == Self { unsaid: Vec::new(), ..other.clone() }
+    }
+
     /// Retires a key.
     ///
     /// # Errors

@@ -412,6 +412,10 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
             assert!(error.starts_with("world of release r1: PLACE"), "{error}");
             assert_has(&error, &format!("{}", artifact.sha256));
             assert_has(&error, ": the artifact was altered");
+            assert_has(
+                &error,
+                "`hotswap fleet push … --id r1` with the same artifacts restores it",
+            );
             assert_has(&error, expected);
         }
     }
@@ -818,6 +822,18 @@ fn an_entry_that_several_programs_append_is_in_the_audit_log_once(place: &dyn Pl
     let left = fleet.channel(&id("main")).unwrap().unsaid;
     let expected = AuditEntry { at_ms: 2, ..audit_entry(&id("host-0")) };
     assert_eq!(left, [expected]);
+
+    // An earlier version that read the declaration and the keys kept them without the entries.
+    assert!(next.declares_like(&Channel { unsaid: Vec::new(), ..next.clone() }));
+    let [(_, public)] = make_keys();
+    let keys = fleet.change_keys(|keys| {
+        keys.keys.push(public);
+        audit_entry(&id("h")).add_to(&mut keys.unsaid);
+        Ok(())
+    });
+    let later = Store::open(&place.location()).unwrap();
+    later.believe(Keys { unsaid: Vec::new(), ..keys.unwrap() });
+    assert_eq!(later.keys().unwrap().unwrap().unsaid, [audit_entry(&id("h"))]);
 }
 
 /// Three hosts that follow the declaration, with the reports of an agent. A report that the server does not accept
