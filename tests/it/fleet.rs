@@ -632,7 +632,10 @@ fn what_a_command_did_is_in_the_audit_log_once_wherever_it_was_killed() {
     for id in ["r1", "r2"] {
         fleet.kill_at(&["push", artifact, "--id", id, "--sign", release], "audit.jsonl");
     }
-    let mut expected = vec!["init", "keys", "keys", "sign", "push", "push"];
+    let second = fleet.key("second.key");
+    fleet.json(&["keys", "--new", &second, "--sign", release]);
+    fleet.kill_at(&["sign", "r2", "--sign", &second], "audit.jsonl");
+    let mut expected = vec!["init", "keys", "keys", "sign", "keys", "push", "push", "sign"];
     assert_eq!(fleet.audited(), expected);
     // Another command replaces what was written.
     for command in [

@@ -475,8 +475,8 @@ impl Fleet {
             self.store.say_missing(&self.channel)?;
             return self.status();
         };
-        let Pushed { signed, needed, .. } = self.store.sign_release(release)?;
         let entry = AuditEntry { release: Some(release.clone()), ..self.audit_entry("sign")? };
+        let Pushed { signed, needed, .. } = self.store.sign_release(release, Some(&entry))?;
         self.store.say(&[entry])?;
         let value = json!({ "release": release, "signatures": signed, "needed": needed });
         self.print(&value, || {
@@ -952,7 +952,7 @@ impl Fleet {
 
     fn audit(&self) -> Result<(), Failure> {
         let said = self.store.say_missing(&self.channel);
-        if let Err(error) = said.and_then(|()| self.store.say_missing_pushes(&self.channel)) {
+        if let Err(error) = said.and_then(|()| self.store.say_missing_of_releases(&self.channel)) {
             writeln!(io::stderr(), "hotswap: {error}")?;
         }
         let (entries, unreadable) = self.store.audited()?;

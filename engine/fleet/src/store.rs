@@ -555,7 +555,7 @@ impl Store {
     pub fn push_release(&self, release: &Release) -> Result<Pushed, FleetError> {
         release.check()?;
         let document = Document::Release(&release.id);
-        let new = self.signed_release(document, self.to_json(document, release)?, None)?;
+        let new = self.signed_release(document, self.to_json(document, release)?, None, None)?;
         if self.backend.create(document, &new)? {
             return self.pushed(document, true);
         }
@@ -566,18 +566,18 @@ impl Store {
             let message = "another release has this name; choose a new name";
             return Err(FleetError::at(self.backend.at(document), message));
         }
-        self.sign_release(&release.id)
+        self.sign_release(&release.id, None)
     }
 
-    /// Adds signatures by the keys of this store to a release.
+    /// Adds signatures by the keys of this store to a release, with an audit entry beside each of them.
     ///
     /// # Errors
     /// If there is no such release, or it cannot be written.
-    pub fn sign_release(&self, id: &Id) -> Result<Pushed, FleetError> {
+    pub fn sign_release(&self, id: &Id, entry: Option<&AuditEntry>) -> Result<Pushed, FleetError> {
         let document = Document::Release(id);
         let (_, content) = self.read_release(id)?;
         let signature = content.signature.as_deref();
-        let new = self.signed_release(document, content.json.clone(), signature)?;
+        let new = self.signed_release(document, content.json.clone(), signature, entry)?;
         if new != content {
             self.backend.replace(document, &|found| Ok(found == Some(&content)), &new)?;
         }
@@ -607,7 +607,9 @@ impl Store {
         document: Document<'_>,
         json: Vec<u8>,
         signature: Option<&str>,
+        entry: Option<&AuditEntry>,
     ) -> Result<Content, FleetError> {
+        let note = entry.and_then(|entry| serde_json::to_string(entry).ok());
         let keys = self.keys()?.map(|keys| keys.keys).unwrap_or_default();
         let there = Signature::all_in(signature.unwrap_or_default());
         let is_of_fleet = |it: &&Signature| keys.iter().any(|key| it.is_by(key, &json));
@@ -617,7 +619,7 @@ impl Store {
             let is_there = there.iter().any(|it| it.is_by(&public, &json));
             // In a fleet without keys, any key may be trusted later, so each one signs.
             if (keys.is_empty() || keys.contains(&public)) && !is_there {
-                text += &signer.sign(&json, &self.purpose(document))?;
+                text += &signer.sign_with_note(&json, &self.purpose(document), note.as_deref())?;
             }
         }
         Ok(Content { json, signature: Some(text).filter(|text| !text.is_empty()) })
@@ -857,20 +859,23 @@ impl Store {
         self.say(&unsaid)
     }
 
-    /// Appends what the audit log lacks about the releases that are as young as the log.
+    /// Appends what the audit log lacks about pushes and signatures of releases that are as young as the log.
     ///
     /// # Errors
     /// If something cannot be read, or the audit log cannot be written.
-    pub fn say_missing_pushes(&self, channel: &Id) -> Result<(), FleetError> {
+    pub fn say_missing_of_releases(&self, channel: &Id) -> Result<(), FleetError> {
         let (entries, _) = self.audited()?;
         let Some(since_ms) = entries.iter().map(|entry| entry.at_ms).min() else { return Ok(()) };
         for id in self.releases()? {
             // Whoever uses a release that cannot be read is told so.
-            let Ok((release, _)) = self.read_release(&id) else { continue };
-            let pushed = AuditEntry::of_push(&release, channel);
-            let is_said = || entries.iter().any(|entry| pushed.is_about_action_of(entry));
-            if release.pushed_at_ms >= since_ms && !is_said() {
-                self.audit(&pushed)?;
+            let Ok((release, content)) = self.read_release(&id) else { continue };
+            let signatures = Signature::all_in(content.signature.as_deref().unwrap_or_default());
+            let signed = signatures.iter().filter_map(|it| serde_json::from_str(&it.note()).ok());
+            for entry in [AuditEntry::of_push(&release, channel)].into_iter().chain(signed) {
+                let is_said = || entries.iter().any(|said| entry.is_about_action_of(said));
+                if entry.at_ms >= since_ms && !is_said() {
+                    self.audit(&entry)?;
+                }
             }
         }
         Ok(())

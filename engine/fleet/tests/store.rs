@@ -562,8 +562,11 @@ fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
     assert_eq!(push("r1", &[&one]), Pushed { is_new: false, signed: 1, needed: 2 });
     assert_eq!(distrust(read("r1")), Distrust::TooFew { signed: 1, needed: 2 });
     // Two signatures with the same key count once.
-    assert_eq!(open_with_keys(place, &[&one, &one]).sign_release(&id("r1")).unwrap().signed, 1);
-    assert_eq!(open_with_keys(place, &[&three]).sign_release(&id("r1")).unwrap().signed, 2);
+    assert_eq!(
+        open_with_keys(place, &[&one, &one]).sign_release(&id("r1"), None).unwrap().signed,
+        1
+    );
+    assert_eq!(open_with_keys(place, &[&three]).sign_release(&id("r1"), None).unwrap().signed, 2);
     read("r1").unwrap();
     push("r2", &[&two, &three]);
     read("r2").unwrap();
@@ -619,7 +622,7 @@ fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     let cut = signature.unwrap().replace("==\n", "\n");
     place.put_signed("releases/r2.json", &json, &cut);
     assert_eq!(distrust(read("r2", &first)), Distrust::Unknown);
-    open_with_keys(place, &[&one]).sign_release(&id("r2")).unwrap();
+    open_with_keys(place, &[&one]).sign_release(&id("r2"), None).unwrap();
     read("r2", &first).unwrap();
 
     // A retired key can sign nothing any more, and cannot come back.
