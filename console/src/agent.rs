@@ -448,7 +448,7 @@ impl Shared {
     async fn accept(&self, channel: Channel, keys: Option<Keys>) -> Result<Declared, FleetError> {
         let mut ledger = self.ledger.lock().await;
         if let Some(accepted) = ledger.channel(&self.channel)
-            && channel != *accepted
+            && !channel.declares_like(accepted)
             && channel.mark <= accepted.mark
         {
             let distrust = Distrust::WentBack { from: accepted.mark, to: channel.mark };

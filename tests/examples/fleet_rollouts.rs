@@ -10,20 +10,21 @@
 #[allow(dead_code, unused_imports, reason = "it uses a part of what the tests share")]
 mod support;
 
+mod calls;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    os::unix::net::{UnixListener, UnixStream},
-    path::{Path, PathBuf},
+    os::unix::net::UnixListener,
+    path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use hotswap_engine::protocol::PROTOCOL_VERSION;
+use calls::Caller;
 use hotswap_fleet::{HostReport, HostState, Id, Location, Phase, Store};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{PATIENCE, Place, PluginDir, Process, host_command, revision};
 
 const HOSTS: usize = 4;
@@ -44,46 +45,6 @@ struct Fleet {
     store: Store,
     hosts: Vec<Process>,
     agent: Process,
-}
-
-/// A connection to a host's console.
-struct Client {
-    stream: UnixStream,
-    answers: BufReader<UnixStream>,
-    last: u64,
-}
-
-impl Client {
-    fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).expect("connect to a host");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
-        let answers = BufReader::new(stream.try_clone().expect("a second handle"));
-        let mut client = Self { stream, answers, last: 0 };
-        client.ask("hello", &json!({ "protocol": PROTOCOL_VERSION, "client": "rollouts" }));
-        client
-    }
-
-    fn begin(&mut self, method: &str, params: &Value) {
-        self.last += 1;
-        let line = json!({ "jsonrpc": "2.0", "id": self.last, "method": method, "params": params });
-        writeln!(self.stream, "{line}").expect("ask a host");
-    }
-
-    fn ask(&mut self, method: &str, params: &Value) -> Value {
-        self.begin(method, params);
-        loop {
-            let mut line = String::new();
-            self.answers.read_line(&mut line).expect("an answer");
-            let answer: Value = serde_json::from_str(&line).expect("JSON");
-            if answer["id"] == self.last {
-                return answer;
-            }
-        }
-    }
-
-    fn call(&mut self, function: &str, args: &[&str]) -> Value {
-        self.ask("invoke", &json!({ "plugin": "echo", "function": function, "args": args }))
-    }
 }
 
 impl Fleet {
@@ -159,7 +120,7 @@ impl Fleet {
     fn roll_out_and_panic(&self, release: &str) -> bool {
         let rollout = self.start_command(&["rollout", release, "--follow", "--fast"]);
         let tries = self.wait_until_tried(release);
-        Client::connect(&socket_of(&tries)).call("explode", &["boom"]);
+        caller(&tries).call("explode", &["boom"]).expect("an answer");
         let answer = rollout.finish();
         assert_eq!(answer.code, Some(5), "{answer:?}");
         false
@@ -229,8 +190,8 @@ fn runs(host: &HostReport, release: &str) -> bool {
     host.release.as_ref().is_some_and(|it| it.as_str() == release)
 }
 
-fn socket_of(host: &HostReport) -> PathBuf {
-    host.socket.clone().expect("its socket")
+fn caller(host: &HostReport) -> Caller {
+    Caller::connect(host.socket.as_ref().expect("its socket")).expect("connect to a host")
 }
 
 fn main() {
@@ -253,9 +214,9 @@ fn roll_out_under_calls(fleet: &Fleet, releases: &[String; 2], rollouts: usize) 
         for host in fleet.reports() {
             let (stop, calls, failed) = (&stop, &calls, &failed);
             scope.spawn(move || {
-                let mut client = Client::connect(&socket_of(&host));
+                let mut caller = caller(&host);
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = client.call("revision", &[]);
+                    let answer = caller.call("revision", &[]).expect("an answer");
                     if answer["result"].is_null() {
                         println!("failed: {answer}");
                         failed.fetch_add(1, Ordering::Relaxed);
@@ -349,8 +310,7 @@ fn files(dir: &Path) -> (u64, u64) {
 
 fn measure_panic(fleet: &Fleet, bad: &str) {
     let host = fleet.start_rollout(bad);
-    let mut client = Client::connect(&socket_of(&host));
-    client.call("explode", &["boom"]);
+    caller(&host).call("explode", &["boom"]).expect("an answer");
     println!(
         "a panic in a canary, until no host has told that it runs the release: {:.0?}",
         fleet.time_until_gone(bad)
@@ -361,9 +321,10 @@ fn measure_crash(fleet: &Fleet, bad: &str) {
     let host = fleet.start_rollout(bad);
     let held = fleet.dir.path().join("held");
     let listener = UnixListener::bind(&held).expect("listen");
-    let mut client = Client::connect(&socket_of(&host));
+    let mut caller = caller(&host);
     let args = [held.to_str().expect("a path")];
-    client.begin("invoke", &json!({ "plugin": "echo", "function": "hold", "args": args }));
+    let params = json!({ "plugin": "echo", "function": "hold", "args": args });
+    caller.begin("invoke", &params).expect("ask a host");
     let _held = listener.accept().expect("the call");
     let process = fleet.hosts.iter().find(|it| it.pid() == host.pid).expect("its process");
     process.signal(Signal::KILL);

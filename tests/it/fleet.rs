@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use hotswap_engine::{
@@ -27,7 +28,9 @@ use tempfile::TempDir;
 
 use crate::{
     socket::Client,
-    support::{Answer, Host, Place, PluginDir, Process, artifact, host_command, revision},
+    support::{
+        Answer, Host, PATIENCE, Place, PluginDir, Process, artifact, host_command, revision,
+    },
 };
 
 /// A temporary directory: for a fleet, or for artifacts outside the plugin directory.
@@ -541,6 +544,37 @@ impl Keyed {
         error["message"].as_str().unwrap().to_owned()
     }
 
+    fn file(&self, name: &str) -> PathBuf {
+        self.fleet.0.path().join(name)
+    }
+
+    /// The actions in the audit log.
+    fn audited(&self) -> Vec<String> {
+        let entries = self.json(&["audit"]);
+        let what = |entry: &Value| entry["what"].as_str().unwrap().to_owned();
+        entries.as_array().unwrap().iter().map(what).collect()
+    }
+
+    /// Kills a command where it waits for the lock of a file: `lock` is taken for a write of documents, `audit.jsonl` for
+    /// one of the audit log.
+    fn kill_at(&self, args: &[&str], lock: &str) {
+        let file = fs::OpenOptions::new().append(true).create(true).open(self.file(lock)).unwrap();
+        file.lock().unwrap();
+        let mut command = self.place.command("hotswap");
+        command.args(self.args(args));
+        let mut command = Process::start(command);
+        let (pid, deadline) = (command.pid().to_string(), Instant::now() + PATIENCE);
+        let waits = |line: &str| line.contains("->") && line.split_whitespace().any(|it| it == pid);
+        while !fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let has_ended = stat.contains(") Z ") || Instant::now() > deadline;
+            assert!(!has_ended, "{args:?} does not wait for {lock}");
+            thread::yield_now();
+        }
+        command.signal(Signal::KILL);
+        command.end();
+    }
+
     fn push(&self, release: &str, keys: &[&str]) -> Value {
         let keys: Vec<&str> = keys.iter().flat_map(|key| ["--sign", key]).collect();
         let push = ["push", self.artifact.to_str().unwrap(), "--id", release];
@@ -573,21 +607,67 @@ fn a_rollout_whose_beginning_could_not_be_audited_is_in_the_audit_log_later() {
     let before = fs::read(&audit).unwrap();
     fs::remove_file(&audit).unwrap();
     fs::create_dir(&audit).unwrap();
-    assert!(fleet.refused(&["rollout", "r1"]).contains("the audit log does not have it"));
+    assert!(fleet.refused(&["rollout", "r1"]).contains("is not in the audit log yet: "));
     fs::remove_dir(&audit).unwrap();
     fs::write(&audit, before).unwrap();
-    // Some seconds later, the program that began it counts as killed.
-    let path = fleet.fleet.0.path().join("rollouts/main.json");
-    let mut rollout: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    for entry in rollout["memory"]["unsaid"].as_array_mut().unwrap() {
-        entry["at_ms"] = json!(entry["at_ms"].as_u64().unwrap() - 10_000);
-    }
-    fs::write(&path, rollout.to_string()).unwrap();
+    let other = fleet.refused(&["promote", "--channel", "mian"]);
+    assert!(other.contains("the fleet has no such channel"), "{other}");
     fleet.json(&["promote"]);
-    let entries = fleet.json(&["audit"]);
-    let whats: Vec<&str> =
-        entries.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
-    assert_eq!(whats, ["init", "push", "rollout", "promoting", "done"]);
+    assert_eq!(fleet.audited(), ["init", "push", "rollout", "promoting", "done"]);
+}
+
+#[test]
+fn what_a_command_did_is_in_the_audit_log_once_wherever_it_was_killed() {
+    let fleet = Keyed::new();
+    let (release, director) = (fleet.key("release.key"), fleet.key("director.key"));
+    let artifact = fleet.artifact.to_str().unwrap();
+    fs::write(fleet.file("audit.jsonl"), "").unwrap();
+    fleet.kill_at(&["init"], "audit.jsonl");
+    fleet.json(&["keys", "--new", &release]);
+    let (release, director) = (release.as_str(), director.as_str());
+    let keys = ["keys", "--new-director", director, "--sign", release];
+    fleet.kill_at(&keys, "lock");
+    fs::remove_file(director).unwrap();
+    fleet.kill_at(&keys, "audit.jsonl");
+    // The keys have changed, and the declaration was not signed.
+    fleet.json(&["sign", "--sign", director]);
+    for id in ["r1", "r2"] {
+        fleet.kill_at(&["push", artifact, "--id", id, "--sign", release], "audit.jsonl");
+    }
+    let second = fleet.key("second.key");
+    fleet.json(&["keys", "--new", &second, "--sign", release]);
+    fleet.kill_at(&["sign", "r2", "--sign", &second], "audit.jsonl");
+    let mut expected = vec!["init", "keys", "keys", "sign", "keys", "push", "push", "sign"];
+    assert_eq!(fleet.audited(), expected);
+    // Another command replaces what was written.
+    for command in [
+        &["pin", "host", "r1"][..],
+        &["unpin", "host"],
+        &["rollback", "r1"],
+        &["rollout", "r2"],
+        &["pause"],
+        &["resume"],
+        &["abort"],
+    ] {
+        for lock in ["lock", "audit.jsonl"] {
+            fleet.kill_at(&[command, &["--sign", director]].concat(), lock);
+        }
+    }
+    fleet.json(&["pin", "host", "r2", "--sign", director]);
+    expected.extend([
+        "pin",
+        "unpin",
+        "rollback",
+        "rollout",
+        "paused",
+        "checking",
+        "rolling_back",
+        "pin",
+    ]);
+    let mut audited = fleet.audited();
+    audited.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(audited, expected);
 }
 
 #[test]

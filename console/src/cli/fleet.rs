@@ -286,7 +286,10 @@ fn name(place: &PlaceArguments, command: &FleetCommand, json: bool) -> Result<()
 fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
     let (location, sign) = location(place)?;
     let named = secret_keys(&sign)?;
-    let store = Store::create(&location, &location.name(), &place.channel, now_ms())?;
+    let at_ms = now_ms();
+    let entry = AuditEntry { at_ms, ..audit_entry("init", &place.channel) };
+    let name = location.name();
+    let store = Store::create(&location, &name, &place.channel, at_ms, vec![entry])?;
     let signers = match named.is_empty() && store.is_of_many_machines() {
         true => {
             let path = beside_keys(&states()?, &store, "key");
@@ -310,8 +313,21 @@ fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
             Ok(())
         })?;
     }
-    fleet.write_audit("init", None, None)?;
+    fleet.store.say_missing(&fleet.channel)?;
     fleet.status()
+}
+
+/// An entry of the audit log about what this program does now.
+fn audit_entry(what: &str, channel: &Id) -> AuditEntry {
+    AuditEntry {
+        at_ms: now_ms(),
+        by: user(),
+        what: what.to_owned(),
+        channel: Some(channel.clone()),
+        release: None,
+        host: None,
+        reason: None,
+    }
 }
 
 /// A fleet and one of its channels, with the form of the output.
@@ -357,31 +373,9 @@ impl Fleet {
         }
     }
 
-    fn write_audit(
-        &self,
-        what: &str,
-        release: Option<&Id>,
-        host: Option<&Id>,
-    ) -> Result<(), FleetError> {
-        self.append_to_audit(&self.audit_entry(what, release, host))
-    }
-
-    fn audit_entry(&self, what: &str, release: Option<&Id>, host: Option<&Id>) -> AuditEntry {
-        AuditEntry {
-            at_ms: now_ms(),
-            by: user(),
-            what: what.to_owned(),
-            channel: Some(self.channel.clone()),
-            release: release.cloned(),
-            host: host.cloned(),
-            reason: None,
-        }
-    }
-
-    fn append_to_audit(&self, entry: &AuditEntry) -> Result<(), FleetError> {
-        self.store.audit(entry).map_err(|error| {
-            FleetError::new(format!("this was done, but the audit log does not have it: {error}"))
-        })
+    /// An entry of the audit log, with the time of the store.
+    fn audit_entry(&self, what: &str) -> Result<AuditEntry, FleetError> {
+        Ok(AuditEntry { at_ms: self.store.now_ms()?, ..audit_entry(what, &self.channel) })
     }
 
     fn print(&self, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
@@ -397,7 +391,9 @@ impl Fleet {
                 let message = "a change of keys has to be signed by the present keys: use `--sign SECRET-KEY`";
                 return Err(FleetError::new(message).into());
             }
+            let entry = self.audit_entry("keys")?;
             self.change_keys(|keys| {
+                entry.add_to(&mut keys.unsaid);
                 for key in remove {
                     keys.retire(key)?;
                 }
@@ -418,7 +414,7 @@ impl Fleet {
                 }
                 Ok(())
             })?;
-            self.write_audit("keys", None, None)?;
+            self.store.say_missing(&self.channel)?;
         }
         let keys = self.store.keys()?;
         let keys = keys.unwrap_or_else(|| Keys::none(self.store.fleet().id.clone()));
@@ -461,7 +457,7 @@ impl Fleet {
             Ok((channel, rollout))
                 if self.store.may_declare()? && self.store.channel(&self.channel).is_err() =>
             {
-                self.store.sign_declarations(&channel, rollout.as_ref())
+                self.store.sign_declarations(&channel, &channel, rollout.as_ref())
             }
             _ => Ok(()),
         }
@@ -473,12 +469,15 @@ impl Fleet {
         }
         let Some(release) = release else {
             let (channel, rollout) = self.store.unverified(&self.channel)?;
-            self.store.sign_declarations(&channel, rollout.as_ref())?;
-            self.write_audit("sign", None, None)?;
+            let mut signed = channel.clone();
+            self.audit_entry("sign")?.add_to(&mut signed.unsaid);
+            self.store.sign_declarations(&channel, &signed, rollout.as_ref())?;
+            self.store.say_missing(&self.channel)?;
             return self.status();
         };
-        let Pushed { signed, needed, .. } = self.store.sign_release(release)?;
-        self.write_audit("sign", Some(release), None)?;
+        let entry = AuditEntry { release: Some(release.clone()), ..self.audit_entry("sign")? };
+        let Pushed { signed, needed, .. } = self.store.sign_release(release, Some(&entry))?;
+        self.store.say(&[entry])?;
         let value = json!({ "release": release, "signatures": signed, "needed": needed });
         self.print(&value, || {
             format!("{release} is signed by {signed} of {needed} required keys\n")
@@ -509,7 +508,8 @@ impl Fleet {
             }
         };
         let fleet = self.store.fleet().id.clone();
-        let release = Release { id, fleet, pushed_at_ms: now_ms(), by: user(), plugins };
+        let pushed_at_ms = self.store.now_ms()?;
+        let release = Release { id, fleet, pushed_at_ms, by: user(), plugins };
         let Pushed { is_new, signed, needed } = self.store.push_release(&release)?;
         if signed >= needed {
             self.store.release(&release.id, self.store.keys()?.as_ref())?;
@@ -524,7 +524,7 @@ impl Fleet {
             )?;
         }
         if is_new {
-            self.write_audit("push", Some(&release.id), None)?;
+            self.store.say(&[AuditEntry::of_push(&release, &self.channel)])?;
         }
         #[derive(Serialize)]
         struct Answer<'a> {
@@ -662,9 +662,9 @@ impl Fleet {
         let Memory { known, mut unsaid, .. } =
             last.as_ref().map(|last| last.memory.clone()).unwrap_or_default();
         // If this program is killed before it writes the audit log, another one does.
-        let entry =
-            AuditEntry { at_ms: now_ms, ..self.audit_entry("rollout", Some(&release.id), None) };
-        unsaid.push(entry.clone());
+        let entry = audit_entry("rollout", &self.channel);
+        AuditEntry { at_ms: now_ms, release: Some(release.id.clone()), ..entry }
+            .add_to(&mut unsaid);
         let before =
             last.as_ref().map(|last| Before { salt: last.salt.clone(), phase: last.phase });
         let new = Rollout {
@@ -693,7 +693,7 @@ impl Fleet {
             Err(error) if error.is_changed() => return Ok(None),
             written => written?,
         }
-        self.append_to_audit(&entry)?;
+        self.store.say(&new.memory.unsaid)?;
         Ok(Some(new))
     }
 
@@ -820,6 +820,8 @@ impl Fleet {
     }
 
     pub(crate) async fn give_order(&self, order: Order) -> Result<(), FleetError> {
+        // A channel that does not exist is the fault, and not that it has no rollout.
+        self.store.channel(&self.channel)?;
         let active = self.store.rollout(&self.channel)?;
         if active.is_none_or(|active| active.phase.is_over()) {
             let message = format!(
@@ -849,8 +851,8 @@ impl Fleet {
                 return Ok(());
             }
         }
-        let (mut to, mut from) = (None, None);
-        self.declare(|channel| {
+        let mut from = None;
+        self.declare("rollback", |channel, entry| {
             // Two users who go back at the same time mean the same release, and not two steps.
             if *from.get_or_insert_with(|| channel.base.clone()) != channel.base {
                 let message = format!(
@@ -868,7 +870,7 @@ impl Fleet {
                     ))
                 })?,
             };
-            to.clone_from(&base);
+            entry.release.clone_from(&base);
             match &release {
                 Some(_) => channel.set_base(base),
                 // The bad release must not become something to go back to.
@@ -877,8 +879,7 @@ impl Fleet {
             channel.candidate = None;
             channel.thresholds.clear();
             Ok(())
-        })?;
-        self.write_audit("rollback", to.as_ref(), None)
+        })
     }
 
     fn pin(&self, host: &Id, release: Option<Id>) -> Result<(), Failure> {
@@ -900,7 +901,9 @@ impl Fleet {
         if let Some(release) = &release {
             self.store.verify(release, self.store.keys()?.as_ref())?;
         }
-        let change = |channel: &mut Channel| {
+        let what = if release.is_some() { "pin" } else { "unpin" };
+        self.declare(what, |channel, entry| {
+            (entry.release, entry.host) = (release.clone(), Some(host.clone()));
             let before = match &release {
                 Some(release) => {
                     channel.pins.insert(host.clone(), release.clone());
@@ -918,27 +921,26 @@ impl Fleet {
                     Err(FleetError::new(message))
                 }
             }
-        };
-        self.declare(change)?;
-        let what = if release.is_some() { "pin" } else { "unpin" };
-        self.write_audit(what, release.as_ref(), Some(host))
+        })
     }
 
-    /// Changes the declaration of the channel. If another program changes it in the meantime, such as the controller
-    /// of a rollout, the change is made again.
+    /// Changes the declaration of the channel, with an entry for the audit log, which the change completes. If another
+    /// program changes the declaration in the meantime, such as the controller of a rollout, the change is made again.
     fn declare(
         &self,
-        mut change: impl FnMut(&mut Channel) -> Result<(), FleetError>,
+        what: &str,
+        mut change: impl FnMut(&mut Channel, &mut AuditEntry) -> Result<(), FleetError>,
     ) -> Result<(), FleetError> {
         let mut attempts = 1..ATTEMPTS;
         loop {
             let read = self.store.channel(&self.channel)?;
-            let mut new = read.clone();
-            change(&mut new)?;
+            let (mut new, mut entry) = (read.clone(), self.audit_entry(what)?);
+            change(&mut new, &mut entry)?;
+            entry.add_to(&mut new.unsaid);
             new.raise_mark(&self.store.hosts(&self.channel)?.0);
             match self.store.write_channel(&read, &new) {
                 Err(error) if error.is_changed() && attempts.next().is_some() => {}
-                written => return written,
+                written => return written.and_then(|()| self.store.say(&new.unsaid)),
             }
         }
     }
@@ -949,6 +951,10 @@ impl Fleet {
     }
 
     fn audit(&self) -> Result<(), Failure> {
+        let said = self.store.say_missing(&self.channel);
+        if let Err(error) = said.and_then(|()| self.store.say_missing_of_releases(&self.channel)) {
+            writeln!(io::stderr(), "hotswap: {error}")?;
+        }
         let (entries, unreadable) = self.store.audited()?;
         if unreadable > 0 {
             let lines = format::counted(unreadable as u64, "line", "lines");

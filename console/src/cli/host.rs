@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hotswap_protocol::{
     Beside, HostAgent, HostInfo, InvokeParams, InvokeResult, PlanParams, PruneParams, Snapshot,
-    TargetParams, UnpinParams, VersionState,
+    TargetParams, UnpinParams, VersionState, WireError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,12 +23,15 @@ use crate::host::socket::{self, HostChoice};
 use crate::session::{disagreements, host_inputs};
 
 pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
-    let hosts = socket::hosts(CLIENT_NAME).await;
+    let (hosts, silent) = socket::hosts_and_silent(CLIENT_NAME).await;
+    for error in &silent {
+        writeln!(io::stderr(), "hotswap: {error}")?;
+    }
     if output.json {
         let hosts: Vec<HostLine<'_>> = hosts.iter().map(HostLine::of).collect();
         return Ok(print_json(&hosts)?);
     }
-    if hosts.is_empty() {
+    if hosts.is_empty() && silent.is_empty() {
         return Ok(writeln!(io::stderr(), "{}", socket::no_sockets())?);
     }
     Ok(print_words(&text::hosts(&hosts))?)
@@ -61,7 +64,8 @@ pub(super) async fn status(
     output: OutputArguments,
 ) -> Result<(), Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
-    let snapshot: Snapshot = client.ask(Operation::Status.request()).await?;
+    let snapshot = client.ask::<Snapshot>(Operation::Status.request());
+    let snapshot = socket::answered(&client, snapshot).await?;
     let host_outdated = host_inputs::is_outdated(&snapshot.host);
     if !output.json {
         return Ok(print_words(&text::status(&snapshot, host_outdated))?);
@@ -101,10 +105,14 @@ async fn preview(host: Option<&HostChoice>, reload: ReloadArguments) -> Result<(
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
     let asked = PlanParams { latest: reload.latest, prune: reload.prune, apply: None };
     let prober = Prober::this_program();
-    let preview = Preview::make(&client, &prober, asked.clone()).await?;
+    let preview = Preview::make(&client, &prober, asked.clone());
+    let preview = socket::answered(&client, preview).await?;
     let is_replayed = reload.replay && preview.error().is_none();
     let replay = match is_replayed {
-        true => Some(Replay::make(&client, &prober, asked).await?),
+        true => {
+            let replay = Replay::make(&client, &prober, asked);
+            Some(socket::answered(&client, replay).await?)
+        }
         false => None,
     };
     if !reload.output.json {
@@ -176,8 +184,10 @@ async fn invoke_in_both(
 ) -> Result<(), Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
     let file = std::path::absolute(file)?;
-    let [first, second] =
-        replay::invoke_in_both(&client, &Prober::this_program(), call, &file).await;
+    let prober = Prober::this_program();
+    let both = replay::invoke_in_both(&client, &prober, call, &file);
+    let both = async { Ok::<_, WireError>(both.await) };
+    let [first, second] = socket::answered(&client, both).await?;
     let second = match second {
         Ok(answer) => Beside::Result(answer),
         Err(error) => Beside::Error(error),
@@ -248,7 +258,8 @@ async fn perform<T: DeserializeOwned + Serialize>(
             named(agent)
         );
     }
-    let answer: T = client.ask(operation.request()).await?;
+    let answer = client.ask::<T>(operation.request());
+    let answer = socket::answered(&client, answer).await?;
     if output.json {
         print_json(&answer)?;
     } else {

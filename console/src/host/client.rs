@@ -118,6 +118,11 @@ impl Client {
         Err(WireError::new(ErrorKind::BadRequest, message))
     }
 
+    /// Whether the host is on another machine.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
+    }
+
     /// The host at the other end.
     pub fn host(&self) -> &HostInfo {
         &self.host

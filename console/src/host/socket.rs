@@ -15,6 +15,10 @@ use crate::host::client::Client;
 
 /// A host is skipped if it accepts a connection but does not send hello within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a host that owes an answer is asked for hello on another connection.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// A host whose answer is waited for counts as stopped if it does not send hello within this time.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// The directory that holds the sockets of this user's hosts.
 pub fn directory() -> PathBuf {
@@ -127,22 +131,23 @@ impl HostChoice {
     /// Connects to this host. Removes the socket if nobody listens at it any more.
     pub async fn connect(&self, client_name: &str) -> Result<Connected, WireError> {
         if let Self::Named(name) = self {
-            return choose(
-                running(client_name).await,
-                |host| host.name == *name,
-                || self.no_host(&io::ErrorKind::NotFound.into()),
-            );
+            let none = || self.no_host(&io::ErrorKind::NotFound.into());
+            return running(client_name).await.choose(|host| host.name == *name, none);
         }
         if matches!(self, Self::Process(_) | Self::Started(_)) {
             runtime_dir().check().map_err(|error| self.no_host(&error))?;
         }
         match open(&self.socket()).await {
             Ok(stream) => {
-                let (client, notifications) = hello(stream, client_name).await?;
-                Ok((
-                    if self.is_elsewhere() { client.of_elsewhere() } else { client },
-                    notifications,
-                ))
+                if !self.is_elsewhere() {
+                    return hello(stream, client_name, &self.socket()).await;
+                }
+                let said = tokio::time::timeout(HELLO_TIMEOUT, Client::hello(stream, client_name));
+                let (client, notifications) = said.await.unwrap_or_else(|_| {
+                    let message = "the host of another machine does not answer through its agent: it may be stopped";
+                    Err(WireError::new(ErrorKind::NoHost, message))
+                })?;
+                Ok((client.of_elsewhere(), notifications))
             }
             Err(error) => Err(self.no_host(&error)),
         }
@@ -171,14 +176,15 @@ pub async fn connect(
     if let Some(choice) = choice {
         return choice.connect(client_name).await;
     }
-    let found = running(client_name).await;
+    let running = running(client_name).await;
     let here = std::env::current_dir().unwrap_or_default();
     let of_project = |host: &HostInfo| is_in_project(host, &here);
+    let found = &running.found;
     if found.len() > 1 && found.iter().filter(|(client, _)| of_project(client.host())).count() == 1
     {
-        return choose(found, of_project, no_host_runs);
+        return running.choose(of_project, no_host_runs);
     }
-    choose(found, |_| true, no_host_runs)
+    running.choose(|_| true, no_host_runs)
 }
 
 /// Connects to the chosen host. Without a choice, it connects to the only host in the project of the current
@@ -191,29 +197,40 @@ pub async fn connect_in_project(
         return choice.connect(client_name).await.map(Some);
     }
     let here = std::env::current_dir().unwrap_or_default();
-    let found = running(client_name).await;
-    Ok(choose(found, |host| is_in_project(host, &here), no_host_runs).ok())
+    let running = running(client_name).await;
+    Ok(running.choose(|host| is_in_project(host, &here), no_host_runs).ok())
 }
 
-/// The only one of these hosts that the choice includes.
-fn choose(
-    mut found: Vec<Connected>,
-    is_meant: impl Fn(&HostInfo) -> bool,
-    none: impl Fn() -> WireError,
-) -> Result<Connected, WireError> {
-    found.retain(|(client, _)| is_meant(client.host()));
-    match found.len() {
-        0 => Err(none()),
-        1 => Ok(found.remove(0)),
-        count => {
-            let hosts: Vec<_> = found
-                .iter()
-                .map(|(client, _)| format!("{} (pid {})", client.host().name, client.host().pid))
-                .collect();
-            Err(WireError::new(
-                ErrorKind::NoHost,
-                format!("{count} hosts run: {}; choose one with --host PID", hosts.join(", ")),
-            ))
+/// The hosts of this user.
+struct Running {
+    found: Vec<Connected>,
+    /// Why others that accept connections cannot be used, for example because they do not answer.
+    silent: Vec<WireError>,
+}
+
+impl Running {
+    /// The only one of these hosts that the choice includes.
+    fn choose(
+        mut self,
+        is_meant: impl Fn(&HostInfo) -> bool,
+        none: impl Fn() -> WireError,
+    ) -> Result<Connected, WireError> {
+        self.found.retain(|(client, _)| is_meant(client.host()));
+        match (self.found.len(), self.silent.first()) {
+            // It may be the one that is meant.
+            (0, Some(silent)) => Err(silent.clone()),
+            (0, None) => Err(none()),
+            (1, _) => Ok(self.found.remove(0)),
+            (count, _) => {
+                let in_words = |(client, _): &Connected| {
+                    format!("{} (pid {})", client.host().name, client.host().pid)
+                };
+                let hosts: Vec<_> = self.found.iter().map(in_words).collect();
+                Err(WireError::new(
+                    ErrorKind::NoHost,
+                    format!("{count} hosts run: {}; choose one with --host PID", hosts.join(", ")),
+                ))
+            }
         }
     }
 }
@@ -265,18 +282,59 @@ pub(crate) fn no_host_runs() -> WireError {
 
 /// The hosts of this user that answer, sorted by process id.
 pub async fn hosts(client_name: &str) -> Vec<HostInfo> {
-    running(client_name).await.iter().map(|(client, _)| client.host().clone()).collect()
+    let running = running(client_name).await;
+    running.found.iter().map(|(client, _)| client.host().clone()).collect()
 }
 
-async fn running(client_name: &str) -> Vec<Connected> {
+/// The hosts of this user that answer, sorted by process id, and why others cannot be used.
+pub(crate) async fn hosts_and_silent(client_name: &str) -> (Vec<HostInfo>, Vec<WireError>) {
+    let Running { found, silent } = running(client_name).await;
+    (found.iter().map(|(client, _)| client.host().clone()).collect(), silent)
+}
+
+async fn running(client_name: &str) -> Running {
     let attempts = sockets().into_iter().map(|path| async move {
         let stream = open(&path).await.ok()?;
-        hello(stream, client_name).await.ok()
+        Some(hello(stream, client_name, &path).await)
     });
-    let mut found: Vec<Connected> =
-        futures::future::join_all(attempts).await.into_iter().flatten().collect();
+    let (mut found, mut silent) = (Vec::new(), Vec::new());
+    for answer in futures::future::join_all(attempts).await.into_iter().flatten() {
+        match answer {
+            Ok(connected) => found.push(connected),
+            Err(error) => silent.push(error),
+        }
+    }
     found.sort_by_key(|(client, _)| client.host().pid);
-    found
+    Running { found, silent }
+}
+
+/// Waits for an answer of a host, however long it takes, but not if the host stops answering at all: it is asked for
+/// hello on other connections meanwhile.
+pub(crate) async fn answered<T, E: From<WireError>>(
+    client: &Client,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::select! {
+        answer = answer => answer,
+        error = silence(client) => Err(error.into()),
+    }
+}
+
+/// Returns once the host does not answer any more.
+async fn silence(client: &Client) -> WireError {
+    let socket = &client.host().socket;
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        // The socket of a host on another machine is not here, and a host that has ended closes the connection.
+        if client.is_elsewhere() {
+            continue;
+        }
+        let Ok(stream) = open(socket).await else { continue };
+        let pid = peer(&stream);
+        if tokio::time::timeout(SILENCE, Client::hello(stream, "look")).await.is_err() {
+            return no_hello(pid, SILENCE, socket);
+        }
+    }
 }
 
 /// The sockets of this user's hosts, including those of dead hosts.
@@ -324,15 +382,40 @@ pub(crate) fn process_lives(pid: u32) -> bool {
     is_there && !matches!(Stat::of(pid).state(), "Z" | "X")
 }
 
-async fn hello(stream: tokio::net::UnixStream, client_name: &str) -> Result<Connected, WireError> {
+async fn hello(
+    stream: tokio::net::UnixStream,
+    client_name: &str,
+    socket: &Path,
+) -> Result<Connected, WireError> {
+    let pid = peer(&stream);
     match tokio::time::timeout(HELLO_TIMEOUT, Client::hello(stream, client_name)).await {
         Ok(answer) => answer,
-        Err(_) => Err(WireError::new(
-            ErrorKind::NoHost,
-            format!(
-                "the host accepts connections but did not say hello within {} s; is it stopped?",
-                HELLO_TIMEOUT.as_secs()
-            ),
-        )),
+        Err(_) => Err(no_hello(pid, HELLO_TIMEOUT, socket)),
     }
+}
+
+/// The process at the other end.
+fn peer(stream: &tokio::net::UnixStream) -> Option<i32> {
+    stream.peer_cred().ok()?.pid()
+}
+
+/// The error that a host accepts connections and does not answer, with its process and what to do.
+fn no_hello(pid: Option<i32>, patience: Duration, socket: &Path) -> WireError {
+    let seconds = patience.as_secs();
+    let message = match pid {
+        Some(pid) if matches!(Stat::of(pid).state(), "T" | "t") => format!(
+            "the host with process id {pid} has not answered for {seconds} s: its process is stopped, by a signal or a \
+             debugger; `kill -CONT {pid}` continues it"
+        ),
+        Some(pid) => format!(
+            "the host with process id {pid} has not answered for {seconds} s: it accepts connections at {}, so its process \
+             hangs or the machine is overloaded; try again, or look at the process",
+            socket.display()
+        ),
+        None => format!(
+            "the host at {} accepts connections and has not answered for {seconds} s; try again, or look at its process",
+            socket.display()
+        ),
+    };
+    WireError::new(ErrorKind::NoHost, message)
 }

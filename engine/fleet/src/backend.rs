@@ -103,6 +103,10 @@ pub struct Declaration(pub(crate) Content);
 /// Compares stored content with what the writer read. A backend calls it again each time it tries a conditional
 /// write.
 pub(crate) type IsAsRead<'a> = &'a dyn Fn(Option<&Content>) -> Result<bool, FleetError>;
+
+/// Recognises a line of the audit log.
+pub(crate) type IsIt<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// A stored report of a host.
 pub(crate) struct Report {
     pub host: Id,
@@ -184,8 +188,9 @@ pub(crate) trait Backend: Debug + Send + Sync {
         to: &mut dyn FnMut(&[u8]) -> Result<(), FleetError>,
     ) -> Result<(), FleetError>;
 
-    /// Appends a line to the audit log.
-    fn audit(&self, line: &[u8]) -> Result<(), FleetError>;
+    /// Appends a line to the audit log, unless the log has it. `is_it` recognises the line. If several programs append
+    /// the same line, the log has it once.
+    fn audit(&self, line: &[u8], since_ms: u64, is_it: IsIt<'_>) -> Result<(), FleetError>;
 
     /// The last lines of the audit log.
     fn audited(&self) -> Result<Vec<Vec<u8>>, FleetError>;

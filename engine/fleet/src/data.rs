@@ -317,6 +317,10 @@ pub struct Channel {
     /// own in it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub spread_ms: u64,
+    /// The audit entries of the write that made this declaration, and those of earlier writes that the audit log could
+    /// not take: see [`Store::say`](crate::Store::say).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaid: Vec<AuditEntry>,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -339,6 +343,7 @@ impl Channel {
             thresholds: BTreeMap::new(),
             pins: BTreeMap::new(),
             spread_ms: 0,
+            unsaid: Vec::new(),
         }
     }
 
@@ -354,6 +359,11 @@ impl Channel {
             }
             _ => self.base.as_ref(),
         }
+    }
+
+    /// Whether this declares the same, whatever audit entries are beside it: earlier versions do not keep these.
+    pub fn declares_like(&self, other: &Self) -> bool {
+        Self { unsaid: Vec::new(), ..self.clone() } == Self { unsaid: Vec::new(), ..other.clone() }
     }
 
     /// Whether hosts follow a newer declaration than this one: the store was restored from an older copy. The reports
@@ -550,3 +560,37 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<crate::Reason>,
 }
+
+impl AuditEntry {
+    /// The entry of a push. It follows from the release, so it can be made again if its writer was killed.
+    pub fn of_push(release: &Release, channel: &Id) -> Self {
+        Self {
+            at_ms: release.pushed_at_ms,
+            by: release.by.clone(),
+            what: PUSH.to_owned(),
+            channel: Some(channel.clone()),
+            release: Some(release.id.clone()),
+            host: None,
+            reason: None,
+        }
+    }
+
+    /// Whether another entry is about the same action. That of a push is made again with the channel of another program,
+    /// and earlier versions wrote a later time into it.
+    pub fn is_about_action_of(&self, other: &Self) -> bool {
+        let is_push = self.what == PUSH && other.what == PUSH && self.release == other.release;
+        self == other || is_push && other.at_ms >= self.at_ms
+    }
+
+    /// Adds this entry to the entries of a document. An equal entry there is about another action of the same
+    /// millisecond.
+    pub fn add_to(mut self, unsaid: &mut Vec<Self>) {
+        while unsaid.contains(&self) {
+            self.at_ms += 1;
+        }
+        unsaid.push(self);
+    }
+}
+
+/// The action of an entry about a release that was pushed.
+const PUSH: &str = "push";

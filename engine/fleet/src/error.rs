@@ -166,6 +166,11 @@ impl FleetError {
         self.kind == Kind::Changed
     }
 
+    /// Whether what was to be read does not exist.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self.kind, Kind::Missing | Kind::Io(io::ErrorKind::NotFound))
+    }
+
     /// Why a stored document is not trusted, if this is the cause.
     pub fn distrust(&self) -> Option<&Distrust> {
         match &self.kind {

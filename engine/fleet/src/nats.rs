@@ -36,14 +36,14 @@ use async_nats::{
 };
 use futures::StreamExt;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{runtime::Runtime, sync::watch, time::timeout};
 
 use crate::{
     Digest, FleetError, Id,
     backend::{
-        Attachable, Backend, Change, Clock, Content, Declaration, Document, IsAsRead,
+        Attachable, Backend, Change, Clock, Content, Declaration, Document, IsAsRead, IsIt,
         LARGEST_DOCUMENT, OnChange, Report,
     },
 };
@@ -53,7 +53,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many times a piece of an artifact is requested, each time for `PATIENCE`.
 const ASKED: usize = 15;
 /// How many times a line of the audit log is written, until the server confirms it.
-const WRITTEN: usize = 3;
+const WRITTEN: usize = 10;
+/// By how much the clock of a machine may differ from that of the server.
+const CLOCKS_DIFFER_MS: u64 = 25 * 3_600_000;
 /// The longest pause before the next attempt to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The size in bytes of a piece of an artifact.
@@ -267,6 +269,16 @@ struct StreamInfo {
 fn at_ms(text: &str) -> Option<u64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+/// Writes a time, in milliseconds since the Unix epoch, as the server expects it.
+fn rfc3339(at_ms: u64) -> String {
+    // A time that the calendar does not have is no reason to read less.
+    let time = OffsetDateTime::from_unix_timestamp((at_ms / 1000).cast_signed());
+    let time = time.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second) = time.to_hms();
+    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
 }
 
 impl Nats {
@@ -590,14 +602,19 @@ impl Link {
         Ok(Some(Kept { subject, sequence, at_ms, payload: answer.payload.to_vec() }))
     }
 
-    /// The last message of each of these subjects, from a sequence number on.
-    async fn all(&self, stream: &str, subjects: &str, from: u64) -> Result<Vec<Kept>, FleetError> {
+    /// The messages of these subjects from a start on: `{"seq": NUMBER}` or `{"start_time": TIME}`.
+    async fn all(
+        &self,
+        stream: &str,
+        subjects: &str,
+        mut start: Value,
+    ) -> Result<Vec<Kept>, FleetError> {
         let at = format!("{}: {subjects}", self.place);
         let wrong = |message: &str| FleetError::unreachable(&at, message);
         if self.client.connection_state() != State::Connected {
             return Err(FleetError::unreachable(&self.place, "the server is not reached"));
         }
-        let (mut all, mut next) = (Vec::new(), from.max(1));
+        let (mut all, mut next) = (Vec::new(), 1);
         for _ in 0..BATCHES {
             let inbox = self.client.new_inbox();
             let mut answers = self
@@ -605,10 +622,11 @@ impl Link {
                 .subscribe(inbox.clone())
                 .await
                 .map_err(|_| wrong("the client has ended"))?;
-            let question = json!({ "seq": next, "batch": BATCH, "next_by_subj": subjects });
+            start["batch"] = json!(BATCH);
+            start["next_by_subj"] = json!(subjects);
             let subject = format!("$JS.API.DIRECT.GET.{stream}");
             self.client
-                .publish_with_reply(subject, inbox, question.to_string().into())
+                .publish_with_reply(subject, inbox, start.to_string().into())
                 .await
                 .map_err(|_| wrong("the client has ended"))?;
             let mut found = 0;
@@ -635,6 +653,7 @@ impl Link {
             if found < BATCH {
                 return Ok(all);
             }
+            start = json!({ "seq": next });
         }
         Ok(all)
     }
@@ -772,7 +791,8 @@ impl Backend for Nats {
     fn releases(&self) -> Result<Vec<Id>, FleetError> {
         let (link, bucket) = (self.link.clone(), self.link.fleet());
         let all = self.run(async move {
-            link.all(&format!("KV_{bucket}"), &format!("$KV.{bucket}.release.*"), 1).await
+            let releases = format!("$KV.{bucket}.release.*");
+            link.all(&format!("KV_{bucket}"), &releases, json!({ "seq": 1 })).await
         })?;
         let names = all.iter().filter_map(|kept| name_of(kept.subject.rsplit('.').next()?));
         let mut names: Vec<Id> = names.collect();
@@ -784,7 +804,8 @@ impl Backend for Nats {
     fn hosts(&self) -> Result<Vec<Report>, FleetError> {
         let (link, bucket) = (self.link.clone(), self.link.hosts());
         let all = self.run(async move {
-            link.all(&format!("KV_{bucket}"), &format!("$KV.{bucket}.*"), 1).await
+            let hosts = format!("$KV.{bucket}.*");
+            link.all(&format!("KV_{bucket}"), &hosts, json!({ "seq": 1 })).await
         })?;
         let mut hosts = BTreeMap::new();
         for kept in all {
@@ -848,7 +869,10 @@ impl Backend for Nats {
                     to(&piece.payload)?;
                 }
                 _ if number == 0 => {
-                    return Err(FleetError::at(self.blob_at(digest), "there is no such artifact"));
+                    return Err(FleetError::missing(
+                        self.blob_at(digest),
+                        "there is no such artifact",
+                    ));
                 }
                 _ => break,
             }
@@ -856,23 +880,27 @@ impl Backend for Nats {
         Ok(())
     }
 
-    fn audit(&self, line: &[u8]) -> Result<(), FleetError> {
-        let (link, line) = (self.link.clone(), line.to_vec());
-        self.run(async move {
-            let mut last = None;
-            // The name marks the line, so that a write without an answer can be found.
-            let name = format!("{}-{:x}", Digest::of(&line), RandomState::new().hash_one(0_u8));
-            for _ in 0..WRITTEN {
-                let mut headers = HeaderMap::new();
-                headers.insert("Nats-Msg-Id", name.as_str());
-                let subject = format!("{}.audit", link.prefix);
-                match link.publish(&link.audit(), subject, headers, line.clone()).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => last = Some(FleetError::from(error)),
-                }
+    fn audit(&self, line: &[u8], since_ms: u64, is_it: IsIt<'_>) -> Result<(), FleetError> {
+        let (stream, subject) = (self.link.audit(), format!("{}.audit", self.link.prefix));
+        let start = json!({ "start_time": rfc3339(since_ms.saturating_sub(CLOCKS_DIFFER_MS)) });
+        let mut failure = FleetError::changed(format_args!("{}: {subject}", self.link.place));
+        for _ in 0..WRITTEN {
+            let last = self.last(stream.clone(), subject.clone())?.map_or(0, |it| it.sequence);
+            let (link, start) = (self.link.clone(), start.clone());
+            let (of, from) = (stream.clone(), subject.clone());
+            let lines = self.run(async move { link.all(&of, &from, start).await })?;
+            if lines.iter().any(|kept| is_it(&kept.payload)) {
+                return Ok(());
             }
-            last.map_or(Ok(()), Err)
-        })
+            // If another program has written meanwhile, or the server does not answer, the line may be there.
+            match self.publish(&stream, subject.clone(), Some(last), line) {
+                Ok(()) => return Ok(()),
+                Err(Refusal::WrongSequence) => {}
+                Err(Refusal::Other(error)) if error.is_unreachable() => failure = error,
+                Err(Refusal::Other(error)) => return Err(error),
+            }
+        }
+        Err(failure)
     }
 
     fn audited(&self) -> Result<Vec<Vec<u8>>, FleetError> {
@@ -880,7 +908,8 @@ impl Backend for Nats {
         let all = self.run(async move {
             let (stream, subject) = (link.audit(), format!("{}.audit", link.prefix));
             let last = link.last(&stream, &subject).await?.map_or(0, |last| last.sequence);
-            link.all(&stream, &subject, last.saturating_sub(READ_OF_AUDIT - 1)).await
+            let from = last.saturating_sub(READ_OF_AUDIT - 1).max(1);
+            link.all(&stream, &subject, json!({ "seq": from })).await
         })?;
         Ok(all.into_iter().map(|kept| kept.payload).collect())
     }

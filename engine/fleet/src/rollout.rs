@@ -317,8 +317,7 @@ pub struct Memory {
     pub base_latencies: BTreeMap<String, Histogram>,
     /// The hosts that were unhealthy without the release.
     pub unwell: BTreeSet<Id>,
-    /// Entries that may be missing in the audit log, because their writer may have been killed before it wrote
-    /// them.
+    /// The audit entries of the last write, as in [`Channel::unsaid`].
     #[serde(default)]
     pub unsaid: Vec<AuditEntry>,
     /// The rollout before this one: a program that follows it may not have seen its end.

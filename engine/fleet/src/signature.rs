@@ -70,7 +70,17 @@ impl SecretKey {
     /// # Errors
     /// If the system gives no random numbers.
     pub fn sign(&self, bytes: &[u8], purpose: &str) -> Result<String, FleetError> {
-        let signed = minisign::sign(None, &self.0, Cursor::new(bytes), Some(purpose), None);
+        self.sign_with_note(bytes, purpose, None)
+    }
+
+    /// Like [`sign`](Self::sign), with a note of one line, which is not signed: the untrusted comment.
+    pub(crate) fn sign_with_note(
+        &self,
+        bytes: &[u8],
+        purpose: &str,
+        note: Option<&str>,
+    ) -> Result<String, FleetError> {
+        let signed = minisign::sign(None, &self.0, Cursor::new(bytes), Some(purpose), note);
         let signed = signed.map_err(|error| FleetError::new(format!("cannot sign: {error}")))?;
         Ok(signed.into_string())
     }
@@ -111,6 +121,11 @@ impl Signature {
     /// The purpose of the signature.
     pub fn purpose(&self) -> String {
         self.signature.trusted_comment().unwrap_or_default()
+    }
+
+    /// The note beside the signature. Anybody can have changed it.
+    pub fn note(&self) -> String {
+        self.signature.untrusted_comment().unwrap_or_default()
     }
 
     /// The signature as minisign writes it.

@@ -29,6 +29,11 @@ use crate::{
 /// The format that this program reads and writes.
 const FORMAT: u32 = 1;
 
+/// The largest number of audit entries that a document keeps while the audit log cannot be written.
+const MOST_UNSAID: usize = 100;
+/// The largest number of lines of the audit log that are remembered.
+const MOST_SAID: usize = 1000;
+
 const NO_CHANNEL: &str = "the fleet has no such channel; choose one with `--channel NAME` (the default is main), or restore it if it was lost";
 
 /// The place that keeps a fleet.
@@ -72,6 +77,8 @@ pub struct Store {
     signers: Vec<SecretKey>,
     believed: Arc<Mutex<Believed>>,
     watch: Arc<Mutex<Watch>>,
+    /// Lines that the audit log has.
+    said: Arc<Mutex<BTreeSet<Vec<u8>>>>,
 }
 
 impl fmt::Debug for Store {
@@ -100,7 +107,7 @@ pub struct Pushed {
 }
 
 impl Store {
-    /// Makes a fleet with a channel.
+    /// Makes a fleet with a channel, whose document has these audit entries.
     ///
     /// # Errors
     /// If there is a fleet already, or it cannot be written.
@@ -109,6 +116,7 @@ impl Store {
         fleet: &Id,
         channel: &Id,
         now_ms: u64,
+        unsaid: Vec<AuditEntry>,
     ) -> Result<Self, FleetError> {
         let backend = location.reach()?;
         backend.prepare()?;
@@ -121,7 +129,8 @@ impl Store {
         let identity = Content::unsigned(to_json(&at, &fleet)?);
         let store = Self::of(backend, fleet);
         // The fleet exists once its identity is written, so everything else comes before.
-        store.write(Document::Channel(channel), &Channel::new(channel.clone(), now_ms))?;
+        let declared = Channel { unsaid, ..Channel::new(channel.clone(), now_ms) };
+        store.write(Document::Channel(channel), &declared)?;
         match store.backend.create(Document::Fleet, &identity)? {
             true => Ok(store),
             false => Err(exists()),
@@ -148,6 +157,7 @@ impl Store {
             signers: Vec::new(),
             believed: Arc::default(),
             watch: Arc::default(),
+            said: Arc::default(),
         }
     }
 
@@ -259,6 +269,9 @@ impl Store {
             Document::Host(_) => error,
             Document::Rollout(_) => error
                 .advising("restore the earlier document, or remove this one to end the rollout"),
+            Document::Release(_) => error.advising(
+                "restore the earlier document, or remove this one and push the release again",
+            ),
             _ => error.advising("restore the earlier document"),
         };
         let value = parse(&at, json).map_err(advise)?;
@@ -314,7 +327,9 @@ impl Store {
             let found = self.parse(document, &found.json, |it: &Channel| &it.name, name)?;
             Ok(found == *read)
         };
-        let new = self.declaration(document, new)?;
+        let mut new = new.clone();
+        self.say_earlier(&read.unsaid, &mut new.unsaid);
+        let new = self.declaration(document, &new)?;
         self.backend.replace(document, &is_as_read, &new)
     }
 
@@ -331,17 +346,18 @@ impl Store {
         Ok((channel, self.read(Document::Rollout(name), |it: &Rollout| &it.channel, name)?))
     }
 
-    /// Signs the declaration of a channel and its rollout after a change of the keys, if they are still what the
-    /// caller read.
+    /// Signs the declaration of a channel, with the audit entries of `signed`, and its rollout after a change of the
+    /// keys, if they are still what the caller read.
     ///
     /// # Errors
     /// If somebody else wrote them in the meantime, or they cannot be signed or written.
     pub fn sign_declarations(
         &self,
         read: &Channel,
+        signed: &Channel,
         rollout: Option<&Rollout>,
     ) -> Result<(), FleetError> {
-        let mut new = read.clone();
+        let mut new = signed.clone();
         new.raise_mark(&self.hosts(&read.name)?.0);
         self.write_channel(read, &new)?;
         rollout.map_or(Ok(()), |rollout| self.write_rollout(Some(rollout), rollout))
@@ -370,7 +386,10 @@ impl Store {
             Ok(found.transpose()?.as_ref() == read)
         };
         let writes = read.map_or(0, |read| read.writes).saturating_add(1);
-        let new = self.declaration(document, &Rollout { writes, ..new.clone() })?;
+        let mut new = Rollout { writes, ..new.clone() };
+        let earlier = read.map_or(&[][..], |read| &read.memory.unsaid);
+        self.say_earlier(earlier, &mut new.memory.unsaid);
+        let new = self.declaration(document, &new)?;
         self.backend.replace(document, &is_as_read, &new)
     }
 
@@ -536,7 +555,7 @@ impl Store {
     pub fn push_release(&self, release: &Release) -> Result<Pushed, FleetError> {
         release.check()?;
         let document = Document::Release(&release.id);
-        let new = self.signed_release(document, self.to_json(document, release)?, None)?;
+        let new = self.signed_release(document, self.to_json(document, release)?, None, None)?;
         if self.backend.create(document, &new)? {
             return self.pushed(document, true);
         }
@@ -547,18 +566,18 @@ impl Store {
             let message = "another release has this name; choose a new name";
             return Err(FleetError::at(self.backend.at(document), message));
         }
-        self.sign_release(&release.id)
+        self.sign_release(&release.id, None)
     }
 
-    /// Adds signatures by the keys of this store to a release.
+    /// Adds signatures by the keys of this store to a release, with an audit entry beside each of them.
     ///
     /// # Errors
     /// If there is no such release, or it cannot be written.
-    pub fn sign_release(&self, id: &Id) -> Result<Pushed, FleetError> {
+    pub fn sign_release(&self, id: &Id, entry: Option<&AuditEntry>) -> Result<Pushed, FleetError> {
         let document = Document::Release(id);
         let (_, content) = self.read_release(id)?;
         let signature = content.signature.as_deref();
-        let new = self.signed_release(document, content.json.clone(), signature)?;
+        let new = self.signed_release(document, content.json.clone(), signature, entry)?;
         if new != content {
             self.backend.replace(document, &|found| Ok(found == Some(&content)), &new)?;
         }
@@ -588,7 +607,9 @@ impl Store {
         document: Document<'_>,
         json: Vec<u8>,
         signature: Option<&str>,
+        entry: Option<&AuditEntry>,
     ) -> Result<Content, FleetError> {
+        let note = entry.and_then(|entry| serde_json::to_string(entry).ok());
         let keys = self.keys()?.map(|keys| keys.keys).unwrap_or_default();
         let there = Signature::all_in(signature.unwrap_or_default());
         let is_of_fleet = |it: &&Signature| keys.iter().any(|key| it.is_by(key, &json));
@@ -598,7 +619,7 @@ impl Store {
             let is_there = there.iter().any(|it| it.is_by(&public, &json));
             // In a fleet without keys, any key may be trusted later, so each one signs.
             if (keys.is_empty() || keys.contains(&public)) && !is_there {
-                text += &signer.sign(&json, &self.purpose(document))?;
+                text += &signer.sign_with_note(&json, &self.purpose(document), note.as_deref())?;
             }
         }
         Ok(Content { json, signature: Some(text).filter(|text| !text.is_empty()) })
@@ -692,7 +713,9 @@ impl Store {
     ) -> Result<(), FleetError> {
         let at = self.backend.blob_at(&artifact.sha256);
         let of = format!("{plugin} of release {release}");
-        let refuse = |why: String| FleetError::new(format!("{of}: {at}: {why}"));
+        let again =
+            format!("`hotswap fleet push … --id {release}` with the same artifacts restores it");
+        let refuse = |why: String| FleetError::new(format!("{of}: {at}: {why}; {again}"));
         let (mut hasher, mut size) = (Sha256::new(), 0_u64);
         let mut take = |piece: &[u8]| {
             size += piece.len() as u64;
@@ -700,7 +723,10 @@ impl Store {
             to(piece)
         };
         let copied = self.backend.copy_blob(&artifact.sha256, artifact.size_bytes, &mut take);
-        copied.map_err(|error| error.about(&of))?;
+        copied.map_err(|error| match error.is_missing() {
+            true => error.about(&of).advising(&again),
+            false => error.about(&of),
+        })?;
         if size != artifact.size_bytes {
             let than = if size > artifact.size_bytes { "more" } else { "less" };
             return Err(refuse(format!(
@@ -777,12 +803,82 @@ impl Store {
         self.backend.remove(Document::Host(host))
     }
 
-    /// Appends an entry to the audit log.
+    /// Appends an entry to the audit log, unless the log has it.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it cannot be read or written.
     pub fn audit(&self, entry: &AuditEntry) -> Result<(), FleetError> {
-        self.backend.audit(&to_json(&"audit", entry)?)
+        let line = to_json(&"audit", entry)?;
+        if self.said().contains(&line) {
+            return Ok(());
+        }
+        let is_it = |line: &[u8]| {
+            let found = serde_json::from_slice::<AuditEntry>(line);
+            found.is_ok_and(|found| entry.is_about_action_of(&found))
+        };
+        self.backend.audit(&line, entry.at_ms, &is_it)?;
+        let mut said = self.said();
+        if said.len() >= MOST_SAID {
+            said.clear();
+        }
+        said.insert(line);
+        Ok(())
+    }
+
+    fn said(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends those entries of a document to the audit log that the log lacks.
+    ///
+    /// A program can be killed between the write of a document and that of the audit log. So the document that it writes
+    /// has the entries of this write, and whoever reads the document, or replaces it, appends them if they are missing.
+    ///
+    /// # Errors
+    /// If the audit log cannot be read or written. The document keeps the entries until it can.
+    pub fn say(&self, unsaid: &[AuditEntry]) -> Result<(), FleetError> {
+        let said = unsaid.iter().try_for_each(|entry| self.audit(entry));
+        said.map_err(|error| error.about("what was done is not in the audit log yet"))
+    }
+
+    /// Removes the entries of the earlier document from a new one, once the audit log has them.
+    fn say_earlier(&self, earlier: &[AuditEntry], unsaid: &mut Vec<AuditEntry>) {
+        unsaid.retain(|entry| !earlier.contains(entry) || self.audit(entry).is_err());
+        unsaid.drain(..unsaid.len().saturating_sub(MOST_UNSAID));
+    }
+
+    /// Appends what the audit log lacks about the keys, and about a channel and its rollout.
+    ///
+    /// # Errors
+    /// If something cannot be read, or the audit log cannot be written.
+    pub fn say_missing(&self, channel: &Id) -> Result<(), FleetError> {
+        let mut unsaid = self.keys()?.map(|keys| keys.unsaid).unwrap_or_default();
+        unsaid.extend(self.channel(channel)?.unsaid);
+        unsaid.extend(self.rollout(channel)?.into_iter().flat_map(|it| it.memory.unsaid));
+        unsaid.sort_by_key(|entry| entry.at_ms);
+        self.say(&unsaid)
+    }
+
+    /// Appends what the audit log lacks about pushes and signatures of releases that are as young as the log.
+    ///
+    /// # Errors
+    /// If something cannot be read, or the audit log cannot be written.
+    pub fn say_missing_of_releases(&self, channel: &Id) -> Result<(), FleetError> {
+        let (entries, _) = self.audited()?;
+        let Some(since_ms) = entries.iter().map(|entry| entry.at_ms).min() else { return Ok(()) };
+        for id in self.releases()? {
+            // Whoever uses a release that cannot be read is told so.
+            let Ok((release, content)) = self.read_release(&id) else { continue };
+            let signatures = Signature::all_in(content.signature.as_deref().unwrap_or_default());
+            let signed = signatures.iter().filter_map(|it| serde_json::from_str(&it.note()).ok());
+            for entry in [AuditEntry::of_push(&release, channel)].into_iter().chain(signed) {
+                let is_said = || entries.iter().any(|said| entry.is_about_action_of(said));
+                if entry.at_ms >= since_ms && !is_said() {
+                    self.audit(&entry)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The last entries of the audit log, the oldest first, and the number of lines that cannot be read.
@@ -818,7 +914,7 @@ impl Store {
         let keys = match (&believed.keys, found) {
             (None, None) => return Ok(None),
             (None, Some((found, _))) => found,
-            (Some(known), Some((found, _))) if found == *known => return Ok(Some(found)),
+            (Some(known), Some((found, _))) if found.are(known) => return Ok(Some(found)),
             (Some(known), Some((found, content))) if found.serial > known.serial => {
                 self.follow(known, found, content)?
             }
@@ -882,6 +978,8 @@ impl Store {
         }
         let mut new = believed.clone().unwrap_or_else(|| Keys::none(self.fleet.id.clone()));
         change(&mut new)?;
+        let earlier = believed.as_ref().map_or(&[][..], |believed| &believed.unsaid);
+        self.say_earlier(earlier, &mut new.unsaid);
         new.serial += 1;
         new.check()?;
         let mut content = Content::unsigned(self.to_json(document, &new)?);

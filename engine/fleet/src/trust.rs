@@ -6,7 +6,7 @@ use std::{fmt, iter};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FleetError, Id, Mark,
+    AuditEntry, FleetError, Id, Mark,
     backend::Content,
     signature::{Signature, is_public_key},
 };
@@ -29,6 +29,9 @@ pub struct Keys {
     /// Former keys that are not trusted any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<String>,
+    /// The audit entries of the change that made these keys, as in [`Channel::unsaid`](crate::Channel::unsaid).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaid: Vec<AuditEntry>,
 }
 
 fn one() -> usize {
@@ -134,6 +137,7 @@ impl Keys {
             threshold: 1,
             directors: Vec::new(),
             retired: Vec::new(),
+            unsaid: Vec::new(),
         }
     }
 
@@ -167,6 +171,11 @@ impl Keys {
     /// The keys that may each sign declarations.
     pub fn declaring(&self) -> impl Iterator<Item = &String> {
         self.keys.iter().chain(&self.directors)
+    }
+
+    /// Whether these are the same keys, whatever audit entries are beside them: earlier versions do not keep these.
+    pub(crate) fn are(&self, other: &Self) -> bool {
+        Self { unsaid: Vec::new(), ..self.clone() } == Self { unsaid: Vec::new(), ..other.clone() }
     }
 
     /// Retires a key.

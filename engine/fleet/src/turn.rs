@@ -7,15 +7,26 @@ use crate::{
 
 /// How many times the fleet is read again after another program has changed it.
 const ATTEMPTS: usize = 20;
-/// After this many milliseconds, the writer of a missing audit entry counts as killed.
-const KILLED_AFTER_MS: u64 = 5000;
 
 /// Takes all steps that the rollout of a channel can take now, and returns the new state; `None` if the channel
-/// has had no rollout. Any number of programs may call this at once: only one of them can write each state.
+/// has had no rollout. Appends what the audit log lacks about the channel. Any number of programs may call this at
+/// once: only one of them can write each state.
 ///
 /// # Errors
 /// If something cannot be read or written, or other programs change the fleet all the time.
 pub fn turn(
+    store: &Store,
+    channel: &Id,
+    order: Option<Order>,
+    by: &str,
+) -> Result<Option<Rollout>, FleetError> {
+    let turned = take_steps(store, channel, order, by)?;
+    // An audit log that cannot be written does not stop a rollout.
+    store.say_missing(channel)?;
+    Ok(turned)
+}
+
+fn take_steps(
     store: &Store,
     channel: &Id,
     mut order: Option<Order>,
@@ -26,9 +37,6 @@ pub fn turn(
     for _ in 0..ATTEMPTS {
         let Some(rollout) = store.rollout(channel)? else { return Ok(None) };
         let time = store.time()?;
-        if append_missing_audit_entries(store, &rollout, time.now_ms)? {
-            continue;
-        }
         if rollout.phase.is_over() && rollout.phase != Phase::Superseded {
             return Ok(Some(rollout));
         }
@@ -89,52 +97,29 @@ fn write(
     now_ms: u64,
 ) -> Result<(), FleetError> {
     let mut next = next.clone();
-    let (mut entries, mut declares) = (Vec::new(), Vec::new());
+    let mut declares = Vec::new();
     for effect in effects {
         match effect {
             Effect::Declare(desired) => declares.push(desired),
-            Effect::Audit { phase, reason } => entries.push(AuditEntry {
-                at_ms: now_ms,
-                by: by.to_owned(),
-                what: phase.as_str().to_owned(),
-                channel: Some(next.channel.clone()),
-                release: Some(next.release.clone()),
-                host: None,
-                reason,
-            }),
+            Effect::Audit { phase, reason } => {
+                let entry = AuditEntry {
+                    at_ms: now_ms,
+                    by: by.to_owned(),
+                    what: phase.as_str().to_owned(),
+                    channel: Some(next.channel.clone()),
+                    release: Some(next.release.clone()),
+                    host: None,
+                    reason,
+                };
+                entry.add_to(&mut next.memory.unsaid);
+            }
         }
     }
-    next.memory.unsaid.extend(entries.iter().cloned());
     store.write_rollout(Some(rollout), &next)?;
-    entries.iter().try_for_each(|entry| store.audit(entry))?;
     for desired in declares {
         let mut new = declared.clone();
         desired.declare(&mut new, hosts);
         store.write_channel(declared, &new)?;
     }
     Ok(())
-}
-
-/// Appends entries to the audit log that a killed program did not append. A recent entry is skipped, because its
-/// writer may still append it. Returns whether there were entries that are not recent.
-fn append_missing_audit_entries(
-    store: &Store,
-    rollout: &Rollout,
-    now_ms: u64,
-) -> Result<bool, FleetError> {
-    let is_left = |entry: &&AuditEntry| now_ms.saturating_sub(entry.at_ms) > KILLED_AFTER_MS;
-    let left: Vec<&AuditEntry> = rollout.memory.unsaid.iter().filter(is_left).collect();
-    if left.is_empty() {
-        return Ok(false);
-    }
-    let (entries, _) = store.audited()?;
-    for entry in left.iter().filter(|entry| !entries.contains(entry)) {
-        store.audit(entry)?;
-    }
-    let mut next = rollout.clone();
-    next.memory.unsaid.retain(|entry| !is_left(&entry));
-    match store.write_rollout(Some(rollout), &next) {
-        Err(error) if !error.is_changed() => Err(error),
-        _ => Ok(true),
-    }
 }

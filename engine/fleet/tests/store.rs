@@ -243,6 +243,7 @@ on_each_store!(
     hosts_that_have_reported_are_listed_and_not_forgotten,
     keys_are_trusted_along_a_chain_of_signed_changes,
     a_release_needs_the_required_number_of_signatures,
+    an_entry_that_several_programs_append_is_in_the_audit_log_once,
     a_declaration_is_signed_for_its_channel_and_does_not_go_back,
     documents_that_no_key_of_the_fleet_signed_are_refused,
 );
@@ -252,7 +253,7 @@ fn id(text: &str) -> Id {
 }
 
 fn fleet(place: &dyn Place) -> Store {
-    Store::create(&place.location(), &id("games"), &id("main"), 7).unwrap()
+    Store::create(&place.location(), &id("games"), &id("main"), 7, Vec::new()).unwrap()
 }
 
 fn built_by() -> Toolchain {
@@ -295,7 +296,10 @@ fn assert_has(text: &str, part: &str) {
 
 fn a_fleet_is_made_once_and_found_again(place: &dyn Place) {
     let fleet = fleet(place);
-    let error = error_text(place, Store::create(&place.location(), &id("other"), &id("main"), 8));
+    let error = error_text(
+        place,
+        Store::create(&place.location(), &id("other"), &id("main"), 8, Vec::new()),
+    );
     assert_has(&error, "a fleet exists here already; name another place");
     let opened = Store::open(&place.location()).unwrap();
     assert_eq!(opened.fleet(), fleet.fleet());
@@ -408,6 +412,10 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
             assert!(error.starts_with("world of release r1: PLACE"), "{error}");
             assert_has(&error, &format!("{}", artifact.sha256));
             assert_has(&error, ": the artifact was altered");
+            assert_has(
+                &error,
+                "`hotswap fleet push … --id r1` with the same artifacts restores it",
+            );
             assert_has(&error, expected);
         }
     }
@@ -554,8 +562,11 @@ fn a_release_needs_the_required_number_of_signatures(place: &dyn Place) {
     assert_eq!(push("r1", &[&one]), Pushed { is_new: false, signed: 1, needed: 2 });
     assert_eq!(distrust(read("r1")), Distrust::TooFew { signed: 1, needed: 2 });
     // Two signatures with the same key count once.
-    assert_eq!(open_with_keys(place, &[&one, &one]).sign_release(&id("r1")).unwrap().signed, 1);
-    assert_eq!(open_with_keys(place, &[&three]).sign_release(&id("r1")).unwrap().signed, 2);
+    assert_eq!(
+        open_with_keys(place, &[&one, &one]).sign_release(&id("r1"), None).unwrap().signed,
+        1
+    );
+    assert_eq!(open_with_keys(place, &[&three]).sign_release(&id("r1"), None).unwrap().signed, 2);
     read("r1").unwrap();
     push("r2", &[&two, &three]);
     read("r2").unwrap();
@@ -611,7 +622,7 @@ fn documents_that_no_key_of_the_fleet_signed_are_refused(place: &dyn Place) {
     let cut = signature.unwrap().replace("==\n", "\n");
     place.put_signed("releases/r2.json", &json, &cut);
     assert_eq!(distrust(read("r2", &first)), Distrust::Unknown);
-    open_with_keys(place, &[&one]).sign_release(&id("r2")).unwrap();
+    open_with_keys(place, &[&one]).sign_release(&id("r2"), None).unwrap();
     read("r2", &first).unwrap();
 
     // A retired key can sign nothing any more, and cannot come back.
@@ -697,11 +708,11 @@ fn a_declaration_is_signed_for_its_channel_and_does_not_go_back(place: &dyn Plac
     let agent = open_with_keys(place, &[]);
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unsigned);
     assert!(!agent.may_declare().unwrap());
-    assert!(agent.sign_declarations(&read, None).is_err());
-    assert!(open_with_keys(place, &[&other]).sign_declarations(&read, None).is_err());
+    assert!(agent.sign_declarations(&read, &read, None).is_err());
+    assert!(open_with_keys(place, &[&other]).sign_declarations(&read, &read, None).is_err());
     let directing = open_with_keys(place, &[&director]);
     assert!(directing.may_declare().unwrap());
-    directing.sign_declarations(&read, None).unwrap();
+    directing.sign_declarations(&read, &read, None).unwrap();
     let first = agent.channel(&id("main")).unwrap();
     let older = place.get("channels/main.json");
 
@@ -784,14 +795,48 @@ fn audit_entries_that_a_killed_controller_left_are_written(place: &dyn Place) {
     left.memory.unsaid = vec![said.clone(), old.clone(), new.clone()];
     fleet.write_rollout(None, &left).unwrap();
     for _ in 0..2 {
-        let turned = turn(&fleet, &id("main"), None, "test").unwrap().unwrap();
-        assert_eq!(
-            turned.memory.unsaid,
-            std::slice::from_ref(&new),
-            "another agent may be about to write this entry"
-        );
-        assert_eq!(fleet.audited().unwrap().0, [said.clone(), old.clone()]);
+        turn(&fleet, &id("main"), None, "test").unwrap().unwrap();
+        assert_eq!(fleet.audited().unwrap().0, [said.clone(), old.clone(), new.clone()]);
     }
+}
+
+fn an_entry_that_several_programs_append_is_in_the_audit_log_once(place: &dyn Place) {
+    let fleet = fleet(place);
+    let entries: Vec<AuditEntry> =
+        (0..10).map(|number| audit_entry(&id(&format!("host-{number}")))).collect();
+    let read = fleet.channel(&id("main")).unwrap();
+    let mut declared = read.clone();
+    declared.mark.seq += 1;
+    declared.unsaid.clone_from(&entries);
+    fleet.write_channel(&read, &declared).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                Store::open(&place.location()).unwrap().say_missing(&id("main")).unwrap();
+            });
+        }
+    });
+    assert_eq!(fleet.audited().unwrap().0, entries);
+    // What the log has leaves the document with the next write.
+    let mut next = declared.clone();
+    next.mark.seq += 1;
+    audit_entry(&id("host-0")).add_to(&mut next.unsaid);
+    fleet.write_channel(&declared, &next).unwrap();
+    let left = fleet.channel(&id("main")).unwrap().unsaid;
+    let expected = AuditEntry { at_ms: 2, ..audit_entry(&id("host-0")) };
+    assert_eq!(left, [expected]);
+
+    // An earlier version that read the declaration and the keys kept them without the entries.
+    assert!(next.declares_like(&Channel { unsaid: Vec::new(), ..next.clone() }));
+    let [(_, public)] = make_keys();
+    let keys = fleet.change_keys(|keys| {
+        keys.keys.push(public);
+        audit_entry(&id("h")).add_to(&mut keys.unsaid);
+        Ok(())
+    });
+    let later = Store::open(&place.location()).unwrap();
+    later.believe(Keys { unsaid: Vec::new(), ..keys.unwrap() });
+    assert_eq!(later.keys().unwrap().unwrap().unsaid, [audit_entry(&id("h"))]);
 }
 
 /// Three hosts that follow the declaration, with the reports of an agent. A report that the server does not accept
@@ -1068,7 +1113,7 @@ fn a_missing_server_is_an_error_that_says_so() {
 fn a_fleet_that_was_made_only_in_part_can_be_made_again() {
     let place = InDirectory::new();
     fs::create_dir_all(place.path("channels/main.json")).unwrap();
-    let made = || Store::create(&place.location(), &id("games"), &id("main"), 7);
+    let made = || Store::create(&place.location(), &id("games"), &id("main"), 7, Vec::new());
     assert_has(&error_text(&place, made()), "PLACE/channels/main.json: cannot write it");
     fs::remove_dir(place.path("channels/main.json")).unwrap();
     assert_eq!(made().unwrap().channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
@@ -1121,7 +1166,7 @@ fn in_a_directory_only_regular_files_of_limited_size_are_read() {
     // A pipe or a link would take the entry away.
     fs::remove_file(place.path("audit.jsonl")).unwrap();
     symlink("/dev/null", place.path("audit.jsonl")).unwrap();
-    let refused = error_text(&place, fleet.audit(&entry));
+    let refused = error_text(&place, fleet.audit(&audit_entry(&id("other"))));
     assert_eq!(refused, "PLACE/audit.jsonl: it is not a regular file; put the file itself there");
     // An artifact replaces a pipe, which nobody reads or writes.
     let pipe = place.path(&format!("blobs/{}.so", Digest::of(b"small")));

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Hosts, TempFiles, agent_command, hosts_with_release, is_baking};
-use crate::support::{Gate, PATIENCE, Process, revision, succeed};
+use crate::support::{Gate, PATIENCE, Place, PluginDir, Process, host_command, revision, succeed};
 
 /// A fleet in a directory whose hosts wait at a gate in the `on_init` of `gated`, if there is one.
 fn hosts_with_gate(init: Option<&Gate>) -> Hosts {
@@ -331,6 +331,33 @@ fn controllers_that_are_killed_in_each_phase_are_replaced_by_others() {
     for what in ["staging", "promoting", "done"] {
         assert_eq!(said(what), 1, "{what}: {audit}");
     }
+}
+
+#[test]
+fn commands_end_with_advice_if_their_host_is_stopped() {
+    let (place, plugins, files) = (Place::new(), PluginDir::of(&["echo"]), TempFiles::new());
+    let mut host = Process::start(host_command(&place, &plugins));
+    host.wait_for_text("listening on");
+    let pid = host.pid().to_string();
+    let held = files.0.path().join("held");
+    let listener = UnixListener::bind(&held).unwrap();
+    let mut call = place.command("hotswap");
+    call.args(["invoke", "--host", &pid, "echo", "hold", held.to_str().unwrap()]);
+    let call = Process::start(call);
+    let _held = listener.accept().unwrap();
+    host.signal(Signal::STOP);
+    let stopped = format!("the host with process id {pid} has not answered for ");
+    let advice = format!("`kill -CONT {pid}` continues it");
+    for command in [&["status"][..], &["status", "--host", &pid], &["reload"]] {
+        let message = place.refusal(3, command)["message"].to_string();
+        assert!(message.contains(&stopped) && message.contains(&advice), "{message}");
+    }
+    let listed = place.hotswap(&["hosts"]);
+    assert!(listed.code == Some(0) && listed.stderr.contains(&stopped), "{listed:?}");
+    // The call had begun before.
+    let answer = call.finish();
+    assert!(answer.stderr.contains(&advice), "{answer:?}");
+    host.signal(Signal::KILL);
 }
 
 #[test]

@@ -198,7 +198,8 @@ impl ManyHosts {
     /// hosts.
     pub fn connect(count: usize, artifact: usize) -> (Self, Times) {
         let server = NatsServer::start();
-        let operator = Store::create(&location(&server), &id("games"), &channel_name(), 1);
+        let operator =
+            Store::create(&location(&server), &id("games"), &channel_name(), 1, Vec::new());
         let operator = operator.expect("make a fleet");
         operator.prepare().expect("set up the server");
         let dir = tempfile::tempdir().expect("a directory");
@@ -211,7 +212,7 @@ impl ManyHosts {
             Ok(())
         });
         changed.expect("keep the key");
-        operator.sign_declarations(&unsigned, None).expect("sign the channel");
+        operator.sign_declarations(&unsigned, &unsigned, None).expect("sign the channel");
         push(&operator, "r1", artifact);
         push(&operator, "r2", artifact);
         let numbers: Vec<usize> = (0..count).collect();
