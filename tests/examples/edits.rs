@@ -1,10 +1,10 @@
 //! Tries twenty ordinary edits of the sample plugins, and twenty of a public crate that a plugin uses. Prints which
 //! edits can be loaded into a running version as a patch, and the builds' reasons why the others cannot.
 //!
-//! `cargo run --release -p hotswap-tests --example edits`
+//! `cargo run --release -p hotswap-tests --example edits [OPT_LEVEL]`
 
 use std::{
-    fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -204,16 +204,19 @@ const EDITS: [Edit; 20] = [
 ];
 
 fn main() {
+    let level = env::args().nth(1).unwrap_or_else(|| "0".to_owned());
+    let cargo_flags = vec!["--config".to_owned(), format!("profile.hotswap.opt-level={level}")];
+    let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
     let copy = tempfile::tempdir().expect("make a directory");
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
     copy_tree(repository, copy.path()).expect("copy the repository");
     let plugins = copy.path().join("sample-plugins");
-    print_results(&EDITS, "plugin", |name| {
+    print_results(&options, &EDITS, "plugin", |name| {
         let dir = plugins.join(name);
         (dir.join("src/lib.rs"), dir)
     });
     let dir = add_crate(copy.path());
-    print_results(&EDITS_OF_CRATE, "source", |name| {
+    print_results(&options, &EDITS_OF_CRATE, "source", |name| {
         let source = format!("{}/src/{name}.rs", CRATE.0);
         (copy.path().join(source), dir.clone())
     });
@@ -221,7 +224,12 @@ fn main() {
 
 /// Makes each edit by itself, and prints the result of the build. `place` gives the edited source and the plugin
 /// that is built.
-fn print_results(edits: &[Edit], of: &str, place: impl Fn(&str) -> (PathBuf, PathBuf)) {
+fn print_results(
+    options: &BuildOptions,
+    edits: &[Edit],
+    of: &str,
+    place: impl Fn(&str) -> (PathBuf, PathBuf),
+) {
     println!("| edit | {of} | bodies | a patch |\n|---|---|---|---|");
     let mut patches = 0;
     for (what, name, texts) in edits {
@@ -232,9 +240,9 @@ fn print_results(edits: &[Edit], of: &str, place: impl Fn(&str) -> (PathBuf, Pat
             assert!(source.contains(from), "{name} has another text now than {from:?}");
             source.replacen(from, to, 1)
         });
-        let base = build(&plugin, None).build_id;
+        let base = build(&plugin, options, None).build_id;
         fs::write(&source, after).expect("write a source");
-        let built = build(&plugin, Some(base));
+        let built = build(&plugin, options, Some(base));
         fs::write(&source, before).expect("write a source");
         let bodies = built.changes.iter().flat_map(|changes| &changes.functions);
         let bodies: Vec<_> = bodies.map(|function| format!("`{}`", function.name)).collect();
@@ -282,9 +290,9 @@ fn add_crate(workspace: &Path) -> PathBuf {
     plugin
 }
 
-fn build(plugin: &PluginPackage, patch_base: Option<BuildId>) -> Built {
+fn build(plugin: &PluginPackage, options: &BuildOptions, patch_base: Option<BuildId>) -> Built {
     let mut output = Vec::new();
-    let options = BuildOptions { patch_base, ..BuildOptions::default() };
+    let options = BuildOptions { patch_base, ..options.clone() };
     build_plugin(plugin, &options, &Cancel::default(), &mut |message| output.push(message))
         .unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }

@@ -822,6 +822,8 @@ pub mod raw {
     }
 
     impl ValueCallback {
+        // Builds of patches know by this function's name that `run` is only lent, also if they are optimised.
+        #[inline(never)]
         pub(super) fn new<F, T, R>(call: &mut Call<F, T, R>, write: bool) -> Self
         where
             F: FnOnce(NonNull<T>) -> R,

@@ -367,6 +367,15 @@ fn keep(n: u64) -> u64 {
 }
 
 #[invoke]
+fn tally(vault: &Vault, n: u64) -> Result<u64> {
+    let add = |tally: &mut u64| {
+        *tally += n;
+        *tally
+    };
+    vault.data_bag().update("tally", || 0, add)
+}
+
+#[invoke]
 fn one() -> u64 {
     35
 }
@@ -391,6 +400,7 @@ fn optimised_builds_are_patched_unless_the_optimiser_merges_or_removes_something
             ("four", "number five", "word"),
             ("pick(n) +", "pick((n, \"text\")) +", "picked"),
             ("KEPT.get() * 33", "KEPT.get() * 34", "keep"),
+            ("*tally += n;", "*tally += n + 34;", "tally"),
         ] {
             let made = running.with(text, by).unwrap_or_else(|why| panic!("{name}, {text}: {why}"));
             assert_eq!(made.header.changed, [changed]);
