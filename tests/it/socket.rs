@@ -1,7 +1,7 @@
 //! The console socket with requests by hand: garbage is refused, and the host is not affected.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
     thread,
@@ -65,7 +65,12 @@ impl Client {
     }
 
     fn send(&mut self, line: &str) {
-        self.stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        self.try_send(line).unwrap();
+    }
+
+    /// An error if the host has closed the connection already.
+    fn try_send(&mut self, line: &str) -> io::Result<()> {
+        self.stream.write_all(format!("{line}\n").as_bytes())
     }
 
     /// The next line; `None` if the host closed the connection.
@@ -361,12 +366,9 @@ fn a_thousand_connections_do_not_disturb_the_host() {
     // New connections are accepted as soon as the host has noticed that the old ones have ended.
     loop {
         let mut client = host.connect();
-        client.send(
-            &json!({"jsonrpc": "2.0", "id": 1, "method": "hello",
-            "params": {"protocol": PROTOCOL_VERSION, "client": "test"}})
-            .to_string(),
-        );
-        if client.receive().is_some() {
+        let params = json!({"protocol": PROTOCOL_VERSION, "client": "test"});
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "hello", "params": params});
+        if client.try_send(&hello.to_string()).is_ok() && client.receive().is_some() {
             break;
         }
     }
