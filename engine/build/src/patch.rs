@@ -64,6 +64,8 @@ pub enum Unpatchable {
     NewStatic(String),
     /// A static is gone, so the optimiser may have computed with its first value.
     GoneStatic(String),
+    /// The optimiser split a static and numbered its parts anew in each build, and the edited code may use a part.
+    SplitStatic(String),
     /// The code uses a static without a name.
     UnnamedStatic,
     /// Something that the linker collects changed, such as constructors.
@@ -113,6 +115,13 @@ impl fmt::Display for Unpatchable {
             Self::GoneStatic(name) => {
                 let name = compare::readable(name);
                 write!(f, "`{name}` is gone, so the optimised code may not read its value")
+            }
+            Self::SplitStatic(name) => {
+                let name = compare::readable(name);
+                write!(
+                    f,
+                    "the optimiser split the static of `{name}`, which the edited code may use"
+                )
             }
             Self::UnnamedStatic => f.write_str("a static without a name is used"),
             Self::Collected => f.write_str("the code that runs when the library is loaded changed"),

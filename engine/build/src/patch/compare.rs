@@ -13,7 +13,7 @@ use object::elf;
 
 use super::Unpatchable;
 use super::object_file::{
-    Atom, Frame, Kind, ObjectFile, Reference, To, index, is_stable_name, lasting, promoted,
+    Atom, Frame, Kind, ObjectFile, Reference, To, index, is_part, is_stable_name, lasting, promoted,
 };
 use crate::outline::ChangedFunction;
 
@@ -136,10 +136,10 @@ impl Objects {
 
     /// The atom of a name in the object named `stem`, or otherwise in any object that has one.
     fn counterpart(&self, stem: &str, name: &str) -> Option<AtomId> {
-        let all = match promoted(name) {
-            Some((plain, _)) => self.by_name.get(&lasting(plain, stem))?,
-            None => self.by_name.get(name)?,
-        };
+        let (plain, _) = promoted(name).unwrap_or((name, ""));
+        // It may be promoted in only one of the builds.
+        let promoted = self.by_name.get(&lasting(plain, stem));
+        let all = promoted.or_else(|| self.by_name.get(plain))?;
         let same = all.iter().find(|id| self.files[id.file].stem == stem);
         same.or(all.first()).copied()
     }
@@ -264,11 +264,12 @@ impl<'a> Pair<'a> {
         Ok(Ok(Self { base, new, same }))
     }
 
-    /// The name in the base of a symbol that the new object named `stem` defines. Only promoted symbols have another
-    /// name there.
+    /// The name in the base of a symbol that the new object named `stem` defines. A symbol that is promoted in one of the
+    /// builds has another name there.
     pub(super) fn name_in_base<'n>(&'n self, stem: &str, name: &'n str) -> &'n str {
-        let is_other = |name: &&str| is_stable_name(name) && promoted(name).is_some();
-        let before = Some(name).filter(is_other).and_then(|name| self.base.counterpart(stem, name));
+        let before = Some(name)
+            .filter(|it| is_stable_name(it))
+            .and_then(|it| self.base.counterpart(stem, it));
         before.and_then(|id| self.base.atom(id).name.as_deref()).unwrap_or(name)
     }
 
@@ -368,6 +369,9 @@ pub(super) fn compare(
     let difference = reach(pair, roots)?;
     Ok(difference.and_then(|difference| {
         expect_not_kept(pair, &difference.exchanged)?;
+        if edited.is_optimised {
+            expect_no_removed_address(pair)?;
+        }
         Ok(difference)
     }))
 }
@@ -425,20 +429,65 @@ fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<Atom
     }
     if edited.is_optimised {
         expect_statics(base, new)?;
+        let edited = Some(edited.functions).filter(|_| !roots.is_empty());
+        expect_whole_statics((base, &mut before), (new, &mut after), edited)?;
+        expect_whole_statics((new, &mut after), (base, &mut before), edited)?;
     }
     Ok(roots)
 }
 
-/// Refuses a build that lacks a static of its base. If nothing in the new code writes to a static, the optimiser replaces
-/// what reads it by its first value, but the running version may have written another one.
+/// Refuses a build that lacks a static of its base, or in which a function no longer uses a thread-local. If nothing in
+/// the new code writes to a static, the optimiser replaces what reads it by its first value, but the running version may
+/// have written another one. A static that remains after that is a constant then, but a thread-local looks as before.
 fn expect_statics(base: &Objects, new: &Objects) -> Result<(), Unpatchable> {
     for id in base.all() {
-        let Atom { kind: Kind::Variable | Kind::ThreadLocal, name: Some(name), .. } = base.atom(id)
+        let Atom { kind: kind @ (Kind::Variable | Kind::ThreadLocal), name: Some(name), .. } =
+            base.atom(id)
         else {
             continue;
         };
-        if counterpart_in(new, base, id).is_none() {
-            return Err(Unpatchable::GoneStatic(name.clone()));
+        let gone = || Unpatchable::GoneStatic(name.clone());
+        let now = counterpart_in(new, base, id).ok_or_else(gone)?;
+        if *kind == Kind::ThreadLocal {
+            let users: BTreeSet<AtomId> = referring(new, now).map(|(by, _)| by).collect();
+            let is_user = |by| counterpart_in(new, base, by).is_some_and(|by| users.contains(&by));
+            if !referring(base, id).all(|(by, _)| is_user(by)) {
+                return Err(gone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses builds in which an edited function, or code that changed, uses a part of a static that the optimiser split. It
+/// numbers only the parts that are used, so the same number, in the same code, may be another part in the other build.
+/// `edited` is `None` if no code changed: then a function whose edit has no other effect may be part of any code.
+fn expect_whole_statics(
+    (objects, hashes): (&Objects, &mut Hashes<'_>),
+    (others, of_others): (&Objects, &mut Hashes<'_>),
+    edited: Option<&[ChangedFunction]>,
+) -> Result<(), Unpatchable> {
+    for id in objects.all() {
+        let Atom { kind: Kind::Variable | Kind::ThreadLocal, name: Some(name), .. } =
+            objects.atom(id)
+        else {
+            continue;
+        };
+        if !is_part(name) {
+            continue;
+        }
+        let is_edited = |by| {
+            let name = objects.atom(by).name.as_ref().zip(edited);
+            name.is_none_or(|(name, edited)| is_edited(name, edited))
+        };
+        let mut is_same = |by| {
+            !is_edited(by)
+                && counterpart_in(others, objects, by).is_some_and(|other| {
+                    hashes.get(by, Locations::Count) == of_others.get(other, Locations::Count)
+                })
+        };
+        if !referring(objects, id).all(|(by, _)| is_same(by)) {
+            return Err(Unpatchable::SplitStatic(name.clone()));
         }
     }
     Ok(())
@@ -714,6 +763,26 @@ fn expect_not_kept(pair: &Pair<'_>, exchanged: &BTreeSet<AtomId>) -> Result<(), 
                 Kind::Constant if id.is_some_and(|id| is_jump_table(base, by, id)) => {}
                 _ => return Err(kept()),
             }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an optimised build that lacks a function whose address is in data of the base, such as the table of a closure
+/// that the running version may have stored: an edited function may be inlined in it, so that nothing refers to that one.
+fn expect_no_removed_address(pair: &Pair<'_>) -> Result<(), Unpatchable> {
+    let (base, new) = (&pair.base, &pair.new);
+    for id in base.all() {
+        let function = base.atom(id);
+        if function.kind != Kind::Code
+            || function.name.is_none()
+            || counterpart_in(new, base, id).is_some()
+        {
+            continue;
+        }
+        let is_data = |by| !matches!(base.atom(by).kind, Kind::Code | Kind::Function);
+        if referring(base, id).any(|(by, _)| is_data(by) && !is_jump_table(base, by, id)) {
+            return Err(Unpatchable::AddressKept { function: name_of(function) });
         }
     }
     Ok(())

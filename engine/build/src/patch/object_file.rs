@@ -515,6 +515,15 @@ pub(super) fn promoted(symbol: &str) -> Option<(&str, &str)> {
     is_number.then_some((name, number))
 }
 
+/// Whether a static is a part of another one, which the optimiser split: `NAME.0`. A part that has only two values is
+/// shortened to one bit, `NAME.0.b`.
+pub(super) fn is_part(symbol: &str) -> bool {
+    let symbol = promoted(symbol).map_or(symbol, |(name, _)| name);
+    symbol.rsplit_once('.').is_some_and(|(_, last)| {
+        last == "b" || !last.is_empty() && last.bytes().all(|digit| digit.is_ascii_digit())
+    })
+}
+
 /// A name for a promoted symbol that is the same in each build, since it has the name of its object.
 pub(super) fn lasting(name: &str, stem: &str) -> String {
     format!("{name}.llvm.{stem}")

@@ -358,7 +358,10 @@ use std::cell::Cell;
 
 thread_local! {
     static KEPT: Cell<u64> = const { Cell::new(31) };
+    static EACH: [Cell<u64>; 2] = const { [const { Cell::new(37) }; 2] };
 }
+
+static PARTS: [AtomicU64; 3] = [const { AtomicU64::new(38) }; 3];
 
 #[invoke]
 fn keep(n: u64) -> u64 {
@@ -373,6 +376,29 @@ fn tally(vault: &Vault, n: u64) -> Result<u64> {
         *tally
     };
     vault.data_bag().update("tally", || 0, add)
+}
+
+#[invoke]
+fn set_each(n: usize) {
+    EACH.with(|each| each[n].set(39));
+}
+
+#[invoke]
+fn each(n: usize) -> u64 {
+    EACH.with(|each| each[n].get())
+}
+
+#[invoke]
+fn first_of_each() -> u64 {
+    EACH.with(|each| each[0].get())
+}
+
+#[invoke]
+fn parts(n: u64) -> u64 {
+    let part = &PARTS[1];
+    let before = part.load(Ordering::Relaxed);
+    part.store(before + n, Ordering::Relaxed);
+    before
 }
 
 #[invoke]
@@ -405,14 +431,33 @@ fn optimised_builds_are_patched_unless_the_optimiser_merges_or_removes_something
             let made = running.with(text, by).unwrap_or_else(|why| panic!("{name}, {text}: {why}"));
             assert_eq!(made.header.changed, [changed]);
         }
-        // Nothing writes to the thread-local any more, so its first value is part of the code.
-        let refused = running.with("KEPT.set(KEPT.get() + n);", "");
-        let is_gone = |why: &Unpatchable| match why {
-            Unpatchable::GoneStatic(name) => name.contains("KEPT"),
-            _ => false,
-        };
+        // Nothing writes to a thread-local any more, so its first value is part of the code. The second one remains in
+        // the library, for a function that reads it at an index.
+        for (text, by, of) in [
+            ("KEPT.set(KEPT.get() + n);", "", "KEPT"),
+            ("EACH.with(|each| each[n].set(39));", "_ = n;", "EACH"),
+        ] {
+            let refused = running.with(text, by);
+            let is_gone = |why: &Unpatchable| match why {
+                Unpatchable::GoneStatic(name) => name.contains(of),
+                _ => false,
+            };
+            assert!(
+                matches!(&refused, Err(NotPatched::Objects(why)) if is_gone(why)),
+                "{name}: {refused:?}"
+            );
+        }
+        // The running version may have stored a closure in which the edited function is inlined.
+        let edited = source.replacen("push(Box::new(|| in_closure()))", "clear()", 1);
+        let refused = running.build(&edited.replacen("    17\n", "    27\n", 1)).patch.unwrap();
         assert!(
-            matches!(&refused, Err(NotPatched::Objects(why)) if is_gone(why)),
+            matches!(&refused, Err(NotPatched::Objects(Unpatchable::AddressKept { .. }))),
+            "{name}: {refused:?}"
+        );
+        // Only one part of the static is used, and it has the same name in both builds.
+        let refused = running.with("let part = &PARTS[1];", "let (part, n) = (&PARTS[2], n + 40);");
+        assert!(
+            matches!(&refused, Err(NotPatched::Objects(Unpatchable::SplitStatic(_)))),
             "{name}: {refused:?}"
         );
     }
