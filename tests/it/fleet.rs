@@ -610,7 +610,7 @@ fn a_rollout_whose_beginning_could_not_be_audited_is_in_the_audit_log_later() {
     assert!(fleet.refused(&["rollout", "r1"]).contains("is not in the audit log yet: "));
     fs::remove_dir(&audit).unwrap();
     fs::write(&audit, before).unwrap();
-    let other = fleet.refused(&["promote", "--channel", "mian"]);
+    let other = fleet.refused(&["promote", "--channel", "mains"]);
     assert!(other.contains("the fleet has no such channel"), "{other}");
     fleet.json(&["promote"]);
     assert_eq!(fleet.audited(), ["init", "push", "rollout", "promoting", "done"]);
