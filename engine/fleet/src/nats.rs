@@ -54,6 +54,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ASKED: usize = 15;
 /// How many times a line of the audit log is written, until the server confirms it.
 const WRITTEN: usize = 10;
+/// How many times it is written again because another program wrote another line. Each time, that line is there.
+const OVERTAKEN: usize = 1000;
 /// By how much the clock of a machine may differ from that of the server.
 const CLOCKS_DIFFER_MS: u64 = 25 * 3_600_000;
 /// The longest pause before the next attempt to connect.
@@ -884,7 +886,8 @@ impl Backend for Nats {
         let (stream, subject) = (self.link.audit(), format!("{}.audit", self.link.prefix));
         let start = json!({ "start_time": rfc3339(since_ms.saturating_sub(CLOCKS_DIFFER_MS)) });
         let mut failure = FleetError::changed(format_args!("{}: {subject}", self.link.place));
-        for _ in 0..WRITTEN {
+        let mut failures = 0;
+        for _ in 0..OVERTAKEN {
             let last = self.last(stream.clone(), subject.clone())?.map_or(0, |it| it.sequence);
             let (link, start) = (self.link.clone(), start.clone());
             let (of, from) = (stream.clone(), subject.clone());
@@ -896,7 +899,13 @@ impl Backend for Nats {
             match self.publish(&stream, subject.clone(), Some(last), line) {
                 Ok(()) => return Ok(()),
                 Err(Refusal::WrongSequence) => {}
-                Err(Refusal::Other(error)) if error.is_unreachable() => failure = error,
+                Err(Refusal::Other(error)) if error.is_unreachable() => {
+                    failure = error;
+                    failures += 1;
+                    if failures == WRITTEN {
+                        break;
+                    }
+                }
                 Err(Refusal::Other(error)) => return Err(error),
             }
         }
