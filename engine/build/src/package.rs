@@ -64,6 +64,11 @@ pub struct HostPackage {
     pub package_count: usize,
 }
 
+/// The flag of cargo that chooses a program.
+const BIN: &str = "--bin";
+/// The flag of cargo that chooses an example.
+const EXAMPLE: &str = "--example";
+
 /// What cargo builds and runs as a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -87,8 +92,8 @@ impl Program {
 
     fn flag(&self) -> &'static str {
         match self {
-            Self::Bin(_) => "--bin",
-            Self::Example(_) => "--example",
+            Self::Bin(_) => BIN,
+            Self::Example(_) => EXAMPLE,
         }
     }
 
@@ -538,18 +543,13 @@ fn targets<'a>(package: &'a Package, kind: &TargetKind) -> Vec<&'a str> {
 
 /// The program or example that cargo's flags choose; if several do, the last one counts.
 fn chosen_program(flags: &[String]) -> Option<Program> {
-    let kinds = [Program::Bin as fn(String) -> Program, Program::Example];
+    let name_after = |at: usize, flag: &str| match flags[at].strip_prefix(flag)? {
+        "" => flags.get(at + 1).cloned(),
+        joined => joined.strip_prefix('=').map(str::to_owned),
+    };
     (0..flags.len()).rev().find_map(|at| {
-        kinds.into_iter().find_map(|kind| {
-            let name = kind(String::new()).flag();
-            let value = flags[at].strip_prefix(name)?;
-            let value = match value.strip_prefix('=') {
-                Some(joined) => joined,
-                None if value.is_empty() => flags.get(at + 1)?,
-                None => return None,
-            };
-            Some(kind(value.to_owned()))
-        })
+        let bin = name_after(at, BIN).map(Program::Bin);
+        bin.or_else(|| name_after(at, EXAMPLE).map(Program::Example))
     })
 }
 

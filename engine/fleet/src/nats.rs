@@ -884,17 +884,19 @@ impl Backend for Nats {
 
     fn audit(&self, line: &[u8], since_ms: u64, is_it: IsIt<'_>) -> Result<(), FleetError> {
         let (stream, subject) = (self.link.audit(), format!("{}.audit", self.link.prefix));
-        let start = json!({ "start_time": rfc3339(since_ms.saturating_sub(CLOCKS_DIFFER_MS)) });
+        let mut start = json!({ "start_time": rfc3339(since_ms.saturating_sub(CLOCKS_DIFFER_MS)) });
         let mut failure = FleetError::changed(format_args!("{}: {subject}", self.link.place));
         let mut failures = 0;
         for _ in 0..OVERTAKEN {
             let last = self.last(stream.clone(), subject.clone())?.map_or(0, |it| it.sequence);
-            let (link, start) = (self.link.clone(), start.clone());
+            let link = self.link.clone();
             let (of, from) = (stream.clone(), subject.clone());
             let lines = self.run(async move { link.all(&of, &from, start).await })?;
             if lines.iter().any(|kept| is_it(&kept.payload)) {
                 return Ok(());
             }
+            // The lines up to the last one were read.
+            start = json!({ "seq": last + 1 });
             // If another program has written meanwhile, or the server does not answer, the line may be there.
             match self.publish(&stream, subject.clone(), Some(last), line) {
                 Ok(()) => return Ok(()),

@@ -64,8 +64,8 @@ fn write_with(
 ) -> Result<Patch, Unpatchable> {
     let objects = &pair.new;
     let place_of = |id: &AtomId| {
-        let (file, name) = (&objects.files[id.file].stem, objects.atom(*id).name.as_ref()?);
-        base.find(file, pair.name_in_base(file, name))
+        let name = objects.atom(*id).name.as_ref()?;
+        place_in(base, pair, &objects.files[id.file].stem, name)
     };
     // Data or code outside these objects may have the address of such a function, if the base has it at all.
     for id in &difference.uncalled {
@@ -115,6 +115,11 @@ fn write_with(
         patch.header.build = patch.code_id();
     }
     Ok(patch)
+}
+
+/// The place in the base of a symbol that the new object named `stem` defines.
+fn place_in(base: &Base, pair: &Pair<'_>, stem: &str, name: &str) -> Option<Place> {
+    base.find(stem, pair.name_in_base(stem, name))
 }
 
 struct Writer<'a> {
@@ -192,7 +197,7 @@ impl Writer<'_> {
             };
         };
         let stem = here.map_or("", |id| &self.objects.files[id.file].stem);
-        if let Some(place) = self.base.find(stem, self.pair.name_in_base(stem, name)) {
+        if let Some(place) = place_in(self.base, self.pair, stem, name) {
             return Ok(Found::Place(place));
         }
         let missing = || Unpatchable::Missing(name.clone());

@@ -182,11 +182,11 @@ impl Subscriber for Forwarder {
     /// The span that this thread has entered last, for `Span::current`.
     fn current_span(&self) -> span::Current {
         let id = ENTERED.try_with(|entered| entered.borrow().last().copied()).ok().flatten();
-        let spans = self.spans();
-        match id.and_then(|id| Some((id, spans.get(&id)?.metadata))) {
-            Some((id, metadata)) => span::Current::new(span::Id::from_u64(id), metadata),
-            None => span::Current::none(),
-        }
+        let current = id.and_then(|id| {
+            let metadata = self.spans().get(&id)?.metadata;
+            Some(span::Current::new(span::Id::from_u64(id), metadata))
+        });
+        current.unwrap_or_else(span::Current::none)
     }
 
     fn clone_span(&self, id: &span::Id) -> span::Id {
