@@ -1,7 +1,10 @@
 //! Packages that are made for one test.
 
-use std::fs;
+use std::cell::RefCell;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use hotswap_build::{BuildMessage, Diagnostic, IncludedFiles, PluginPackage};
@@ -29,12 +32,56 @@ fn echo(text: String) -> Result<String> {
 /// descriptor, so a library that is built with it is not an artifact.
 pub struct Workspace {
     dir: TempDir,
+    /// The target directory of its [real plugins](Self::real_plugin).
+    shared: OnceLock<Arc<SharedTarget>>,
+}
+
+/// A target directory that outlives the run, so that the dependencies of plugins are compiled only once. It belongs to
+/// one test at a time: builds of many workspaces in one directory displace each other's records.
+struct SharedTarget {
+    dir: PathBuf,
+    lock: File,
+}
+
+/// The number of shared target directories. The dependencies are compiled in each.
+const SHARED_TARGETS: usize = 3;
+
+impl SharedTarget {
+    /// The directory that this test has already; or one that no other test has, which this waits for.
+    fn of_this_test() -> Arc<Self> {
+        thread_local! {
+            static TAKEN: RefCell<Weak<SharedTarget>> = RefCell::default();
+        }
+        TAKEN.with_borrow_mut(|taken| {
+            taken.upgrade().unwrap_or_else(|| {
+                let target = Arc::new(Self::take());
+                *taken = Arc::downgrade(&target);
+                target
+            })
+        })
+    }
+
+    fn take() -> Self {
+        static WAITING: AtomicUsize = AtomicUsize::new(0);
+        let open = |number: usize| {
+            let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{number}"));
+            fs::create_dir_all(&dir).expect("a directory");
+            let lock = File::create(dir.with_extension("lock")).expect("a lock");
+            Self { dir, lock }
+        };
+        let free = (0..SHARED_TARGETS).map(open).find(|target| target.lock.try_lock().is_ok());
+        free.unwrap_or_else(|| {
+            let target = open(WAITING.fetch_add(1, Ordering::Relaxed) % SHARED_TARGETS);
+            target.lock.lock().expect("the lock");
+            target
+        })
+    }
 }
 
 impl Workspace {
     pub fn new() -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        let workspace = Self { dir };
+        let workspace = Self { dir, shared: OnceLock::new() };
         workspace.write(
             "Cargo.toml",
             "[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\nexclude = [\"target\"]\n",
@@ -59,8 +106,8 @@ impl Workspace {
         self.package(name, &dependencies, "");
     }
 
-    /// A member that is a real plugin. It has this repository's lock file and a target directory that all tests
-    /// share, so that its dependencies are built only once.
+    /// A member that is a real plugin. It has this repository's lock file and a [`SharedTarget`]: the same one as in
+    /// other workspaces of the test.
     pub fn real_plugin(&self, name: &str) -> PluginPackage {
         let engine =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine's directory");
@@ -79,7 +126,8 @@ impl Workspace {
     /// Reads the manifest of a [`real_plugin`](Self::real_plugin) again.
     pub fn reopen(&self, name: &str) -> PluginPackage {
         let plugin = PluginPackage::open(&self.path(name)).expect("a plugin");
-        PluginPackage { target_dir: env!("CARGO_TARGET_TMPDIR").into(), ..plugin }
+        let target_dir = self.shared.get_or_init(SharedTarget::of_this_test).dir.clone();
+        PluginPackage { target_dir, ..plugin }
     }
 
     /// A member with a program and this `[package.metadata.hotswap]`.
