@@ -21,7 +21,7 @@ use crate::build::compile::{Package, compile, expect_dir};
 use crate::build::link::Linked;
 use crate::build::lock::BuildLock;
 use crate::outline::SourceChanges;
-use crate::patch::NotPatched;
+use crate::patch::{self, NotPatched};
 use crate::replay::{self, Member, Moment, NewBuild, Replay};
 use crate::store::{self, StoreLimits, StoredArtifact};
 use crate::{
@@ -385,11 +385,12 @@ pub fn build_plugins(
             let record = batch.record(*position);
             Ok(Making { plugin, options, linked, new, record, source })
         });
-        let built = finish_in_parallel(making.collect());
-        for ((position, _), built) in together.iter().zip(built) {
-            if let Ok(built) = &built {
-                batch.note_build_id(*position, built.build_id);
-            }
+        let made = finish_in_parallel(making.collect());
+        for ((position, _), made) in together.iter().zip(made) {
+            let built = made.map(|(built, new)| {
+                batch.note_build(*position, &built, new);
+                built
+            });
             on_built(*position, built);
         }
     }
@@ -403,7 +404,7 @@ const MOST_TOGETHER: usize = 8;
 /// Finishes builds in parallel. Returns the results in the order of `making`.
 fn finish_in_parallel(
     making: Vec<Result<Making<'_>, BuildError>>,
-) -> Vec<Result<Built, BuildError>> {
+) -> Vec<Result<(Built, Option<NewBuild>), BuildError>> {
     if let [_] = making[..] {
         return making.into_iter().map(|making| making?.finish()).collect();
     }
@@ -473,8 +474,8 @@ pub fn review_plugin(
     let source = source_or_notice(source, &plugin.name, &mut |message| send(0, message));
     let (linked, new) = batch.link(0)?;
     let record = batch.record(0);
-    let built = Making { plugin, options, linked, new, record, source }.finish()?;
-    batch.note_build_id(0, built.build_id);
+    let (built, new) = Making { plugin, options, linked, new, record, source }.finish()?;
+    batch.note_build(0, &built, new);
     batch.end();
     let is_same = replayed == built.build_id.to_string();
     let disagreement = (!is_same).then_some(Disagreement { replayed, missed });
@@ -515,8 +516,8 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// Makes the artifact, and puts it into the store.
-    fn finish(self) -> Result<Built, BuildError> {
+    /// Makes the artifact, and puts it into the store. Also returns the input of its build.
+    fn finish(self) -> Result<(Built, Option<NewBuild>), BuildError> {
         let Self { plugin, options, linked, new, record, source } = self;
         let Linked { mut library, phases, warnings, mut effect, changes, notice } = linked;
         let linked_at = Instant::now();
@@ -537,7 +538,8 @@ impl Making<'_> {
         if let Some((record, member)) = record {
             effect = judge(effect, record.build_id(member), build_id);
             let began = Instant::now();
-            patch = patch_of(record, new.as_ref(), options.patch_base, (build_id, &path));
+            let made = patch::Build { id: build_id, library: &library };
+            patch = options.patch_base.and_then(|base| patch_of(record, new.as_ref(), base, made));
             if patch.is_some() {
                 patched = Some((PhaseKind::Patch, began.elapsed()));
             }
@@ -563,21 +565,22 @@ impl Making<'_> {
             }
             None => built.store_phases(),
         }
-        Ok(built)
+        Ok((built, new))
     }
 }
 
-/// The patch for a host that runs the build `base`. The new build is kept for later patches.
+/// The patch for a host that runs the build `base`; `None` if that is this build.
 fn patch_of(
     record: &Replay,
     new: Option<&NewBuild>,
-    base: Option<BuildId>,
-    (build_id, artifact): (BuildId, &Path),
+    base: BuildId,
+    made: patch::Build<'_>,
 ) -> Option<Result<Patch, NotPatched>> {
-    let kept = new.map(|new| new.store(build_id, artifact).map(|()| new));
-    let base = base.filter(|base| *base != build_id)?;
-    let patch = match kept {
-        Some(kept) => kept.and_then(|new| new.patch(record, (base, build_id))),
+    if base == made.id {
+        return None;
+    }
+    let patch = match new {
+        Some(new) => new.patch(record, base, made),
         None => Ok(Err(NotPatched::NoObjects)),
     };
     Some(patch.unwrap_or_else(|error| Err(NotPatched::Unreadable(error.to_string()))))

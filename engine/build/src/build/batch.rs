@@ -6,10 +6,10 @@ use std::thread;
 
 use hotswap_artifact::BuildId;
 
-use crate::build::BuildOptions;
 use crate::build::compile::expect_dir;
-use crate::build::link::{Linked, Linking, OnMessage, not_recorded};
+use crate::build::link::{Linked, Linking, OnMessage, not_kept, not_recorded};
 use crate::build::lock::BuildLock;
+use crate::build::{BuildOptions, Built};
 use crate::jobs::Jobs;
 use crate::replay::{self, NewBuild, Next, Outdated, Ran, Replay, Seen, UnitId};
 use crate::{BuildError, BuildErrorKind, Cancel, PluginPackage};
@@ -26,6 +26,8 @@ pub(super) struct Batch<'a> {
     members: Vec<Member<'a>>,
     /// The crates that neither a build without cargo nor cargo itself could compile.
     broken: BTreeMap<UnitId, String>,
+    /// The inputs of finished builds, each with the position of its plugin and its artifact.
+    new: Vec<(usize, NewBuild, BuildId, PathBuf)>,
 }
 
 /// A plugin of a batch.
@@ -106,7 +108,7 @@ impl<'a> Batch<'a> {
             Jobs::of(&options.cargo_flags, &files)
         });
         let jobs = jobs.unwrap_or_else(|| Jobs::of(&[], &[]));
-        Self { cancel, jobs, places, members, broken: BTreeMap::new() }
+        Self { cancel, jobs, places, members, broken: BTreeMap::new(), new: Vec::new() }
     }
 
     /// Brings the libraries up to date. First cargo runs where it is needed, for one plugin after the other,
@@ -268,17 +270,25 @@ impl<'a> Batch<'a> {
         Some((&self.places.records[member.record?], &member.linking.member))
     }
 
-    /// Records the build id of the artifact of the plugin at `position`.
-    pub(super) fn note_build_id(&mut self, position: usize, build_id: BuildId) {
+    /// Records the artifact of the plugin at `position`. The input of its build is kept for later patches.
+    pub(super) fn note_build(&mut self, position: usize, built: &Built, new: Option<NewBuild>) {
         let member = &self.members[position];
         if let Some(record) = member.record {
             let known = &member.linking.member;
-            self.places.records[record].note_build_id(known, build_id.to_string());
+            self.places.records[record].note_build_id(known, built.build_id.to_string());
         }
+        self.new.extend(new.map(|new| (position, new, built.build_id, built.artifact.clone())));
     }
 
-    /// Writes the records. If a record cannot be written, this is reported, and the next build runs cargo.
+    /// Writes the records, and keeps the inputs of the builds, for which no caller of the builds has to wait. If a record
+    /// cannot be written, this is reported, and the next build runs cargo.
     pub(super) fn end(mut self) {
+        for (position, new, build_id, artifact) in std::mem::take(&mut self.new) {
+            if let Err(error) = new.keep(build_id, &artifact) {
+                let linking = &mut self.members[position].linking;
+                linking.send_output(not_kept(linking.member.plugin, &error));
+            }
+        }
         for (at, record) in self.places.records.iter_mut().enumerate() {
             if let Err(error) = record.save()
                 && let Some(member) = self.members.iter().find(|it| it.record == Some(at))

@@ -476,6 +476,13 @@ pub(super) fn not_recorded(plugin: &PluginPackage, error: &io::Error) -> String 
     )
 }
 
+pub(super) fn not_kept(plugin: &PluginPackage, error: &io::Error) -> String {
+    format!(
+        "the input of this build of `{}` could not be kept, so the next save makes no patch: {error}",
+        plugin.name
+    )
+}
+
 fn file_with_error(message: &BuildMessage) -> Option<PathBuf> {
     match message {
         BuildMessage::Diagnostic(diagnostic) if diagnostic.level == DiagnosticLevel::Error => {

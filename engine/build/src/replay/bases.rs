@@ -75,7 +75,7 @@ pub(crate) struct NewBuild {
 
 impl NewBuild {
     /// Keeps the input and the objects of the plugin, which was just built as `artifact`.
-    pub(crate) fn store(&self, build_id: BuildId, artifact: &Path) -> io::Result<()> {
+    pub(crate) fn keep(&self, build_id: BuildId, artifact: &Path) -> io::Result<()> {
         let Self { bases, made, objects, .. } = self;
         let dir = bases.join(build_id.to_string());
         let made_of = serde_json::to_vec(made)?;
@@ -102,25 +102,23 @@ impl NewBuild {
         forget_bases(bases, &dir)
     }
 
-    /// The patch that turns the build `from` into this one, which was kept as `to`.
+    /// The patch that turns the build `from` into this one, `to`.
     ///
     /// # Errors
-    /// If a kept file cannot be read.
+    /// If a file of one of the builds cannot be read.
     pub(crate) fn patch(
         &self,
         record: &Replay,
-        (from, to): (BuildId, BuildId),
+        from: BuildId,
+        to: Build<'_>,
     ) -> io::Result<Result<Patch, NotPatched>> {
-        let after = self.bases.join(to.to_string());
-        let (library, objects) = (fs::read(after.join(LIBRARY))?, objects_in(&after)?);
-        let new = (Some(Build { id: to, library: &library }), &objects[..]);
         // It was read while the compiler ran, if an early patch was wanted.
         let known = record.base_read.as_ref().filter(|base| base.id == from);
         let read = if known.is_none() { kept_base(&self.bases, from)? } else { None };
         let Some(base) = known.or(read.as_ref()) else {
             return Ok(Err(NotPatched::NothingKept));
         };
-        patch_to((base, record.outlines()), (&self.root, &self.made), new)
+        patch_to((base, record.outlines()), (&self.root, &self.made), (Some(to), &self.objects))
     }
 }
 
