@@ -1,9 +1,11 @@
 //! The compared ways from a saved source to an answer of the new code.
 
 use std::{
+    cell::RefCell,
     env::consts::DLL_SUFFIX,
     fs,
     io::{BufRead, BufReader},
+    mem,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -15,8 +17,8 @@ use std::{
 };
 
 use hotswap_build::{
-    BuildMessage, BuildOptions, Cancel, DEFAULT_PROFILE, EarlyPatch, OnPatch, PluginPackage, Quiet,
-    SourceChange, Watcher, build_plugin,
+    BuildMessage, BuildOptions, Built, Cancel, DEFAULT_PROFILE, EarlyPatch, OnPatch, PluginPackage,
+    Quiet, SourceChange, Watcher, build_plugins,
 };
 use hotswap_engine::{
     Engine, args,
@@ -104,27 +106,34 @@ impl Ours {
         let plugin = PluginPackage { target_dir: copy.dir.join("target"), ..plugin };
         let plugin_dir = copy.dir.join("target/plugins");
         let no_replay = reloading == Reloading::NoReplay;
-        let build = move |noticed, patch_base, on_early_patch| {
+        // As in a session, a build is reported as soon as its artifact is installed.
+        let build = move |noticed, patch_base, on_early_patch, on_built: &mut dyn FnMut(Built)| {
             let options = BuildOptions {
                 noticed,
                 no_replay,
                 patch_base,
                 on_early_patch,
                 keep_compiler: true,
+                install_to: Some(plugin_dir.clone()),
                 ..BuildOptions::default()
             };
-            let mut said = String::new();
-            let mut keep = |message| match message {
-                BuildMessage::Diagnostic(diagnostic) => said += &diagnostic.rendered,
-                BuildMessage::Output(line) => said += &format!("{line}\n"),
+            let said = RefCell::new(String::new());
+            let mut keep = |_, message| match message {
+                BuildMessage::Diagnostic(diagnostic) => *said.borrow_mut() += &diagnostic.rendered,
+                BuildMessage::Output(line) => *said.borrow_mut() += &format!("{line}\n"),
                 _ => {}
             };
-            let built = build_plugin(&plugin, &options, &Cancel::default(), &mut keep);
-            let mut built = built.unwrap_or_else(|error| panic!("{error}\n{said}"));
-            built.install(&plugin_dir).expect("install a plugin");
-            built
+            build_plugins(
+                &[(&plugin, &options)],
+                &Cancel::default(),
+                &mut keep,
+                &mut |_, built| {
+                    on_built(built.unwrap_or_else(|error| panic!("{error}\n{}", said.borrow())));
+                },
+            );
         };
-        let base = build(None, None, None).build_id;
+        let mut base = None;
+        build(None, None, None, &mut |built| base = Some(built.build_id));
         let engine = Engine::builder(copy.dir.join("target/plugins")).build().expect("an engine");
         engine.load(()).expect("load the plugin");
 
@@ -147,11 +156,12 @@ impl Ours {
             let mut phases =
                 vec![("save".to_owned(), change.noticed.saturating_duration_since(saved))];
             if reloading != Reloading::Patch {
-                let built = build(Some(change.noticed), None, None);
-                let report = engine.reload().expect("reload");
-                add(&mut phases, built.phases.into_iter().chain(report.phases));
-                let text = call(&engine, &mut phases);
-                drop(answer.send((text, phases)));
+                build(Some(change.noticed), None, None, &mut |built| {
+                    let report = engine.reload().expect("reload");
+                    add(&mut phases, built.phases.into_iter().chain(report.phases));
+                    let text = call(&engine, &mut phases);
+                    drop(answer.send((text, mem::take(&mut phases))));
+                });
                 _ = done.send(());
                 return;
             }
@@ -168,7 +178,7 @@ impl Ours {
                 let text = call(&engine, &mut phases);
                 drop(answer.send((text, phases)));
             }));
-            build(Some(change.noticed), Some(base), Some(on_early_patch));
+            build(Some(change.noticed), base, Some(on_early_patch), &mut drop);
             engine_after.reload().expect("reload");
             _ = done.send(());
         };
