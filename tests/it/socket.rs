@@ -339,6 +339,34 @@ fn garbage_is_answered_with_an_error() {
 }
 
 #[test]
+fn a_long_error_arrives_with_its_beginning_and_its_length() {
+    const LENGTH: usize = 6_000_000;
+    let host = Listening::with("bombs");
+    let mut client = host.greeted_client();
+    client.ask(2, "subscribe", json!({"events": true}));
+    let call = json!({"plugin": "bombs", "function": "throw_much", "args": [LENGTH]});
+    let answer = client.ask(3, "invoke", call);
+    let error = &answer["error"]["data"];
+    let message = error["message"].as_str().unwrap();
+    assert_eq!(error["kind"], "panic");
+    assert!(message.starts_with("bombs v1: throw_much: panicked at tests/"), "{message:.90}");
+    assert!(message.contains(": xxx") && message.contains("… (6000"), "{} bytes", message.len());
+
+    // A load that the host refuses with any text.
+    host.host.plugins.install("bombs", 2);
+    let refused = host.host.engine.reload_with((), |_, _| Err("\u{1}".repeat(LENGTH)));
+    assert!(refused.unwrap_err().to_string().len() > LENGTH);
+    let failed = loop {
+        let line = client.receive().unwrap();
+        if line["params"]["event"] == "reload_failed" {
+            break line;
+        }
+    };
+    let message = failed["params"]["error"]["message"].as_str().unwrap();
+    assert!(message.contains(": \u{1}\u{1}") && message.ends_with("bytes)"), "{message:.90}");
+}
+
+#[test]
 fn an_endless_line_and_half_a_line_end_only_their_connection() {
     let host = Listening::new();
     let mut client = host.greeted_client();

@@ -299,7 +299,7 @@ impl EngineError {
         }
     }
 
-    /// The error in the console protocol.
+    /// The error in the console protocol, with at most 16 KiB of text.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.kind(), self.to_string());
         if let Self::Load { plugin, step, causes, cause, .. } = self {
@@ -311,7 +311,7 @@ impl EngineError {
                 wire.broken.clone_from(broken);
             }
         }
-        wire
+        bounded(wire, MAX_TEXT_BYTES)
     }
 
     fn kind(&self) -> ErrorKind {
@@ -393,6 +393,10 @@ impl std::error::Error for EngineError {
 const MAX_TEXT_BYTES: usize = 16 << 10;
 const MAX_CAUSES: usize = 16;
 
+/// The longest text of a failed call that consoles receive, in bytes. An answer contains the message twice, and a byte
+/// may take six bytes of JSON.
+pub(crate) const MAX_CALL_TEXT_BYTES: usize = 128 << 10;
+
 /// The first `bytes` bytes of a text that a plugin has made, and then its length if it was longer. Consoles
 /// receive it as long as the version is there, and the length of a line for a console is bounded.
 pub(crate) fn shortened(text: &str, bytes: usize) -> String {
@@ -400,6 +404,22 @@ pub(crate) fn shortened(text: &str, bytes: usize) -> String {
         return text.to_owned();
     }
     format!("{}… ({} bytes)", &text[..text.floor_char_boundary(bytes)], text.len())
+}
+
+/// The error with at most `bytes` bytes of its message, and of its causes what the message leaves. A text that is cut
+/// ends with its length.
+pub(crate) fn bounded(mut wire: WireError, bytes: usize) -> WireError {
+    let mut left = bytes;
+    let mut bound = |text: &mut String| {
+        if text.len() > left {
+            *text = shortened(text, left);
+        }
+        left = left.saturating_sub(text.len());
+    };
+    bound(&mut wire.message);
+    wire.chain.truncate(MAX_CAUSES);
+    wire.chain.iter_mut().for_each(bound);
+    wire
 }
 
 /// The result of a call into an image. A panic becomes an error.

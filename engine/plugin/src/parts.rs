@@ -18,7 +18,12 @@ use serde::{
     },
 };
 
-use crate::{image::image_host, serializer::serialize, stack::check_stack};
+use crate::{
+    image::image_host,
+    serializer::serialize,
+    stack::check_stack,
+    value::{MAX_BYTES, too_large},
+};
 
 /// Which parts of a value to read, by their places in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,10 +210,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether to read the digests, and whether to read the JSON, of the next part.
-    fn next(&mut self) -> (bool, bool) {
+    fn next(&mut self) -> Result<(bool, bool), Refused> {
         let place = self.place;
         self.place += 1;
-        match self.wanted {
+        expect_size(self.place, MAX_PARTS)?;
+        Ok(match self.wanted {
             Wanted::Keys => (true, false),
             Wanted::Digests(range) => (range.contains(&place), false),
             Wanted::Range(range) => (range.contains(&place), range.contains(&place)),
@@ -217,11 +223,12 @@ impl<'a> Reader<'a> {
                 self.passed += usize::from(is_one);
                 (is_one, is_one)
             }
-        }
+        })
     }
 
     /// Reserves room for the digests of the wanted parts. `len` is the announced number of all parts.
-    fn begin(&mut self, len: Option<usize>) {
+    fn begin(&mut self, len: Option<usize>) -> Step {
+        expect_size(len.unwrap_or(0), MAX_PARTS)?;
         let wanted = match self.wanted {
             Wanted::Keys => usize::MAX,
             Wanted::Digests(range) | Wanted::Range(range) => range.len(),
@@ -229,19 +236,22 @@ impl<'a> Reader<'a> {
         };
         // The announced length may be wrong.
         self.parts.digests.reserve(wanted.min(len.unwrap_or(0)).min(1 << 20));
+        Ok(())
     }
 
-    fn push_json(&mut self, json: &str) {
+    fn push_json(&mut self, json: &str) -> Step {
+        expect_size(self.parts.json.len() + json.len(), MAX_BYTES)?;
         if !self.parts.json.is_empty() {
             self.parts.json.push(',');
         }
         self.parts.json.push_str(json);
+        Ok(())
     }
 
     /// Adds the JSON of a map with one entry.
-    fn push_entry(&mut self, map: &str) {
+    fn push_entry(&mut self, map: &str) -> Step {
         let inside = map.strip_prefix('{').and_then(|map| map.strip_suffix('}'));
-        self.push_json(inside.unwrap_or_default());
+        self.push_json(inside.unwrap_or_default())
     }
 
     fn push_digest(&mut self, key: u64, value: u64) {
@@ -249,28 +259,37 @@ impl<'a> Reader<'a> {
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Step {
-        let (digest, json) = self.next();
+        let (digest, json) = self.next()?;
         if digest {
             self.push_digest(0, digest_of(value, self.seed)?);
         }
         if json {
-            self.push_json(&to_json(value)?);
+            self.push_json(&to_json(value)?)?;
         }
         Ok(())
     }
 
     fn entry<K: Serialize + ?Sized, V: Serialize + ?Sized>(&mut self, key: &K, value: &V) -> Step {
-        let (digest, json) = self.next();
+        let (digest, json) = self.next()?;
         if digest {
             let are_keys_wanted = matches!(self.wanted, Wanted::Keys);
             let value = if are_keys_wanted { 0 } else { digest_of(value, self.seed)? };
             self.push_digest(digest_of(key, self.seed)?, value);
         }
         if json {
-            self.push_entry(&to_json(&Entry(key, value))?);
+            self.push_entry(&to_json(&Entry(key, value))?)?;
         }
         Ok(())
     }
+}
+
+/// The largest number of parts whose digests fit into [`MAX_BYTES`].
+const MAX_PARTS: usize = MAX_BYTES / size_of::<Digest>();
+
+/// Refuses a value that is too large to be read. A list of `()` may have more elements than memory has bytes.
+#[inline]
+fn expect_size(found: usize, most: usize) -> Step {
+    if found <= most { Ok(()) } else { Err(refused(&too_large())) }
 }
 
 /// A map with one entry.
@@ -285,10 +304,10 @@ impl<K: Serialize + ?Sized, V: Serialize + ?Sized> Serialize for Entry<'_, K, V>
 }
 
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Refused> {
-    crate::value::to_json(value).map_err(refused)
+    crate::value::to_json(value).map_err(|error| refused(&error))
 }
 
-fn refused(error: serde_json::Error) -> Refused {
+fn refused(error: &serde_json::Error) -> Refused {
     Refused(Some(error.to_string()))
 }
 
@@ -307,12 +326,12 @@ impl Serializer for &mut Reader<'_> {
     });
 
     serialize!(self, seq(len) => {
-        self.begin(len);
+        self.begin(len)?;
         self.is_map = Some(false);
         Ok(self)
     });
     serialize!(self, map(len) => {
-        self.begin(len);
+        self.begin(len)?;
         self.is_map = Some(true);
         Ok(self)
     });
@@ -448,6 +467,7 @@ impl Digester {
 
     fn begin(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
         expect_stack()?;
+        expect_size(len.unwrap_or(0), MAX_BYTES)?;
         self.scalar(LIST, len.map_or(u64::MAX, |len| len as u64))?;
         Ok(self)
     }
@@ -600,6 +620,13 @@ mod tests {
         assert_eq!((list.json.as_str(), list.len), ("[8]", 3));
         let nested = Parts::of(&vec![vec![1], vec![]], &Wanted::Range(0..9)).unwrap().unwrap();
         assert_eq!(nested.json, "[[1],[]]");
+    }
+
+    #[test]
+    fn more_parts_than_memory_could_have_are_refused() {
+        let refused = Err(too_large().to_string());
+        assert_eq!(Parts::of(&vec![(); usize::MAX], &Wanted::Range(0..2)), refused);
+        assert_eq!(Parts::of(&[vec![(); usize::MAX]][..], &Wanted::ALL), refused);
     }
 
     #[test]

@@ -84,7 +84,8 @@ struct Walk {
     left: Bounds,
     /// The lists and maps that the walk is in, outermost first.
     frames: Vec<Frame>,
-    /// How many wrappers the walk is in, such as `Some`, which JSON does not show.
+    /// How many wrappers the walk is in, such as `Some`, which JSON does not show. In a key of a map, also the depth
+    /// of the map.
     wrapped: usize,
     /// The value's JSON, once the walk has left it.
     root: Option<Value>,
@@ -169,12 +170,16 @@ impl Walk {
     }
 
     fn begin(&mut self, made: Made, of: Option<usize>, is_fixed: bool) -> Result<&mut Self, Stop> {
-        if self.frames.len() + self.wrapped >= MAX_DEPTH {
+        if self.depth() >= MAX_DEPTH {
             return Err(Stop::Enough);
         }
         self.spend(2)?;
         self.frames.push(Frame { made, seen: 0, of: of.map(|of| of as u64), is_fixed });
         Ok(self)
+    }
+
+    fn depth(&self) -> usize {
+        self.frames.len() + self.wrapped
     }
 
     fn list(&mut self, of: Option<usize>, is_fixed: bool) -> Result<&mut Self, Stop> {
@@ -187,7 +192,7 @@ impl Walk {
 
     /// Walks through what is inside a wrapper.
     fn unwrap<T: Serialize + ?Sized>(&mut self, value: &T) -> Step {
-        if self.frames.len() + self.wrapped >= MAX_DEPTH {
+        if self.depth() >= MAX_DEPTH {
             return Err(Stop::Enough);
         }
         self.wrapped += 1;
@@ -230,7 +235,11 @@ impl Walk {
     fn key_text<T: Serialize + ?Sized>(&self, key: &T) -> Result<String, Stop> {
         let bytes = self.left.bytes;
         let bounds = Bounds { bytes, elements: usize::MAX, text: bytes, passed_over: 0 };
-        let (key, cuts) = look(key, bounds).map_err(Stop::Refused)?;
+        // The key may be a map, too, with such a key.
+        let wrapped = self.depth() + 1;
+        let mut walk = Walk { wrapped, ..Walk::new(bounds) };
+        let walked = if wrapped < MAX_DEPTH { key.serialize(&mut walk) } else { Err(Stop::Enough) };
+        let (key, cuts) = walk.finish(walked).map_err(Stop::Refused)?;
         match key {
             _ if !cuts.is_empty() => Err(Stop::Enough),
             Value::String(text) => Ok(text),
@@ -643,5 +652,14 @@ mod tests {
         let nested = std::mem::ManuallyDrop::new(BTreeMap::from([(nested, 1)]));
         let (json, cuts) = of(&*nested);
         assert_eq!((json.as_str(), cuts.len()), ("{}", 1));
+
+        #[derive(PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        struct Keyed(BTreeMap<Self, ()>);
+
+        let keyed = |inner| Keyed(BTreeMap::from([(inner, ())]));
+        let nested = (0..1_000_000).fold(Keyed(BTreeMap::new()), |inner, _| keyed(inner));
+        let bounds = Bounds { bytes: 1 << 20, ..BOUNDS };
+        let cut = Preview::of(&*std::mem::ManuallyDrop::new(nested), bounds).unwrap();
+        assert_eq!((cut.json.as_str(), cut.cuts.len()), ("{}", 1));
     }
 }

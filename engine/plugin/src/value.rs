@@ -16,6 +16,7 @@ use serde_json::Value as Json;
 use words::word;
 
 pub(crate) use json::{read_json, to_json};
+pub(crate) use write::too_large;
 
 use crate::{Field, Result, SchemaBuilder, Shape, Shared, Variant, stack::check_stack};
 
@@ -26,6 +27,10 @@ const JSON_OWN: &str = "$serde_json::private::";
 /// How deeply lists and maps may be nested in a value. Each level takes stack, and readers of JSON accept no
 /// more than 128 levels, some of which are those of the message around the value.
 const MAX_DEPTH: usize = 100;
+
+/// The largest size in bytes that a value may take, in memory or as JSON. A type need not have as many bytes as its
+/// value says: a list of `()` takes none, and an iterator may never end.
+pub(crate) const MAX_BYTES: usize = 1 << 30;
 
 /// A value on its way between images: an argument or the result of a call by name.
 ///
@@ -80,8 +85,8 @@ impl Value {
     /// Converts anything that implements `Serialize` to a `Value`.
     ///
     /// # Errors
-    /// If `value`'s own `Serialize` fails, a map in it has keys that are not text, or it is nested more than
-    /// 100 levels deep.
+    /// If `value`'s own `Serialize` fails, a map in it has keys that are not text, it is nested more than 100 levels
+    /// deep, or the result would take more than 1 GiB.
     pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         Ok(write::value_of(value)?)
     }

@@ -51,6 +51,8 @@ fn large_texts(host: &Host) {
     call("nest", 90).unwrap();
     let error = call("nest", 1_000_000).unwrap_err();
     assert_eq!(error, "bombs v1: nest: it is nested more than 100 levels deep");
+    let error = host.engine.invoke::<Value>("bombs", "overflow", args![]).unwrap_err().to_string();
+    assert!(error.starts_with("bombs v1: overflow: it takes more than 1024 MiB; "), "{error}");
 }
 
 fn dropped_future(host: &Host) {

@@ -5,7 +5,11 @@ use std::fmt;
 use hotswap_plugin::{Error, ErrorKind as PluginErrorKind, abi::PanicReport};
 use hotswap_protocol::{ErrorKind, WireError, version_label};
 
-use crate::{EngineError, error::write_with_causes, version::face::Faced};
+use crate::{
+    EngineError,
+    error::{MAX_CALL_TEXT_BYTES, bounded, write_with_causes},
+    version::face::Faced,
+};
 
 /// Why a call returned no value.
 ///
@@ -42,12 +46,12 @@ impl CallError {
         &self.0.causes
     }
 
-    /// The error in the console protocol.
+    /// The error in the console protocol, with at most 128 KiB of text.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.0.kind, self.to_string());
         wire.plugin = Some(self.0.plugin.clone()).filter(|plugin| !plugin.is_empty());
         wire.chain.clone_from(&self.0.causes);
-        wire
+        bounded(wire, MAX_CALL_TEXT_BYTES)
     }
 
     pub(crate) fn bad_result(called: Faced<'_>, function: &str, error: &Error) -> Self {

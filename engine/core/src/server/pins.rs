@@ -19,7 +19,7 @@ use super::{
     calls::{self, Call},
     served::Served,
 };
-use crate::{LoadedPlugin, lock::Lock as _};
+use crate::{LoadedPlugin, error::bounded, lock::Lock as _};
 
 /// The pinned calls of an engine.
 #[derive(Default)]
@@ -295,8 +295,8 @@ impl Given {
                 };
                 (outcome, Some(elapsed_ns))
             }
-            Err(mut error) => {
-                truncate(&mut error);
+            Err(error) => {
+                let error = bounded(error, MAX_PINNED_BYTES);
                 (error.kind, &error.message, &error.chain).hash(&mut hasher);
                 (PinnedOutcome::Error(error), None)
             }
@@ -326,16 +326,4 @@ fn expect_no_effects(plugin: &LoadedPlugin, function: &str) -> Result<(), WireEr
 
 fn refusal(message: String) -> WireError {
     WireError::new(ErrorKind::Pin, message)
-}
-
-/// Shortens the text of an error that is kept.
-fn truncate(error: &mut WireError) {
-    error.chain.truncate(8);
-    for text in std::iter::once(&mut error.message).chain(&mut error.chain) {
-        let mut end = text.len().min(MAX_PINNED_BYTES / 8);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
 }

@@ -9,19 +9,35 @@ use serde_json::{
 };
 
 use super::{
-    MAX_DEPTH, Value,
+    MAX_BYTES, MAX_DEPTH, Value,
     watched::Watched,
-    write::{too_deep, value_of},
+    write::{too_deep, too_large, value_of},
 };
 
 /// The value as JSON.
 pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
-    let mut text = Vec::new();
+    let mut text = Text(Vec::new());
     let mut saw_null = false;
     let formatter = NullSeer { saw_null: &mut saw_null, depth: 0 };
     Watched(value).serialize(&mut Serializer::with_formatter(&mut text, formatter))?;
     // A number that JSON cannot represent becomes `null`. So JSON without `null` has lost no number.
-    if saw_null { text_of(&value_of(value)?) } else { utf8(text) }
+    if saw_null { text_of(&value_of(value)?) } else { utf8(text.0) }
+}
+
+/// JSON of bounded size.
+struct Text(Vec<u8>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > MAX_BYTES - self.0.len() {
+            return Err(io::Error::other(too_large()));
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn text_of(value: &Value) -> Result<String, Error> {
