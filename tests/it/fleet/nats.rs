@@ -83,9 +83,16 @@ fn an_agent_that_is_started_before_its_server_waits_for_it() {
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn a_rollout_continues_when_the_server_is_back() {
-    let (mut server, hosts) = hosts();
+    let (mut server, mut hosts) = hosts();
     let r2 = hosts.push(2);
+    // The agent gets the declaration, and then cannot fetch the release.
+    hosts.agent.signal(Signal::STOP);
     let rollout = hosts.roll_out(&r2);
+    hosts.wait_for("its staging", |status| status["rollout"]["state"] == "staging");
+    server.kill();
+    hosts.agent.signal(Signal::CONT);
+    hosts.agent.wait_for_text("the server is not reached");
+    server.start_again();
     hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
     server.kill();
     // The hosts go on without the server.
