@@ -203,6 +203,7 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
         assert_eq!(answer.code, Some(1), "{user} {args:?}: {answer:?}");
         let error = answer.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(error.contains("this user has no permission"), "{user} {args:?}: {error}");
+        error
     };
     let file = dir.put("echo.so", &revision("echo", 2));
     let push = ["push", file.to_str().unwrap(), "--id", "r2"];
@@ -216,6 +217,9 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
         may("viewer", &["status"]);
         may_not(user, &pin);
     }
+    // A server whose disk is full does not confirm a write either, and answers questions.
+    let error = may_not("viewer", &pin);
+    assert!(error.contains("the server answers, and ") && error.contains("full"), "{error}");
     may("operator", &pin);
     // An agent accepts consoles, but not those of users who may only read.
     let fleet_of = |user: &str| {
