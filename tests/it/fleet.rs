@@ -630,7 +630,9 @@ fn what_a_command_did_is_in_the_audit_log_once_wherever_it_was_killed() {
     fs::remove_file(director).unwrap();
     fleet.kill_at(&keys, "audit.jsonl");
     // The keys have changed, and the declaration was not signed.
-    fleet.json(&["sign", "--sign", director]);
+    for lock in ["lock", "audit.jsonl"] {
+        fleet.kill_at(&["sign", "--sign", director], lock);
+    }
     for id in ["r1", "r2"] {
         fleet.kill_at(&["push", artifact, "--id", id, "--sign", release], "audit.jsonl");
     }
@@ -648,6 +650,7 @@ fn what_a_command_did_is_in_the_audit_log_once_wherever_it_was_killed() {
         &["pause"],
         &["resume"],
         &["abort"],
+        &["promote"],
     ] {
         for lock in ["lock", "audit.jsonl"] {
             fleet.kill_at(&[command, &["--sign", director]].concat(), lock);
@@ -662,6 +665,7 @@ fn what_a_command_did_is_in_the_audit_log_once_wherever_it_was_killed() {
         "paused",
         "checking",
         "rolling_back",
+        "promoting",
         "pin",
     ]);
     let mut audited = fleet.audited();

@@ -145,8 +145,20 @@ enum Stop {
     Gone,
     /// There is a problem with the release that it should run.
     Refused(Problem),
+    /// The server does not answer, which says nothing about the release.
+    Unreachable,
     /// The agent itself has an error.
     Trouble(FleetError),
+}
+
+impl Stop {
+    /// A release, or one of its artifacts, cannot be fetched.
+    fn refused(kind: ProblemKind, release: &Id, plugin: Option<&str>, error: &FleetError) -> Self {
+        match error.is_unreachable() {
+            true => Self::Unreachable,
+            false => Self::Refused(problem(kind, release, plugin, error.to_string())),
+        }
+    }
 }
 
 impl From<WireError> for Stop {
@@ -231,6 +243,8 @@ impl Host {
                     self.problem = Some(problem);
                     self.refused = Some(BackOff::after(self.refused, Instant::now()));
                 }
+                // The agent tells the user, and the next look is the next attempt.
+                Err(Stop::Unreachable) => {}
             }
             self.shared.note(Task::Serve(self.info.socket.clone()), Ok(())).await;
             self.report(&declared).await;
@@ -419,9 +433,8 @@ impl Host {
     }
 
     async fn release(&self, id: &Id, declared: &Declared) -> Result<Arc<Release>, Stop> {
-        self.shared.files.release(id, declared.keys.as_ref()).await.map_err(|error| {
-            Stop::Refused(problem(ProblemKind::Release, id, None, error.to_string()))
-        })
+        let release = self.shared.files.release(id, declared.keys.as_ref()).await;
+        release.map_err(|error| Stop::refused(ProblemKind::Release, id, None, &error))
     }
 
     /// The build ids that serve in it, by plugin.
@@ -482,9 +495,8 @@ impl Host {
             let shared = Arc::clone(&self.shared);
             let path =
                 self.with_reports(declared, shared.files.artifact(id, plugin, artifact)).await?;
-            let path = path
-                .map_err(|error| refuse(ProblemKind::Artifact, Some(plugin), error.to_string()))?;
-            paths.push(path);
+            let refuse = |error| Stop::refused(ProblemKind::Artifact, id, Some(plugin), &error);
+            paths.push(path.map_err(refuse)?);
             builds.insert(plugin.to_owned(), artifact.build_id.clone());
         }
         Ok((paths, builds))

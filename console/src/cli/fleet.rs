@@ -286,10 +286,8 @@ fn name(place: &PlaceArguments, command: &FleetCommand, json: bool) -> Result<()
 fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
     let (location, sign) = location(place)?;
     let named = secret_keys(&sign)?;
-    let at_ms = now_ms();
-    let entry = AuditEntry { at_ms, ..audit_entry("init", &place.channel) };
-    let name = location.name();
-    let store = Store::create(&location, &name, &place.channel, at_ms, vec![entry])?;
+    let entry = audit_entry("init", &place.channel);
+    let store = Store::create(&location, &location.name(), &place.channel, vec![entry])?;
     let signers = match named.is_empty() && store.is_of_many_machines() {
         true => {
             let path = beside_keys(&states()?, &store, "key");

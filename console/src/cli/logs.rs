@@ -1,17 +1,48 @@
 //! `hotswap logs`
 
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use hotswap_protocol::{Notification, Request, SubscribeParams, SubscribeResult};
 use serde_json::json;
+use tokio::sync::mpsc::Receiver;
 
 use super::args::LogsArguments;
 use super::{CLIENT_NAME, print_json, text};
 use crate::failure::Failure;
+use crate::host::client::Client;
 use crate::host::socket::{self, HostChoice};
 
 pub(super) async fn logs(host: Option<&HostChoice>, logs: LogsArguments) -> Result<(), Failure> {
-    let (client, mut notifications) = socket::connect(host, CLIENT_NAME).await?;
+    let (client, notifications) = socket::connect(host, CLIENT_NAME).await?;
+    let follow = logs.follow;
+    let records = print_records(&client, notifications, logs);
+    if !follow {
+        return socket::answered(&client, records).await;
+    }
+    tokio::select! {
+        printed = records => printed,
+        never = report_silence(&client) => match never {},
+    }
+}
+
+/// Says when the host stops answering, and when it answers again: a host that was stopped may go on.
+async fn report_silence(client: &Client) -> Infallible {
+    // Nobody may read stderr, and the records go on.
+    let say = |what: &dyn Display| drop(writeln!(io::stderr(), "hotswap: {what}"));
+    loop {
+        say(&socket::silence(client).await);
+        socket::end_of_silence(client).await;
+        say(&"the host answers again");
+    }
+}
+
+async fn print_records(
+    client: &Client,
+    mut notifications: Receiver<Notification>,
+    logs: LogsArguments,
+) -> Result<(), Failure> {
     let subscribe = SubscribeParams { events: false, logs: true, backlog: logs.backlog };
     let subscribed = client.ask::<SubscribeResult>(Request::Subscribe(subscribe));
     tokio::pin!(subscribed);

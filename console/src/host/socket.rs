@@ -321,7 +321,7 @@ pub(crate) async fn answered<T, E: From<WireError>>(
 }
 
 /// Returns once the host does not answer any more.
-async fn silence(client: &Client) -> WireError {
+pub(crate) async fn silence(client: &Client) -> WireError {
     let socket = &client.host().socket;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -334,6 +334,14 @@ async fn silence(client: &Client) -> WireError {
         if tokio::time::timeout(SILENCE, Client::hello(stream, "look")).await.is_err() {
             return no_hello(pid, SILENCE, socket);
         }
+    }
+}
+
+/// Returns once a host that was silent answers again, or has ended.
+pub(crate) async fn end_of_silence(client: &Client) {
+    if let Ok(stream) = open(&client.host().socket).await {
+        // A host that has ended closes the other connection, too.
+        let _ = Client::hello(stream, "look").await;
     }
 }
 

@@ -240,8 +240,7 @@ async fn fleet_status(runtime: &TempDir) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let id = |text: &str| text.parse::<Id>().unwrap();
     let location = Location::Directory(dir.path().to_owned());
-    let fleet =
-        Store::create(&location, &id("games"), &id("main"), samples::NOON_MS, Vec::new()).unwrap();
+    let fleet = Store::create(&location, &id("games"), &id("main"), Vec::new()).unwrap();
     let artifact = json!({
         "built_by": samples::built_by(), "build_id": "7f3a90c0ffee00000000000000000000",
         "crate_version": "0.1.0", "sha256": fleet.push_blob(b"world").unwrap(), "size_bytes": 5,

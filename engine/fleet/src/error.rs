@@ -56,7 +56,13 @@ impl FleetError {
     /// A file could not be read or written.
     pub(crate) fn io(path: &Path, what: &str, error: &io::Error) -> Self {
         let kind = Kind::Io(error.kind());
-        let error = Self::at(path.display(), format_args!("cannot {what} it: {error}"));
+        let advice = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on this disk",
+            io::ErrorKind::ReadOnlyFilesystem => "; make this disk writable",
+            io::ErrorKind::PermissionDenied => "; this user lacks the permission",
+            _ => "",
+        };
+        let error = Self::at(path.display(), format_args!("cannot {what} it: {error}{advice}"));
         Self { kind, ..error }
     }
 

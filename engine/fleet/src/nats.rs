@@ -359,7 +359,17 @@ impl Nats {
         if let Some(expected) = expected {
             headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
         }
-        self.run(async move { Ok(link.publish(&stream, subject, headers, payload).await) })?
+        self.run(async move {
+            let published = link.publish(&stream, subject.clone(), headers, payload).await;
+            Ok(match published {
+                // A server that answers the next question does not lack time or a connection.
+                Err(Refusal::Other(error)) if error.is_unreachable() => {
+                    let is_answered = link.last(&stream, &subject).await.is_ok();
+                    Err(Refusal::Other(if is_answered { link.not_stored(&subject) } else { error }))
+                }
+                published => published,
+            })
+        })?
     }
 
     /// Writes a document if `sequence` is still the sequence number of the stored one. If the server does not
@@ -564,6 +574,17 @@ impl Link {
     ) -> Result<(), Refusal> {
         headers.insert("Nats-Expected-Stream", stream);
         self.api(&subject.clone(), subject, headers, payload).await
+    }
+
+    /// The error that the server answers questions, and has not confirmed that it stores a message.
+    fn not_stored(&self, subject: &str) -> FleetError {
+        let message = format_args!(
+            "the server answers, and has not confirmed within {} s that it stores this: this user has no permission, or its \
+             disk is full or cannot be written (its log says so; make room, and start the server again: until then it \
+             stores nothing)",
+            PATIENCE.as_secs()
+        );
+        FleetError::unreachable(format_args!("{}: {subject}", self.place), message)
     }
 
     /// The last message that a stream stores for a subject.

@@ -107,7 +107,7 @@ pub struct Pushed {
 }
 
 impl Store {
-    /// Makes a fleet with a channel, whose document has these audit entries.
+    /// Makes a fleet with a channel, whose document has these audit entries, with the time of the place.
     ///
     /// # Errors
     /// If there is a fleet already, or it cannot be written.
@@ -115,11 +115,12 @@ impl Store {
         location: &Location,
         fleet: &Id,
         channel: &Id,
-        now_ms: u64,
-        unsaid: Vec<AuditEntry>,
+        mut unsaid: Vec<AuditEntry>,
     ) -> Result<Self, FleetError> {
         let backend = location.reach()?;
         backend.prepare()?;
+        let Clock { now_ms, .. } = backend.clock()?;
+        unsaid.iter_mut().for_each(|entry| entry.at_ms = now_ms);
         let at = backend.at(Document::Fleet);
         let exists = || FleetError::at(&at, "a fleet exists here already; name another place");
         if backend.read(Document::Fleet)?.is_some() {

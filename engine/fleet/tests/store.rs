@@ -253,7 +253,7 @@ fn id(text: &str) -> Id {
 }
 
 fn fleet(place: &dyn Place) -> Store {
-    Store::create(&place.location(), &id("games"), &id("main"), 7, Vec::new()).unwrap()
+    Store::create(&place.location(), &id("games"), &id("main"), Vec::new()).unwrap()
 }
 
 fn built_by() -> Toolchain {
@@ -295,25 +295,33 @@ fn assert_has(text: &str, part: &str) {
 }
 
 fn a_fleet_is_made_once_and_found_again(place: &dyn Place) {
-    let fleet = fleet(place);
-    let error = error_text(
-        place,
-        Store::create(&place.location(), &id("other"), &id("main"), 8, Vec::new()),
-    );
+    let entry = AuditEntry { what: "init".to_owned(), ..audit_entry(&id("h")) };
+    let unsaid = vec![entry.clone()];
+    let fleet = Store::create(&place.location(), &id("games"), &id("main"), unsaid).unwrap();
+    let error =
+        error_text(place, Store::create(&place.location(), &id("other"), &id("main"), Vec::new()));
     assert_has(&error, "a fleet exists here already; name another place");
     let opened = Store::open(&place.location()).unwrap();
     assert_eq!(opened.fleet(), fleet.fleet());
-    assert_eq!(opened.channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
+    // The clock of the place counts, and not that of the program.
+    let made_at_ms = fleet.fleet().made_at_ms;
+    let unsaid = vec![AuditEntry { at_ms: made_at_ms, ..entry }];
+    let made = Channel { unsaid, ..Channel::new(id("main"), made_at_ms) };
+    assert_eq!(opened.channel(&id("main")).unwrap(), made);
     assert_has(&error_text(place, opened.channel(&id("beta"))), "the fleet has no such channel");
 }
 
 fn a_fleet_that_was_made_again_is_another_fleet(place: &dyn Place) {
     let fleet = fleet(place);
     let mut other = fleet.fleet().clone();
+    let made_at_ms = other.made_at_ms;
     other.made_at_ms = 8;
     place.put("fleet.json", &serde_json::to_vec(&other).unwrap());
     let error = error_text(place, fleet.channel(&id("main")));
-    assert_has(&error, "PLACE: the fleet here is now games, made at 8, and not games, made at 7");
+    let replaced = format!(
+        "PLACE: the fleet here is now games, made at 8, and not games, made at {made_at_ms}"
+    );
+    assert_has(&error, &replaced);
 }
 
 fn the_writes_of_many_writers_build_on_one_another(place: &dyn Place) {
@@ -1080,7 +1088,9 @@ fn the_return_of_a_nats_server_and_its_lost_data_are_reported() {
         }
     };
     let error = place.without_place(&error.to_string());
-    assert_has(&error, "PLACE: the fleet is gone; restore games, made at 7");
+    let gone =
+        format!("PLACE: the fleet is gone; restore games, made at {}", fleet.fleet().made_at_ms);
+    assert_has(&error, &gone);
 }
 
 #[cfg(feature = "nats")]
@@ -1113,10 +1123,12 @@ fn a_missing_server_is_an_error_that_says_so() {
 fn a_fleet_that_was_made_only_in_part_can_be_made_again() {
     let place = InDirectory::new();
     fs::create_dir_all(place.path("channels/main.json")).unwrap();
-    let made = || Store::create(&place.location(), &id("games"), &id("main"), 7, Vec::new());
+    let made = || Store::create(&place.location(), &id("games"), &id("main"), Vec::new());
     assert_has(&error_text(&place, made()), "PLACE/channels/main.json: cannot write it");
     fs::remove_dir(place.path("channels/main.json")).unwrap();
-    assert_eq!(made().unwrap().channel(&id("main")).unwrap(), Channel::new(id("main"), 7));
+    let fleet = made().unwrap();
+    let whole = Channel::new(id("main"), fleet.fleet().made_at_ms);
+    assert_eq!(fleet.channel(&id("main")).unwrap(), whole);
 }
 
 #[test]

@@ -345,6 +345,10 @@ fn commands_end_with_advice_if_their_host_is_stopped() {
     call.args(["invoke", "--host", &pid, "echo", "hold", held.to_str().unwrap()]);
     let call = Process::start(call);
     let _held = listener.accept().unwrap();
+    let mut follow = place.command("hotswap");
+    follow.args(["logs", "--host", &pid, "--follow"]);
+    let mut follow = Process::start(follow);
+    follow.wait_for_text("echo");
     host.signal(Signal::STOP);
     let stopped = format!("the host with process id {pid} has not answered for ");
     let advice = format!("`kill -CONT {pid}` continues it");
@@ -357,7 +361,12 @@ fn commands_end_with_advice_if_their_host_is_stopped() {
     // The call had begun before.
     let answer = call.finish();
     assert!(answer.stderr.contains(&advice), "{answer:?}");
+    // Records may follow.
+    follow.wait_for_text(&advice);
+    host.signal(Signal::CONT);
+    follow.wait_for_text("the host answers again");
     host.signal(Signal::KILL);
+    assert_eq!(follow.finish().code, Some(0));
 }
 
 #[test]

@@ -83,9 +83,16 @@ fn an_agent_that_is_started_before_its_server_waits_for_it() {
 #[test]
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn a_rollout_continues_when_the_server_is_back() {
-    let (mut server, hosts) = hosts();
+    let (mut server, mut hosts) = hosts();
     let r2 = hosts.push(2);
+    // The agent gets the declaration, and then cannot fetch the release.
+    hosts.agent.signal(Signal::STOP);
     let rollout = hosts.roll_out(&r2);
+    hosts.wait_for("its staging", |status| status["rollout"]["state"] == "staging");
+    server.kill();
+    hosts.agent.signal(Signal::CONT);
+    hosts.agent.wait_for_text("the server is not reached");
+    server.start_again();
     hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
     server.kill();
     // The hosts go on without the server.
@@ -196,6 +203,7 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
         assert_eq!(answer.code, Some(1), "{user} {args:?}: {answer:?}");
         let error = answer.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(error.contains("this user has no permission"), "{user} {args:?}: {error}");
+        error
     };
     let file = dir.put("echo.so", &revision("echo", 2));
     let push = ["push", file.to_str().unwrap(), "--id", "r2"];
@@ -209,6 +217,9 @@ fn each_role_of_the_guide_has_only_its_own_permissions() {
         may("viewer", &["status"]);
         may_not(user, &pin);
     }
+    // A server whose disk is full does not confirm a write either, and answers questions.
+    let error = may_not("viewer", &pin);
+    assert!(error.contains("the server answers, and ") && error.contains("full"), "{error}");
     may("operator", &pin);
     // An agent accepts consoles, but not those of users who may only read.
     let fleet_of = |user: &str| {

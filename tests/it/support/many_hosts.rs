@@ -198,8 +198,7 @@ impl ManyHosts {
     /// hosts.
     pub fn connect(count: usize, artifact: usize) -> (Self, Times) {
         let server = NatsServer::start();
-        let operator =
-            Store::create(&location(&server), &id("games"), &channel_name(), 1, Vec::new());
+        let operator = Store::create(&location(&server), &id("games"), &channel_name(), Vec::new());
         let operator = operator.expect("make a fleet");
         operator.prepare().expect("set up the server");
         let dir = tempfile::tempdir().expect("a directory");
