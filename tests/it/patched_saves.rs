@@ -158,6 +158,39 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
     assert_eq!(reload(&mut run, 2, "one")["outcome"], "ok");
 }
 
+/// Reloads, and returns why the plugin `one` was loaded as a whole.
+fn why_whole(project: &Project, run: &mut Process, generation: u64) -> String {
+    project.place().json(&["reload"]);
+    let whole = reload(run, generation, "one");
+    assert_eq!(whole["outcome"], "ok");
+    whole["not_patched"].as_str().expect("the reason").to_owned()
+}
+
+#[test]
+fn the_report_always_says_why_a_build_was_loaded_as_a_whole() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write("one/src/lib.rs", COUNTER);
+    let mut run = start_and_wait(&project, &["--watch=build"]);
+
+    // After a build that could be patched, a save compiles to the same code, but more than bodies has changed.
+    project.edit("one/src/lib.rs", "hello {name}", "bye {name}");
+    let first = run.wait_for_event("built", |it| it["patchable"] == true);
+    project.edit("one/src/lib.rs", "fn say(", "#[allow(unused)] fn say(");
+    let second = run.wait_for_event("built", |it| it["patchable"] == false);
+    assert_eq!(first["build_id"], second["build_id"]);
+    let why = why_whole(&project, &mut run, 2);
+    assert!(why.contains("fn say"), "{why}");
+
+    // Somebody removes the patch.
+    project.edit("one/src/lib.rs", "bye {name}", "good evening {name}");
+    let is_next = |it: &Value| it["patchable"] == true && it["build_id"] != first["build_id"];
+    let built = run.wait_for_event("built", is_next);
+    let artifact = Path::new(built["path"].as_str().unwrap());
+    fs::remove_file(artifact.with_extension("patch")).unwrap();
+    let why = why_whole(&project, &mut run, 3);
+    assert!(why.contains("was not beside it"), "{why}");
+}
+
 #[test]
 fn pinned_calls_are_made_in_the_code_of_patches_before_and_after() {
     let project = Project::new(&["one"], &["one"]);

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use hotswap_build::{BuildError, Cancel, HostPackage, PluginPackage, Quiet, SourceChange, Watcher};
-use hotswap_protocol::{ErrorKind, HostInfo, InFlightCall, WireError, clock::unix_ms, same_plugin};
+use hotswap_protocol::{
+    ErrorKind, HostInfo, InFlightCall, ReloadReport, WireError, clock::unix_ms, same_plugin,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,7 +31,7 @@ use installed::{DirContent, Installed};
 use manifests::{Manifests, Reopened};
 use outdated::Restarts;
 use pace::Pace;
-use patches::Patches;
+use patches::{LastBuild, Patches};
 use review::{Reviewed, Reviews};
 
 mod early;
@@ -71,14 +73,15 @@ enum Product {
     Nothing,
     Executable(PathBuf, HostInputs),
     Artifact(NewBuild),
+    Reloaded(ReloadReport),
 }
 
 /// A plugin that was built and is in the plugin directory.
 struct NewBuild {
     plugin: String,
-    build_id: String,
-    /// Why it cannot be loaded as a patch; `None` if it can, or if no patch was requested.
-    not_patched: Option<String>,
+    build: LastBuild,
+    /// Whether the directory had no build with this code before.
+    is_new: bool,
     /// Whether the host serves it already.
     is_served: bool,
 }
@@ -519,11 +522,14 @@ impl Supervisor {
                 self.host_inputs =
                     if self.restarts.is_changed { HostInputs::default() } else { inputs };
             }
-            Product::Artifact(NewBuild { plugin, build_id, not_patched, is_served }) => {
-                self.built_since_reload |= !is_served;
-                self.patches.built(plugin.clone(), not_patched);
-                self.note_own_build(plugin, build_id);
+            Product::Artifact(NewBuild { plugin, build, is_new, is_served }) => {
+                if is_new {
+                    self.built_since_reload |= !is_served;
+                    self.note_own_build(plugin.clone(), build.build_id.clone());
+                }
+                self.patches.built(plugin, build);
             }
+            Product::Reloaded(report) => self.patches.reloaded(&report),
             Product::Nothing => {}
         }
     }

@@ -18,8 +18,28 @@ pub(super) struct Patches {
     bases: HashMap<String, BuildId>,
     /// The generation to which these builds belong.
     generation: u64,
-    /// Why the last build of a plugin cannot be loaded as a patch.
-    reasons: HashMap<String, String>,
+    /// The last build of each plugin, until it is loaded.
+    built: HashMap<String, LastBuild>,
+}
+
+/// A build that may be loaded as a whole.
+#[derive(Debug)]
+pub(super) struct LastBuild {
+    pub build_id: String,
+    /// Why it is loaded as a whole, unless the host has another reason.
+    pub why_whole: String,
+}
+
+impl LastBuild {
+    pub(super) fn of(built: &Built) -> Self {
+        let why_whole = match &built.patch {
+            Some(Err(why)) => why.to_string(),
+            Some(Ok(_)) => "its patch was not beside it in the plugin directory".to_owned(),
+            None => "no patch was made, because no other build of it served when this one began"
+                .to_owned(),
+        };
+        Self { build_id: built.build_id.to_string(), why_whole }
+    }
 }
 
 impl Patches {
@@ -49,7 +69,7 @@ impl Patches {
     }
 
     /// Records what a reload loaded, unless a later state is known: the next save may come before the next snapshot.
-    fn reloaded(&mut self, report: &ReloadReport) {
+    pub(super) fn reloaded(&mut self, report: &ReloadReport) {
         if report.generation <= self.generation {
             return;
         }
@@ -70,23 +90,24 @@ impl Patches {
         bases.find(|(plugin, _)| same_plugin(plugin, package)).map(|(_, base)| *base)
     }
 
-    /// Records why a build cannot be loaded as a patch; `None` if it can, or if no patch was requested.
-    pub(super) fn built(&mut self, plugin: String, why: Option<String>) {
-        match why {
-            Some(why) => self.reasons.insert(plugin, why),
-            None => self.reasons.remove(&plugin),
-        };
+    /// Records the last build of a plugin.
+    pub(super) fn built(&mut self, plugin: String, build: LastBuild) {
+        self.built.insert(plugin, build);
     }
 
     /// Records what a reload loaded, and adds to its report why plugins were loaded as a whole, which only this
-    /// session knows.
+    /// session knows. Other reloads than that of the last build leave the reason.
     pub(super) fn handle_event(&mut self, event: &mut Event) {
         let Event::ReloadFinished { report, .. } = event else { return };
         self.reloaded(report);
         for plugin in &mut report.plugins {
-            let why = self.reasons.remove(&plugin.name);
-            if plugin.outcome == Outcome::Ok && plugin.not_patched.is_none() {
-                plugin.not_patched = why;
+            let is_it = |last: &mut LastBuild| Some(&last.build_id) == plugin.build_id.as_ref();
+            let last = self.built.extract_if(|name, last| *name == plugin.name && is_it(last));
+            if let Some((_, last)) = last.last()
+                && self.are_made
+                && plugin.outcome == Outcome::Ok
+            {
+                plugin.not_patched.get_or_insert(last.why_whole);
             }
         }
     }

@@ -7,6 +7,7 @@ use hotswap_build::{BuildError, BuildOptions, Built, Cancel, Disagreement, revie
 use hotswap_protocol::env;
 use tokio::time::Instant;
 
+use super::patches::LastBuild;
 use super::{Report, Supervisor, find};
 use crate::session::Watch;
 use crate::session::disagreements;
@@ -162,7 +163,11 @@ impl Supervisor {
                 if let Ok(path) = built.install(&plugin_dir) {
                     disagreements::add(&plugin_dir);
                     // It is reloaded together with the builds that cargo makes of other plugins.
-                    self.note_own_build(built.plugin.clone(), built.build_id.to_string());
+                    let build_id = built.build_id.to_string();
+                    self.note_own_build(built.plugin.clone(), build_id.clone());
+                    let why_whole = "cargo has compiled other code than the build without cargo";
+                    let build = LastBuild { build_id, why_whole: why_whole.to_owned() };
+                    self.patches.built(built.plugin.clone(), build);
                     let event = SessionEvent::ReplayDisagreed {
                         plugin: built.plugin,
                         build_id: built.build_id.to_string(),

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::early::EarlyLoader;
-use super::patches::not_patched;
+use super::patches::{LastBuild, not_patched};
 use super::{NewBuild, Product, Report, RunningJob, Supervisor, find};
 use crate::compare::preview::Preview;
 use crate::format;
@@ -274,23 +274,26 @@ impl Supervisor {
         let (events, report) = (self.events.clone(), self.report.clone());
         let prober = self.options.prober.clone();
         tokio::spawn(async move {
-            let outcome = match Preview::make(&client, &prober, PlanParams::default()).await {
+            let (outcome, product) = match Preview::make(&client, &prober, PlanParams::default())
+                .await
+            {
                 Ok(preview) if preview.is_breaking => {
                     let breaking = preview.plugins.iter().filter(|plugin| plugin.is_breaking);
                     let plugins = breaking.map(|plugin| plugin.name.clone()).collect();
                     // The session is over when these fail.
                     let _ = events.send(SessionEvent::ReloadWaits { plugins }).await;
                     let _ = events.send(SessionEvent::Preview(Ok(preview))).await;
-                    JobOutcome::done("it waits, because it would break something")
+                    let outcome = JobOutcome::done("it waits, because it would break something");
+                    (outcome, Product::Nothing)
                 }
                 // The host refuses builds that cannot be compared, and reports why.
                 _ => match client.ask(Operation::Reload.request()).await {
                     Ok(report) => reloaded(report),
-                    Err(error) => JobOutcome::Failed { error },
+                    Err(error) => (JobOutcome::Failed { error }, Product::Nothing),
                 },
             };
             // The session is over when this fails.
-            let _ = report.send(Report::Finished(outcome, Product::Nothing)).await;
+            let _ = report.send(Report::Finished(outcome, product)).await;
         });
         Ok(())
     }
@@ -298,19 +301,19 @@ impl Supervisor {
     fn begin_request<T: DeserializeOwned + 'static>(
         &self,
         job: &Job,
-        outcome_of: fn(T) -> JobOutcome,
+        end_of: fn(T) -> (JobOutcome, Product),
     ) -> Result<(), JobOutcome> {
         let (Some(client), Some(operation)) = (self.client.clone(), job.operation()) else {
             return Err(JobOutcome::failed(ErrorKind::NoHost, "no host is connected"));
         };
         let report = self.report.clone();
         tokio::spawn(async move {
-            let outcome = match client.ask(operation.request()).await {
-                Ok(answer) => outcome_of(answer),
-                Err(error) => JobOutcome::Failed { error },
+            let (outcome, product) = match client.ask(operation.request()).await {
+                Ok(answer) => end_of(answer),
+                Err(error) => (JobOutcome::Failed { error }, Product::Nothing),
             };
             // The session is over when this fails.
-            let _ = report.send(Report::Finished(outcome, Product::Nothing)).await;
+            let _ = report.send(Report::Finished(outcome, product)).await;
         });
         Ok(())
     }
@@ -374,23 +377,23 @@ impl Supervisor {
     }
 }
 
-fn reloaded(report: ReloadReport) -> JobOutcome {
-    JobOutcome::done(report.to_string())
+/// The next build must know what serves, even if the answer comes before the event.
+fn reloaded(report: ReloadReport) -> (JobOutcome, Product) {
+    (JobOutcome::done(report.to_string()), Product::Reloaded(report))
 }
 
 /// A version that was not freed is a failure.
-fn freed(result: FreeResult) -> JobOutcome {
-    if result.state == VersionState::Freed {
-        return JobOutcome::done(format!(
-            "{} v{} {}",
-            result.plugin, result.version, result.detail
-        ));
-    }
-    let holders = match result.holders.is_empty() {
-        true => String::new(),
-        false => format!(", held by {}", result.holders.join(", ")),
+fn freed(result: FreeResult) -> (JobOutcome, Product) {
+    let outcome = if result.state == VersionState::Freed {
+        JobOutcome::done(format!("{} v{} {}", result.plugin, result.version, result.detail))
+    } else {
+        let holders = match result.holders.is_empty() {
+            true => String::new(),
+            false => format!(", held by {}", result.holders.join(", ")),
+        };
+        JobOutcome::failed(ErrorKind::NotFreeable, format!("it is {}{holders}", result.detail))
     };
-    JobOutcome::failed(ErrorKind::NotFreeable, format!("it is {}{holders}", result.detail))
+    (outcome, Product::Nothing)
 }
 
 /// Builds plugins side by side, and reports each when it is in the plugin directory.
@@ -439,17 +442,15 @@ fn run_plugin_builds(
     build_plugins(&plugins, cancel, &mut on_message, &mut on_built);
 }
 
-/// The new artifact of a build in the plugin directory.
+/// The artifact of a build in the plugin directory.
 fn product_of(built: &Built, is_served: bool) -> Product {
-    match built.installed.as_ref().is_some_and(|it| it.is_new) {
-        true => Product::Artifact(NewBuild {
-            plugin: built.plugin.to_string(),
-            build_id: built.build_id.to_string(),
-            not_patched: not_patched(built),
-            is_served,
-        }),
-        false => Product::Nothing,
-    }
+    let Some(installed) = &built.installed else { return Product::Nothing };
+    Product::Artifact(NewBuild {
+        plugin: built.plugin.to_string(),
+        build: LastBuild::of(built),
+        is_new: installed.is_new,
+        is_served,
+    })
 }
 
 fn built_event(built: Built, is_served: bool) -> SessionEvent {

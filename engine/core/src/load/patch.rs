@@ -48,6 +48,8 @@ pub(crate) enum NotPatched {
     Unreadable(io::Error),
     /// The file is not a usable patch.
     File(PatchError),
+    /// The patch makes another build than the artifact beside it.
+    OtherBuild { patch: BuildId, artifact: BuildId },
     /// The patch was made for another build than the one that serves.
     OtherBase { base: BuildId, serving: BuildId },
     /// The version has the largest allowed number or size of patches.
@@ -76,6 +78,10 @@ impl fmt::Display for NotPatched {
         match self {
             Self::Unreadable(error) => write!(f, "the patch cannot be read: {error}"),
             Self::File(error) => write!(f, "the patch cannot be loaded: {error}"),
+            Self::OtherBuild { patch, artifact } => write!(
+                f,
+                "the patch beside it makes build {patch}, but the artifact is build {artifact}"
+            ),
             Self::OtherBase { base, serving } => write!(
                 f,
                 "the patch is for a version of build {base}, but the version that serves is of build {serving}"
@@ -104,8 +110,7 @@ impl fmt::Display for NotPatched {
     }
 }
 
-/// How the version that serves can get the code of an artifact without being replaced; `None` if it must be
-/// replaced.
+/// How the version that serves can get the code of an artifact without being replaced; `None` if there is no patch.
 pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way>, NotPatched> {
     let (version, build) = (running.version(), artifact.facts.build_id);
     if let Some(face) = version.faces.of_build(build) {
@@ -113,8 +118,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
     }
     let Some(patch) = beside(&artifact.found)? else { return Ok(None) };
     if patch.header.build != build {
-        // The patch was left by another build.
-        return Ok(None);
+        return Err(NotPatched::OtherBuild { patch: patch.header.build, artifact: build });
     }
     let way = way_by(running, patch)?;
     // The version was patched before the artifact was linked, when the build was not known yet.
