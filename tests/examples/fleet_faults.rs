@@ -1,10 +1,11 @@
-//! Rollouts of a fleet in a directory while its programs are killed and stopped at random: the agent, hosts, a
-//! controller, and commands. Each host is called all the time. Counts calls that fail in hosts that were not killed,
+//! Rollouts of a fleet while its programs are killed and stopped at random: the agent, hosts, a controller, commands,
+//! and the NATS server if the fleet is on one. Each host is called all the time. Counts calls that fail in hosts that were not killed,
 //! hosts that run the release under trial in each step, declarations that go back, hosts that do not converge, and
 //! actions that are missing in the audit log or are there twice.
 //!
-//! `cargo run -p hotswap-tests --example fleet_faults [SEED] [MINUTES]`, by default seed 1 and 3 minutes. The same seed
-//! gives the same faults in the same order; when they hit depends on the machine.
+//! `cargo run -p hotswap-tests --example fleet_faults [SEED] [MINUTES] [nats]`, by default seed 1 and 3 minutes, and a
+//! fleet in a directory. With `nats`, it starts a NATS server on loopback: the one that `.ci/tools` installs, or
+//! `HOTSWAP_NATS_SERVER`. The same seed gives the same faults in the same order; when they hit depends on the machine.
 
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "it uses a part of what the tests share")]
@@ -25,9 +26,9 @@ use std::{
 };
 
 use calls::Caller;
-use hotswap_fleet::{AuditEntry, Id, Location, Mark, Phase, Rollout, Store};
+use hotswap_fleet::{AuditEntry, FleetError, Id, Location, Mark, Phase, Rollout, Server, Store};
 use rustix::process::Signal;
-use support::{Numbers, Place, PluginDir, Process, host_command, revision};
+use support::{NatsServer, Numbers, Place, PluginDir, Process, host_command, revision};
 
 const HOSTS: usize = 6;
 /// One of so many releases panics.
@@ -118,6 +119,11 @@ struct Fleet {
     place: Place,
     plugins: PluginDir,
     dir: tempfile::TempDir,
+    server: Option<NatsServer>,
+    /// When a server that was killed is started again.
+    server_back_at: Option<Instant>,
+    /// The arguments that name the fleet.
+    args: [String; 2],
     hosts: Vec<Host>,
     agent: Process,
     controller: Process,
@@ -131,17 +137,25 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn start() -> Self {
+    fn start(on_nats: bool) -> Self {
         let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
         let dir = tempfile::tempdir().expect("make a directory");
-        place.json(&["fleet", "--fleet", path(dir.path()), "init"]);
-        let agent = start(&place, dir.path(), &["agent"], &["--pardon"]);
-        let controller = start(&place, dir.path(), &["fleet"], &["controller"]);
+        let server = on_nats.then(NatsServer::start);
+        let args = match &server {
+            Some(server) => ["--store".to_owned(), url(server)],
+            None => ["--fleet".to_owned(), path(dir.path()).to_owned()],
+        };
+        place.json(&["fleet", &args[0], &args[1], "init"]);
+        let agent = start(&place, &args, &["agent"], &["--pardon"]);
+        let controller = start(&place, &args, &["fleet"], &["controller"]);
         let hosts = (0..HOSTS).map(|_| Host::start(&place, &plugins)).collect();
         Self {
             place,
             plugins,
             dir,
+            server,
+            server_back_at: None,
+            args,
             hosts,
             agent,
             controller,
@@ -153,7 +167,27 @@ impl Fleet {
     }
 
     fn command(&self, args: &[&str]) -> Process {
-        start(&self.place, self.dir.path(), &["fleet"], args)
+        start(&self.place, &self.args, &["fleet"], args)
+    }
+
+    fn open(&self) -> Store {
+        let location = match &self.server {
+            Some(server) => Location::Nats(Server::at(&url(server)).expect("its address")),
+            None => Location::Directory(self.dir.path().to_owned()),
+        };
+        Store::open(&location).expect("open the fleet")
+    }
+
+    /// Starts the server if its time has come. A controller ends if it is started without a server.
+    fn start_server(&mut self, now: bool) {
+        if let Some(server) = &mut self.server
+            && self.server_back_at.is_some_and(|at| now || at <= Instant::now())
+        {
+            server.start_again();
+            self.server_back_at = None;
+            kill(&mut self.controller);
+            self.controller = self.command(&["controller"]);
+        }
     }
 
     fn push(&self, number: u32) -> String {
@@ -191,11 +225,12 @@ impl Fleet {
     /// One fault. `dice` decides which one.
     fn hurt(&mut self, dice: &mut dyn FnMut(usize) -> usize) {
         let seconds = [1, 1, 2, 4, 8][dice(5)];
-        match dice(12) {
+        let kinds = if self.server.is_some() { 17 } else { 12 };
+        match dice(kinds) {
             0 | 1 => {
                 self.count("agent killed");
                 kill(&mut self.agent);
-                self.agent = start(&self.place, self.dir.path(), &["agent"], &["--pardon"]);
+                self.agent = start(&self.place, &self.args, &["agent"], &["--pardon"]);
             }
             2 => {
                 self.count("agent stopped");
@@ -233,11 +268,24 @@ impl Fleet {
                     self.stop(pid, seconds);
                 }
             }
-            pin => {
+            12 | 13 => {
+                if self.server_back_at.is_none()
+                    && let Some(server) = &mut self.server
+                {
+                    server.kill();
+                    self.server_back_at = Some(Instant::now() + Duration::from_secs(seconds));
+                    self.count("server killed");
+                }
+            }
+            kind => {
                 self.count("command killed");
-                let args: &[&str] = match pin {
+                let key = self.dir.path().join(format!("{}.key", self.counts["command killed"]));
+                let args: &[&str] = match kind {
                     10 => &["pin", "nobody", "r2"],
-                    _ => &["unpin", "nobody"],
+                    11 => &["unpin", "nobody"],
+                    14 => &["sign"],
+                    15 => &["keys", "--new", path(&key)],
+                    _ => &["rollback"],
                 };
                 let mut command = self.command(args);
                 thread::sleep(Duration::from_millis(dice(300) as u64));
@@ -271,7 +319,7 @@ impl Fleet {
     fn converges(&self, store: &Store) -> bool {
         let deadline = Instant::now() + CONVERGED_WITHIN;
         loop {
-            let base = store.channel(&main_channel()).expect("read the channel").base;
+            let base = asked(|| store.channel(&main_channel())).base;
             let declared = base.map_or(1, |base| base.as_str()[1..].parse().expect("a number"));
             let runs = |host: &Host| host.load.revision.load(Ordering::Acquire) == declared;
             if self.hosts.iter().all(runs) {
@@ -302,9 +350,24 @@ fn main_channel() -> Id {
     "main".parse().expect("a name")
 }
 
-fn start(place: &Place, dir: &Path, command: &[&str], args: &[&str]) -> Process {
+fn url(server: &NatsServer) -> String {
+    format!("nats://{}/faults", server.address())
+}
+
+/// Reads something, when the server answers.
+fn asked<T>(read: impl Fn() -> Result<T, FleetError>) -> T {
+    loop {
+        match read() {
+            Ok(read) => return read,
+            Err(error) if error.is_unreachable() => thread::sleep(LOOK_INTERVAL),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn start(place: &Place, fleet: &[String], command: &[&str], args: &[&str]) -> Process {
     let mut hotswap = place.command("hotswap");
-    hotswap.args(command).arg("--fleet").arg(dir).args(args);
+    hotswap.args(command).args(fleet).args(args);
     Process::start(hotswap)
 }
 
@@ -330,13 +393,13 @@ struct Seen {
 
 impl Seen {
     fn look(&mut self, store: &Store, hosts: &[Arc<Load>]) {
-        let channel = store.channel(&main_channel()).expect("read the channel");
+        let channel = asked(|| store.channel(&main_channel()));
         if channel.mark < self.mark {
             self.went_back.push(format!("{:?} after {:?}", channel.mark, self.mark));
         }
         self.mark = channel.mark;
         self.note(channel.unsaid);
-        let read = || store.rollout(&main_channel()).expect("read the rollout");
+        let read = || asked(|| store.rollout(&main_channel()));
         let Some(rollout) = read() else { return };
         self.note(rollout.memory.unsaid.clone());
         self.rollouts.insert(rollout.salt.clone(), rollout.phase);
@@ -389,11 +452,11 @@ fn main() {
     let mut number =
         |default: u64| arguments.next().map_or(default, |it| it.parse().expect("a number"));
     let (seed, minutes) = (number(1), number(3));
+    let on_nats = arguments.next().is_some_and(|place| place == "nats");
     let mut numbers = Numbers::seeded(&seed.to_string()).below(1 << 20);
     let mut dice = move |below: usize| numbers.next().expect("an endless sequence") % below;
-    let mut fleet = Fleet::start();
-    let store =
-        Store::open(&Location::Directory(fleet.dir.path().to_owned())).expect("open the fleet");
+    let mut fleet = Fleet::start(on_nats);
+    let store = fleet.open();
     let (stop, seen) = (AtomicBool::new(false), Mutex::new(Seen::default()));
     let loads = Mutex::new(Vec::new());
     let (mut ends, mut not_converged, mut faults) = (BTreeMap::<&str, u64>::new(), 0, 0);
@@ -411,12 +474,14 @@ fn main() {
             if Instant::now() >= deadline {
                 break;
             }
+            fleet.start_server(true);
             let release = fleet.push(number);
             fleet.follower = Some(fleet.command(&["rollout", &release, "--fast", "--follow"]));
             let mut next = Instant::now();
             let (asked, mut has_panicked) = (Instant::now(), false);
             loop {
                 fleet.continue_stopped(false);
+                fleet.start_server(false);
                 *loads.lock().expect("no panic") =
                     fleet.hosts.iter().map(|host| Arc::clone(&host.load)).collect();
                 if next <= Instant::now() {
@@ -427,7 +492,11 @@ fn main() {
                 if number % PANICS == 0 && !has_panicked {
                     has_panicked = fleet.panic_in(number);
                 }
-                let now = store.rollout(&main_channel()).expect("read the rollout");
+                let Ok(now) = store.rollout(&main_channel()) else {
+                    // The server does not answer.
+                    thread::sleep(Duration::from_millis(20));
+                    continue;
+                };
                 let now = now.filter(|now| now.release.as_str() == release);
                 match now.map(|now| now.phase) {
                     // The command that begins it was killed before it did so.
@@ -452,6 +521,7 @@ fn main() {
                 thread::sleep(Duration::from_millis(20));
             }
             fleet.continue_stopped(true);
+            fleet.start_server(true);
             fleet.follower = None;
             not_converged += u64::from(!fleet.converges(&store));
         }

@@ -1,8 +1,8 @@
 //! Rollouts of a fleet in a directory whose hosts are called all the time. Two releases follow each other, and each
 //! tenth rollout panics in its first host. Measures how many calls fail; whether the exit code of each rollout is
 //! right; and whether the time of a rollout, the agent's memory and the files grow. Then measures how long a release
-//! that panics or crashes stays in use, how long a late host takes to get the declared release, and the cost of an
-//! idle agent.
+//! that panics or crashes stays in use, how long a late host takes to get the declared release, the cost of an idle
+//! agent, and how long it takes to report a new host.
 //!
 //! `cargo run --release -p hotswap-tests --example fleet_rollouts [ROLLOUTS]`, by default 20, some seconds each.
 
@@ -34,6 +34,8 @@ const PANICS: usize = 10;
 const PAUSE: Duration = Duration::from_micros(200);
 /// The pause between two readings of the fleet's state while something is timed.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// The number of hosts that are started to see when they are reported, one after the other.
+const NEW_HOSTS: usize = 40;
 /// The time for which the idle agent is observed.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -202,6 +204,7 @@ fn main() {
     let bad = roll_out_under_calls(&fleet, &releases, rollouts);
     measure_late_host(&mut fleet);
     measure_idle_agent(&fleet);
+    measure_new_hosts(&fleet);
     measure_panic(&fleet, &bad);
     measure_crash(&fleet, &bad);
 }
@@ -285,6 +288,33 @@ fn measure_idle_agent(fleet: &Fleet) {
         "the idle agent of {} hosts: {part:.2} % of a core, {resident:.1} MiB resident, of which {anonymous:.1} MiB are \
          not of files",
         fleet.hosts.len()
+    );
+}
+
+fn measure_new_hosts(fleet: &Fleet) {
+    let mut times: Vec<Duration> = (0..NEW_HOSTS)
+        .map(|_| {
+            let host = Process::start(host_command(&fleet.place, &fleet.plugins));
+            let pid = host.pid();
+            let socket = fleet.place.state_dir().join(format!("hotswap/{pid}.sock"));
+            let deadline = Instant::now() + PATIENCE;
+            while !socket.exists() {
+                assert!(Instant::now() < deadline, "{} does not appear", socket.display());
+                thread::sleep(POLL_INTERVAL / 4);
+            }
+            let began = Instant::now();
+            fleet.wait_for("the new host", |hosts| hosts.iter().any(|host| host.pid == pid));
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    let nth = |part: usize| times[times.len() * part / 100];
+    println!(
+        "{NEW_HOSTS} new hosts, from the appearance of the socket until the report: median {:.1?}, 90 % within {:.1?}, \
+         the last {:.1?}",
+        nth(50),
+        nth(90),
+        times[times.len() - 1]
     );
 }
 
