@@ -1,7 +1,7 @@
 //! Rollouts of a fleet while its programs are killed and stopped at random: the agent, hosts, a controller, commands,
-//! and the NATS server if the fleet is on one. Each host is called all the time. Counts calls that fail in hosts that were not killed,
-//! hosts that run the release under trial in each step, declarations that go back, hosts that do not converge, and
-//! actions that are missing in the audit log or are there twice.
+//! and the NATS server if the fleet is on one. Each host is called all the time. Counts calls that fail in hosts that
+//! were not killed, hosts that run the release under trial in each step, declarations that go back, hosts that do not
+//! converge, and actions that are missing in the audit log or are there twice.
 //!
 //! `cargo run -p hotswap-tests --example fleet_faults [SEED] [MINUTES] [nats]`, by default seed 1 and 3 minutes, and a
 //! fleet in a directory. With `nats`, it starts a NATS server on loopback: the one that `.ci/tools` installs, or
