@@ -82,6 +82,8 @@ pub enum Unpatchable {
     Base,
     /// The object files cannot be read.
     Objects,
+    /// The object files have no machine code, since the plugin is optimised while it is linked (`lto`).
+    LinkTime,
     /// The object files do not belong to the library.
     OtherObjects,
     /// Patches exist only on x86-64.
@@ -138,6 +140,9 @@ impl fmt::Display for Unpatchable {
             }
             Self::Base => f.write_str("the library of the running version cannot be read"),
             Self::Objects => f.write_str("its object files cannot be read"),
+            Self::LinkTime => f.write_str(
+                "its object files have no machine code, because of `lto` in the profile",
+            ),
             Self::OtherObjects => f.write_str("its object files belong to another build"),
             Self::Machine => f.write_str("patches exist only on x86-64"),
         }

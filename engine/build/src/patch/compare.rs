@@ -768,8 +768,9 @@ fn expect_not_kept(pair: &Pair<'_>, exchanged: &BTreeSet<AtomId>) -> Result<(), 
     Ok(())
 }
 
-/// Refuses an optimised build that lacks a function whose address is in data of the base, such as the table of a closure
-/// that the running version may have stored: an edited function may be inlined in it, so that nothing refers to that one.
+/// Refuses an optimised build that lacks a function whose address is in data of the base, or is taken by code of it. The
+/// running version may have stored it, such as the table of a closure: an edited function may be inlined in it, so that
+/// nothing refers to that one.
 fn expect_no_removed_address(pair: &Pair<'_>) -> Result<(), Unpatchable> {
     let (base, new) = (&pair.base, &pair.new);
     for id in base.all() {
@@ -780,8 +781,17 @@ fn expect_no_removed_address(pair: &Pair<'_>) -> Result<(), Unpatchable> {
         {
             continue;
         }
-        let is_data = |by| !matches!(base.atom(by).kind, Kind::Code | Kind::Function);
-        if referring(base, id).any(|(by, _)| is_data(by) && !is_jump_table(base, by, id)) {
+        let is_kept = |(by, reference): (AtomId, &Reference)| {
+            let user = base.atom(by);
+            match user.kind {
+                Kind::Code => {
+                    !is_call(user, reference) && !is_lent(function, user) && !formats(function)
+                }
+                Kind::Function => false,
+                _ => !is_jump_table(base, by, id),
+            }
+        };
+        if referring(base, id).any(is_kept) {
             return Err(Unpatchable::AddressKept { function: name_of(function) });
         }
     }
@@ -902,6 +912,12 @@ fn is_lent(function: &Atom, by: &Atom) -> bool {
     is_caught
         || function == "hotswap_plugin::vault::raw::run"
             && path(by) == "hotswap_plugin::vault::raw::ValueCallback::new"
+}
+
+/// Whether this function writes a value as text. Code takes the address of such a function only to format something, and
+/// does not keep it.
+fn formats(function: &Atom) -> bool {
+    function.name.as_deref().is_some_and(|name| path_of(name).ends_with("::fmt"))
 }
 
 /// The path of a symbol without type parameters. It is the same in both forms of symbols (`-C

@@ -107,6 +107,8 @@ const MOST_BYTES: u64 = 1 << 32;
 enum Problem {
     /// A compiler did not write it.
     Broken,
+    /// It has no machine code, but code of LLVM.
+    Bitcode,
     /// It is for another machine.
     Machine,
     /// Something refers to a part of this section, but the start of that part is not known.
@@ -118,6 +120,8 @@ fn broken<E>(_: E) -> Problem {
     Problem::Broken
 }
 
+/// The first bytes of a file with LLVM's code, without and with a header.
+const BITCODE: [[u8; 4]; 2] = [*b"BC\xc0\xde", [0xde, 0xc0, 0x17, 0x0b]];
 /// The section of the functions that the engine calls.
 const FUNCTIONS: &str = "hotswap_functions";
 /// The section without which there is no debug information.
@@ -136,6 +140,7 @@ impl ObjectFile {
         };
         Ok(parsed.map_err(|problem| match problem {
             Problem::Machine => Unpatchable::Machine,
+            Problem::Bitcode => Unpatchable::LinkTime,
             Problem::Broken | Problem::Whole(_) => Unpatchable::Objects,
         }))
     }
@@ -189,6 +194,9 @@ impl ObjectFile {
 
     /// Takes the object apart, except for sections that have to stay whole.
     fn cut(bytes: &[u8], whole: &HashSet<SectionIndex>) -> Result<Self, Problem> {
+        if BITCODE.iter().any(|magic| bytes.starts_with(magic)) {
+            return Err(Problem::Bitcode);
+        }
         let file = ElfFile64::<LittleEndian>::parse(bytes).map_err(broken)?;
         if file.elf_header().e_machine(file.endian()) != elf::EM_X86_64 {
             return Err(Problem::Machine);
@@ -537,4 +545,18 @@ fn word(bytes: &[u8], at: usize) -> Option<usize> {
 /// An offset into a file in memory.
 pub(super) fn index(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_for_optimisation_while_linking_are_recognised() {
+        let object = tempfile::NamedTempFile::new().unwrap();
+        fs::write(object.path(), b"BC\xc0\xde5\x14\0\0").unwrap();
+        assert!(matches!(ObjectFile::read(object.path()), Ok(Err(Unpatchable::LinkTime))));
+        fs::write(object.path(), b"no object").unwrap();
+        assert!(matches!(ObjectFile::read(object.path()), Ok(Err(Unpatchable::Objects))));
+    }
 }

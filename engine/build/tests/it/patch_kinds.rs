@@ -402,6 +402,15 @@ fn parts(n: u64) -> u64 {
 }
 
 #[invoke]
+fn store_short_closure() {
+    POINTERS.lock().unwrap().push(|| in_short_closure());
+}
+
+fn in_short_closure() -> u64 {
+    41
+}
+
+#[invoke]
 fn one() -> u64 {
     35
 }
@@ -450,6 +459,13 @@ fn optimised_builds_are_patched_unless_the_optimiser_merges_or_removes_something
         // The running version may have stored a closure in which the edited function is inlined.
         let edited = source.replacen("push(Box::new(|| in_closure()))", "clear()", 1);
         let refused = running.build(&edited.replacen("    17\n", "    27\n", 1)).patch.unwrap();
+        assert!(
+            matches!(&refused, Err(NotPatched::Objects(Unpatchable::AddressKept { .. }))),
+            "{name}: {refused:?}"
+        );
+        // The same of a closure whose address is a function pointer.
+        let edited = source.replacen("push(|| in_short_closure())", "clear()", 1);
+        let refused = running.build(&edited.replacen("    41\n", "    51\n", 1)).patch.unwrap();
         assert!(
             matches!(&refused, Err(NotPatched::Objects(Unpatchable::AddressKept { .. }))),
             "{name}: {refused:?}"
