@@ -35,6 +35,7 @@ use crate::{
     EngineError, LoadCause, Step,
     artifact::patch::Patch,
     serve::generation::{Generation, GenerationNumber},
+    vault::ValueOutcomes,
     version::{face::FaceNumber, steps::Steps},
 };
 pub(crate) use context::{LoadContext, OnReload, Settings};
@@ -170,8 +171,8 @@ fn reload_with(
     let mut plan = Plan::make(context, state, request, &current, &mut steps, &mut phases)?;
     plan.load_patches(&current, &mut steps, &mut phases)?;
     plan.rebind_dependents(&current, context.staging, &mut steps, &mut phases)?;
-    let (generation, data_bag, waits) = if plan.changes_nothing() {
-        (current.number, Vec::new(), Vec::new())
+    let (generation, values, waits) = if plan.changes_nothing() {
+        (current.number, ValueOutcomes::default(), Vec::new())
     } else {
         let load = Load::run(context, state, &plan, data, steps.thread()?, &mut phases)?;
         phases.time(Step::Publish, None, || load.publish(context, &plan, &current, callback))?
@@ -202,7 +203,8 @@ fn reload_with(
             Some(store) if current.number > GenerationNumber::NONE => plan.build_phases(store),
             _ => Vec::new(),
         },
-        data_bag,
+        data_bag: values.listed,
+        data_bag_omitted: values.omitted,
         rolled_back: plan.rolled_back_from().map(|(plugin, _)| plugin.to_string()),
     })
 }

@@ -234,14 +234,12 @@ impl Contents {
         (mem::take(&mut self.entries), mem::take(&mut self.registrations))
     }
 
-    /// Takes out the entries of one version.
+    /// Takes out the entries of one version. The others stay where they are, because everybody waits meanwhile.
     fn take_owned_by(&mut self, version: &Version) -> Self {
-        let (entries, registrations) = self.take();
-        let (mine, others) = entries.into_iter().partition(|(_, cell)| cell.owner().is(version));
-        let (my_objects, other_objects) =
-            registrations.into_iter().partition(|object| object.owner.is(version));
-        *self = Self { entries: others, registrations: other_objects };
-        Self { entries: mine, registrations: my_objects }
+        let entries = self.entries.extract_if(.., |_, cell| cell.is_owned_by(version)).collect();
+        let registrations =
+            self.registrations.extract_if(.., |object| object.owner.is(version)).collect();
+        Self { entries, registrations }
     }
 
     /// Takes out the registration of an object of the host.
@@ -354,23 +352,34 @@ impl VaultContents {
                 return Err(carry.is_outdated());
             }
         }
-        let before: Vec<String> = contents.entries.keys().cloned().collect();
         overlay.carries().by_key.clear();
         let migrated = handover.assign();
+        let mut changes = BTreeMap::new();
         for version in replaced {
-            self.retire_locked(&mut contents, version);
+            let gone = self.retire_locked(&mut contents, version);
+            changes.extend(gone.into_iter().map(|key| (key, ValueChange::Dropped)));
         }
         let (entries, registrations) = overlay.contents().take();
-        let written: Vec<String> = entries.keys().cloned().collect();
         let migrated = migrated.into_iter().map(|cell| (cell.key.clone(), cell));
-        let cells = entries.into_iter().chain(migrated);
-        let displaced = cells.filter_map(|(key, cell)| contents.insert(key, cell)).collect();
+        let mut displaced = Vec::new();
+        for (key, cell) in entries.into_iter().chain(migrated) {
+            let old = contents.insert(key.clone(), cell);
+            let was_there = old.is_some() || changes.contains_key(&key);
+            let change = if was_there { ValueChange::Set } else { ValueChange::Added };
+            changes.insert(key, change);
+            displaced.extend(old);
+        }
         contents.registrations.extend(registrations);
         overlay.set_end(LoadEnd::Published);
         for version in loaded {
             self.set_sight(version, Sight::Published);
         }
-        let values = contents.outcomes(&before, &written, carries);
+        for (key, carry) in carries {
+            let is_migrated = carry.migrated.is_some();
+            let change = if is_migrated { ValueChange::Migrated } else { ValueChange::Shared };
+            changes.insert(key.clone(), change);
+        }
+        let values = contents.outcomes(changes);
         Ok(Published { values, displaced })
     }
 
@@ -447,45 +456,54 @@ impl Drop for Contents {
 }
 
 impl VaultContents {
-    /// Moves the entries of a version into an overlay that only the version sees.
-    fn retire_locked(&self, contents: &mut Contents, version: &Version) {
+    /// Moves the entries of a version into an overlay that only the version sees. Returns the keys of its values.
+    fn retire_locked(&self, contents: &mut Contents, version: &Version) -> Vec<String> {
         CHANGES.fetch_add(1, Ordering::Relaxed);
         let own = Overlay::default();
-        *own.contents() = contents.take_owned_by(version);
+        let entries = contents.take_owned_by(version);
+        let keys = entries.entries.keys().cloned().collect();
+        *own.contents() = entries;
         self.set_sight(version, Sight::Retired(Arc::new(own)));
+        keys
     }
 }
 
+/// The largest size of the keys in the report of a reload, in bytes. A host keeps many reports, and a console reads
+/// all of them at once.
+const MAX_REPORTED_BYTES: usize = 16 << 10;
+
 impl Contents {
-    /// The outcome of each value, given the keys before, and the values that were written and taken over.
-    fn outcomes(
-        &self,
-        before: &[String],
-        written: &[String],
-        carries: &BTreeMap<String, Carry>,
-    ) -> Vec<ValueOutcome> {
-        let mut keys: Vec<&String> = before.iter().chain(self.entries.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        let change = |key: &String| match carries.get(key) {
-            Some(carry) if carry.migrated.is_some() => ValueChange::Migrated,
-            Some(_) => ValueChange::Shared,
-            None if written.binary_search(key).is_err() => match self.entries.contains_key(key) {
-                true => ValueChange::Kept,
-                false => ValueChange::Dropped,
-            },
-            None if before.binary_search(key).is_ok() => ValueChange::Set,
-            None => ValueChange::Added,
-        };
-        keys.into_iter().map(|key| ValueOutcome { key: key.clone(), change: change(key) }).collect()
+    /// The outcome of each value, given those that changed. If there are too many, some are left out.
+    fn outcomes(&self, changes: BTreeMap<String, ValueChange>) -> ValueOutcomes {
+        let kept = self.entries.keys().filter(|key| !changes.contains_key(*key));
+        let changed = changes.iter().map(|(key, change)| (key, *change));
+        let all = changed.chain(kept.map(|key| (key, ValueChange::Kept)));
+        let mut left = MAX_REPORTED_BYTES;
+        let listed = all.map_while(|(key, change)| {
+            left = left.checked_sub(size_of::<ValueOutcome>() + key.len())?;
+            Some(ValueOutcome { key: key.clone(), change })
+        });
+        let mut listed: Vec<_> = listed.collect();
+        listed.sort_by(|a, b| a.key.cmp(&b.key));
+        let gone = changes.keys().filter(|key| !self.entries.contains_key(*key)).count();
+        let omitted = (self.entries.len() + gone - listed.len()) as u64;
+        ValueOutcomes { listed, omitted }
     }
+}
+
+/// What a reload did with the values of the DataBag.
+#[derive(Default)]
+pub(crate) struct ValueOutcomes {
+    /// The values that fit into a report, sorted by key.
+    pub listed: Vec<ValueOutcome>,
+    /// The number of the other values.
+    pub omitted: u64,
 }
 
 /// The result of publishing, and the work that is left to do.
 #[must_use]
 pub(crate) struct Published {
-    /// The outcome of each key.
-    pub values: Vec<ValueOutcome>,
+    pub values: ValueOutcomes,
     displaced: Vec<Displaced>,
 }
 

@@ -41,7 +41,7 @@ pub struct Freed {
     pub descriptors: Vec<OpenDescriptor>,
 }
 
-fn is_zero(number: &u64) -> bool {
+pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

@@ -4,7 +4,9 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ending, FirstFailure, PinnedCall, Step, VersionState, WireError, version_label};
+use crate::{
+    Ending, FirstFailure, PinnedCall, Step, VersionState, WireError, ending::is_zero, version_label,
+};
 
 /// Answer of `reloads`: the last reloads of a host, the oldest first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -178,9 +180,13 @@ pub struct ReloadReport {
     /// engine does not know the store with these builds.
     #[serde(default)]
     pub build_phases: Vec<PhaseTiming>,
-    /// What happened to the values of the DataBag, sorted by key.
+    /// What happened to the values of the DataBag, sorted by key. If there are too many for a report, values that did not
+    /// change are left out first.
     #[serde(default)]
     pub data_bag: Vec<ValueOutcome>,
+    /// The number of values that are left out of `data_bag`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub data_bag_omitted: u64,
     /// The plugin that was rolled back to an earlier build; `None` if the reload was not a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<String>,

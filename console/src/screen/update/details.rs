@@ -149,6 +149,9 @@ fn of_reload(reload: &Reload) -> Vec<String> {
             for value in &done.report.data_bag {
                 lines.push(format!("  {:<12} {}", value.key, format::value_change(value.change)));
             }
+            if done.report.data_bag_omitted > 0 {
+                lines.push(format!("  … and {} more", done.report.data_bag_omitted));
+            }
         }
         Err(error) => {
             let step = error.step.map_or("an unknown step", Step::as_str);

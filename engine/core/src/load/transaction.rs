@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hotswap_plugin::{__private::DescribedFunction, Data, LiveTypeDescription, abi::Answer};
-use hotswap_protocol::{CauseKind, Failure, PhaseKind, ValueOutcome};
+use hotswap_protocol::{CauseKind, Failure, PhaseKind};
 
 use super::{
     Callback, LoadContext, LoadState, Phases,
@@ -24,7 +24,7 @@ use crate::{
         generation::{Generation, GenerationNumber},
         live::LiveTable,
     },
-    vault::{Overlay, View},
+    vault::{Overlay, ValueOutcomes, View},
     version::{
         Origin, Owner, Version,
         declared::{Declared, Functions},
@@ -284,7 +284,7 @@ impl<'steps> Load<'steps> {
         plan: &Plan,
         current: &Arc<Generation>,
         callback: Option<&mut Callback<'_>>,
-    ) -> Result<(GenerationNumber, Vec<ValueOutcome>, Vec<Waited>), EngineError> {
+    ) -> Result<(GenerationNumber, ValueOutcomes, Vec<Waited>), EngineError> {
         if context.is_shut_down() {
             return Err(EngineError::ShutDown);
         }

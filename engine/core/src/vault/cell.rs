@@ -23,9 +23,9 @@ use hotswap_protocol::DataBagEntry;
 use crate::{
     error::flatten,
     lock::Lock as _,
-    version::Owner,
     version::lease::{Lease, LeaseKind, LeaseName},
     version::threads::{ValueInUse, use_value},
+    version::{Owner, Version},
 };
 
 /// A value in the DataBag.
@@ -112,6 +112,10 @@ impl Cell {
 
     pub fn owner(&self) -> Owner {
         self.owner.locked().clone()
+    }
+
+    pub fn is_owned_by(&self, version: &Version) -> bool {
+        self.owner.locked().is(version)
     }
 
     pub fn schema(&self) -> &TypeSchema {
