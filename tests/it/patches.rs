@@ -33,6 +33,12 @@ impl Host {
         self.plugins.install(plugin, number);
     }
 
+    /// Installs a revision for which a build made no patch. Such a build removes an earlier patch.
+    fn install_whole(&self, plugin: &str, number: u32) {
+        fs::remove_file(self.plugins.path().join(format!("{plugin}.patch"))).unwrap();
+        self.plugins.install(plugin, number);
+    }
+
     fn write_patch(&self, plugin: &str, patch: &Patch) {
         self.write_patch_bytes(plugin, &patch.to_bytes().unwrap());
     }
@@ -456,7 +462,7 @@ fn patches_go_with_their_version() {
         assert_eq!(code_without_file().len(), before.len() + 3);
         // A handle to any generation with the version keeps all its patches.
         let held = host.engine.current();
-        host.plugins.install("statics", 5);
+        host.install_whole("statics", 5);
         assert_eq!(host.reload().to_string(), "statics: ok");
         let visit = held.plugin("statics").unwrap().invoke::<u32>("visit", args![]).unwrap();
         assert_eq!(visit, 1);
@@ -625,7 +631,7 @@ fn a_patch_that_was_rolled_back_before_it_was_linked_stays_rolled_back() {
     assert_snapshot!(host.reload(), @"echo: patched (v1+2)");
 
     // The guard rolls back, and does not go further back when the artifact comes.
-    host.plugins.install("echo", 4);
+    host.install_whole("echo", 4);
     assert_snapshot!(host.reload(), @"echo: ok");
     let (report, link) = load_early(4, 5, one);
     assert_snapshot!(report, @"echo: patched (v2+1)");
