@@ -379,7 +379,7 @@ impl VaultContents {
             let change = if is_migrated { ValueChange::Migrated } else { ValueChange::Shared };
             changes.insert(key.clone(), change);
         }
-        let values = contents.outcomes(changes);
+        let values = contents.outcomes(&changes);
         Ok(Published { values, displaced })
     }
 
@@ -474,7 +474,7 @@ const MAX_REPORTED_BYTES: usize = 16 << 10;
 
 impl Contents {
     /// The outcome of each value, given those that changed. If there are too many, some are left out.
-    fn outcomes(&self, changes: BTreeMap<String, ValueChange>) -> ValueOutcomes {
+    fn outcomes(&self, changes: &BTreeMap<String, ValueChange>) -> ValueOutcomes {
         let kept = self.entries.keys().filter(|key| !changes.contains_key(*key));
         let changed = changes.iter().map(|(key, change)| (key, *change));
         let all = changed.chain(kept.map(|key| (key, ValueChange::Kept)));

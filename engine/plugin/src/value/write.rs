@@ -67,24 +67,28 @@ impl Room {
 
     /// A text that is written piece by piece, which may never end.
     fn display<T: fmt::Display + ?Sized>(&self, value: &T) -> Result<String, Error> {
-        struct Pieces<'a>(&'a Room, String, Result<(), Error>);
+        struct Pieces<'a> {
+            room: &'a Room,
+            text: String,
+            taken: Result<(), Error>,
+        }
 
         impl fmt::Write for Pieces<'_> {
             fn write_str(&mut self, piece: &str) -> fmt::Result {
-                if self.2.is_ok() {
-                    self.2 = self.0.take(piece.len());
+                if self.taken.is_ok() {
+                    self.taken = self.room.take(piece.len());
                 }
-                self.2.as_ref().map_err(|_| fmt::Error)?;
-                self.1.push_str(piece);
+                self.taken.as_ref().map_err(|_| fmt::Error)?;
+                self.text.push_str(piece);
                 Ok(())
             }
         }
 
-        let mut pieces = Pieces(self, String::new(), Ok(()));
+        let mut pieces = Pieces { room: self, text: String::new(), taken: Ok(()) };
         let written = write!(pieces, "{value}");
-        pieces.2?;
+        pieces.taken?;
         written.map_err(|_| Error::custom("its `Display` failed"))?;
-        Ok(pieces.1)
+        Ok(pieces.text)
     }
 }
 
